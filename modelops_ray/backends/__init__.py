@@ -1,0 +1,1 @@
+"""Where chunks run: Ray, or this process; one contract."""

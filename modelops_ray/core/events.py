@@ -1,0 +1,251 @@
+"""What happened (events, past tense) and what to do (actions, imperative); values only, no behaviour.
+
+Time arrives inside events as `now_s`, seconds on one monotonic clock.
+A simulation is its position in the study, an integer; what it means is not known here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Cause(StrEnum):
+    """Why a simulation, or the attempt to run it, failed."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"
+    WORKER_LOST = "worker_lost"
+    NODE_LOST = "node_lost"
+    MODEL_ERROR = "model_error"
+    BAD_OUTPUT = "bad_output"
+    TIMEOUT = "timeout"
+    UNSCHEDULABLE = "unschedulable"
+
+
+class Segment(NamedTuple):
+    """Positions `start <= p < stop`, all of one parameter set."""
+
+    set_index: int
+    start: int
+    stop: int
+
+
+class Measured(NamedTuple):
+    """One completed simulation: its run time and what it added to the memory of its process at its peak."""
+
+    position: int
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed attempt of one simulation, or, once recorded, its final failure.
+
+    `peak_bytes` is what was measured before it failed (0 where unknown); `attempts` and `request_bytes` are those of
+    the attempt that failed.
+    """
+
+    position: int
+    cause: Cause
+    error_type: str
+    message: str
+    traceback: str | None = None
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    attempts: int = 1
+    request_bytes: int = 0
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReport:
+    """What a finished chunk tells: small facts only; positions it did not reach are simply absent.
+
+    `base_bytes` is the memory of the worker before its first simulation: interpreter, imports, model.
+    `payload_bytes` is the size of the outputs that wait to be committed.
+    `fatal` is set when no simulation of this study can succeed (one sentence for the user).
+    """
+
+    completed: tuple[Measured, ...]
+    failures: tuple[Failure, ...] = ()
+    base_bytes: int = 0
+    payload_bytes: int = 0
+    node: str = ""
+    fatal: str | None = None
+
+
+class Node(NamedTuple):
+    """One node, or one kind of node: what its tasks may ask for in total."""
+
+    cpus: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the cluster can hold.
+
+    `nodes` are there now. `reachable` are all nodes there could be once the autoscaler has done its best, those that
+    are there included; empty means that what is there is all there will be.
+    """
+
+    nodes: tuple[Node, ...]
+    reachable: tuple[Node, ...] = ()
+
+
+# Events
+
+
+@dataclass(frozen=True, slots=True)
+class TasksAdded:
+    """Simulations entered the run; with `last` there will be no more."""
+
+    now_s: float
+    segments: tuple[Segment, ...]
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkStarted:
+    """A chunk left the scheduler's queue. Backends send it where they can see it, for chunks with `announce`."""
+
+    now_s: float
+    chunk_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFinished:
+    """A chunk's task returned; its payload, if any, waits in the backend to be committed."""
+
+    now_s: float
+    chunk_id: int
+    report: ChunkReport
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkFailed:
+    """A chunk's task died without a report.
+
+    `used_bytes` is what its process was seen to use when it was killed, None where nobody looked.
+    `kernel_killed` is True or False where the kernel's own count of kills is readable, None elsewhere.
+    """
+
+    now_s: float
+    chunk_id: int
+    cause: Cause
+    error_type: str
+    message: str
+    used_bytes: int | None = None
+    kernel_killed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartCommitted:
+    """The payloads of these chunks and these failures are durable.
+
+    `rejected` are simulations whose outputs do not fit the columns of the run: they were left out.
+    """
+
+    now_s: float
+    chunk_ids: tuple[int, ...]
+    rejected: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadLost:
+    """The payload of a finished chunk is gone: its simulations must run again, and nobody is to blame."""
+
+    now_s: float
+    chunk_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityChanged:
+    """The cluster was looked at again."""
+
+    now_s: float
+    capacity: Capacity
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """The user wants the run to end after what is finished has been committed."""
+
+    now_s: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time passed and nothing else did."""
+
+    now_s: float
+
+
+Event = (
+    TasksAdded
+    | ChunkStarted
+    | ChunkFinished
+    | ChunkFailed
+    | PartCommitted
+    | PayloadLost
+    | CapacityChanged
+    | StopRequested
+    | Ticked
+)
+
+
+# Actions
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitChunk:
+    """Run these simulations in one task that asks for `request_bytes`.
+
+    `attempts` counts for each position which try this is, from 1. `limit_bytes` is the part of the request that is
+    meant for one simulation. With `announce` the backend should tell when the chunk starts.
+    """
+
+    chunk_id: int
+    positions: tuple[int, ...]
+    attempts: tuple[int, ...]
+    request_bytes: int
+    limit_bytes: int
+    announce: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CancelChunk:
+    """Forget this chunk; whatever it still reports is dropped."""
+
+    chunk_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WritePart:
+    """Commit the payloads of these chunks together with these final failures."""
+
+    chunk_ids: tuple[int, ...]
+    failures: tuple[Failure, ...]
+
+
+class Ending(StrEnum):
+    """How a run ends."""
+
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    GAVE_UP = "gave_up"
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Nothing is left to do, or nothing can be done; `message` is the reason where it is not COMPLETE."""
+
+    ending: Ending
+    message: str = ""
+
+
+Action = SubmitChunk | CancelChunk | WritePart | Finish

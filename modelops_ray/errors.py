@@ -1,0 +1,74 @@
+"""The exceptions of modelops_ray; the failure of a simulation is a row of the results, never one of these.
+
+ModelopsRayError
+├── UsageError          a knob or an option is wrong                    (exit 2)
+├── StudyError          the study file is wrong                         (names file and place)
+├── ModelError          the model cannot be loaded or called            (before anything is submitted)
+├── ResultsError        the run directory contradicts itself            (names the file)
+│   └── RunInUseError   another session writes this run directory       (names host and process)
+├── StorageError        reading or writing the run directory failed     (full disk, permissions)
+├── BackendError        Ray itself failed, or is not there
+├── PayloadLostError    the outputs of a finished chunk are gone        (the driver repeats the chunk)
+└── NoProgressError     the run cannot go on                            (names what it waits for)
+
+Every message is one line that names the thing, the place and the remedy.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendError",
+    "ModelError",
+    "ModelopsRayError",
+    "NoProgressError",
+    "PayloadLostError",
+    "ResultsError",
+    "RunInUseError",
+    "StorageError",
+    "StudyError",
+    "UsageError",
+]
+
+
+class ModelopsRayError(Exception):
+    """Base of everything this package raises on purpose; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(ModelopsRayError):
+    """A value of an option or an argument is out of range or contradicts another one."""
+
+    exit_code = 2
+
+
+class StudyError(ModelopsRayError):
+    """A study is not what the format demands."""
+
+
+class ModelError(ModelopsRayError):
+    """A model cannot be found, imported or called with (params, seed[, scenario])."""
+
+
+class ResultsError(ModelopsRayError):
+    """A run directory is damaged, of another study or model, or of a newer format."""
+
+
+class RunInUseError(ResultsError):
+    """Another session holds the run directory."""
+
+
+class StorageError(ModelopsRayError):
+    """An I/O operation on a run directory failed; what was committed before is intact."""
+
+
+class BackendError(ModelopsRayError):
+    """The cluster cannot be reached, started or used."""
+
+
+class PayloadLostError(ModelopsRayError):
+    """The outputs of a finished chunk were lost before they were committed."""
+
+
+class NoProgressError(ModelopsRayError):
+    """Nothing can move any more; the message says what the run waited for."""

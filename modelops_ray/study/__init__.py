@@ -1,0 +1,1 @@
+"""Studies: files, identity, seeds, and the data that travels with a chunk."""

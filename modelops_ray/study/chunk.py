@@ -1,0 +1,61 @@
+"""What travels to where a chunk runs, and what comes back; data only, with the identity on every row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+Scalar = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """One simulation of a study.
+
+    `position` is its place among the study's distinct simulations; `replicate` counts from 0 among those of the same
+    `param_id`, in study order. `params` keeps the spelling of the study file.
+    """
+
+    position: int
+    set_index: int
+    params: Mapping[str, Scalar]
+    param_id: str
+    replicate: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The simulations of one task; `attempts[i]` says which try it is for `simulations[i]`, from 1."""
+
+    chunk_id: int
+    simulations: tuple[Simulation, ...]
+    attempts: tuple[int, ...]
+    request_bytes: int
+    limit_bytes: int
+    cpus: float = 1.0
+    announce: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTable:
+    """Rows of one output from consecutive simulations with the same columns: `row_counts[i]` rows of `positions[i]`."""
+
+    positions: tuple[int, ...]
+    row_counts: tuple[int, ...]
+    table: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """The results of the completed simulations of a chunk.
+
+    `simulations` has one row per entry of `positions`, in that order, with the columns of
+    `study.schema.simulations_schema`; `outputs` maps output names to tables with the identity columns first.
+    """
+
+    positions: tuple[int, ...]
+    simulations: pa.Table
+    outputs: Mapping[str, tuple[OutputTable, ...]] = field(default_factory=dict)
