@@ -73,7 +73,7 @@ class Ranges:
 
 
 def runs(positions: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield maximal half-open runs of consecutive integers, in the order given: [3, 4, 9, 5] is (3, 5) (9, 10) (5, 6)."""
+    """Yield maximal half-open runs of consecutive integers, in the order given: [3, 4, 9] is (3, 5) (9, 10)."""
     start = stop = -1
     for position in positions:
         if position != stop:
