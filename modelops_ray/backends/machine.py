@@ -1,0 +1,138 @@
+"""What this machine has left for us: memory, CPUs and the kernel's kills, as seen from this process's own cgroup.
+
+Owns reading `/proc` and `/sys/fs/cgroup`, both versions. Does not decide how much of it is used.
+Every function takes the file system's root, so that other layouts than this machine's can be tried out.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from modelops_ray.errors import BackendError
+
+ROOT = Path("/")
+
+
+class MemoryGroup(NamedTuple):
+    """One memory cgroup that contains this process; `used_bytes` without the page cache, which can be taken back."""
+
+    limit_bytes: int
+    used_bytes: int
+
+
+def available_memory_bytes(keep_free: float = 0.05, root: Path = ROOT) -> int:
+    """Say how many more bytes this process and its children may use now, before somebody kills.
+
+    The tightest of the machine and every cgroup around this process; of each, the share `keep_free` stays free,
+    because that is where killing starts.
+    """
+    info = _meminfo(root)
+    machine = info["MemAvailable"] - keep_free * info["MemTotal"]
+    groups = (group.limit_bytes * (1 - keep_free) - group.used_bytes for group in memory_groups(root))
+    return max(0, int(min(machine, *groups, machine)))
+
+
+def memory_groups(root: Path = ROOT) -> Iterator[MemoryGroup]:
+    """Yield the memory cgroups with a limit, from this process's own up to the root of the mount."""
+    directory = _memory_cgroup(root)
+    if directory is None:
+        return
+    mount = _mount(root, directory)
+    for folder in (directory, *directory.parents):
+        group = _read_group(folder)
+        if group is not None:
+            yield group
+        if folder == mount:
+            return
+
+
+def usable_cpus(root: Path = ROOT) -> int:
+    """Count the CPUs this process may use: its affinity, lowered by its cgroup's quota, at least 1."""
+    cpus = len(os.sched_getaffinity(0))
+    quota = _cpu_quota(root)
+    return max(1, cpus if quota is None else min(cpus, math.floor(quota)))
+
+
+def kernel_kills(root: Path = ROOT) -> int | None:
+    """Count the processes of our own cgroup that the kernel killed for memory so far; None where nobody counts."""
+    directory = _memory_cgroup(root)
+    if directory is not None:
+        for name in ("memory.oom_control", "memory.events"):
+            count = _read_keys(directory / name).get("oom_kill")
+            if count is not None:
+                return count
+    return _read_keys(root / "proc/vmstat").get("oom_kill")
+
+
+def _meminfo(root: Path) -> dict[str, int]:
+    path = root / "proc/meminfo"
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise BackendError(f"cannot read {path} ({error.strerror}); give --limit-memory, on Linux") from error
+    return {key: int(value.split()[0]) * 1024 for key, value in (line.split(":", 1) for line in lines)}
+
+
+def _memory_cgroup(root: Path) -> Path | None:
+    """Find the directory of our memory cgroup: version 1 has a line naming the controller, version 2 has `0::`."""
+    lines = [line.split(":", 2) for line in _read_text(root / "proc/self/cgroup").splitlines()]
+    for _, controllers, path in lines:
+        if "memory" in controllers.split(","):
+            return _inside(root / "sys/fs/cgroup/memory", path)
+    for number, _, path in lines:
+        if number == "0" and (root / "sys/fs/cgroup/cgroup.controllers").exists():
+            return _inside(root / "sys/fs/cgroup", path)
+    return None
+
+
+def _inside(mount: Path, path: str) -> Path:
+    """Join a cgroup path to its mount; in a container the path may name folders that only the host sees."""
+    directory = mount / path.lstrip("/")
+    return directory if directory.is_dir() else mount
+
+
+def _mount(root: Path, directory: Path) -> Path:
+    version_1 = root / "sys/fs/cgroup/memory"
+    return version_1 if directory.is_relative_to(version_1) else root / "sys/fs/cgroup"
+
+
+def _read_group(folder: Path) -> MemoryGroup | None:
+    """Read limit and use of one cgroup, of either version; None where it has no limit."""
+    if (folder / "memory.limit_in_bytes").exists():
+        limit, used, prefix = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"
+    else:
+        limit, used, prefix = "memory.max", "memory.current", ""
+    limit_text = _read_text(folder / limit).strip()
+    if not limit_text.isdecimal() or int(limit_text) >= 2**60:
+        return None
+    stat = _read_keys(folder / "memory.stat")
+    cache_bytes = stat.get(f"{prefix}inactive_file", 0) + stat.get(f"{prefix}active_file", 0)
+    return MemoryGroup(int(limit_text), int(_read_text(folder / used) or 0) - cache_bytes)
+
+
+def _cpu_quota(root: Path) -> float | None:
+    """Read the quota in CPUs where the mount shows that of our container; None for no quota."""
+    base = root / "sys/fs/cgroup"
+    text = _read_text(base / "cpu.max") or " ".join(
+        _read_text(base / "cpu" / name).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    )
+    match = re.fullmatch(r"(\d+) (\d+)", text.strip())
+    return None if match is None else int(match[1]) / int(match[2])
+
+
+def _read_keys(path: Path) -> dict[str, int]:
+    pairs = (line.split() for line in _read_text(path).splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
+
+
+def _read_text(path: Path) -> str:
+    """Read a file of the kernel; "" where this kernel has none, which differs by version and configuration."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
