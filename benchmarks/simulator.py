@@ -1,0 +1,264 @@
+"""A discrete-event simulator of a cluster that drives the real decision core in virtual time.
+
+Nodes have CPUs and memory and come and go; the scheduler places waiting chunks in any order, as Ray does; simulations
+have a run time and a peak; a chunk in which one exceeds its limit is killed. Knows nothing of the core but its events
+and actions, and measures what they lead to: makespan, tries, waiting, and whether the guards fired.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from modelops_ray.core.events import (
+    CancelChunk,
+    Capacity,
+    CapacityChanged,
+    Cause,
+    ChunkFailed,
+    ChunkFinished,
+    ChunkReport,
+    ChunkStarted,
+    Event,
+    Finish,
+    Measured,
+    Node,
+    PartCommitted,
+    Segment,
+    SubmitChunk,
+    TasksAdded,
+    Ticked,
+    WritePart,
+)
+from modelops_ray.core.state import RunState
+
+TICK_S = 5.0
+COMMIT_S = 0.1
+BASE_BYTES = 100 * 2**20
+
+
+@dataclass(slots=True)
+class SimulatedNode:
+    """A node and what is free of it."""
+
+    index: int
+    cpus: float
+    memory_bytes: int
+    free_cpus: float = 0.0
+    free_bytes: int = 0
+    running: set[int] = field(default_factory=set)
+    is_there: bool = True
+
+    def __post_init__(self) -> None:
+        self.free_cpus, self.free_bytes = self.cpus, self.memory_bytes
+
+    def fits(self, cpus: float, request_bytes: int) -> bool:
+        """Whether a task of this size can start now."""
+        return self.is_there and self.free_cpus >= cpus and self.free_bytes >= request_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Simulations by position: seconds and peak bytes of each, and how many replicates a parameter set has."""
+
+    seconds: Sequence[float]
+    peaks: Sequence[int]
+    replicates: int
+
+    def segments(self, batch: int = 4096) -> Iterator[tuple[Segment, ...]]:
+        """Yield the parameter sets in batches, as the driver feeds them."""
+        n, r = len(self.seconds), self.replicates
+        segments = [Segment(i, i * r, min(n, i * r + r)) for i in range(-(-n // r))]
+        for start in range(0, len(segments), batch):
+            yield tuple(segments[start : start + batch])
+
+
+@dataclass(slots=True)
+class Result:
+    """What a simulated run came to."""
+
+    finish: Finish
+    makespan_s: float
+    n_events: int
+    longest_wait_s: float
+    slots_needed_s: float
+
+
+class Cluster:
+    """Runs one workload on some nodes, deciding with a `RunState`."""
+
+    def __init__(
+        self,
+        state: RunState,
+        workload: Workload,
+        nodes: Sequence[tuple[float, int]],
+        *,
+        seed: int = 0,
+        announce: bool = True,
+        chunk_overhead_s: float = 0.002,
+    ) -> None:
+        self.state = state
+        self.workload = workload
+        self.nodes = [SimulatedNode(i, cpus, memory) for i, (cpus, memory) in enumerate(nodes)]
+        self.rng = random.Random(seed)
+        self.now_s = 0.0
+        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.waiting: dict[int, deque[SubmitChunk]] = {}
+        self.submitted_s: dict[int, float] = {}
+        self.placed: dict[int, tuple[SubmitChunk, SimulatedNode]] = {}
+        self.finish: Finish | None = None
+        self.announce = announce
+        self.overhead_s = chunk_overhead_s
+        self.longest_wait_s = 0.0
+        self._serial = 0
+        self._n_events = 0
+        self._feed = workload.segments()
+        self._open = list(range(len(self.nodes)))
+
+    def at(self, time_s: float, what: Callable[[], None]) -> None:
+        """Let something happen at a virtual time."""
+        self._serial += 1
+        heapq.heappush(self.events, (time_s, self._serial, what))
+
+    def run(self, limit_s: float = 1e9) -> Result:
+        """Run to the end, in virtual time."""
+        self._tell(CapacityChanged(self.now_s, self.capacity()))
+        self._feed_more()
+        self.at(TICK_S, self._tick)
+        while self.finish is None and self.events:
+            self.now_s, _, what = heapq.heappop(self.events)
+            if self.now_s > limit_s:
+                raise AssertionError(f"not finished after {limit_s} virtual seconds")
+            what()
+        assert self.finish is not None, "the run never ended"
+        busy = sum(self.workload.seconds)
+        return Result(self.finish, self.now_s, self._n_events, self.longest_wait_s, busy)
+
+    def capacity(self) -> Capacity:
+        """What the nodes that are there hold."""
+        return Capacity(tuple(Node(n.cpus, n.memory_bytes) for n in self.nodes if n.is_there))
+
+    def lose(self, index: int) -> None:
+        """A node dies with everything that runs on it."""
+        node = self.nodes[index]
+        node.is_there = False
+        for chunk_id in sorted(node.running):
+            del self.placed[chunk_id]
+            self._tell(ChunkFailed(self.now_s, chunk_id, Cause.NODE_LOST, "NodeDiedError", "its node died"))
+        node.running.clear()
+        self._tell(CapacityChanged(self.now_s, self.capacity()))
+
+    def gain(self, cpus: float, memory_bytes: int) -> None:
+        """A node joins."""
+        self.nodes.append(SimulatedNode(len(self.nodes), cpus, memory_bytes))
+        self._open.append(len(self.nodes) - 1)
+        self._tell(CapacityChanged(self.now_s, self.capacity()))
+        self._fill(self.nodes[-1])
+
+    def _tick(self) -> None:
+        self._tell(Ticked(self.now_s))
+        self.at(self.now_s + TICK_S, self._tick)
+
+    def _tell(self, event: Event) -> None:
+        self._n_events += 1
+        for action in self.state.handle(event):
+            match action:
+                case SubmitChunk():
+                    self._submit(action)
+                case WritePart():
+                    self.at(self.now_s + COMMIT_S, lambda a=action: self._committed(a))  # type: ignore[misc]
+                case CancelChunk():
+                    self._cancel(action.chunk_id)
+                case Finish():
+                    self.finish = action
+
+    def _feed_more(self) -> None:
+        while self.state.wants_tasks:
+            batch = next(self._feed, ())
+            self._tell(TasksAdded(self.now_s, batch, last=not batch))
+
+    def _committed(self, write: WritePart) -> None:
+        self._tell(PartCommitted(self.now_s, write.chunk_ids))
+
+    def _submit(self, chunk: SubmitChunk) -> None:
+        self.submitted_s[chunk.chunk_id] = self.now_s
+        line = self.waiting.setdefault(chunk.request_bytes, deque())
+        node = None if line else self._find(chunk.request_bytes)
+        if node is None:
+            line.append(chunk)
+        else:
+            self._place(chunk, node)
+
+    def _find(self, request_bytes: int) -> SimulatedNode | None:
+        cpus = self.state.policy.cpus
+        self._open = [i for i in self._open if self.nodes[i].is_there and self.nodes[i].free_cpus >= cpus]
+        if not self._open:
+            return None
+        start = self.rng.randrange(len(self._open))
+        for at in range(len(self._open)):
+            node = self.nodes[self._open[(start + at) % len(self._open)]]
+            if node.fits(cpus, request_bytes):
+                return node
+        return None
+
+    def _fill(self, node: SimulatedNode) -> None:
+        """Place what waits on a node that has something free, sizes in random order."""
+        sizes = [size for size, line in self.waiting.items() if line]
+        self.rng.shuffle(sizes)
+        for size in sizes:
+            line = self.waiting[size]
+            while line and node.fits(self.state.policy.cpus, size):
+                self._place(line.popleft(), node)
+
+    def _place(self, chunk: SubmitChunk, node: SimulatedNode) -> None:
+        node.free_cpus -= self.state.policy.cpus
+        node.free_bytes -= chunk.request_bytes
+        node.running.add(chunk.chunk_id)
+        self.placed[chunk.chunk_id] = (chunk, node)
+        self.longest_wait_s = max(self.longest_wait_s, self.now_s - self.submitted_s.pop(chunk.chunk_id))
+        over = next((i for i, p in enumerate(chunk.positions) if self.workload.peaks[p] > chunk.limit_bytes), None)
+        ran = chunk.positions if over is None else chunk.positions[: over + 1]
+        seconds = self.overhead_s + sum(self.workload.seconds[p] for p in ran)
+        self.at(self.now_s + seconds, lambda: self._ended(chunk, killed=over is not None))
+        if self.announce and chunk.announce:
+            self.at(self.now_s + 0.5, lambda: self._tell(ChunkStarted(self.now_s, chunk.chunk_id)))
+
+    def _ended(self, chunk: SubmitChunk, *, killed: bool) -> None:
+        placed = self.placed.pop(chunk.chunk_id, None)
+        if placed is None:
+            return
+        node = placed[1]
+        self._free(node, chunk)
+        if killed:
+            self._tell(self._kill(chunk))
+        else:
+            done = tuple(Measured(p, self.workload.seconds[p], self.workload.peaks[p]) for p in chunk.positions)
+            report = ChunkReport(done, base_bytes=BASE_BYTES, payload_bytes=1000 * len(done))
+            self._tell(ChunkFinished(self.now_s, chunk.chunk_id, report))
+        if self.state.wants_tasks:
+            self._feed_more()
+        self._fill(node)
+
+    def _kill(self, chunk: SubmitChunk) -> ChunkFailed:
+        used = chunk.request_bytes + 2**20
+        return ChunkFailed(self.now_s, chunk.chunk_id, Cause.OUT_OF_MEMORY, "OutOfMemoryError", "killed", used)
+
+    def _free(self, node: SimulatedNode, chunk: SubmitChunk) -> None:
+        node.running.discard(chunk.chunk_id)
+        if node.free_cpus < self.state.policy.cpus and node.is_there:
+            self._open.append(node.index)
+        node.free_cpus += self.state.policy.cpus
+        node.free_bytes += chunk.request_bytes
+
+    def _cancel(self, chunk_id: int) -> None:
+        placed = self.placed.pop(chunk_id, None)
+        if placed is not None:
+            self._free(placed[1], placed[0])
+            return
+        for line in self.waiting.values():
+            for chunk in list(line):
+                if chunk.chunk_id == chunk_id:
+                    line.remove(chunk)

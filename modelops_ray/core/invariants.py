@@ -1,0 +1,99 @@
+"""What must hold after every event, as code. Slow; switched on by `RunState(validate=True)`, in every test.
+
+Positions are counted always and compared one by one while a run is small. Changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from modelops_ray.core.events import Action, ChunkFinished, Event, Finish, PartCommitted, SubmitChunk, TasksAdded
+
+if TYPE_CHECKING:
+    from modelops_ray.core.state import RunState
+
+_SMALL = 2000
+
+
+class InvariantError(AssertionError):
+    """The state contradicts itself: a bug of ours. Carries the last events."""
+
+
+@dataclass(slots=True)
+class Audit:
+    """Follows a state from outside."""
+
+    added: set[int] = field(default_factory=set)
+    committed: set[int] = field(default_factory=set)
+    n_added: int = 0
+    story: list[str] = field(default_factory=list)
+    _writing: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def check(self, state: RunState, event: Event, actions: list[Action]) -> None:
+        """Raise InvariantError if anything is wrong after this event."""
+        self.story = [*self.story[-12:], f"{event!s:.300} -> {actions!s:.300}"]
+        if isinstance(event, TasksAdded):
+            self.n_added += sum(s.stop - s.start for s in event.segments)
+            if self.n_added <= _SMALL:
+                self.added.update(chain.from_iterable(range(s.start, s.stop) for s in event.segments))
+        self._counts(state)
+        self._submissions(state, actions)
+        if self.n_added <= _SMALL:
+            self._positions(state, event)
+        if any(isinstance(a, Finish) for a in actions) and (state.outstanding or state.unwritten or state.writing):
+            self._fail("finished with chunks outstanding or unwritten")
+
+    def _counts(self, state: RunState) -> None:
+        in_flight = sum(len(c.piece.positions) for c in state.outstanding.values())
+        unwritten = sum(len(u.piece.positions) for u in state.unwritten.values())
+        waiting_failures = len(state.failures) + (len(state.writing.failures) if state.writing else 0)
+        total = state.pending.n + in_flight + unwritten + waiting_failures + state.counters.committed
+        if total != self.n_added:
+            self._fail(f"{self.n_added} simulations were added and {total} are accounted for")
+        if state.counters.completed + state.counters.failed > self.n_added:
+            self._fail("more results than simulations")
+        if state.unwritten_bytes != sum(u.payload_bytes for u in state.unwritten.values()):
+            self._fail("the bytes that wait to be committed are counted wrongly")
+
+    def _submissions(self, state: RunState, actions: list[Action]) -> None:
+        submitted = [a for a in actions if isinstance(a, SubmitChunk)]
+        if len(state.sizes.in_use) > state.policy.request_sizes:
+            self._fail(f"{len(state.sizes.in_use)} request sizes in use")
+        for action in submitted:
+            if state.top_bytes and action.request_bytes > state.top_bytes:
+                self._fail(f"a request of {action.request_bytes} is above the largest node ({state.top_bytes})")
+        if submitted:
+            smallest = min(state.sizes.in_use)
+            if len(state.outstanding) > max(1, state.window.size_at(smallest)):
+                self._fail(f"{len(state.outstanding)} chunks outstanding, window {state.window.size_at(smallest)}")
+        if state.pending.n and not state.outstanding and not state.is_ending:
+            self._fail("something is pending and nothing is outstanding")
+
+    def _positions(self, state: RunState, event: Event) -> None:
+        parts = [
+            list(state.pending.positions()),
+            [p for c in state.outstanding.values() for p in c.piece.positions],
+            [p for u in state.unwritten.values() for p in u.piece.positions],
+            [f.position for f in state.failures],
+            [f.position for f in state.writing.failures] if state.writing else [],
+        ]
+        seen = list(chain.from_iterable(parts))
+        if len(seen) != len(set(seen)):
+            self._fail("a simulation is in two places")
+        committed = self.added - set(seen)
+        if not self.committed - self._rejected(event) <= committed:
+            self._fail("a committed simulation came back")
+        if len(committed) != state.counters.committed:
+            self._fail(f"{len(committed)} simulations are nowhere, {state.counters.committed} were committed")
+        if committed != self.committed and not isinstance(event, PartCommitted | ChunkFinished):
+            self._fail("a simulation was done without a commit")
+        self.committed = committed
+
+    @staticmethod
+    def _rejected(event: Event) -> set[int]:
+        return {f.position for f in event.rejected} if isinstance(event, PartCommitted) else set()
+
+    def _fail(self, what: str) -> None:
+        raise InvariantError(what + "\n" + "\n".join(self.story))

@@ -1,0 +1,229 @@
+"""How much memory to ask for: what was measured, the first allocation, the raise after an overrun, request sizes.
+
+A *limit* is what one simulation may add; a *request* is what its task declares: the worker's base plus the limit,
+rounded up to one of the few sizes in use. Does not know chunks, tasks or nodes; the largest node is a number here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from modelops_ray.core.policy import MIB
+
+_BIN = math.log(1.05)
+_GRID = math.log(2.0) / 4
+_SMALLEST_PEAK_BYTES = MIB
+
+
+def bin_of(size_bytes: float, step: float = _BIN) -> int:
+    """Index of the geometric bin whose upper edge is the first at or above a size; 0 for 1 MiB and less."""
+    return math.ceil(math.log(max(size_bytes, _SMALLEST_PEAK_BYTES) / _SMALLEST_PEAK_BYTES) / step - 1e-9)
+
+
+def edge_of(index: int, step: float = _BIN) -> int:
+    """Upper edge of a bin, in bytes."""
+    return math.ceil(_SMALLEST_PEAK_BYTES * math.exp(index * step))
+
+
+def with_margin(peak_bytes: int, n_samples: int = 4) -> int:
+    """What to allow a simulation of whose like `n_samples` peaked at `peak_bytes` at most.
+
+    32 MiB more and 10 % (after four samples; 25 % after one): an overrun costs a whole run, a margin only head-room.
+    """
+    return int(peak_bytes * (1.05 + 0.2 / n_samples)) + 32 * MIB
+
+
+def first_allocation(counts: Mapping[int, int]) -> int:
+    """Choose the first limit that wastes least memory, given measured peaks and the price of a second try.
+
+    A simulation that overruns its first limit has used it up for nothing and then gets what the largest one needed.
+    The limit with the least expected memory, summed over tries, wins; after Tovar et al., "A Job Sizing Strategy for
+    High-Throughput Scientific Workflows" (IEEE TPDS 2018).
+
+    Args:
+        counts: How many peaks fell into each bin of `bin_of`; not empty.
+    """
+    peaks = sorted((edge_of(index), count) for index, count in counts.items())
+    total, below = sum(counts.values()), 0
+    last = with_margin(peaks[-1][0])
+    costs: list[tuple[int, int]] = []
+    for edge, count in peaks:
+        below += count
+        limit = with_margin(edge)
+        costs.append((total * limit + (total - below) * max(last, limit * 3 // 2), limit))
+    return min(costs)[1]
+
+
+def raised(limit_bytes: int, used_bytes: int, tries_left: int, top_bytes: int) -> int:
+    """The limit after an overrun: at least half as much again, and what was seen; the last try is the largest one.
+
+    With two tries left it goes half the way (geometrically) to `top_bytes`, so that a budget of tries always ends
+    where the simulation could not have got more.
+    """
+    wanted = max(limit_bytes * 3 // 2, with_margin(used_bytes))
+    if tries_left <= 2:
+        wanted = max(wanted, int(limit_bytes * (top_bytes / limit_bytes) ** (1 / max(1, tries_left))))
+    return top_bytes if tries_left <= 1 else min(wanted, top_bytes)
+
+
+def partition(weights: Iterable[tuple[int, int]], n_sizes: int) -> tuple[int, ...]:
+    """Choose at most `n_sizes` request sizes so that rounding up to them wastes least.
+
+    Args:
+        weights: (wanted bytes, how often), in any order.
+        n_sizes: At least 1.
+
+    Exact, by dynamic programming over the sorted distinct wishes: O(n_sizes * len(weights)**2).
+    """
+    wishes = sorted(weights)
+    if not wishes:
+        return ()
+    cost = [_waste(wishes, 0, end) for end in range(len(wishes))]
+    cuts: list[list[int]] = []
+    for _ in range(n_sizes - 1):
+        cost, cut = _one_more_size(wishes, cost)
+        cuts.append(cut)
+    sizes = [wishes[end := len(wishes) - 1][0]]
+    for cut in reversed(cuts):
+        end = cut[end]
+        if end < 0:
+            break
+        sizes.append(wishes[end][0])
+    return tuple(sorted(set(sizes)))
+
+
+def _waste(wishes: list[tuple[int, int]], first: int, last: int) -> int:
+    size = wishes[last][0]
+    return sum(count * (size - wish) for wish, count in wishes[first : last + 1])
+
+
+def _one_more_size(wishes: list[tuple[int, int]], cost: list[int]) -> tuple[list[int], list[int]]:
+    better = list(cost)
+    cut = [-1] * len(wishes)
+    for end in range(len(wishes)):
+        waste = 0
+        for first in range(end, 0, -1):
+            waste += wishes[first][1] * (wishes[end][0] - wishes[first][0])
+            if cost[first - 1] + waste < better[end]:
+                better[end] = cost[first - 1] + waste
+                cut[end] = first - 1
+    return better, cut
+
+
+@dataclass(slots=True)
+class RequestSizes:
+    """The few values of `request_bytes` in use at a time; every distinct one is a scheduling class of Ray.
+
+    A wish is served by a planned size or one in use that is at most a quarter larger; else by a new one from a
+    geometric grid, as long as fewer than `n_sizes` are in use; else by the next larger one in use, or the largest.
+    """
+
+    n_sizes: int
+    planned: tuple[int, ...] = ()
+    in_use: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def are_several(self) -> bool:
+        """Whether chunks of different sizes may compete, now or later."""
+        return len({*self.in_use, *self.planned}) != 1
+
+    def size_for(self, wanted_bytes: int, top_bytes: int) -> int:
+        """Round a wish up to a size; never above `top_bytes`."""
+        if wanted_bytes >= top_bytes:
+            return top_bytes
+        free = self._has_room(top_bytes)
+        known = (*self.in_use, *self.planned) if free else tuple(self.in_use)
+        fitting = [size for size in known if wanted_bytes <= size <= top_bytes]
+        best = min(fitting, default=top_bytes)
+        if not free or best * 4 <= wanted_bytes * 5:
+            return best
+        return min(edge_of(bin_of(wanted_bytes, _GRID), _GRID), top_bytes)
+
+    def _has_room(self, top_bytes: int) -> bool:
+        # One place is kept for the largest request: the last resort must never wait for another size to drain.
+        return len(self.in_use.keys() - {top_bytes}) < self.n_sizes - 1
+
+    def acquire(self, size_bytes: int) -> None:
+        """Count a chunk of this size as outstanding."""
+        self.in_use[size_bytes] = self.in_use.get(size_bytes, 0) + 1
+
+    def release(self, size_bytes: int) -> None:
+        """Count it as over."""
+        self.in_use[size_bytes] -= 1
+        if not self.in_use[size_bytes]:
+            del self.in_use[size_bytes]
+
+
+@dataclass(slots=True)
+class MemoryModel:
+    """What was measured so far and what follows from it.
+
+    Knows the model as a whole (a histogram of peaks) and parameter sets one by one, as long as `forget` is not called
+    for them: replicates need about the same.
+    """
+
+    given_bytes: int | None
+    sizes: RequestSizes
+    base_bytes: int
+    counts: dict[int, int] = field(default_factory=dict)
+    n_samples: int = 0
+    peak_bytes_max: int = 0
+    _sets: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _first_bytes: int = 0
+    _planned_at: int = 0
+
+    def observe(self, peak_bytes: int, top_bytes: int) -> None:
+        """Learn the peak of a simulation, completed or not."""
+        index = bin_of(peak_bytes)
+        self.counts[index] = self.counts.get(index, 0) + 1
+        self.n_samples += 1
+        self.peak_bytes_max = max(self.peak_bytes_max, peak_bytes)
+        if self.n_samples >= 2 * self._planned_at:
+            self._replan(top_bytes)
+
+    def observe_set(self, set_index: int, peak_bytes: int) -> None:
+        """Learn the peak for one parameter set, of which more is to come."""
+        n_samples, most_bytes = self._sets.get(set_index, (0, 0))
+        self._sets[set_index] = (n_samples + 1, max(peak_bytes, most_bytes))
+
+    def seed(self, counts: Mapping[int, int], top_bytes: int) -> None:
+        """Start from the profile of an earlier run: peaks by bin."""
+        self.counts = dict(counts)
+        self.n_samples = sum(counts.values())
+        if counts:
+            self._replan(top_bytes)
+
+    def observe_base(self, base_bytes: int) -> None:
+        """Learn what a worker owns before its first simulation; the largest counts."""
+        self.base_bytes = max(self.base_bytes, base_bytes)
+
+    def forget(self, set_index: int) -> None:
+        """Drop what is known of one parameter set."""
+        self._sets.pop(set_index, None)
+
+    @property
+    def is_informed(self) -> bool:
+        """Whether anything was measured or given, so that no probes are needed."""
+        return self.given_bytes is not None or self.n_samples > 0
+
+    def limit_for(self, set_index: int, plenty_bytes: int) -> int:
+        """The limit for the next simulation of a set; `plenty_bytes` where nothing is known of the model at all."""
+        known = self._sets.get(set_index)
+        if known is not None:
+            n_samples, peak_bytes = known
+            return max(with_margin(peak_bytes, n_samples), self.given_bytes or 0)
+        if self.given_bytes is not None:
+            return self.given_bytes
+        return self._first_bytes or plenty_bytes
+
+    def request_for(self, limit_bytes: int, top_bytes: int) -> int:
+        """The request that covers the worker and one simulation."""
+        return self.sizes.size_for(self.base_bytes + limit_bytes, top_bytes)
+
+    def _replan(self, top_bytes: int) -> None:
+        self._planned_at = max(4, self.n_samples)
+        self._first_bytes = first_allocation(self.counts)
+        wishes = [(min(top_bytes, self.base_bytes + with_margin(edge_of(i))), n) for i, n in self.counts.items()]
+        self.sizes.planned = partition(wishes, self.sizes.n_sizes - 4)

@@ -1,0 +1,214 @@
+"""What waits, and in which order it is taken: the pending simulations and how they are cut into chunks.
+
+Order: repeats first; then one replicate of every parameter set, because its cost stands for the whole set; then the
+rest of the sets, the costliest first, so that neither large memory nor long runs are left for the end.
+Does not know windows, requests or chunks in flight.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from modelops_ray.core.events import Segment
+
+
+class Piece(NamedTuple):
+    """Simulations taken together: positions, the parameter set of each, and the limit meant for each."""
+
+    positions: tuple[int, ...]
+    sets: tuple[int, ...]
+    limit_bytes: int
+
+    def split(self) -> tuple[Piece, Piece]:
+        """Cut in two halves; needs at least two positions."""
+        half = len(self.positions) // 2
+        return (
+            Piece(self.positions[:half], self.sets[:half], self.limit_bytes),
+            Piece(self.positions[half:], self.sets[half:], self.limit_bytes),
+        )
+
+    def only(self, positions: frozenset[int] | set[int]) -> Piece:
+        """Keep these positions."""
+        kept = [(p, s) for p, s in zip(self.positions, self.sets, strict=True) if p in positions]
+        return Piece(tuple(p for p, _ in kept), tuple(s for _, s in kept), self.limit_bytes)
+
+
+class Choice(NamedTuple):
+    """Something that could be taken next: who it is (`set_index`, -1 where not one set), its limit and seconds."""
+
+    kind: str
+    size_class: int
+    limit_bytes: int
+    set_index: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Set:
+    """Pending segments of one parameter set and, once a result is known, what one of its simulations takes."""
+
+    segments: deque[Segment]
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Pending:
+    """The simulations that wait. Every position is in at most one place."""
+
+    n: int = 0
+    _sets: dict[int, _Set] = field(default_factory=dict)
+    _fresh: deque[int] = field(default_factory=deque)
+    _begun: dict[int, None] = field(default_factory=dict)
+    _known: dict[int, list[tuple[float, int]]] = field(default_factory=dict)
+    _repeats: dict[int, deque[Piece]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.n
+
+    @property
+    def n_sets(self) -> int:
+        """Parameter sets of which something waits (repeats aside)."""
+        return len(self._sets)
+
+    @property
+    def n_fresh(self) -> int:
+        """Parameter sets of which nothing was taken yet."""
+        return len(self._fresh)
+
+    def holds(self, set_index: int) -> bool:
+        """Whether simulations of this parameter set wait."""
+        return set_index in self._sets
+
+    def positions(self) -> Iterator[int]:
+        """Yield every pending position, in no particular order."""
+        for entry in self._sets.values():
+            for segment in entry.segments:
+                yield from range(segment.start, segment.stop)
+        for pieces in self._repeats.values():
+            for piece in pieces:
+                yield from piece.positions
+
+    def add(self, segments: Iterable[Segment]) -> None:
+        """Take in new simulations, in study order."""
+        for segment in segments:
+            self.n += segment.stop - segment.start
+            if segment.set_index in self._sets:
+                self._sets[segment.set_index].segments.append(segment)
+                continue
+            self._sets[segment.set_index] = _Set(deque([segment]))
+            self._fresh.append(segment.set_index)
+
+    def put_back(self, piece: Piece, size_class: int) -> None:
+        """Have simulations repeated, before anything else of their size."""
+        if piece.positions:
+            self.n += len(piece.positions)
+            self._repeats.setdefault(size_class, deque()).append(piece)
+
+    def learn(self, set_index: int, size_class: int, seconds: float) -> None:
+        """A simulation of this set ended: rank what waits of it."""
+        if set_index in self._begun:
+            del self._begun[set_index]
+            self._sets[set_index].seconds = seconds
+            heapq.heappush(self._known.setdefault(size_class, []), (-seconds, set_index))
+
+    def repeats(self) -> Iterator[Choice]:
+        """What must be repeated, largest first."""
+        for size_class in sorted(self._repeats, reverse=True):
+            piece = self._repeats[size_class][0]
+            yield Choice("repeat", size_class, piece.limit_bytes, -1, 0.0)
+
+    def ranked(self) -> Iterator[Choice]:
+        """The costliest set of each size, largest size first."""
+        for size_class in sorted(self._known, reverse=True):
+            seconds, set_index = self._known[size_class][0]
+            yield Choice("known", size_class, 0, set_index, -seconds)
+
+    def unranked(self) -> Choice | None:
+        """Sets of which nothing is known: untouched ones, else those that have begun."""
+        if self._fresh:
+            return Choice("fresh", 0, 0, self._fresh[0], 0.0)
+        if self._begun:
+            return Choice("begun", 0, 0, next(iter(self._begun)), 0.0)
+        return None
+
+    def take(self, choice: Choice, n: int, limit_bytes: int) -> Piece:
+        """Remove up to `n` simulations of a choice just made."""
+        if choice.kind == "repeat":
+            piece = self._take_repeat(choice.size_class, n)
+        else:
+            taker = {"fresh": self._take_fresh, "begun": self._take_begun, "known": self._take_known}[choice.kind]
+            taken = taker(choice.size_class, n)
+            piece = Piece(tuple(p for p, _ in taken), tuple(s for _, s in taken), limit_bytes)
+        self.n -= len(piece.positions)
+        return piece
+
+    def spread(self, n_parts: int) -> None:
+        """Turn the untouched sets, so that the next ones taken come from all over the study."""
+        self._fresh.rotate(-max(1, len(self._fresh) // max(1, n_parts)))
+
+    def _take_repeat(self, size_class: int, n: int) -> Piece:
+        pieces = self._repeats[size_class]
+        piece = pieces.popleft()
+        if len(piece.positions) > n:
+            pieces.appendleft(Piece(piece.positions[n:], piece.sets[n:], piece.limit_bytes))
+        if not pieces:
+            del self._repeats[size_class]
+        return Piece(piece.positions[:n], piece.sets[:n], piece.limit_bytes)
+
+    def _take_fresh(self, _: int, n: int) -> list[tuple[int, int]]:
+        taken: list[tuple[int, int]] = []
+        while self._fresh and len(taken) < n:
+            set_index = self._fresh.popleft()
+            taken += self._pop(set_index, 1)
+            if set_index in self._sets:
+                self._begun[set_index] = None
+        return taken
+
+    def _take_begun(self, _: int, n: int) -> list[tuple[int, int]]:
+        taken: list[tuple[int, int]] = []
+        while self._begun and len(taken) < n:
+            set_index = next(iter(self._begun))
+            taken += self._pop(set_index, n - len(taken))
+            if set_index not in self._sets:
+                del self._begun[set_index]
+        return taken
+
+    def _take_known(self, size_class: int, n: int) -> list[tuple[int, int]]:
+        taken: list[tuple[int, int]] = []
+        heap = self._known[size_class]
+        while heap and len(taken) < n:
+            set_index = heap[0][1]
+            taken += self._pop(set_index, n - len(taken))
+            if set_index not in self._sets:
+                heapq.heappop(heap)
+        if not heap:
+            del self._known[size_class]
+        return taken
+
+    def _pop(self, set_index: int, n: int) -> list[tuple[int, int]]:
+        segments = self._sets[set_index].segments
+        segment = segments.popleft()
+        stop = min(segment.stop, segment.start + n)
+        if stop < segment.stop:
+            segments.appendleft(Segment(set_index, stop, segment.stop))
+        if not segments:
+            del self._sets[set_index]
+        return [(position, set_index) for position in range(segment.start, stop)]
+
+
+def chunk_size(
+    seconds: float, bytes_each: float, n_pending: int, n_slots: int, *, target_s: float, target_bytes: int, most: int
+) -> int:
+    """How many simulations to give to one task.
+
+    About `target_s` of work and `target_bytes` of outputs, and at the end of a study a quarter of a slot's fair
+    share, so that the last tasks end together (guided self-scheduling, Polychronopoulos and Kuck 1987).
+    """
+    by_time = target_s / seconds if seconds > 0 else most
+    by_bytes = target_bytes / bytes_each if bytes_each > 0 else most
+    fair = -(-n_pending // (4 * max(1, n_slots)))
+    return max(1, min(most, int(by_time), int(by_bytes), fair))

@@ -1,0 +1,40 @@
+"""The knobs that decisions obey; values only. Where they come from is not known here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What the user asked for and the constants of the policies; sizes in bytes, times in seconds."""
+
+    cpus: float = 1.0
+    memory_bytes: int | None = None
+    max_memory_bytes: int | None = None
+    attempts: int = 5
+    max_failures: int | None = None
+    timeout_s: float = 1800.0
+    chunk: int | None = None
+    window: int | None = None
+    known_base_bytes: int | None = None
+
+    chunk_target_s: float = 1.0
+    chunk_max: int = 2000
+    commit_every_s: float = 10.0
+    commit_bytes: int = 64 * MIB
+    payload_budget_bytes: int = 256 * MIB
+    payload_budget_per_node_bytes: int = 64 * MIB
+    window_cap: int = 4000
+    request_sizes: int = 12
+    probes: int = 8
+    alike_failures: int = 20
+    base_guess_bytes: int = 128 * MIB
+    no_progress_s: float = 600.0
+
+    @property
+    def patience_s(self) -> float:
+        """How long nothing may finish before the run is given up."""
+        return max(self.no_progress_s, 1.5 * self.timeout_s)

@@ -1,0 +1,74 @@
+"""Guards that end a run which cannot succeed: nothing moves, or everything fails alike. Decides, never waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelops_ray.core.events import Cause, Failure
+
+
+@dataclass(slots=True)
+class NoProgressGuard:
+    """Fires when nothing finished and capacity did not grow for `patience_s`; None means it never fires."""
+
+    patience_s: float
+    last_s: float | None = None
+    best_slots: int = 0
+
+    def moved(self, now_s: float) -> None:
+        """Something finished."""
+        self.last_s = now_s
+
+    def look(self, now_s: float, n_slots: int) -> None:
+        """Note the capacity; growth counts as progress, a loss lowers the mark."""
+        if n_slots > self.best_slots:
+            self.moved(now_s)
+        self.best_slots = n_slots
+
+    def waited_s(self, now_s: float) -> float:
+        """Seconds since anything moved."""
+        if self.last_s is None:
+            self.last_s = now_s
+        return now_s - self.last_s
+
+    def is_over(self, now_s: float) -> bool:
+        """Whether to give up."""
+        return self.waited_s(now_s) > self.patience_s
+
+
+@dataclass(slots=True)
+class FailureGuard:
+    """Ends a run with too many failures: by the user's number, else when the first ones all fail alike."""
+
+    max_failures: int | None
+    alike: int
+    n_failed: int = 0
+    n_completed: int = 0
+    _first_type: str | None = None
+    _all_alike: bool = True
+
+    def completed(self, n: int) -> None:
+        """Count results."""
+        self.n_completed += n
+
+    def failed(self, failure: Failure) -> None:
+        """Count a final failure."""
+        self.n_failed += 1
+        if self._first_type is None:
+            self._first_type = failure.error_type
+        if failure.cause is not Cause.MODEL_ERROR or failure.error_type != self._first_type:
+            self._all_alike = False
+
+    @property
+    def reason(self) -> str | None:
+        """Why to stop, or None."""
+        if self.max_failures is not None:
+            if self.n_failed < self.max_failures:
+                return None
+            return f"{self.n_failed} simulations failed, which --max-failures does not allow"
+        if self.n_completed or not self._all_alike or self.n_failed < self.alike:
+            return None
+        return (
+            f"the first {self.n_failed} simulations all failed with {self._first_type}; mend the model, "
+            "or go on in spite of it with --max-failures 100%"
+        )

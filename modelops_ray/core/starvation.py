@@ -1,0 +1,63 @@
+"""Who waits in the cluster's queue and was overtaken: Ray has neither reservation nor ageing, so this has both.
+
+Ray starts whatever fits, so a request for most of a node never starts while smaller ones keep being submitted, and a
+small one may wait behind later ones of other sizes. Once more than two per slot of later chunks ended before the first
+waiting chunk of a size began, other sizes are held back until it begins. Does not know what is pending.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class _Line:
+    """Chunks of one request that have not begun, in order of submission, and how often the first was overtaken."""
+
+    waiting: dict[int, None] = field(default_factory=dict)
+    overtaken: int = 0
+
+    @property
+    def first(self) -> int:
+        return next(iter(self.waiting))
+
+
+@dataclass(slots=True)
+class Queue:
+    """The chunks that are known to wait; those whose start nobody can see stay until they end."""
+
+    held_for: int | None = None
+    _lines: dict[int, _Line] = field(default_factory=dict)
+    _request_of: dict[int, int] = field(default_factory=dict)
+
+    def join(self, chunk_id: int, request_bytes: int) -> None:
+        """A chunk was submitted; ids grow in the order of submission."""
+        self._lines.setdefault(request_bytes, _Line()).waiting[chunk_id] = None
+        self._request_of[chunk_id] = request_bytes
+
+    def leave(self, chunk_id: int) -> None:
+        """It began, or ended."""
+        request_bytes = self._request_of.pop(chunk_id, None)
+        if request_bytes is None:
+            return
+        line = self._lines[request_bytes]
+        if line.first == chunk_id:
+            line.overtaken = 0
+            if self.held_for == request_bytes:
+                self.held_for = None
+        del line.waiting[chunk_id]
+        if not line.waiting:
+            del self._lines[request_bytes]
+
+    def end(self, chunk_id: int, n_slots: int) -> None:
+        """A chunk ended; `n_slots` is how many of its size the cluster runs at once."""
+        self.leave(chunk_id)
+        for request_bytes, line in self._lines.items():
+            if line.first < chunk_id:
+                line.overtaken += 1
+                if line.overtaken > 2 * max(1, n_slots) and self.held_for is None:
+                    self.held_for = request_bytes
+
+    def is_held_back(self, request_bytes: int) -> bool:
+        """Whether a chunk of this request must wait for one that was overtaken too often."""
+        return self.held_for is not None and request_bytes != self.held_for

@@ -1,0 +1,99 @@
+"""How many chunks may be outstanding: enough to keep every slot busy, never more than that needs.
+
+Slots are counted at one request size, so the window is a function of the size; the rule holds for every size:
+chunks asking for at least r are at most window(r). Does not choose what is submitted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from modelops_ray.core.events import Capacity, Node
+from modelops_ray.core.policy import Policy
+
+
+def slots(nodes: Iterable[Node], cpus: float, request_bytes: int) -> int:
+    """How many tasks of this request the nodes run at once: the sum of min(CPUs / cpus, memory / request)."""
+    return sum(
+        min(int(node.cpus / cpus + 1e-9), node.memory_bytes // request_bytes if request_bytes else node.memory_bytes)
+        for node in nodes
+    )
+
+
+def window_size(n_slots: int, n_reachable_slots: int, cap: int) -> int:
+    """The window: 1.5 x the slots the cluster could reach, up to `cap`; at least two per slot and one more.
+
+    The cap bounds what is asked of an autoscaler ahead of need; slots that are there are always kept busy.
+    """
+    return max(2 * n_slots + 1, min(math.ceil(1.5 * n_reachable_slots), cap))
+
+
+@dataclass(slots=True)
+class Window:
+    """The window of a run; shrinks when Ray had to kill what was within its request, and recovers with successes."""
+
+    policy: Policy
+    capacity: Capacity = field(default_factory=lambda: Capacity(nodes=()))
+    factor: float = 1.0
+    _slots: dict[int, int] = field(default_factory=dict)
+    _sizes: dict[int, int] = field(default_factory=dict)
+
+    def look(self, capacity: Capacity) -> None:
+        """Take note of the cluster as it is now."""
+        if capacity != self.capacity:
+            self.capacity = capacity
+            self._slots.clear()
+            self._sizes.clear()
+
+    @property
+    def _all_nodes(self) -> tuple[Node, ...]:
+        return self.capacity.reachable or self.capacity.nodes
+
+    @property
+    def largest_bytes(self) -> int:
+        """Memory of the largest node that has enough CPUs, now or after scaling; 0 if there is none."""
+        return max((n.memory_bytes for n in self._all_nodes if n.cpus >= self.policy.cpus), default=0)
+
+    @property
+    def plenty_bytes(self) -> int:
+        """A request for a simulation of which nothing is known: the smallest node, or a quarter of the only one."""
+        fitting = [n.memory_bytes for n in self._all_nodes if n.cpus >= self.policy.cpus]
+        if not fitting:
+            return 2**30
+        return fitting[0] // 4 if len(fitting) == 1 else min(fitting)
+
+    @property
+    def has_enough_cpus(self) -> bool:
+        """Whether a node, now or after scaling, has the CPUs one simulation asks for; unknown counts as yes."""
+        return not self._all_nodes or any(n.cpus >= self.policy.cpus for n in self._all_nodes)
+
+    def slots_at(self, request_bytes: int) -> int:
+        """Tasks of this request that run at once on what is there now."""
+        if request_bytes not in self._slots:
+            self._slots[request_bytes] = slots(self.capacity.nodes, self.policy.cpus, request_bytes)
+        return self._slots[request_bytes]
+
+    def size_at(self, request_bytes: int) -> int:
+        """How many chunks of at least this request may be outstanding; never below 1."""
+        if self.policy.window is not None:
+            return self.policy.window
+        if request_bytes not in self._sizes:
+            reachable = slots(self._all_nodes, self.policy.cpus, request_bytes)
+            self._sizes[request_bytes] = window_size(self.slots_at(request_bytes), reachable, self.policy.window_cap)
+        return max(1, int(self._sizes[request_bytes] * self.factor))
+
+    def payload_budget_bytes(self) -> int:
+        """How much may have finished, or be about to, without being committed."""
+        per_node = self.policy.payload_budget_per_node_bytes * len(self.capacity.nodes)
+        return max(self.policy.payload_budget_bytes, per_node)
+
+    def shrink(self) -> None:
+        """Ray ran out of memory although nobody overran: have less in flight."""
+        self.factor = max(0.1, self.factor * 0.7)
+
+    def recover(self) -> None:
+        """A chunk finished."""
+        if self.factor < 1.0:
+            self.factor = min(1.0, self.factor + 0.02)
