@@ -1,0 +1,153 @@
+"""Study files as text and JSON: reading, writing, and the keys beside the parameter sets. Knows nothing of seeds."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from modelops_ray.errors import StudyError
+from modelops_ray.study.values import describe, pointer, refuse
+
+MAX_SIMULATIONS = 100_000_000
+
+
+class Header(BaseModel):
+    """Every key of a study but its parameter sets; the descriptions are what error messages call right."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    model: Annotated[
+        str | None, Field(min_length=1, description="the model, such as models.sir or sir.py:simulate")
+    ] = None
+    scenario: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9](?:[a-z0-9_.-]{0,62}[a-z0-9])?$",
+            description="a scenario: 1 to 64 of a-z 0-9 - _ . with a letter or digit at both ends, such as baseline",
+        ),
+    ]
+    sampling_method: Annotated[str, Field(description="a text such as sobol, grid or manual")] = "manual"
+    n_replicates: Annotated[
+        int, Field(ge=1, le=MAX_SIMULATIONS, description=f"a whole number from 1 to {MAX_SIMULATIONS}")
+    ] = 1
+    outputs: Annotated[list[str] | None, Field(description="a list of names of outputs, or null for all")] = None
+    targets: Annotated[list[str] | None, Field(description="a list of target entrypoints, or null")] = None
+    metadata: Annotated[dict[str, Any], Field(default_factory=dict, description="an object")]
+
+
+def read_header(document: Mapping[str, object], source: str) -> Header:
+    """Check the keys beside the parameter sets.
+
+    Raises:
+        StudyError: One of them is missing or wrong; names the first.
+    """
+    try:
+        return Header.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        found = "nothing" if first["type"] == "missing" else describe(first["input"])
+        right = Header.model_fields[str(first["loc"][0])].description or "something else"
+        raise refuse(f"{source}: {pointer(*first['loc'])}", found, right) from error
+
+
+def read_text(path: Path) -> str:
+    """Read a study file.
+
+    Raises:
+        StudyError: It is missing, a directory, not readable, or not UTF-8.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise StudyError(f"{path}: no such file; give the path of a study file") from error
+    except IsADirectoryError as error:
+        raise StudyError(f"{path}: is a directory; give the path of a study file in it") from error
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read: {error.strerror}; make the file readable") from error
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        found = f"the byte 0x{content[error.start]:02x}, which is not UTF-8"
+        raise refuse(f"{path}: line {line}", found, "a JSON text in UTF-8") from error
+
+
+def parse(text: str, source: str) -> dict[str, Any]:
+    """Parse the JSON text of a study into an object that has parameter sets.
+
+    Numbers stay as Python's `json` reads them, because identifiers depend on their spelling.
+
+    Raises:
+        StudyError: It is not JSON, or not a study.
+    """
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"{source}: line {error.lineno} column {error.colno}"
+        raise StudyError(f"{place}: not JSON: {error.msg}; correct it there") from error
+    except RecursionError as error:
+        raise refuse(source, "JSON nested too deeply to be read", "a study") from error
+    except ValueError as error:
+        raise refuse(source, "a whole number of thousands of digits", "numbers that fit 64 bits") from error
+    if not isinstance(document, dict):
+        raise refuse(source, describe(document), "a study: an object with model, scenario and parameter_sets")
+    _refuse_other_documents(document, source)
+    return document
+
+
+def write(path: Path, lines: Iterable[str]) -> None:
+    """Write a text file as a whole or not at all.
+
+    Raises:
+        StudyError: It cannot be written; what was there before is intact.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be written: {error.strerror}; choose a place that can") from error
+    finally:
+        _remove(draft)
+
+
+def _remove(draft: Path) -> None:
+    """Clear away a draft that did not become the file; where even that fails the first error is the one to hear of."""
+    try:
+        draft.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def _refuse_other_documents(document: Mapping[str, object], source: str) -> None:
+    """Tell other documents of ModelOps apart, by the keys its submit command looks at and in its order."""
+    if _is_calibration(document):
+        raise refuse(source, "a CalibrationSpec, which is not a study", "a SimulationStudy with parameter_sets")
+    if "parameter_sets" in document:
+        return
+    if "tasks" in document or "batches" in document:
+        raise refuse(source, "a job file, which is not a study", "the SimulationStudy it was made from")
+    if "scenario" in document or "sampling_method" in document:
+        raise refuse(f"{source}: /parameter_sets", "nothing", "a list of at least one parameter set")
+    raise refuse(source, "an object that is not a study", "one with model, scenario and parameter_sets")
+
+
+def _is_calibration(document: Mapping[str, object]) -> bool:
+    if "kind" in document:
+        return document["kind"] == "CalibrationSpec"
+    if "algorithm" in document:
+        return True
+    if "parameter_sets" in document:
+        return False
+    target_data = document.get("target_data")
+    if isinstance(target_data, dict) and "observed_file" in target_data:
+        return True
+    return "sampling_method" not in document and {"max_iterations", "algorithm_config"} <= document.keys()

@@ -1,0 +1,47 @@
+"""The identifiers and derived seeds of ModelOps, equal to the bit; owns no study and no file.
+
+Values keep the spelling of the study file: `1`, `1.0` and `true` are three different parameter sets, as are `0.0` and
+`-0.0`, because ids are hashes of text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
+
+from modelops_ray.study.chunk import Scalar
+
+MAX_SEED = 2**64 - 1
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def canonical_text(params: Mapping[str, Scalar]) -> str:
+    """Write parameters as the one JSON text that stands for them: names sorted, no blanks, Python's float spelling."""
+    return _ENCODER.encode(params)
+
+
+def param_id(params: Mapping[str, Scalar]) -> str:
+    """Hash finite, flat parameters to 64 hex digits."""
+    text = "contracts:param:v1|" + canonical_text(params)
+    return blake2b(text.encode(), digest_size=32).hexdigest()
+
+
+def derived_seed(param_id: str, index: int) -> int:
+    """Derive the seed, below 2**32, of replicate `index` (from 0) of a parameter set that names no seed."""
+    digest = blake2b(f"{param_id}:{index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % 2**32
+
+
+def task_id(bundle_ref: str, entrypoint: str, param_id: str, seed: int) -> str:
+    """Hash the full identity of a simulation to 32 hex digits.
+
+    Args:
+        bundle_ref: `sha256:<hex>` of what is run: the bundle, or the model's content where there is none.
+        entrypoint: `<model>/<scenario>`.
+        param_id: 64 hex digits.
+        seed: The seed that is really run.
+    """
+    text = f"sim:v1|{bundle_ref}|{entrypoint}|{param_id}|{seed}"
+    return blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,101 @@
+"""The columns of the tables a run writes; owns names, order and types, not the rows.
+
+These are types of columns only: what a model receives, and what is hashed, keeps the spelling of the study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from modelops_ray.study.chunk import Scalar
+from modelops_ray.study.study import Study
+
+PARAM_PREFIX = "param_"
+
+_IDENTITY = [
+    pa.field("task_id", pa.string()),
+    pa.field("param_id", pa.string()),
+    pa.field("replicate", pa.int32()),
+    pa.field("seed", pa.uint64()),
+]
+_OUTCOME = [
+    pa.field("scenario", pa.string()),
+    pa.field("status", pa.string()),
+    pa.field("cause", pa.string()),
+    pa.field("error_type", pa.string()),
+    pa.field("error_message", pa.string()),
+    pa.field("traceback", pa.string()),
+    pa.field("attempts", pa.int16()),
+    pa.field("seconds", pa.float64()),
+    pa.field("peak_bytes", pa.int64()),
+    pa.field("request_bytes", pa.int64()),
+    pa.field("node", pa.string()),
+]
+
+
+def simulations_schema(parameter_types: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Return the columns of `simulations`."""
+    return pa.schema([*_IDENTITY, *_OUTCOME, *_parameter_fields(parameter_types)])
+
+
+def identity_fields(parameter_types: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Return the columns that come before the model's own in every output."""
+    return pa.schema([*_IDENTITY, *_parameter_fields(parameter_types)])
+
+
+def parameter_types(study: Study) -> dict[str, pa.DataType]:
+    """Find the column type of every parameter, in the order of their names.
+
+    A parameter that only some sets have is null in the others. Integers are int64, or uint64 where that is needed and
+    enough; with a float in any set, or beyond 64 bits, they are float64.
+    """
+    seen: dict[str, _Seen] = {}
+    for params, _ in study.parameter_sets:
+        for name, value in params.items():
+            known = seen.get(name)
+            if known is None:
+                known = seen[name] = _Seen()
+            known.add(value)
+    return {name: seen[name].data_type() for name in sorted(seen)}
+
+
+def parameter_array(values: Sequence[Scalar | None], data_type: pa.DataType) -> pa.Array:
+    """Build a parameter column; Arrow alone refuses large integers in a column of floats."""
+    if pa.types.is_float64(data_type):
+        values = [None if value is None else float(value) for value in values]
+    return pa.array(values, data_type)
+
+
+class _Seen:
+    """What the values of one parameter have been so far."""
+
+    __slots__ = ("high", "low", "type")
+
+    def __init__(self) -> None:
+        self.type: type | None = None
+        self.low = 0
+        self.high = 0
+
+    def add(self, value: Scalar) -> None:
+        if type(value) is int:
+            self.low = min(self.low, value)
+            self.high = max(self.high, value)
+        if self.type is not float:
+            self.type = type(value)
+
+    def data_type(self) -> pa.DataType:
+        if self.type is bool:
+            return pa.bool_()
+        if self.type is str:
+            return pa.string()
+        if self.type is int and self.low >= -(2**63) and self.high < 2**63:
+            return pa.int64()
+        if self.type is int and self.low >= 0 and self.high < 2**64:
+            return pa.uint64()
+        return pa.float64()
+
+
+def _parameter_fields(parameter_types: Mapping[str, pa.DataType]) -> list[pa.Field]:
+    return [pa.field(PARAM_PREFIX + name, data_type) for name, data_type in parameter_types.items()]

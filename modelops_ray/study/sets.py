@@ -1,0 +1,105 @@
+"""Parameter sets: from the rows of a study file, and from the axes of a grid; owns neither ids nor derived seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from itertools import product
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from modelops_ray.study.chunk import Scalar
+from modelops_ray.study.values import ParameterRules, check_seed, describe, pointer, refuse
+
+
+class ParameterSet(NamedTuple):
+    """Parameters in the spelling of the study file; with a seed it is one simulation, without it `n_replicates`."""
+
+    params: Mapping[str, Scalar]
+    seed: int | None = None
+
+
+def read_sets(rows: object, source: str) -> tuple[ParameterSet, ...]:
+    """Read `parameter_sets` in the old form, the new form, or both mixed.
+
+    Args:
+        rows: The list as JSON has it. It is emptied: a million sets should not exist twice.
+        source: The file, for messages.
+
+    Raises:
+        StudyError: There are none, or one is not a parameter set.
+    """
+    if not isinstance(rows, list) or not rows:
+        found = "an empty list" if rows == [] else describe(rows)
+        raise refuse(f"{source}: {pointer('parameter_sets')}", found, "a list of at least one parameter set")
+    rules = ParameterRules()
+    for index, row in enumerate(rows):
+        rows[index] = _read_row(row, index, rules, source)
+    sets = tuple(cast("list[ParameterSet]", rows))
+    rows.clear()
+    return sets
+
+
+def _read_row(row: object, index: int, rules: ParameterRules, source: str) -> ParameterSet:
+    if not isinstance(row, dict):
+        place = f"{source}: {pointer('parameter_sets', index)}"
+        raise refuse(place, describe(row), 'an object such as {"params": {"beta": 0.1}}')
+    if "params" not in row:
+        _check_params(row, rules, source, index)
+        return ParameterSet(row)
+    params = row["params"]
+    if not isinstance(params, dict):
+        place = f"{source}: {pointer('parameter_sets', index, 'params')}"
+        raise refuse(place, describe(params), 'an object such as {"beta": 0.1}')
+    _check_params(params, rules, source, index, "params")
+    seed = row.get("seed")
+    if seed is not None:
+        check_seed(f"{source}: {pointer('parameter_sets', index, 'seed')}", seed)
+    return ParameterSet(params, seed)
+
+
+def _check_params(params: dict[str, object], rules: ParameterRules, source: str, *steps: str | int) -> None:
+    """Check one set; the place is only put into words for what is wrong, which keeps a million sets quick."""
+    for name, value in params.items():
+        fault = rules.fault(name, value)
+        if fault is not None:
+            raise refuse(f"{source}: {pointer('parameter_sets', *steps, name)}", *fault)
+
+
+def read_axes(axes: object) -> dict[str, list[Scalar]]:
+    """Read the axes of a grid; NumPy's numbers become Python's.
+
+    Raises:
+        StudyError: Not a mapping of names to non-empty collections of values.
+    """
+    if not isinstance(axes, Mapping):
+        raise refuse("Study.grid", describe(axes), 'a mapping such as {"beta": [0.1, 0.2]}')
+    for name in axes:
+        if not isinstance(name, str):
+            raise refuse("Study.grid", f"the parameter name {name!r}", "a text as name")
+    rules = ParameterRules()
+    return {name: _read_axis(name, values, rules) for name, values in axes.items()}
+
+
+def _read_axis(name: str, values: object, rules: ParameterRules) -> list[Scalar]:
+    place = f"Study.grid: {name}"
+    if isinstance(values, str | bytes | Mapping | AbstractSet) or not isinstance(values, Iterable):
+        raise refuse(place, describe(values), "a list of values")
+    axis = [plain(value) for value in values]
+    if not axis:
+        raise refuse(place, "an empty list", "at least one value")
+    for index, value in enumerate(axis):
+        rules.check(f"{place}[{index}]", name, value)
+    return axis
+
+
+def grid(axes: Mapping[str, list[Scalar]]) -> Iterator[ParameterSet]:
+    """Yield the full factorial of the axes, the last name fastest."""
+    for values in product(*axes.values()):
+        yield ParameterSet(dict(zip(axes, values, strict=True)))
+
+
+def plain(value: Any) -> Any:
+    """Turn a NumPy scalar into the Python value it stands for; anything else is returned as it is."""
+    return value.item() if isinstance(value, np.bool_ | np.integer | np.floating | np.str_) else value

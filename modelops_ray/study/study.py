@@ -1,0 +1,205 @@
+"""A study: which simulations of which model; owns loading, saving and making one, not running it.
+
+Seeds and identifiers of the single simulations are in `study.simulations`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from modelops_ray.errors import StudyError
+from modelops_ray.study.chunk import Scalar
+from modelops_ray.study.document import MAX_SIMULATIONS, parse, read_header, read_text, write
+from modelops_ray.study.identity import canonical_text
+from modelops_ray.study.sets import ParameterSet, grid, plain, read_axes, read_sets
+from modelops_ray.study.values import describe, refuse
+
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
+
+
+# No slots: the digest is kept once it is known, since it reads every parameter set.
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A checked SimulationStudy; made by `load`, `from_json`, `from_dict` or `grid`, which raise StudyError.
+
+    Attributes:
+        model: `models.sir`, `package.module:function` or `path/to/file.py:function`; None where it is given to `run`.
+        scenario: Handed to models that take one, and part of every task's identity.
+        parameter_sets: In study order; at least one.
+        sampling_method: How the sets were chosen; free text.
+        n_replicates: Simulations of every set that names no seed.
+        outputs: Names of the outputs to keep, sorted; None for all.
+        targets: Target entrypoints; None for none.
+        metadata: Free; decides nothing.
+        folder: Where the study file is, which a model path is relative to; None for a study that has no file.
+    """
+
+    model: str | None
+    scenario: str
+    parameter_sets: tuple[ParameterSet, ...] = field(repr=False)
+    sampling_method: str = "manual"
+    n_replicates: int = 1
+    outputs: tuple[str, ...] | None = None
+    targets: tuple[str, ...] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = field(default=None, compare=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Study:
+        """Read a SimulationStudy JSON file in the old, the new or the mixed form.
+
+        Raises:
+            StudyError: It cannot be read or is not a study; one line that names the file, the place, what was found
+                and what would be right.
+        """
+        path = Path(path)
+        return cls.from_to_json(read_text(path), source=str(path), folder=path.absolute().parent)
+
+    @classmethod
+    def from_to_json(cls, text: str, source: str = "study", folder: Path | None = None) -> Study:
+        """Read the text of a study file; `source` names it in messages.
+
+        Raises:
+            StudyError: As `load`.
+        """
+        document = parse(text, source)
+        if document.get("model") is None:
+            found = "null" if "model" in document else "nothing"
+            raise refuse(f"{source}: /model", found, "the model, such as models.sir or sir.py:simulate")
+        return cls._read(document, document.pop("parameter_sets"), source, folder)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], source: str = "study", folder: Path | None = None) -> Study:
+        """Make a study of what `to_dict` returned, which may be without a model; the argument is left as it is.
+
+        Raises:
+            StudyError: As `load`.
+        """
+        rows = document.get("parameter_sets")
+        return cls._read(document, list(rows) if isinstance(rows, list) else rows, source, folder)
+
+    @classmethod
+    def _read(cls, document: Mapping[str, Any], rows: object, source: str, folder: Path | None) -> Study:
+        header = read_header(document, source)
+        sets = read_sets(rows, source)
+        n_simulations = sum(header.n_replicates if seed is None else 1 for _, seed in sets)
+        _check_size(source, n_simulations)
+        return cls(
+            model=header.model,
+            scenario=header.scenario,
+            parameter_sets=sets,
+            sampling_method=header.sampling_method,
+            n_replicates=header.n_replicates,
+            outputs=tuple(sorted(set(header.outputs))) if header.outputs else None,
+            targets=tuple(header.targets) if header.targets else None,
+            metadata=header.metadata,
+            folder=folder,
+        )
+
+    @classmethod
+    def grid(
+        cls,
+        axes: Mapping[str, Sequence[Scalar]],
+        replicates: int = 30,
+        model: str | None = None,
+        scenario: str = "baseline",
+        outputs: Sequence[str] | None = None,
+    ) -> Study:
+        """Make the full factorial of the values of each parameter, the last name fastest.
+
+        Args:
+            axes: Values by parameter name; lists, tuples, ranges or NumPy arrays of numbers, texts or booleans.
+            replicates: Simulations of each combination.
+            model: As in a study file; None where a function is given to `run`.
+            scenario: 1 to 64 of `a-z 0-9 - _ .`.
+            outputs: Names of the outputs to keep; None for all.
+
+        Raises:
+            StudyError: An axis is empty or holds what is no parameter, or another argument is out of range.
+        """
+        values = read_axes(axes)
+        if isinstance(outputs, str):
+            raise refuse("Study.grid: /outputs", describe(outputs), "a list of names of outputs, or None for all")
+        header = read_header(
+            {
+                "model": model,
+                "scenario": scenario,
+                "n_replicates": plain(replicates),
+                "outputs": None if outputs is None else list(outputs),
+            },
+            "Study.grid",
+        )
+        _check_size("Study.grid", header.n_replicates * math.prod(map(len, values.values())))
+        return cls(
+            model=header.model,
+            scenario=header.scenario,
+            parameter_sets=tuple(grid(values)),
+            sampling_method="grid",
+            n_replicates=header.n_replicates,
+            outputs=tuple(sorted(set(header.outputs))) if header.outputs else None,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the study as a file that `load`, and ModelOps, read back with the same identifiers and seeds.
+
+        Raises:
+            StudyError: It names no model, or cannot be written; a file that was there before is then intact.
+        """
+        if self.model is None:
+            raise StudyError(f"{path}: a study file names its model; give one, as in Study.grid(..., model='sir.py:f')")
+        write(Path(path), self._lines())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the study as plain JSON values, in the new form."""
+        return self._head() | {"parameter_sets": [_row(each) for each in self.parameter_sets]} | self._tail()
+
+    @cached_property
+    def digest(self) -> str:
+        """64 hex digits of all that decides the result except the model: scenario, sets, seeds, replicates, outputs."""
+        head = json.dumps(["study:v1", self.scenario, self.n_replicates, self.outputs], ensure_ascii=False)
+        digest = hashlib.sha256(head.encode())
+        for params, seed in self.parameter_sets:
+            digest.update(f"\n{canonical_text(params)}|{seed}".encode())
+        return digest.hexdigest()
+
+    def _head(self) -> dict[str, Any]:
+        return {"model": self.model, "scenario": self.scenario}
+
+    def _tail(self) -> dict[str, Any]:
+        return {
+            "sampling_method": self.sampling_method,
+            "n_replicates": self.n_replicates,
+            "outputs": None if self.outputs is None else list(self.outputs),
+            "targets": None if self.targets is None else list(self.targets),
+            "metadata": dict(self.metadata),
+        }
+
+    def _lines(self) -> Iterator[str]:
+        """Write one parameter set per line: compact, readable, and never whole in memory."""
+        yield "{"
+        for key, value in self._head().items():
+            yield f"\n  {_to_json(key)}: {_to_json(value)},"
+        yield '\n  "parameter_sets": ['
+        for index, each in enumerate(self.parameter_sets):
+            yield f"{',' if index else ''}\n    {_to_json(_row(each))}"
+        yield "\n  ]"
+        for key, value in self._tail().items():
+            yield f",\n  {_to_json(key)}: {_to_json(value)}"
+        yield "\n}\n"
+
+
+def _row(each: ParameterSet) -> dict[str, Any]:
+    row: dict[str, Any] = {"params": dict(each.params)}
+    return row if each.seed is None else row | {"seed": each.seed}
+
+
+def _check_size(place: str, n_simulations: int) -> None:
+    if n_simulations > MAX_SIMULATIONS:
+        raise refuse(place, f"{n_simulations} simulations", f"at most {MAX_SIMULATIONS}; split the study")

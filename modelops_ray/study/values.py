@@ -1,0 +1,115 @@
+"""What a parameter and a seed may be; owns the rules and their wording, not where the values come from."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+
+from modelops_ray.errors import StudyError
+from modelops_ray.study.identity import MAX_SEED
+
+_NUMBER = "a number"
+_KINDS: dict[type, str] = {bool: "true or false", int: _NUMBER, float: _NUMBER, str: "a text"}
+_LARGEST = sys.float_info.max
+_SHOWN_CHARS = 40
+
+
+def refuse(place: str, found: str, right: str) -> StudyError:
+    """Word an error: where, what was found, what would be right."""
+    return StudyError(f"{place}: found {found}; expected {right}")
+
+
+def pointer(*steps: str | int) -> str:
+    """Write a JSON pointer: `("parameter_sets", 3)` is `/parameter_sets/3`."""
+    return "".join("/" + _printable(str(step).replace("~", "~0").replace("/", "~1")) for step in steps)
+
+
+def describe(value: object) -> str:
+    """Name a value for people, in the words of JSON and in one line."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case str():
+            return f"the text {_shorten(json.dumps(_printable(value), ensure_ascii=False))}"
+        case float() if not math.isfinite(value):
+            return "NaN" if math.isnan(value) else "an infinite number"
+        case int() if value.bit_length() > 100:
+            return "a whole number of more than 30 digits"
+        case int() | float():
+            return f"{value}"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return f"a {type(value).__module__}.{type(value).__qualname__}"
+
+
+class ParameterRules:
+    """Checks the values of one study, and that each parameter is of one kind in all of its sets."""
+
+    __slots__ = ("_kinds",)
+
+    def __init__(self) -> None:
+        self._kinds: dict[str, str] = {}
+
+    def check(self, place: str, name: str, value: object) -> None:
+        """Check one parameter.
+
+        Raises:
+            StudyError: It is none that can be run and hashed.
+        """
+        fault = self.fault(name, value)
+        if fault is not None:
+            raise refuse(place, *fault)
+
+    def fault(self, name: str, value: object) -> tuple[str, str] | None:
+        """Say what was found and what would be right, or None where all is well; fast, since it sees every value."""
+        kind = _KINDS.get(type(value))
+        if kind is None:
+            return describe(value), "a number, a text, true or false"
+        if kind is _NUMBER and not -_LARGEST <= value <= _LARGEST:  # type: ignore[operator]
+            return describe(value), "a finite number that fits a 64-bit float"
+        if kind == "a text" and not _is_unicode(value):
+            return f"{describe(value)}, which is not Unicode", "a text without lone surrogates"
+        known = self._kinds.get(name)
+        if known is None:
+            return self._meet(name, kind)
+        if known is not kind:
+            return f"{describe(value)}, where earlier parameter sets have {known}", "one kind of value in all sets"
+        return None
+
+    def _meet(self, name: str, kind: str) -> tuple[str, str] | None:
+        if not _is_unicode(name):
+            return f"the parameter name {_printable(name)!r}, which is not Unicode", "a name without lone surrogates"
+        if name == "id":
+            return "a parameter called id", "another name, because its column param_id is taken by the identifier"
+        self._kinds[name] = kind
+        return None
+
+
+def check_seed(place: str, seed: object) -> int | None:
+    """Check an explicit seed; null means derived.
+
+    Raises:
+        StudyError: It is neither null nor a whole number from 0 to 2**64-1.
+    """
+    if seed is None or (type(seed) is int and 0 <= seed <= MAX_SEED):
+        return seed
+    raise refuse(place, describe(seed), f"a whole number from 0 to {MAX_SEED} (2^64-1), or null to derive it")
+
+
+def _is_unicode(text: object) -> bool:
+    """JSON may escape half a surrogate pair, which no file and no hash can hold."""
+    return str.isascii(text) or _printable(text) == text  # type: ignore[arg-type]
+
+
+def _printable(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
