@@ -1,0 +1,1 @@
+"""Measurements: scripts that print and record figures; nothing here decides whether the program works."""

@@ -42,42 +42,48 @@ class Audit:
         self._submissions(state, actions)
         if self.n_added <= _SMALL:
             self._positions(state, event)
-        if any(isinstance(a, Finish) for a in actions) and (state.outstanding or state.unwritten or state.writing):
+        if any(isinstance(a, Finish) for a in actions) and (
+            state.dispatch.outstanding or state.journal.unwritten or state.journal.writing
+        ):
             self._fail("finished with chunks outstanding or unwritten")
 
     def _counts(self, state: RunState) -> None:
-        in_flight = sum(len(c.piece.positions) for c in state.outstanding.values())
-        unwritten = sum(len(u.piece.positions) for u in state.unwritten.values())
-        waiting_failures = len(state.failures) + (len(state.writing.failures) if state.writing else 0)
-        total = state.pending.n + in_flight + unwritten + waiting_failures + state.counters.committed
+        in_flight = sum(len(c.piece.positions) for c in state.dispatch.outstanding.values())
+        unwritten = sum(len(u.piece.positions) for u in state.journal.unwritten.values())
+        waiting_failures = len(state.journal.failures) + (
+            len(state.journal.writing.failures) if state.journal.writing else 0
+        )
+        total = state.dispatch.pending.n + in_flight + unwritten + waiting_failures + state.counters.committed
         if total != self.n_added:
             self._fail(f"{self.n_added} simulations were added and {total} are accounted for")
         if state.counters.completed + state.counters.failed > self.n_added:
             self._fail("more results than simulations")
-        if state.unwritten_bytes != sum(u.payload_bytes for u in state.unwritten.values()):
+        if state.journal.unwritten_bytes != sum(u.payload_bytes for u in state.journal.unwritten.values()):
             self._fail("the bytes that wait to be committed are counted wrongly")
 
     def _submissions(self, state: RunState, actions: list[Action]) -> None:
         submitted = [a for a in actions if isinstance(a, SubmitChunk)]
-        if len(state.sizes.in_use) > state.policy.request_sizes:
-            self._fail(f"{len(state.sizes.in_use)} request sizes in use")
+        if len(state.dispatch.sizes.in_use) > state.policy.request_sizes:
+            self._fail(f"{len(state.dispatch.sizes.in_use)} request sizes in use")
         for action in submitted:
-            if state.top_bytes and action.request_bytes > state.top_bytes:
-                self._fail(f"a request of {action.request_bytes} is above the largest node ({state.top_bytes})")
+            if state.dispatch.top_bytes and action.request_bytes > state.dispatch.top_bytes:
+                self._fail(
+                    f"a request of {action.request_bytes} is above the largest node ({state.dispatch.top_bytes})"
+                )
         if submitted:
-            smallest = min(state.sizes.in_use)
-            if len(state.outstanding) > max(1, state.window.size_at(smallest)):
-                self._fail(f"{len(state.outstanding)} chunks outstanding, window {state.window.size_at(smallest)}")
-        if state.pending.n and not state.outstanding and not state.is_ending:
+            n_most = max(1, state.dispatch.window.size_at(min(state.dispatch.sizes.in_use)))
+            if len(state.dispatch.outstanding) > n_most:
+                self._fail(f"{len(state.dispatch.outstanding)} chunks outstanding, window {n_most}")
+        if state.dispatch.pending.n and not state.dispatch.outstanding and not state.is_ending:
             self._fail("something is pending and nothing is outstanding")
 
     def _positions(self, state: RunState, event: Event) -> None:
         parts = [
-            list(state.pending.positions()),
-            [p for c in state.outstanding.values() for p in c.piece.positions],
-            [p for u in state.unwritten.values() for p in u.piece.positions],
-            [f.position for f in state.failures],
-            [f.position for f in state.writing.failures] if state.writing else [],
+            list(state.dispatch.pending.positions()),
+            [p for c in state.dispatch.outstanding.values() for p in c.piece.positions],
+            [p for u in state.journal.unwritten.values() for p in u.piece.positions],
+            [f.position for f in state.journal.failures],
+            [f.position for f in state.journal.writing.failures] if state.journal.writing else [],
         ]
         seen = list(chain.from_iterable(parts))
         if len(seen) != len(set(seen)):

@@ -203,11 +203,6 @@ class MemoryModel:
         """Drop what is known of one parameter set."""
         self._sets.pop(set_index, None)
 
-    @property
-    def is_informed(self) -> bool:
-        """Whether anything was measured or given, so that no probes are needed."""
-        return self.given_bytes is not None or self.n_samples > 0
-
     def limit_for(self, set_index: int, plenty_bytes: int) -> int:
         """The limit for the next simulation of a set; `plenty_bytes` where nothing is known of the model at all."""
         known = self._sets.get(set_index)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -31,8 +31,10 @@ class Piece(NamedTuple):
             Piece(self.positions[half:], self.sets[half:], self.limit_bytes),
         )
 
-    def only(self, positions: frozenset[int] | set[int]) -> Piece:
-        """Keep these positions."""
+    def only(self, positions: Collection[int]) -> Piece:
+        """Keep these positions; `in` on them should be fast."""
+        if len(positions) == len(self.positions):
+            return self
         kept = [(p, s) for p, s in zip(self.positions, self.sets, strict=True) if p in positions]
         return Piece(tuple(p for p, _ in kept), tuple(s for _, s in kept), self.limit_bytes)
 

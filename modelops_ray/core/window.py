@@ -32,42 +32,39 @@ def window_size(n_slots: int, n_reachable_slots: int, cap: int) -> int:
 
 @dataclass(slots=True)
 class Window:
-    """The window of a run; shrinks when Ray had to kill what was within its request, and recovers with successes."""
+    """The window of a run; shrinks when Ray had to kill, and recovers with successes.
+
+    `largest_bytes` is the memory of the largest node that has enough CPUs, now or after scaling; 0 if there is none.
+    `plenty_bytes` is a request for a simulation of which nothing is known: the smallest node, or a quarter of the only
+    one. `payload_budget_bytes` is how much may have finished, or be about to, without being committed.
+    """
 
     policy: Policy
     capacity: Capacity = field(default_factory=lambda: Capacity(nodes=()))
     factor: float = 1.0
+    largest_bytes: int = 0
+    plenty_bytes: int = 2**30
+    payload_budget_bytes: int = 256 * 2**20
     _slots: dict[int, int] = field(default_factory=dict)
     _sizes: dict[int, int] = field(default_factory=dict)
 
     def look(self, capacity: Capacity) -> None:
         """Take note of the cluster as it is now."""
-        if capacity != self.capacity:
-            self.capacity = capacity
-            self._slots.clear()
-            self._sizes.clear()
+        if capacity == self.capacity:
+            return
+        self.capacity = capacity
+        self._slots.clear()
+        self._sizes.clear()
+        fitting = [n.memory_bytes for n in self._all_nodes if n.cpus >= self.policy.cpus]
+        self.largest_bytes = max(fitting, default=0)
+        if fitting:
+            self.plenty_bytes = fitting[0] // 4 if len(fitting) == 1 else min(fitting)
+        per_node = self.policy.payload_budget_per_node_bytes * len(capacity.nodes)
+        self.payload_budget_bytes = max(self.policy.payload_budget_bytes, per_node)
 
     @property
     def _all_nodes(self) -> tuple[Node, ...]:
         return self.capacity.reachable or self.capacity.nodes
-
-    @property
-    def largest_bytes(self) -> int:
-        """Memory of the largest node that has enough CPUs, now or after scaling; 0 if there is none."""
-        return max((n.memory_bytes for n in self._all_nodes if n.cpus >= self.policy.cpus), default=0)
-
-    @property
-    def plenty_bytes(self) -> int:
-        """A request for a simulation of which nothing is known: the smallest node, or a quarter of the only one."""
-        fitting = [n.memory_bytes for n in self._all_nodes if n.cpus >= self.policy.cpus]
-        if not fitting:
-            return 2**30
-        return fitting[0] // 4 if len(fitting) == 1 else min(fitting)
-
-    @property
-    def has_enough_cpus(self) -> bool:
-        """Whether a node, now or after scaling, has the CPUs one simulation asks for; unknown counts as yes."""
-        return not self._all_nodes or any(n.cpus >= self.policy.cpus for n in self._all_nodes)
 
     def slots_at(self, request_bytes: int) -> int:
         """Tasks of this request that run at once on what is there now."""
@@ -83,11 +80,6 @@ class Window:
             reachable = slots(self._all_nodes, self.policy.cpus, request_bytes)
             self._sizes[request_bytes] = window_size(self.slots_at(request_bytes), reachable, self.policy.window_cap)
         return max(1, int(self._sizes[request_bytes] * self.factor))
-
-    def payload_budget_bytes(self) -> int:
-        """How much may have finished, or be about to, without being committed."""
-        per_node = self.policy.payload_budget_per_node_bytes * len(self.capacity.nodes)
-        return max(self.policy.payload_budget_bytes, per_node)
 
     def shrink(self) -> None:
         """Ray ran out of memory although nobody overran: have less in flight."""

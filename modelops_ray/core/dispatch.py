@@ -1,0 +1,190 @@
+"""What is submitted next, and what is in flight: the queue, the memory model, the window and their composition.
+
+Decides from snapshots of the cluster; does not judge failures, commit, or end a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from modelops_ray.core.events import Capacity, SubmitChunk
+from modelops_ray.core.memory import MemoryModel, RequestSizes, bin_of
+from modelops_ray.core.plan import Choice, Pending, Piece, chunk_size
+from modelops_ray.core.policy import MIB, Policy
+from modelops_ray.core.starvation import Queue
+from modelops_ray.core.window import Window
+
+OUTPUT_TARGET_BYTES = 16 * MIB
+"""A chunk ends early when its outputs reach this, so none is planned for more."""
+
+_PROBES_NEEDED = 3
+_MEMORY_OF_MEANS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """A chunk that was submitted and has not been heard of."""
+
+    piece: Piece
+    request_bytes: int
+
+
+class Dispatch:
+    """Pending simulations on one side, outstanding chunks on the other."""
+
+    def __init__(self, policy: Policy, *, known_peaks: Mapping[int, int], known_seconds: float) -> None:
+        """Begin empty; see `RunState` for the arguments."""
+        self.policy = policy
+        self.pending = Pending()
+        self.window = Window(policy)
+        self.queue = Queue()
+        self.sizes = RequestSizes(policy.request_sizes)
+        base_bytes = policy.known_base_bytes or policy.base_guess_bytes
+        self.memory = MemoryModel(policy.memory_bytes, self.sizes, base_bytes)
+        self.outstanding: dict[int, Outstanding] = {}
+        self.n_most_outstanding = 0
+        self.request_bytes_max = 0
+        self._known_peaks = known_peaks
+        self._largest_bytes = 0
+        self._next_id = 1
+        self._seconds = known_seconds
+        self._n_timed = 0
+        self._payload_bytes = 0.0
+        self._bytes_each = 0.0
+
+    @property
+    def top_bytes(self) -> int:
+        """The largest request there can be: the largest node (as last seen), or the user's cap."""
+        cap = self.policy.max_memory_bytes
+        return self._largest_bytes if cap is None else min(self._largest_bytes, self.memory.base_bytes + cap)
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether the first measurements are still awaited."""
+        if self.policy.memory_bytes is not None or self.memory.n_samples >= _PROBES_NEEDED:
+            return False
+        return self.memory.n_samples == 0 or bool(self.outstanding)
+
+    @property
+    def mean_seconds(self) -> float:
+        """Mean run time of a simulation; 0 while unknown."""
+        return self._seconds
+
+    @property
+    def typical_request_bytes(self) -> int:
+        """The request of a simulation of which only the model is known."""
+        return self.memory.request_for(self.memory.limit_for(-1, self.window.plenty_bytes), self.top_bytes)
+
+    def look(self, capacity: Capacity) -> list[int]:
+        """Take note of the cluster; return the chunks that no node of it could hold any more."""
+        self.window.look(capacity)
+        if self.window.largest_bytes:
+            self._largest_bytes = self.window.largest_bytes
+        if self._known_peaks:
+            self.memory.seed(self._known_peaks, self.top_bytes)
+            self._known_peaks = {}
+        return [i for i, chunk in self.outstanding.items() if chunk.request_bytes > self.top_bytes]
+
+    def put_back(self, piece: Piece) -> None:
+        """Have simulations repeated."""
+        self.pending.put_back(piece, bin_of(piece.limit_bytes))
+
+    def drop(self, chunk_id: int) -> Outstanding | None:
+        """A chunk ended, one way or another; None if it was not outstanding any more."""
+        chunk = self.outstanding.pop(chunk_id, None)
+        if chunk is not None:
+            self.sizes.release(chunk.request_bytes)
+            self.queue.end(chunk_id, self.window.slots_at(chunk.request_bytes))
+        return chunk
+
+    def observe(self, set_index: int, seconds: float, peak_bytes: int) -> None:
+        """Learn from a completed simulation."""
+        self._n_timed += 1
+        self._seconds += (seconds - self._seconds) / self._n_timed
+        self.memory.observe(peak_bytes, self.top_bytes)
+        if self.pending.holds(set_index):
+            self.memory.observe_set(set_index, peak_bytes)
+            self.pending.learn(set_index, bin_of(self.memory.limit_for(set_index, 0)), seconds)
+
+    def observe_overrun(self, set_index: int, least_bytes: int) -> None:
+        """A peak that was cut off tells what is not enough, for its set only: it would spoil the histogram."""
+        if self.pending.holds(set_index):
+            self.memory.observe_set(set_index, least_bytes)
+
+    def observe_payload(self, payload_bytes: int, n_completed: int) -> None:
+        """Learn how large the outputs of a chunk and of a simulation are."""
+        weight = _MEMORY_OF_MEANS if self._payload_bytes else 1.0
+        self._payload_bytes += weight * (payload_bytes - self._payload_bytes)
+        if n_completed:
+            self._bytes_each += weight * (payload_bytes / n_completed - self._bytes_each)
+
+    def submissions(self, unwritten_bytes: int) -> Iterator[SubmitChunk]:
+        """Submit all that may be submitted now; `unwritten_bytes` have finished and are not committed."""
+        while self.pending.n and (chosen := self._choose(unwritten_bytes)) is not None:
+            choice, limit_bytes, request_bytes = chosen
+            if self.is_probing:
+                self.pending.spread(self.policy.probes)
+            piece = self.pending.take(choice, self._chunk_size(choice, request_bytes), limit_bytes)
+            for set_index in set(piece.sets):
+                if not self.pending.holds(set_index):
+                    self.memory.forget(set_index)
+            yield self._launch(piece, request_bytes)
+
+    def _choose(self, unwritten_bytes: int) -> tuple[Choice, int, int] | None:
+        """The first candidate that is admitted, or None; with nothing in flight the first one always is."""
+        for choice in self._candidates():
+            limit = choice.limit_bytes or self.memory.limit_for(choice.set_index, self.window.plenty_bytes)
+            request = self.memory.request_for(limit, self.top_bytes)
+            if not self.outstanding or self._admits(request, unwritten_bytes):
+                return choice, limit, request
+        return None
+
+    def _candidates(self) -> Iterator[Choice]:
+        yield from self.pending.repeats()
+        unranked = self.pending.unranked()
+        if unranked is not None and unranked.kind == "fresh":
+            yield unranked
+        yield from self.pending.ranked()
+        if unranked is not None and unranked.kind == "begun":
+            yield unranked
+
+    def _admits(self, request_bytes: int, unwritten_bytes: int) -> bool:
+        if self.queue.is_held_back(request_bytes):
+            return False
+        n_outstanding = len(self.outstanding)
+        if self.is_probing and n_outstanding >= min(self.policy.probes, self.window.slots_at(request_bytes)):
+            return False
+        if n_outstanding >= self.window.size_at(min(request_bytes, *self.sizes.in_use)):
+            return False
+        n_at_least = sum(n for size, n in self.sizes.in_use.items() if size >= request_bytes)
+        if n_at_least >= self.window.size_at(request_bytes):
+            return False
+        expected_bytes = unwritten_bytes + (n_outstanding + 1) * self._payload_bytes
+        return expected_bytes <= self.window.payload_budget_bytes
+
+    def _chunk_size(self, choice: Choice, request_bytes: int) -> int:
+        if self.policy.chunk is not None:
+            return self.policy.chunk
+        if self.is_probing:
+            return 1
+        return chunk_size(
+            choice.seconds or self._seconds,
+            self._bytes_each,
+            self.pending.n,
+            self.window.slots_at(request_bytes),
+            target_s=self.policy.chunk_target_s,
+            target_bytes=OUTPUT_TARGET_BYTES,
+            most=self.policy.chunk_max,
+        )
+
+    def _launch(self, piece: Piece, request_bytes: int) -> SubmitChunk:
+        chunk_id, self._next_id = self._next_id, self._next_id + 1
+        self.outstanding[chunk_id] = Outstanding(piece, request_bytes)
+        self.sizes.acquire(request_bytes)
+        announce = self.sizes.are_several
+        if announce:
+            self.queue.join(chunk_id, request_bytes)
+        self.request_bytes_max = max(self.request_bytes_max, request_bytes)
+        self.n_most_outstanding = max(self.n_most_outstanding, len(self.outstanding))
+        return SubmitChunk(chunk_id, piece.positions, (), request_bytes, piece.limit_bytes, announce)

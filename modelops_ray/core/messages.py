@@ -1,0 +1,47 @@
+"""The sentences a run ends with, for a modeller at midnight: what happened, where, and what to do about it."""
+
+from __future__ import annotations
+
+from modelops_ray.core.dispatch import Dispatch
+from modelops_ray.core.policy import MIB
+
+HOPELESS = (
+    "more than half of the last 200 attempts were killed for lack of memory although they stayed within their "
+    "requests; something else uses the memory of the nodes: lower --limit-memory, or free it"
+)
+
+
+def mib(size_bytes: int) -> str:
+    """Write bytes for people."""
+    return f"{size_bytes / MIB:,.0f} MiB"
+
+
+def too_many_cpus(cpus: float, most_cpus: float) -> str:
+    """No node has the CPUs one simulation asks for."""
+    return f"--cpus {cpus:g} is more than any node has ({most_cpus:g}); ask for less, or add a larger node"
+
+
+def too_much_memory(memory_bytes: int, base_bytes: int, top_bytes: int) -> str:
+    """No node has the memory one simulation asks for."""
+    return (
+        f"--memory {mib(memory_bytes)} and {mib(base_bytes)} for the worker are more than the largest node offers "
+        f"({mib(top_bytes)}); ask for less, or add a larger node"
+    )
+
+
+def needs_more(limit_bytes: int, request_bytes: int, *, at_top: bool, n_blamed: int, detail: str) -> str:
+    """A simulation ran out of memory for the last time."""
+    where = "the most there is here" if at_top else f"after {n_blamed} attempts"
+    return f"needs more than {mib(limit_bytes)} (request {mib(request_bytes)}, {where}): {detail}"
+
+
+def no_progress(dispatch: Dispatch, waited_s: float) -> str:
+    """Nothing finished for too long."""
+    requests = ", ".join(mib(size) for size in sorted(dispatch.sizes.in_use)) or "none"
+    n_slots = dispatch.window.slots_at(dispatch.typical_request_bytes)
+    return (
+        f"nothing finished for {waited_s:.0f} s: {len(dispatch.outstanding)} tasks wait or run (requests: {requests}; "
+        f"{dispatch.policy.cpus:g} CPUs each), {dispatch.pending.n} simulations are pending, and the cluster has "
+        f"{len(dispatch.window.capacity.nodes)} nodes with {n_slots} slots; add nodes, lower --memory, or raise "
+        "--timeout if a simulation may take that long"
+    )
