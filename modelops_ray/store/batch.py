@@ -1,0 +1,164 @@
+"""From the payloads of many chunks to the tables of one commit: in study order, in common columns, all or nothing.
+
+Owns which simulations fit and in which order rows stand. Writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from modelops_ray.core.events import Cause, Failure
+from modelops_ray.store.columns import MisfitError, conformed, widened
+from modelops_ray.study.chunk import OutputTable, Payload
+
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one commit makes durable: `simulations` has one row per position, `outputs` are in the same order.
+
+    `schemas` are the columns of every output known by now, `rejected` the simulations left out of all tables.
+    """
+
+    positions: Positions
+    simulations: pa.Table
+    outputs: Mapping[str, pa.Table]
+    schemas: Mapping[str, pa.Schema]
+    rejected: tuple[Failure, ...]
+
+
+def assemble(payloads: Sequence[Payload], known: Mapping[str, pa.Schema], schemas: TableSchemas) -> Batch:
+    """Put the payloads together.
+
+    Args:
+        payloads: Results of chunks, in any order.
+        known: Columns of the outputs that earlier commits fixed.
+        schemas: Columns of `simulations`, and of identity in outputs.
+    """
+    judge = _Judge(known, schemas.identity)
+    reasons = judge.reasons(_tables_by_position(payloads))
+    keep = np.array(sorted(reasons), dtype=np.int64)
+    positions, simulations = _simulations(payloads, schemas.simulations)
+    out = np.isin(positions, keep)
+    return Batch(
+        positions=positions[~out],
+        simulations=simulations.filter(pa.array(~out)) if len(keep) else simulations,
+        outputs={name: _output(tables, judge.schemas[name], keep) for name, tables in _by_output(payloads).items()
+                 if name in judge.schemas},
+        schemas=judge.schemas,
+        rejected=tuple(_rejection(int(positions[row]), simulations, int(row), reasons) for row in np.flatnonzero(out)),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TableSchemas:
+    """Columns that the study fixes: those of `simulations`, and those that every output begins with."""
+
+    simulations: pa.Schema
+    identity: pa.Schema
+
+
+class _Judge:
+    """Goes through simulations in study order and fixes columns as it goes."""
+
+    def __init__(self, known: Mapping[str, pa.Schema], identity: pa.Schema) -> None:
+        self.schemas = dict(known)
+        self._identity = identity
+        # Columns only ever widen, so a verdict on a table holds for all its simulations.
+        self._fits: set[int] = set()
+        self._misfits: dict[int, str] = {}
+
+    def reasons(self, tables_by_position: Mapping[int, Sequence[tuple[str, OutputTable]]]) -> dict[int, str]:
+        """Say for each simulation that does not fit why not."""
+        found = {position: self._reason(tables_by_position[position]) for position in sorted(tables_by_position)}
+        return {position: reason for position, reason in found.items() if reason is not None}
+
+    def _reason(self, tables: Sequence[tuple[str, OutputTable]]) -> str | None:
+        fresh = [(name, output) for name, output in tables if id(output) not in self._fits]
+        wider: dict[str, pa.Schema] = {}
+        for name, output in fresh:
+            if id(output) in self._misfits:
+                return self._misfits[id(output)]
+            try:
+                wider[name] = widened(self.schemas.get(name), output.table, self._identity)
+            except MisfitError as error:
+                self._misfits[id(output)] = f"output {name!r}: {error}"
+                return self._misfits[id(output)]
+        self.schemas.update(wider)
+        self._fits.update(id(output) for _, output in fresh)
+        return None
+
+
+def _tables_by_position(payloads: Iterable[Payload]) -> dict[int, list[tuple[str, OutputTable]]]:
+    tables: dict[int, list[tuple[str, OutputTable]]] = defaultdict(list)
+    for payload in payloads:
+        for name, outputs in payload.outputs.items():
+            for output in outputs:
+                for position in output.positions:
+                    tables[position].append((name, output))
+    return tables
+
+
+def _by_output(payloads: Iterable[Payload]) -> dict[str, list[OutputTable]]:
+    tables: dict[str, list[OutputTable]] = defaultdict(list)
+    for payload in payloads:
+        for name, outputs in payload.outputs.items():
+            tables[name].extend(outputs)
+    return tables
+
+
+def _simulations(payloads: Sequence[Payload], schema: pa.Schema) -> tuple[Positions, pa.Table]:
+    positions = [np.array(payload.positions, dtype=np.int64) for payload in payloads]
+    tables = [conformed(payload.simulations, schema) for payload in payloads]
+    return _in_order(positions, tables, schema)
+
+
+def _output(tables: Iterable[OutputTable], schema: pa.Schema, rejected: Positions) -> pa.Table:
+    positions: list[Positions] = []
+    kept: list[pa.Table] = []
+    for output in tables:
+        rows = np.repeat(np.array(output.positions, dtype=np.int64), output.row_counts)
+        keep = ~np.isin(rows, rejected)
+        if not keep.any():
+            continue
+        table = output.table if keep.all() else output.table.filter(pa.array(keep))
+        positions.append(rows[keep])
+        kept.append(conformed(table, schema))
+    return _in_order(positions, kept, schema)[1]
+
+
+def _in_order(
+    positions: Sequence[Positions], tables: Sequence[pa.Table], schema: pa.Schema
+) -> tuple[Positions, pa.Table]:
+    """Concatenate and sort by position; rows of one simulation keep their order."""
+    if not tables:
+        return np.empty(0, dtype=np.int64), schema.empty_table()
+    rows = np.concatenate(positions)
+    table = pa.concat_tables(tables).combine_chunks()
+    if np.all(rows[1:] >= rows[:-1]):
+        return rows, table
+    order = np.argsort(rows, kind="stable")
+    return rows[order], table.take(pa.array(order))
+
+
+def _rejection(position: int, simulations: pa.Table, row: int, reasons: Mapping[int, str]) -> Failure:
+    facts = simulations.slice(row, 1).select(["seconds", "peak_bytes", "attempts", "request_bytes", "node"])
+    values = facts.to_pylist()[0]
+    return Failure(
+        position=position,
+        cause=Cause.BAD_OUTPUT,
+        error_type="ColumnMismatch",
+        message=reasons[position],
+        seconds=values["seconds"] or 0.0,
+        peak_bytes=values["peak_bytes"] or 0,
+        attempts=values["attempts"] or 1,
+        request_bytes=values["request_bytes"] or 0,
+        node=values["node"] or "",
+    )

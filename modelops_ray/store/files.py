@@ -1,0 +1,231 @@
+"""Every touch of a file system by the store: atomic, synced, and with errors that name file and remedy.
+
+Owns how bytes become durable. Does not know what is in a file, and keeps no state between calls.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelops_ray.errors import StorageError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_LEFTOVER = ".tmp"
+
+
+@contextmanager
+def reporting(path: Path) -> Iterator[None]:
+    """Turn an OSError into a StorageError that names `path` and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path}: {_explain(error)}") from error
+
+
+def _explain(error: OSError) -> str:
+    if error.errno in _FULL:
+        return "no space left on the device; free some and start again, nothing committed is lost"
+    reason = error.strerror or str(error)
+    if error.errno in _DENIED:
+        return f"{reason}; let this user write there, or choose another directory, nothing committed is lost"
+    return f"{reason}; start again once that is repaired, nothing committed is lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a finished file holds."""
+
+    size_bytes: int
+    sha256: str
+
+
+class Sink:
+    """A file being written: what pyarrow asks of a sink, with the digest of what went through."""
+
+    def __init__(self, fd: int) -> None:
+        self.closed = False
+        self._fd = fd
+        self._digest = hashlib.sha256()
+        self._size_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write all of `data`; the operating system may take it in pieces."""
+        rest = memoryview(data).cast("B")
+        self._digest.update(rest)
+        self._size_bytes += len(rest)
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
+        return len(data)
+
+    def tell(self) -> int:
+        """How many bytes were written."""
+        return self._size_bytes
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """The descriptor belongs to the folder, which syncs and closes it."""
+
+    def written(self) -> Written:
+        """Say what the file holds."""
+        return Written(self._size_bytes, self._digest.hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A directory; every name is relative to it.
+
+    Every method raises StorageError for whatever the file system refuses. Only "there is no such file" is an answer.
+    """
+
+    root: Path
+
+    def identity(self) -> tuple[int, int] | None:
+        """Tell this directory from another one that later has its name; None if there is none."""
+        with reporting(self.root):
+            try:
+                found = self.root.stat()
+            except FileNotFoundError:
+                return None
+        return found.st_dev, found.st_ino
+
+    def move_aside(self, to: Path) -> None:
+        """Give the whole directory another name."""
+        with reporting(to):
+            self.root.rename(to)
+            _sync_directory(to.parent)
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file, None if there is no such file."""
+        path = self.root / name
+        with reporting(path):
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def size(self, name: str) -> int | None:
+        """Return the size of a regular file in bytes, None if there is no such file."""
+        path = self.root / name
+        with reporting(path):
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def names(self, folder: str = "") -> list[str]:
+        """List a directory in order, leftovers of crashed writes excluded; [] if there is none."""
+        return [name for name in self._all_names(folder) if not _is_leftover(name)]
+
+    def leftovers(self, folder: str = "") -> list[str]:
+        """List what crashed writes left in a directory."""
+        return [name for name in self._all_names(folder) if _is_leftover(name)]
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write a whole file so that a reader, or a crash, sees the old content or the new."""
+
+        def fill(sink: Sink) -> None:
+            sink.write(data)
+
+        self.write(name, fill)
+
+    def write(self, name: str, fill: Callable[[Sink], None]) -> Written:
+        """Let `fill` write a whole file, then put it in place durably, over what was there."""
+        path = self.root / name
+        with reporting(path):
+            self._make(path.parent)
+            temporary, written = _fill_temporary(path, fill)
+            temporary.replace(path)
+            _sync_directory(path.parent)
+        return written
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a whole file unless its name is taken; of several that try, exactly one is told True."""
+        path = self.root / name
+
+        def fill(sink: Sink) -> None:
+            sink.write(data)
+
+        with reporting(path):
+            self._make(path.parent)
+            temporary, _ = _fill_temporary(path, fill)
+            try:
+                created = _link(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_directory(path.parent)
+        return created
+
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is not there is fine."""
+        path = self.root / name
+        with reporting(path):
+            path.unlink(missing_ok=True)
+
+    def _all_names(self, folder: str) -> list[str]:
+        path = self.root / folder
+        with reporting(path):
+            try:
+                return sorted(entry.name for entry in path.iterdir())
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+
+    def _make(self, path: Path) -> None:
+        """Make a directory and its parents, each durable before anything is put into it."""
+        if path.is_dir():
+            return
+        self._make(path.parent)
+        path.mkdir(exist_ok=True)
+        _sync_directory(path.parent)
+
+
+def _is_leftover(name: str) -> bool:
+    return name.startswith(".") and name.endswith(_LEFTOVER)
+
+
+def _fill_temporary(path: Path, fill: Callable[[Sink], None]) -> tuple[Path, Written]:
+    """Write and sync a file beside `path` under a name no reader looks at."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_LEFTOVER}")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        sink = Sink(fd)
+        fill(sink)
+        os.fsync(fd)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+    return temporary, sink.written()
+
+
+def _link(temporary: Path, path: Path) -> bool:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        # Whoever took the name also swept away this writer's temporary file.
+        if path.exists():
+            return False
+        raise
+    return True
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

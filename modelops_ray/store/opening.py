@@ -1,0 +1,183 @@
+"""The start of a session: a look that changes nothing, then the steps that make a directory this session's.
+
+Owns what a directory may hold and in which order a start writes. Every step may be the last one before a crash.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from modelops_ray.errors import ResultsError
+from modelops_ray.store import run_json
+from modelops_ray.store.batch import TableSchemas
+from modelops_ray.store.commits import FOLDER, Log, damaged, read_log
+from modelops_ray.store.extension import Move, find_move, kept, moved_parts
+from modelops_ray.store.files import Folder
+from modelops_ray.store.parts import require_sizes
+from modelops_ray.store.run_json import RunJson, StudyEntry
+from modelops_ray.store.session import Session
+from modelops_ray.study.schema import identity_fields, parameter_types, simulations_schema
+from modelops_ray.study.simulations import Simulations
+from modelops_ray.study.study import Study
+
+_PART = re.compile(r"part-[0-9a-f]{8}-\d+\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a session is asked to answer, and the columns that follow from it."""
+
+    asked: RunJson
+    study: Study
+    simulations: Simulations
+    schemas: TableSchemas
+
+    @classmethod
+    def of(cls, asked: RunJson, study: Study, simulations: Simulations) -> Question:
+        """Work out the columns."""
+        types = parameter_types(study)
+        return cls(asked, study, simulations, TableSchemas(simulations_schema(types), identity_fields(types)))
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look at a run directory found; `move` is set when its positions refer to an older study."""
+
+    run: RunJson
+    log: Log
+    move: Move | None
+    has_debris: bool
+
+
+def look(folder: Folder, question: Question) -> Found | None:
+    """Read and check a run directory, None where there is none yet.
+
+    Raises:
+        ResultsError: It is no run directory, is damaged, or answers another question.
+    """
+    run = run_json.read_run_json(folder)
+    if run is None:
+        _require_empty(folder)
+        return None
+    path = str(folder.root / run_json.NAME)
+    run_json.require_same_question(run, question.asked, path)
+    log = read_log(folder)
+    _require_log(folder, log)
+    _require_positions(log, run.study_of(log.study).simulations, path)
+    require_sizes(folder, log.parts.values())
+    return Found(run, log, _find_move(run, log, question, path), bool(_debris(folder, log)))
+
+
+def look_or_create(folder: Folder, question: Question) -> Found:
+    """The same, and make the directory where there is none."""
+    found = look(folder, question)
+    if found is None and folder.create(run_json.NAME, run_json.encode_run_json(question.asked)):
+        return Found(question.asked, Log(), None, has_debris=False)
+    # Where another session made it in between, it is looked at like any other.
+    found = found or look(folder, question)
+    if found is None:
+        raise ResultsError(f"{folder.root}: it disappeared while it was opened; start again")
+    return found
+
+
+def _require_empty(folder: Folder) -> None:
+    names = folder.names()
+    if names:
+        raise ResultsError(
+            f"{folder.root}: not a run directory, it holds {names[0]} and no {run_json.NAME}; give another --out"
+        )
+
+
+def _require_log(folder: Folder, log: Log) -> None:
+    """Parts come after the first commit, so parts without a log mean that the log was lost."""
+    parts = _part_names(folder)
+    if parts and log.last == 0:
+        raise damaged(str(folder.root / FOLDER), f"no commits, and there are parts such as {parts[0]}")
+
+
+def _require_positions(log: Log, simulations: int, path: str) -> None:
+    for part in log.parts.values():
+        if len(part.positions) and part.positions.max() > simulations:
+            raise damaged(part.commit, f"a position is beyond the {simulations} simulations of {path}")
+
+
+def _find_move(run: RunJson, log: Log, question: Question, path: str) -> Move | None:
+    asked = question.asked.study
+    if asked.digest == run.study.digest and log.study in (None, asked.digest):
+        return None
+    move = _move_from(run.study, question)
+    if move is None:
+        raise ResultsError(
+            f"{path}: run with study {run.study.digest[:12]} ({run.study.simulations} simulations), "
+            f"which study {asked.digest[:12]} ({asked.simulations}) does not contain; "
+            "give another --out, or --fresh to start over"
+        )
+    referred = run.study_of(log.study)
+    return move if referred is run.study else _move_from(referred, question)
+
+
+def _move_from(older: StudyEntry, question: Question) -> Move | None:
+    return find_move(older, question.study, question.simulations, question.asked.seed_policy)
+
+
+def begin(session: Session, folder: Folder, found: Found, question: Question, *, retry_failed: bool) -> None:
+    """Take the directory over: fence off others, retract failures if asked to, move to a larger study, clean up."""
+    log = found.log
+    retracted = [path for path, part in log.parts.items() if part.failed] if retry_failed else []
+    study = log.study or question.asked.study.digest
+    log.apply(session.append(study, retracted=retracted), FOLDER)
+    if found.move is not None:
+        _extend(session, folder, found, found.move, question)
+    sweep(folder, log)
+    session.heartbeat({})
+
+
+def _extend(session: Session, folder: Folder, found: Found, move: Move, question: Question) -> None:
+    """Go over to a larger study. `run.json` knows both studies before the log refers to the new one."""
+    log = found.log
+    study = question.asked.study
+    both = found.run.model_copy(update={"study": study, "previous": found.run.study_of(log.study)})
+    folder.replace(run_json.NAME, run_json.encode_run_json(both))
+    with session.undoing():
+        added = [
+            kept(part, positions) if table is None else session.write(part.folder, table, positions, failed=part.failed)
+            for part, table, positions in moved_parts(folder, log.parts, move, question.simulations, question.schemas)
+        ]
+        log.apply(session.append(study.digest, added, checkpoint=True), FOLDER)
+    folder.replace(run_json.NAME, run_json.encode_run_json(both.model_copy(update={"previous": None})))
+
+
+def sweep(folder: Folder, log: Log) -> None:
+    """Remove what no commit names: parts of crashed, failed or fenced sessions, and half-written files."""
+    for name in _debris(folder, log):
+        folder.remove(name)
+
+
+def _debris(folder: Folder, log: Log) -> list[str]:
+    parts = [path for path in _part_names(folder) if path not in log.parts]
+    places = ["", FOLDER, *_part_folders(folder)]
+    return parts + [f"{place}/{name}".lstrip("/") for place in places for name in folder.leftovers(place)]
+
+
+def _part_names(folder: Folder) -> list[str]:
+    return [
+        f"{place}/{name}" for place in _part_folders(folder) for name in folder.names(place) if _PART.fullmatch(name)
+    ]
+
+
+def _part_folders(folder: Folder) -> list[str]:
+    return ["simulations", *(f"{kind}/{name}" for kind in ("outputs", "targets") for name in folder.names(kind))]
+
+
+def move_aside(folder: Folder, now: datetime) -> None:
+    """Keep an old run under another name; whatever else is there is refused.
+
+    Raises:
+        ResultsError: What is there is no run directory.
+    """
+    if folder.size(run_json.NAME) is None:
+        _require_empty(folder)
+        return
+    folder.move_aside(folder.root.with_name(f"{folder.root.name}.old-{now:%Y%m%dT%H%M%SZ}"))

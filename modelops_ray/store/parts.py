@@ -1,0 +1,88 @@
+"""Parts: Parquet files that are written once and verified as a whole whenever they are read.
+
+Owns how a table becomes a file and back. Which parts count is the commit log's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from modelops_ray.errors import ResultsError
+from modelops_ray.store.commits import LivePart, Part, damaged
+from modelops_ray.store.files import Folder, Sink
+
+SIMULATIONS = "simulations"
+OUTPUTS = "outputs"
+
+
+class MissingPartError(ResultsError):
+    """A part that a commit names is not there: lost, or replaced by a later commit."""
+
+
+def write_part(
+    folder: Folder, path: str, table: pa.Table, positions: Sequence[tuple[int, int]] = (), *, failed: bool = False
+) -> Part:
+    """Write a table durably; it does not exist for anybody until a commit names it."""
+
+    def fill(sink: Sink) -> None:
+        pq.write_table(table, pa.PythonFile(sink, mode="w"), compression="zstd", write_page_checksum=True)
+
+    written = folder.write(path, fill)
+    return Part(
+        path=path,
+        rows=table.num_rows,
+        bytes=written.size_bytes,
+        sha256=written.sha256,
+        positions=tuple(positions),
+        failed=failed,
+    )
+
+
+def require_sizes(folder: Folder, parts: Iterable[LivePart]) -> None:
+    """Make sure that every part is there and as long as its commit says; cheap enough for every start.
+
+    Raises:
+        ResultsError: One is not.
+    """
+    for part in parts:
+        found = folder.size(part.path)
+        if found is None:
+            raise _missing(folder, part)
+        if found != part.size_bytes:
+            raise _changed(folder, part, f"it has {found} bytes instead of {part.size_bytes}")
+
+
+def read_part(folder: Folder, part: LivePart, columns: list[str] | None = None) -> pa.Table:
+    """Read a part.
+
+    Raises:
+        ResultsError: It is missing, or a byte of it is not as it was committed.
+    """
+    return pq.read_table(_verified(folder, part), columns=columns)
+
+
+def part_schema(folder: Folder, part: LivePart) -> pa.Schema:
+    """Read the columns of a part, verified the same."""
+    return pq.read_schema(_verified(folder, part))
+
+
+def _verified(folder: Folder, part: LivePart) -> pa.BufferReader:
+    data = folder.read(part.path)
+    if data is None:
+        raise _missing(folder, part)
+    if hashlib.sha256(data).hexdigest() != part.sha256:
+        raise _changed(folder, part, "its content is damaged")
+    return pa.BufferReader(data)
+
+
+def _missing(folder: Folder, part: LivePart) -> MissingPartError:
+    error = damaged(str(folder.root / part.path), f"missing, and named by {part.commit}")
+    return MissingPartError(str(error))
+
+
+def _changed(folder: Folder, part: LivePart, what: str) -> ResultsError:
+    return damaged(str(folder.root / part.path), f"not what {part.commit} says, {what}")

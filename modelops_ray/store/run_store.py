@@ -1,0 +1,264 @@
+"""`RunStore`: one session on one run directory, from the first look to the last commit.
+
+Owns the order of the durable steps of a commit. Formats, columns and files are elsewhere, and so is the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import JsonValue
+
+from modelops_ray.config import SeedPolicy
+from modelops_ray.core.events import Failure
+from modelops_ray.core.ranges import Ranges, runs
+from modelops_ray.store import opening
+from modelops_ray.store.batch import Batch, Positions, assemble
+from modelops_ray.store.columns import conformed
+from modelops_ray.store.commits import Log, Part
+from modelops_ray.store.failures import failure_table
+from modelops_ray.store.files import Folder
+from modelops_ray.store.opening import Found, Question
+from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, part_schema, read_part
+from modelops_ray.store.progress import require_free, writer
+from modelops_ray.store.run_json import RunJson, StudyEntry, other_versions
+from modelops_ray.store.session import Clock, Session, utc_now
+from modelops_ray.study.chunk import Payload
+from modelops_ray.study.simulations import Simulations
+from modelops_ray.study.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a commit did: who was left out because the outputs do not fit, and the size of the new parts in bytes."""
+
+    rejected: tuple[Failure, ...] = ()
+    bytes: int = 0
+
+
+class RunStore:
+    """What is done in a run directory, and the only way to add to it; made by `open`.
+
+    Where nothing is left to do there is no session: nothing is written, and `commit` refuses.
+    """
+
+    def __init__(self, folder: Folder, question: Question, log: Log, session: Session | None) -> None:
+        self.warnings: tuple[str, ...] = ()
+        self._folder = folder
+        self._question = question
+        self._log = log
+        self._session = session
+        self._done = _mask(log, len(question.simulations))
+        self._completed = log.rows(failed=False)
+        self._failed = log.rows(failed=True)
+        self._columns = _known_columns(folder, log) if session else {}
+
+    @classmethod
+    def open(  # noqa: PLR0913 (what decides whether a directory answers the question, each by its name)
+        cls,
+        path: str | Path,
+        *,
+        study: Study,
+        simulations: Simulations,
+        model_digest: str,
+        model_label: str,
+        entrypoint: str,
+        bundle_ref: str,
+        seed_policy: SeedPolicy,
+        config: Mapping[str, Any],
+        versions: Mapping[str, str],
+        take_over: bool = False,
+        fresh: bool = False,
+        retry_failed: bool = False,
+        clock: Clock = utc_now,
+    ) -> RunStore:
+        """Begin, or go on with, a run; nothing on disk is changed when the directory cannot be used.
+
+        Args:
+            path: The run directory; made if it is not there.
+            study: What is asked; a directory of an older study that it contains goes on.
+            simulations: Of that study, with `seed_policy`.
+            model_digest: 64 hex digits of the model's content.
+            model_label: The model for people.
+            entrypoint: As in the identity of tasks.
+            bundle_ref: As in the identity of tasks.
+            seed_policy: As `simulations` were made.
+            config: The options of the run, JSON values; recorded.
+            versions: Version by package; a difference becomes one of `warnings`.
+            take_over: Go on although another session seems to write.
+            fresh: Move what is there aside and start over.
+            retry_failed: Forget failures, so that they are not done.
+            clock: The time of day with a time zone.
+
+        Raises:
+            ResultsError: The directory is damaged, or of another study, model or seed policy.
+            RunInUseError: Another session writes it.
+            StorageError: Reading or writing failed.
+        """
+        folder = Folder(Path(path))
+        now = clock()
+        asked = RunJson(
+            study=StudyEntry(digest=study.digest, simulations=len(simulations), document=study.to_dict()),
+            model_digest=model_digest,
+            model_label=model_label,
+            entrypoint=entrypoint,
+            bundle_ref=bundle_ref,
+            seed_policy=seed_policy,
+            config=dict(config),
+            versions=dict(versions),
+            created=now,
+        )
+        question = Question.of(asked, study, simulations)
+        if fresh:
+            if not take_over:
+                require_free(folder, now)
+            opening.move_aside(folder, now)
+        found = opening.look_or_create(folder, question)
+        session = _session(folder, found, question, _Options(clock, take_over, retry_failed))
+        store = cls(folder, question, found.log, session)
+        store.warnings = other_versions(found.run.versions, versions)
+        return store
+
+    def done(self) -> Ranges:
+        """Positions that have a row, completed or failed."""
+        edges = np.flatnonzero(np.diff(self._done, prepend=False, append=False))
+        return Ranges(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+    @property
+    def completed(self) -> int:
+        """How many simulations have a result."""
+        return self._completed
+
+    @property
+    def failed(self) -> int:
+        """How many simulations have a failure."""
+        return self._failed
+
+    def commit(self, payloads: Sequence[Payload], failures: Sequence[Failure]) -> Commit:
+        """Make results and failures durable, all of them or none; at most one new part per table.
+
+        A simulation whose outputs do not fit the columns of the run is left out of all tables and returned as
+        `rejected`.
+
+        Raises:
+            RunInUseError: Another session took over; nothing was committed.
+            StorageError: Nothing was committed, what was before is intact.
+            ValueError: A simulation is already done.
+        """
+        batch = assemble(payloads, self._columns, self._question.schemas)
+        failed = np.array(sorted(failure.position for failure in failures), dtype=np.int64)
+        self._require_new(np.concatenate([batch.positions, failed]))
+        if not len(batch.positions) and not failures:
+            return Commit(batch.rejected)
+        session = self._writing()
+        with session.undoing():
+            added = [*self._write(session, batch), *self._write_failures(session, failures)]
+            retracted, widened = self._widen(session, batch.schemas)
+            commit = session.append(self._question.asked.study.digest, [*added, *widened], retracted)
+        self._log.apply(commit, f"commit {commit.number}")
+        self._done[batch.positions] = True
+        self._done[failed] = True
+        self._completed += len(batch.positions)
+        self._failed += len(failed)
+        self._columns = dict(batch.schemas)
+        for path in retracted:
+            self._folder.remove(path)
+        return Commit(batch.rejected, sum(part.bytes for part in added))
+
+    def heartbeat(self, counters: Mapping[str, JsonValue]) -> None:
+        """Say that the session lives, and how far it is.
+
+        Raises:
+            RunInUseError: Another session took over.
+        """
+        if self._session is not None:
+            self._session.heartbeat(counters)
+
+    def close(self, ending: str, counters: Mapping[str, JsonValue] | None = None) -> None:
+        """End the session, so that the next one need not wait."""
+        if self._session is not None:
+            self._session.heartbeat(counters, ending)
+            self._session = None
+
+    def _writing(self) -> Session:
+        if self._session is None:
+            raise ValueError("this store has no session: everything was done when it was opened, or it is closed")
+        return self._session
+
+    def _require_new(self, positions: Positions) -> None:
+        again = positions[self._done[positions]]
+        if len(again) or len(np.unique(positions)) != len(positions):
+            raise ValueError(f"a simulation is committed twice: position {again[0] if len(again) else 'in one commit'}")
+
+    def _write(self, session: Session, batch: Batch) -> list[Part]:
+        if not len(batch.positions):
+            return []
+        parts = [
+            session.write(f"{OUTPUTS}/{name}", table)
+            for name, table in batch.outputs.items()
+            if table.num_rows or name not in self._columns
+        ]
+        return [*parts, session.write(SIMULATIONS, batch.simulations, list(runs(batch.positions.tolist())))]
+
+    def _write_failures(self, session: Session, failures: Sequence[Failure]) -> list[Part]:
+        """Failures have a part of their own, so that repeating them is taking back whole parts."""
+        if not failures:
+            return []
+        ordered = sorted(failures, key=lambda failure: failure.position)
+        positions = [failure.position for failure in ordered]
+        table = failure_table(ordered, self._question)
+        return [session.write(SIMULATIONS, table, list(runs(positions)), failed=True)]
+
+    def _widen(self, session: Session, schemas: Mapping[str, pa.Schema]) -> tuple[list[str], list[Part]]:
+        """Write the committed parts of outputs whose columns became wider once more."""
+        retracted: list[str] = []
+        added: list[Part] = []
+        for name, before in self._columns.items():
+            if schemas[name].equals(before):
+                continue
+            for part in [part for part in self._log.parts.values() if part.folder == f"{OUTPUTS}/{name}"]:
+                added.append(session.write(part.folder, conformed(read_part(self._folder, part), schemas[name])))
+                retracted.append(part.path)
+        return retracted, added
+
+
+def _session(folder: Folder, found: Found, question: Question, options: _Options) -> Session | None:
+    """Begin a session unless there is nothing to do."""
+    log = found.log
+    n_failed = log.rows(failed=True)
+    todo = log.rows(failed=False) + n_failed < len(question.simulations) or (options.retry_failed and n_failed > 0)
+    now = options.clock()
+    if not todo and found.move is None and not (found.has_debris and writer(folder, now) is None):
+        return None
+    if not options.take_over:
+        require_free(folder, now)
+    session = Session(folder, log, options.clock)
+    opening.begin(session, folder, found, question, retry_failed=options.retry_failed)
+    return session
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    clock: Clock
+    take_over: bool
+    retry_failed: bool
+
+
+def _mask(log: Log, n_simulations: int) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(n_simulations, dtype=np.bool_)
+    for part in log.parts.values():
+        for start, stop in part.positions.tolist():
+            mask[start:stop] = True
+    return mask
+
+
+def _known_columns(folder: Folder, log: Log) -> dict[str, pa.Schema]:
+    """Read the columns of every output from one of its parts; all parts of an output have the same."""
+    parts = {part.folder.removeprefix(f"{OUTPUTS}/"): part for part in log.parts.values() if part.folder != SIMULATIONS}
+    return {name: part_schema(folder, part) for name, part in parts.items()}

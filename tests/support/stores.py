@@ -1,0 +1,124 @@
+"""Studies, payloads and sessions for tests of run directories; results are functions of the simulation alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from modelops_ray.core.events import Cause, Failure
+from modelops_ray.store.run_store import RunStore
+from modelops_ray.study.chunk import OutputTable, Payload, Simulation
+from modelops_ray.study.identity import task_id
+from modelops_ray.study.schema import identity_fields, parameter_array, parameter_types, simulations_schema
+from modelops_ray.study.simulations import Simulations
+from modelops_ray.study.study import Study
+
+BUNDLE = "sha256:" + "ab" * 32
+ENTRYPOINT = "sir.py:simulate/baseline"
+
+Columns = Mapping[str, Sequence[Any] | pa.Array]
+Model = Callable[[Simulation], Mapping[str, Columns]]
+
+
+class Clock:
+    """A time of day that moves when told to."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2025, 3, 1, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+def grid(sets: int = 4, replicates: int = 5, **kwargs: Any) -> Study:
+    """A study of one parameter; a larger one of the same replicates contains the smaller."""
+    return Study.grid({"beta": [0.1 * (i + 1) for i in range(sets)]}, replicates=replicates, **kwargs)
+
+
+def incidence(simulation: Simulation) -> Mapping[str, Columns]:
+    """Three rows in an order of the model's own."""
+    return {"incidence": {"day": [2, 0, 1], "cases": [float(simulation.seed % 97), 0.5, float(simulation.position)]}}
+
+
+def open_store(path: Path, study: Study, **changes: Any) -> RunStore:
+    """Open a store as the same run would; `changes` are arguments that differ."""
+    policy = changes.get("seed_policy", "job-file")
+    given = {
+        "study": study,
+        "simulations": Simulations(study, policy),
+        "model_digest": "cd" * 32,
+        "model_label": "sir.py:simulate",
+        "entrypoint": ENTRYPOINT,
+        "bundle_ref": BUNDLE,
+        "seed_policy": policy,
+        "config": {"cpus": 1.0},
+        "versions": {"numpy": "2.0"},
+    }
+    return RunStore.open(path, **given | changes)
+
+
+def payload(study: Study, positions: Iterable[int], model: Model = incidence) -> Payload:
+    """What a chunk of these simulations returns; consecutive simulations with equal columns share a table."""
+    simulations = Simulations(study).take(list(positions))
+    return Payload(
+        tuple(simulation.position for simulation in simulations),
+        _rows(study, simulations),
+        _outputs(study, simulations, model),
+    )
+
+
+def failure(position: int, cause: Cause = Cause.MODEL_ERROR) -> Failure:
+    """A failure as the core hands it over."""
+    return Failure(position, cause, "ValueError", f"no luck at {position}", "Traceback ...", 0.25, 1000, 2, 4096, "n1")
+
+
+def _identity(simulation: Simulation) -> dict[str, Any]:
+    return {
+        "task_id": task_id(BUNDLE, ENTRYPOINT, simulation.param_id, simulation.seed),
+        "param_id": simulation.param_id,
+        "replicate": simulation.replicate,
+        "seed": simulation.seed,
+    } | {f"param_{name}": value for name, value in simulation.params.items()}
+
+
+def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    arrays = [parameter_array([row.get(field.name) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _rows(study: Study, simulations: Sequence[Simulation]) -> pa.Table:
+    outcome = {"scenario": study.scenario, "status": "completed", "attempts": 1, "seconds": 0.5}
+    sizes = {"peak_bytes": 10, "request_bytes": 20, "node": "n0"}
+    rows = [_identity(simulation) | outcome | sizes for simulation in simulations]
+    return _table(rows, simulations_schema(parameter_types(study)))
+
+
+def _outputs(study: Study, simulations: Sequence[Simulation], model: Model) -> dict[str, tuple[OutputTable, ...]]:
+    groups: dict[str, list[tuple[list[Simulation], list[pa.Table]]]] = {}
+    for simulation in simulations:
+        for name, columns in model(simulation).items():
+            table = pa.table(dict(columns))
+            known = groups.setdefault(name, [])
+            if known and known[-1][1][-1].schema.equals(table.schema):
+                known[-1][0].append(simulation)
+                known[-1][1].append(table)
+            else:
+                known.append(([simulation], [table]))
+    return {name: tuple(_output_table(study, *group) for group in known) for name, known in groups.items()}
+
+
+def _output_table(study: Study, simulations: Sequence[Simulation], tables: Sequence[pa.Table]) -> OutputTable:
+    counts = [table.num_rows for table in tables]
+    own = pa.concat_tables(tables)
+    rows = [_identity(each) for each, count in zip(simulations, counts, strict=True) for _ in range(count)]
+    identity = _table(rows, identity_fields(parameter_types(study)))
+    columns = [*identity.columns, *own.columns]
+    table = pa.Table.from_arrays(columns, names=[*identity.column_names, *own.column_names])
+    return OutputTable(tuple(each.position for each in simulations), tuple(counts), table)
