@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -106,7 +106,7 @@ class Study:
     @classmethod
     def grid(
         cls,
-        axes: Mapping[str, Sequence[Scalar]],
+        axes: Mapping[str, Iterable[Scalar]],
         replicates: int = 30,
         model: str | None = None,
         scenario: str = "baseline",
