@@ -72,6 +72,16 @@ class Dispatch:
         return self._seconds
 
     @property
+    def output_bytes_mean(self) -> float:
+        """Mean size of the outputs of a simulation, in memory; 0 while unknown."""
+        return self._bytes_each
+
+    @property
+    def requested_bytes(self) -> int:
+        """Memory that outstanding chunks ask for, running or waiting."""
+        return sum(size * count for size, count in self.sizes.in_use.items())
+
+    @property
     def typical_request_bytes(self) -> int:
         """The request of a simulation of which only the model is known."""
         return self.memory.request_for(self.memory.limit_for(-1, self.window.plenty_bytes), self.top_bytes)

@@ -1,0 +1,44 @@
+"""What a study will take, from what is known of its model; arithmetic only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelops_ray.core.dispatch import Dispatch
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is to be expected; None where it is not known.
+
+    `concurrency` is how many simulations run at once, `request_bytes` what one of them asks for, `wall_seconds` how
+    long the simulations not done yet will take on the nodes that are there now.
+    """
+
+    simulations: int
+    parameter_sets: int
+    request_bytes: int | None
+    seconds_per_simulation: float | None
+    concurrency: int | None
+    wall_seconds: float | None
+    output_bytes: int | None
+
+
+def forecast(
+    dispatch: Dispatch, *, n_simulations: int, n_sets: int, n_left: int, bytes_each: float | None = None
+) -> Forecast:
+    """Forecast a run from what its dispatch has learned, or was told by a profile."""
+    is_known = dispatch.memory.n_samples > 0 and bool(dispatch.window.capacity.nodes)
+    request_bytes = dispatch.typical_request_bytes if is_known or dispatch.policy.memory_bytes else None
+    concurrency = dispatch.window.slots_at(request_bytes) if request_bytes and is_known else None
+    seconds = dispatch.mean_seconds if is_known else None
+    each = dispatch.output_bytes_mean or bytes_each
+    return Forecast(
+        simulations=n_simulations,
+        parameter_sets=n_sets,
+        request_bytes=request_bytes,
+        seconds_per_simulation=seconds,
+        concurrency=concurrency,
+        wall_seconds=n_left * seconds / concurrency if seconds is not None and concurrency else None,
+        output_bytes=int(each * n_simulations) if each else None,
+    )
