@@ -1,0 +1,158 @@
+"""The outputs of the simulations of a chunk, gathered into as few Arrow tables as their columns allow.
+
+Owns grouping, the identity columns of outputs and collisions with them. Does not convert what models return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from modelops_ray.runner.tables import Scalars, row_table
+from modelops_ray.study.chunk import OutputTable
+from modelops_ray.study.rows import RunIdentity
+from modelops_ray.study.schema import identity_fields
+
+_IDENTITY_ROW_BYTES = 128
+
+
+class ColumnCollisionError(Exception):
+    """A model names a column like one of ours; no simulation of the study can succeed."""
+
+
+class Collector:
+    """Takes the outputs of one simulation after the other.
+
+    Attributes:
+        size_bytes: Roughly what has been gathered, identity columns included.
+    """
+
+    def __init__(self, run: RunIdentity) -> None:
+        self._reserved = frozenset(identity_fields(run.parameter_types).names)
+        self._row_bytes = _IDENTITY_ROW_BYTES + 8 * len(run.parameter_types)
+        self._outputs: dict[str, _Output] = {}
+        self.size_bytes = 0
+
+    def add(self, index: int, seed: int, outputs: Mapping[str, Scalars | pa.Table]) -> None:
+        """Take the outputs of the `index`-th completed simulation: all of them, or none and an exception.
+
+        Raises:
+            ColumnCollisionError: One of them has a column of ours.
+        """
+        own = {name: self._without_ours(name, content, seed) for name, content in outputs.items()}
+        for name, content in own.items():
+            output = self._outputs.setdefault(name, _Output())
+            n_rows, size_bytes = output.add(index, content)
+            self.size_bytes += size_bytes + n_rows * self._row_bytes
+
+    def tables(self, positions: Sequence[int], identities: pa.Table) -> dict[str, tuple[OutputTable, ...]]:
+        """Return the tables of every output; `positions` and `identities` are those of the completed simulations."""
+        return {name: output.tables(positions, identities) for name, output in self._outputs.items()}
+
+    def _without_ours(self, name: str, content: Scalars | pa.Table, seed: int) -> Scalars | pa.Table:
+        names = content.keys() if isinstance(content, Mapping) else content.column_names
+        taken = self._reserved.intersection(names)
+        if not taken:
+            return content
+        if taken == {"seed"} and _is_throughout(content, "seed", seed):
+            return _without(content, "seed")
+        column = min(taken - {"seed"} or taken)
+        raise ColumnCollisionError(
+            f"the model's output {name!r} has a column {column!r}, which every output already has; "
+            "rename it in the model"
+        )
+
+
+def _is_throughout(content: Scalars | pa.Table, column: str, value: int) -> bool:
+    if isinstance(content, Mapping):
+        return bool(content[column] == value)
+    values = content.column(column)
+    return pa.types.is_primitive(values.type) and values.unique().to_pylist() in ([], [value])
+
+
+def _without(content: Scalars | pa.Table, column: str) -> Scalars | pa.Table:
+    if isinstance(content, Mapping):
+        return {name: value for name, value in content.items() if name != column}
+    return content.drop_columns([column])
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Rows of consecutive simulations: `counts[i]` of the `indices[i]`-th completed one."""
+
+    indices: list[int]
+    counts: list[int]
+    table: pa.Table
+
+
+@dataclass(slots=True)
+class _Output:
+    """The rows of one output, as pieces; rows of scalars are kept as they are while their names and types stay."""
+
+    pieces: list[_Piece] = field(default_factory=list)
+    row_indices: list[int] = field(default_factory=list)
+    rows: list[Scalars] = field(default_factory=list)
+    key: tuple[object, ...] = ()
+
+    def add(self, index: int, content: Scalars | pa.Table) -> tuple[int, int]:
+        """Take one simulation's rows; return their number and size in bytes."""
+        if isinstance(content, Mapping):
+            return 1, self._add_row(index, content)
+        self._flush()
+        self.pieces.append(_Piece([index], [content.num_rows], content))
+        return content.num_rows, content.nbytes
+
+    def tables(self, positions: Sequence[int], identities: pa.Table) -> tuple[OutputTable, ...]:
+        self._flush()
+        return tuple(_output_table(group, positions, identities) for group in _groups(self.pieces))
+
+    def _add_row(self, index: int, row: Scalars) -> int:
+        key = (*row, *map(type, row.values()))
+        if key != self.key:
+            self._flush()
+            self.key = key
+        # A model may fill the same mapping again for the next simulation.
+        self.rows.append(dict(row))
+        self.row_indices.append(index)
+        return 8 * len(row) + sum(len(value) for value in row.values() if isinstance(value, str))
+
+    def _flush(self) -> None:
+        if self.rows:
+            self.pieces.append(_Piece(self.row_indices, [1] * len(self.rows), row_table(self.rows)))
+            self.rows, self.row_indices = [], []
+
+
+def _groups(pieces: Sequence[_Piece]) -> list[list[_Piece]]:
+    """Put consecutive pieces together whose columns are the same, or null on one side."""
+    groups: list[list[_Piece]] = []
+    schema: pa.Schema | None = None
+    for piece in pieces:
+        common = None if schema is None else _common(schema, piece.table.schema)
+        if common is None:
+            groups.append([])
+        groups[-1].append(piece)
+        schema = piece.table.schema if common is None else common
+    return groups
+
+
+def _common(one: pa.Schema, other: pa.Schema) -> pa.Schema | None:
+    if one.equals(other):
+        return one
+    if one.names != other.names:
+        return None
+    try:
+        return pa.unify_schemas([one, other])
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return None
+
+
+def _output_table(group: Sequence[_Piece], positions: Sequence[int], identities: pa.Table) -> OutputTable:
+    indices = [index for piece in group for index in piece.indices]
+    counts = [count for piece in group for count in piece.counts]
+    own = pa.concat_tables([piece.table for piece in group], promote_options="default").combine_chunks()
+    ours = identities.take(np.repeat(indices, counts))
+    table = pa.Table.from_arrays([*ours.columns, *own.columns], names=[*ours.column_names, *own.column_names])
+    return OutputTable(tuple(positions[index] for index in indices), tuple(counts), table)

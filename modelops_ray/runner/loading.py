@@ -1,0 +1,275 @@
+"""Loading a model in a process, once, and only if it is the model the run began with.
+
+Owns `ModelRef`, what this process has loaded, and the calling convention of models.
+Does not look for models: `runner.model` does, in the driver.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import importlib.util
+import inspect
+import pickle
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from operator import attrgetter
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Literal
+
+from modelops_ray.errors import ModelError
+from modelops_ray.runner.digest import digest_folder, digest_package
+from modelops_ray.study.chunk import Scalar
+
+Model = Callable[[Mapping[str, Scalar], int, str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A model as it travels to where it runs.
+
+    `location` is a file's absolute path or a module's name, `root` the folder from which a module is imported.
+    `label` is for people. `entrypoint_name` and `digest` (64 hex digits) are the model's identity: neither depends on
+    where its files lie.
+    """
+
+    kind: Literal["file", "module", "pickled"]
+    label: str
+    entrypoint_name: str
+    digest: str
+    function: str
+    location: str = ""
+    root: str = ""
+    pickled: bytes = b""
+
+
+@dataclass(slots=True)
+class _Process:
+    """What this process has loaded: one model at a time, so that two models never share a helper module."""
+
+    digest: str = ""
+    model: Model | None = None
+    folder: Path | None = None
+    foreign: frozenset[str] = frozenset()
+    loading: str = ""
+
+
+_process = _Process()
+
+
+def loading_model() -> str:
+    """Name the model whose file is being imported right now in this process; empty when none is."""
+    return _process.loading
+
+
+def refuse_while_loading() -> None:
+    """Refuse to start a run from the top level of a model's own file.
+
+    Raises:
+        ModelError: A model is being imported, so the caller stands outside of a `__main__` block.
+    """
+    if _process.loading:
+        raise ModelError(
+            f'importing model {_process.loading} starts a run; put that call under `if __name__ == "__main__":`'
+        )
+
+
+def load_model(ref: ModelRef) -> Model:
+    """Return the model as a function of (params, seed, scenario); loaded on the first call, then kept.
+
+    Raises:
+        ModelError: Its files are missing here or are not those the run began with, it does not import, or it takes
+            other parameters.
+    """
+    if _process.model is not None and _process.digest == ref.digest:
+        return _process.model
+    if ref.kind != "pickled" and digest_of(ref) != ref.digest:
+        raise ModelError(
+            f"model {ref.label} changed while the run was on (node {platform.node()} has another version of its "
+            "files); start the run again"
+        )
+    _forget()
+    model = _calling(_import(ref), ref.label)
+    _process.digest, _process.model = ref.digest, model
+    # What is imported stays: keep it out of every later collection, which then costs what a simulation made.
+    gc.collect()
+    gc.freeze()
+    return model
+
+
+def digest_of(ref: ModelRef) -> str:
+    """Digest the files of a model as they are on this node.
+
+    Raises:
+        ModelError: They are not there, or cannot be read.
+    """
+    if ref.kind == "module":
+        return digest_package(find_top_level(ref.location, ref.root), ref.entrypoint_name)
+    path = Path(ref.location)
+    if not path.exists():
+        raise ModelError(
+            f"model file {path} is not on node {platform.node()}; put it on storage that all nodes mount, into their "
+            "image, or send it as the job's working directory"
+        )
+    return digest_folder(path.parent, ref.entrypoint_name)
+
+
+def find_top_level(module: str, root: str) -> ModuleSpec:
+    """Find the top-level package of a module without importing it; `root` is searched where nothing else is.
+
+    Raises:
+        ModelError: There is none, or it is not Python source.
+    """
+    _put_on_path(root)
+    top = module.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError) as error:
+        raise ModelError(f"module {top} cannot be looked up: {error}") from error
+    if spec is None:
+        raise ModelError(f"there is no module {top} on node {platform.node()}; install it there or correct --model")
+    if spec.submodule_search_locations is None and not str(spec.origin).endswith(".py"):
+        raise ModelError(f"module {top} is not Python source ({spec.origin}); name a module written in Python")
+    return spec
+
+
+def _import(ref: ModelRef) -> Callable[..., object]:
+    if ref.kind == "pickled":
+        with _running_foreign_code(ref):
+            return _as_callable(pickle.loads(ref.pickled), ref.label)  # noqa: S301 - our own driver wrote it
+    folder = Path(ref.location).parent if ref.kind == "file" else Path(ref.root)
+    _process.folder, _process.foreign = folder, frozenset(sys.modules)
+    with _running_foreign_code(ref):
+        module = _import_file(Path(ref.location)) if ref.kind == "file" else importlib.import_module(ref.location)
+    return _function_of(module, ref)
+
+
+@contextmanager
+def _running_foreign_code(ref: ModelRef) -> Iterator[None]:
+    _process.loading = ref.label
+    try:
+        # Stdout may carry the one JSON object of `--json`; what a model prints is for people.
+        with redirect_stdout(sys.stderr):
+            yield
+    except ModelError:
+        raise
+    except (Exception, SystemExit) as error:  # importing a model runs its author's code: it can raise anything
+        raise ModelError(f"model {ref.label} does not import: {_in_one_line(error)}") from error
+    finally:
+        _process.loading = ""
+
+
+def _in_one_line(error: BaseException) -> str:
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, SyntaxError):
+        return text
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+    return f"{text} ({Path(frames[-1].filename).name} line {frames[-1].lineno})"
+
+
+class _Source(SourceFileLoader):
+    """Compiles what the file says now: cached bytecode is stale after two edits of one size in one second."""
+
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the signature of the base class
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = path.stem
+    known = sys.modules.get(name)
+    if name in sys.stdlib_module_names or (known is not None and not _is_from(known, path)):
+        raise ModelError(f"model file {path} has the name of the module {name}, which it would hide; rename the file")
+    _put_on_path(str(path.parent))
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Source(name, str(path)))
+    if spec is None or spec.loader is None:
+        raise ModelError(f"model file {path} cannot be imported; it must be a Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Registered first: dataclasses and pickle look a class's module up by name.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _is_from(module: ModuleType, path: Path) -> bool:
+    return getattr(module, "__file__", None) == str(path)
+
+
+def _put_on_path(folder: str) -> None:
+    if folder and folder not in sys.path:
+        sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+
+
+def _forget() -> None:
+    """Take the model loaded before out of this process, with the modules of its folder that came with it."""
+    folder, _process.model = _process.folder, None
+    if folder is None:
+        return
+    for name in set(sys.modules) - _process.foreign:
+        file = getattr(sys.modules[name], "__file__", None)
+        if file is not None and Path(file).is_relative_to(folder):
+            del sys.modules[name]
+    if str(folder) in sys.path:
+        sys.path.remove(str(folder))
+    _process.folder = None
+
+
+def _function_of(module: ModuleType, ref: ModelRef) -> Callable[..., object]:
+    try:
+        function = attrgetter(ref.function)(module)
+    except AttributeError:
+        there = sorted(n for n, v in vars(module).items() if inspect.isfunction(v) and not n.startswith("_"))
+        has = f"it has {', '.join(there[:10])}" if there else "it defines no function"
+        raise ModelError(f"model {ref.label}: there is no {ref.function} in {ref.location}; {has}") from None
+    return _as_callable(function, ref.label)
+
+
+def _as_callable(function: object, label: str) -> Callable[..., object]:
+    if not callable(function):
+        raise ModelError(f"model {label} is a {type(function).__name__}, not a function of (params, seed[, scenario])")
+    return function
+
+
+def _calling(function: Callable[..., object], label: str) -> Model:
+    """Adapt a function that takes no scenario, and refuse one that cannot be called."""
+    wanted = f"model {label} must take (params, seed) or (params, seed, scenario) by position"
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{wanted}; its signature cannot be read: {error}") from error
+    n_arguments = _n_arguments(signature)
+    if n_arguments == 0:
+        raise ModelError(f"{wanted}; it takes {signature}")
+    if n_arguments == 3:
+        return function
+
+    def without_scenario(params: Mapping[str, Scalar], seed: int, _scenario: str) -> object:
+        return function(params, seed)
+
+    return without_scenario
+
+
+def _n_arguments(signature: inspect.Signature) -> int:
+    """How many of (params, seed, scenario) a function wants: 2, 3, or 0 where it fits neither."""
+    parameters = signature.parameters.values()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if names[:1] == ["seed"] or names[1:2] == ["params"]:
+        return 0
+    wanted = 3 if "scenario" in signature.parameters else 2
+    if wanted == 3 and names[2:3] != ["scenario"]:
+        return 0
+    try:
+        signature.bind(*range(wanted))
+    except TypeError:
+        return 0
+    return wanted

@@ -1,0 +1,164 @@
+"""What a simulation adds to the memory of its process at its peak.
+
+Owns reading the kernel's counters of this process and sampling where they cannot be reset.
+Does not enforce anything.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import re
+import threading
+from pathlib import Path
+from typing import Protocol, Self
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_PROC = Path("/proc/self")
+_RETAINED_BYTES = 8 * 2**20
+_SAMPLE_S = 0.005
+_HIGH_WATER = re.compile(rb"VmHWM:\s+(\d+) kB")
+_PRIVATE = re.compile(rb"^Private_(?:Clean|Dirty):\s+(\d+) kB", re.MULTILINE)
+
+
+class Meter(Protocol):
+    """Measures one simulation at a time, in the process and thread that made it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def begin(self) -> None:
+        """Take the baseline of the next simulation."""
+
+    def peak_bytes(self) -> int:
+        """Return how far the process grew above the baseline since `begin`; never negative."""
+
+
+def peak_meter(proc: Path = _PROC) -> Meter:
+    """Open a meter: exact where the kernel lets the high-water mark be reset, sampled elsewhere."""
+    try:
+        return ExactMeter(proc)
+    except OSError:
+        # clear_refs is missing or refused in some containers; what follows needs nothing but statm.
+        return SampledMeter()
+
+
+class ExactMeter:
+    """Resets the high-water mark of resident memory before a simulation and reads it afterwards."""
+
+    def __init__(self, proc: Path = _PROC) -> None:
+        """Open the files of this process and reset the mark once.
+
+        Raises:
+            OSError: The mark cannot be reset here.
+        """
+        self._reset = os.open(proc / "clear_refs", os.O_WRONLY)
+        try:
+            os.write(self._reset, b"5")
+            self._status = os.open(_PROC / "status", os.O_RDONLY)
+        except OSError:
+            os.close(self._reset)
+            raise
+        self._resident = _Resident()
+        self._before_bytes = 0
+        self._last_bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in (self._reset, self._status):
+            os.close(fd)
+        self._resident.close()
+
+    def begin(self) -> None:
+        """Give back what the simulation before has freed, reset the mark, and take the baseline."""
+        if self._last_bytes > _RETAINED_BYTES:
+            release_memory()
+        os.write(self._reset, b"5")
+        self._before_bytes = self._resident.bytes()
+
+    def peak_bytes(self) -> int:
+        """Return the high-water mark less the baseline."""
+        match = _HIGH_WATER.search(os.pread(self._status, 4096, 0))
+        high_bytes = int(match[1]) * 1024 if match else self._resident.bytes()
+        self._last_bytes = max(0, high_bytes - self._before_bytes)
+        return self._last_bytes
+
+
+class SampledMeter:
+    """Looks at resident memory every 5 ms from a thread: a lower bound of the peak."""
+
+    def __init__(self) -> None:
+        self._resident = _Resident()
+        self._before_bytes = self._peak_bytes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="peak-sampler", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._resident.close()
+
+    def begin(self) -> None:
+        """Give back what the simulation before has freed, and take the baseline."""
+        if self._peak_bytes - self._before_bytes > _RETAINED_BYTES:
+            release_memory()
+        self._before_bytes = self._peak_bytes = self._resident.bytes()
+
+    def peak_bytes(self) -> int:
+        """Return the largest sample less the baseline."""
+        return max(0, self._peak_bytes - self._before_bytes, self._resident.bytes() - self._before_bytes)
+
+    def _sample(self) -> None:
+        while not self._stop.wait(_SAMPLE_S):
+            self._peak_bytes = max(self._peak_bytes, self._resident.bytes())
+
+
+class _Resident:
+    """Resident memory of this process now, from a file kept open: 1 µs."""
+
+    def __init__(self) -> None:
+        self._fd = os.open(_PROC / "statm", os.O_RDONLY)
+
+    def bytes(self) -> int:
+        return int(os.pread(self._fd, 256, 0).split()[1]) * PAGE_BYTES
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def release_memory() -> None:
+    """Collect garbage and hand free heap back to the system, so that it does not hide what comes next."""
+    gc.collect()
+    if _malloc_trim is not None:
+        _malloc_trim(0)
+
+
+def private_bytes(proc: Path = _PROC) -> int:
+    """Return the memory that only this process has mapped; all resident memory where the kernel does not tell."""
+    try:
+        rollup = (proc / "smaps_rollup").read_bytes()
+    except OSError:
+        resident = _Resident()
+        try:
+            return resident.bytes()
+        finally:
+            resident.close()
+    return sum(int(kib) for kib in _PRIVATE.findall(rollup)) * 1024
+
+
+def _find_malloc_trim() -> ctypes._NamedFuncPointer | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except AttributeError:
+        return None  # musl gives memory back by itself
+
+
+_malloc_trim = _find_malloc_trim()

@@ -1,0 +1,88 @@
+"""The rows of `simulations`, and the identity columns that every other table begins with.
+
+Owns how an outcome becomes a row. Does not own names and types of columns: `study.schema` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from modelops_ray.core.events import Failure
+from modelops_ray.study.chunk import Simulation
+from modelops_ray.study.identity import task_id
+from modelops_ray.study.schema import identity_fields, parameter_array, simulations_schema
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """What the identities of all simulations of a run share.
+
+    `bundle_ref` is `sha256:<64 hex digits>`, `entrypoint` is `<model>/<scenario>`.
+    """
+
+    bundle_ref: str
+    entrypoint: str
+    scenario: str
+    parameter_types: Mapping[str, pa.DataType]
+
+
+def identity_table(run: RunIdentity, simulations: Sequence[Simulation]) -> pa.Table:
+    """Build the identity columns, one row per simulation in the order given."""
+    arrays = [
+        [task_id(run.bundle_ref, run.entrypoint, sim.param_id, sim.seed) for sim in simulations],
+        [sim.param_id for sim in simulations],
+        [sim.replicate for sim in simulations],
+        [sim.seed for sim in simulations],
+        *(
+            parameter_array([sim.params.get(name) for sim in simulations], type_)
+            for name, type_ in run.parameter_types.items()
+        ),
+    ]
+    return pa.table(arrays, schema=identity_fields(run.parameter_types))
+
+
+def completed_rows(run: RunIdentity, identities: pa.Table, outcomes: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """Build the rows of completed simulations.
+
+    Args:
+        run: What their identities share.
+        identities: Their identity columns.
+        outcomes: `attempts`, `seconds`, `peak_bytes`, `request_bytes` and `node`, one value per simulation.
+    """
+    return _rows(run, identities, "completed", outcomes)
+
+
+def failure_rows(run: RunIdentity, failures: Sequence[Failure], simulations: Sequence[Simulation]) -> pa.Table:
+    """Build the rows of failed simulations; `simulations[i]` is the one that `failures[i]` is about."""
+    outcomes: dict[str, Sequence[Any]] = {
+        "cause": [str(failure.cause) for failure in failures],
+        "error_type": [failure.error_type for failure in failures],
+        "error_message": [failure.message for failure in failures],
+        "traceback": [failure.traceback for failure in failures],
+        "attempts": [failure.attempts for failure in failures],
+        "seconds": [failure.seconds for failure in failures],
+        "peak_bytes": [failure.peak_bytes for failure in failures],
+        "request_bytes": [failure.request_bytes for failure in failures],
+        "node": [failure.node for failure in failures],
+    }
+    return _rows(run, identity_table(run, simulations), "failed", outcomes)
+
+
+def _rows(run: RunIdentity, identities: pa.Table, status: str, outcomes: Mapping[str, Sequence[Any]]) -> pa.Table:
+    schema = simulations_schema(run.parameter_types)
+    n_rows = identities.num_rows
+    same = {"scenario": pa.repeat(run.scenario, n_rows), "status": pa.repeat(status, n_rows)}
+    known = dict(zip(identities.column_names, identities.columns, strict=True)) | same
+    arrays = [
+        known[field.name] if field.name in known else _outcome(outcomes.get(field.name), n_rows, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _outcome(values: Sequence[Any] | None, n_rows: int, type_: pa.DataType) -> pa.Array:
+    return pa.nulls(n_rows, type_) if values is None else pa.array(values, type_)
