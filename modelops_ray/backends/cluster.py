@@ -1,0 +1,141 @@
+"""Finds the Ray to run on: an address, the one of this process, RAY_ADDRESS, or one of our own.
+
+Owns that order and what is refused. Does not start anything itself and knows nothing about chunks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from modelops_ray.backends.embedded import embedded_ray, quiet_ray
+from modelops_ray.backends.ray_errors import first_line
+from modelops_ray.errors import BackendError, UsageError
+
+PROBE_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A Ray this process is connected to.
+
+    `owned` says that it was started here and ends with the context; `start_s` is what starting or joining took.
+    """
+
+    address: str
+    owned: bool
+    start_s: float
+
+
+@contextmanager
+def connect(
+    address: str | None,
+    *,
+    environ: Mapping[str, str],
+    limit_memory_bytes: int | None = None,
+    limit_cpus: int | None = None,
+) -> Iterator[Cluster]:
+    """Join or start a Ray for as long as the context lasts: `address`, this process's, RAY_ADDRESS, or an own one.
+
+    Raises:
+        UsageError: The address is one that only `submit` takes, or a limit is given for a Ray that is not ours.
+        BackendError: No Ray is there, or it does not start.
+    """
+    import ray
+
+    started_s = time.monotonic()
+    wanted = address or (None if ray.is_initialized() else environ.get("RAY_ADDRESS") or None)
+    _refuse(wanted)
+    if wanted in {None, "local"} and not ray.is_initialized():
+        with embedded_ray(limit_memory_bytes, limit_cpus):
+            yield Cluster(_gcs_address(), owned=True, start_s=time.monotonic() - started_s)
+        return
+    if limit_memory_bytes is not None or limit_cpus is not None:
+        raise UsageError("--limit-memory and --limit-cpus are for an embedded Ray, not for one that runs already")
+    with _joined(wanted):
+        yield Cluster(_gcs_address(), owned=False, start_s=time.monotonic() - started_s)
+
+
+def _refuse(address: str | None) -> None:
+    """Refuse addresses at which the driver would be far from the cluster."""
+    scheme, _, rest = (address or "").partition("://")
+    if not rest:
+        return
+    host = rest.split("/")[0].rsplit(":", 1)[0] or "HOST"
+    raise UsageError(
+        f"--address {address} is not of a machine of the cluster; "
+        f"use modelops-ray submit STUDY --address http://{host}:8265"
+        if scheme in {"ray", "http", "https"}
+        else f"--address {address} is neither auto nor HOST:PORT"
+    )
+
+
+@contextmanager
+def _joined(address: str | None) -> Iterator[None]:
+    """Connect this process for as long as the context lasts; a connection that was there before stays."""
+    import ray
+
+    if ray.is_initialized():
+        _check_same(address)
+        yield
+        return
+    gcs_address = _find(address or "auto")
+    _probe(gcs_address)
+    try:
+        with quiet_ray():
+            ray.init(address=gcs_address, log_to_driver=False, configure_logging=False)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise BackendError(f"cannot join the Ray at {gcs_address}: {first_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_same(address: str | None) -> None:
+    if address in {None, "auto", _gcs_address()}:
+        return
+    raise UsageError(
+        f"--address {address}: this process is connected to the Ray at {_gcs_address()} already; "
+        "call ray.shutdown() first, or give no address"
+    )
+
+
+def _find(address: str) -> str:
+    """Turn `auto` or HOST:PORT into the address of a GCS."""
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    try:
+        with quiet_ray():
+            return str(canonicalize_bootstrap_address_or_die(address))
+    except ConnectionError as error:
+        raise BackendError(
+            "--address auto: no Ray runs on this machine; start one with `ray start --head`, or give no address"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BackendError(f"--address {address} is not HOST:PORT of a Ray: {first_line(error)}") from error
+
+
+def _probe(gcs_address: str) -> None:
+    """Ask whether a GCS answers there, because Ray itself tries for two minutes and then ends the process."""
+    import grpc  # type: ignore[import-untyped]
+    from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
+
+    with grpc.insecure_channel(gcs_address) as channel:
+        stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        try:
+            stub.CheckAlive(gcs_service_pb2.CheckAliveRequest(), timeout=PROBE_TIMEOUT_S)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                return
+            raise BackendError(
+                f"no Ray answers at {gcs_address}; is its head running, and is it the GCS port?"
+            ) from error
+
+
+def _gcs_address() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)

@@ -1,0 +1,282 @@
+"""Runs chunks as Ray tasks: submits, waits, classifies what went wrong, hands out payloads.
+
+Owns every reference to Ray's objects; decides nothing about retries or sizes. A task is tried once (`max_retries=0`):
+Ray would repeat a task killed for its memory for ever, with the same request.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from modelops_ray.backends.base import RunChunk
+from modelops_ray.backends.cluster import Cluster
+from modelops_ray.backends.machine import kernel_kills
+from modelops_ray.backends.ray_errors import classify, first_line, used_bytes
+from modelops_ray.core.events import (
+    Capacity,
+    Cause,
+    ChunkFailed,
+    ChunkFinished,
+    ChunkReport,
+    ChunkStarted,
+    Event,
+    Node,
+)
+from modelops_ray.errors import PayloadLostError
+from modelops_ray.study.chunk import Chunk, Payload
+
+CAPACITY_EVERY_S = 5.0
+ANNOUNCED_EVERY_S = 1.0
+KILL_MEMORY_S = 10.0
+TAKE_TIMEOUT_S = 600.0
+NAMESPACE = b"modelops_ray"
+
+
+class RayBackend:
+    """Honours the contract of `backends.base.Backend` on the Ray that this process is connected to."""
+
+    def __init__(self, run_chunk: RunChunk, cluster: Cluster, *, clock: Callable[[], float] = time.monotonic) -> None:
+        import ray
+
+        self._clock = clock
+        self._run = f"{uuid.uuid4().hex}:"
+        # Ray exports a function once, and every worker process fetches and unpickles it once: that carries run_chunk.
+        remote = ray.remote(num_returns=2, max_retries=0, enable_task_events=False)
+        self._task = remote(_supervisor(run_chunk, self._run))
+        self._reports: dict[int, Any] = {}
+        self._chunk_ids: dict[Any, int] = {}
+        self._payloads: dict[int, Any] = {}
+        self._unstarted: set[int] = set()
+        self._announcements_s = -ANNOUNCED_EVERY_S
+        self._capacity: tuple[float, Capacity] | None = None
+        self._kills = _KernelKills(clock) if cluster.owned else None
+        self._spilled_before_bytes = 0 if cluster.owned else _spilled_bytes()
+        self._spilled_bytes = 0
+
+    def capacity(self) -> Capacity:
+        """Look at the nodes that are alive and take CPUs and memory, and at those the autoscaler could add."""
+        now_s = self._clock()
+        if self._capacity is None or now_s - self._capacity[0] >= CAPACITY_EVERY_S:
+            self._capacity = now_s, Capacity(_nodes(), _reachable())
+        return self._capacity[1]
+
+    def submit(self, chunk: Chunk) -> None:
+        """Hand a chunk to Ray's scheduler."""
+        task = self._task.options(
+            name=_task_name(chunk.chunk_id), num_cpus=chunk.cpus, memory=max(1, chunk.request_bytes)
+        )
+        report, payload = task.remote(chunk)
+        self._reports[chunk.chunk_id] = report
+        self._chunk_ids[report] = chunk.chunk_id
+        self._payloads[chunk.chunk_id] = payload
+        if chunk.announce:
+            self._unstarted.add(chunk.chunk_id)
+
+    def cancel(self, chunk_id: int) -> None:
+        """Forget a chunk; the worker that runs it is killed."""
+        import ray
+
+        report = self._forget(chunk_id)
+        self._payloads.pop(chunk_id, None)
+        if report is not None:
+            ray.cancel(report, force=True)
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        """Collect what finished, failed or started, in chunk order.
+
+        Raises:
+            ModelError: The model cannot be loaded or called.
+            StorageError: The disk that Ray spills to is full.
+            BackendError: Ray itself failed.
+        """
+        deadline_s = self._clock() + timeout_s
+        while True:
+            events: list[Event] = [*self._started(), *map(self._ended, self._ready(deadline_s))]
+            if events or self._clock() >= deadline_s:
+                return events
+
+    def take(self, chunk_id: int) -> Payload:
+        """Hand out a payload once; its tables stay in Ray's object store until they are let go.
+
+        Raises:
+            PayloadLostError: It was handed out before, the chunk never finished, or its node is gone.
+        """
+        import ray
+
+        ref = self._payloads.pop(chunk_id, None)
+        lost = f"the outputs of chunk {chunk_id} are gone; it has to run again"
+        if ref is None:
+            raise PayloadLostError(lost)
+        try:
+            payload: Payload = ray.get(ref, timeout=TAKE_TIMEOUT_S)
+        except ray.exceptions.RayError as error:
+            classify(error)
+            raise PayloadLostError(f"{lost} ({type(error).__name__})") from error
+        return payload
+
+    def spilled_bytes(self) -> int:
+        """Ask the nodes how many bytes they spilled since this backend was made; never less than before."""
+        import ray
+
+        if ray.is_initialized():
+            self._spilled_bytes = max(self._spilled_bytes, _spilled_bytes() - self._spilled_before_bytes)
+        return self._spilled_bytes
+
+    def close(self) -> None:
+        """Cancel what is outstanding and let go of everything; the cluster stays to whoever connected to it."""
+        import ray
+        from ray.experimental.internal_kv import _internal_kv_del
+
+        outstanding = list(self._reports)
+        if not ray.is_initialized():
+            return
+        for chunk_id in outstanding:
+            self.cancel(chunk_id)
+        self._payloads.clear()
+        _internal_kv_del(self._run, del_by_prefix=True, namespace=NAMESPACE)
+
+    def _ready(self, deadline_s: float) -> list[int]:
+        """Return the ids of chunks that ended, waiting for the first until the deadline or the next announcements."""
+        import ray
+
+        refs = list(self._chunk_ids)
+        timeout_s = max(0.0, deadline_s - self._clock())
+        if self._unstarted:
+            timeout_s = min(timeout_s, ANNOUNCED_EVERY_S)
+        if not refs:
+            time.sleep(timeout_s)
+            return []
+        first, _ = ray.wait(refs, num_returns=1, timeout=timeout_s)
+        if not first:
+            return []
+        ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        return sorted(self._chunk_ids[ref] for ref in ready)
+
+    def _ended(self, chunk_id: int) -> ChunkFinished | ChunkFailed:
+        import ray
+
+        ref = self._forget(chunk_id)
+        try:
+            report: ChunkReport = ray.get(ref)
+        except ray.exceptions.RayError as error:
+            self._payloads.pop(chunk_id, None)
+            return self._failed(chunk_id, error)
+        return ChunkFinished(self._clock(), chunk_id, report)
+
+    def _failed(self, chunk_id: int, error: Exception) -> ChunkFailed:
+        cause = classify(error)
+        return ChunkFailed(
+            self._clock(),
+            chunk_id,
+            cause,
+            type(error).__name__,
+            first_line(error),
+            used_bytes(str(error), _task_name(chunk_id)),
+            self._kills.recent() if self._kills is not None and cause is Cause.CRASHED else None,
+        )
+
+    def _started(self) -> list[ChunkStarted]:
+        """Look for the marks that announced tasks leave when they start, at most once a second."""
+        now_s = self._clock()
+        if not self._unstarted or now_s - self._announcements_s < ANNOUNCED_EVERY_S:
+            return []
+        self._announcements_s = now_s
+        from ray.experimental.internal_kv import _internal_kv_list
+
+        keys = _internal_kv_list(self._run, namespace=NAMESPACE)
+        marked = {int(key.rpartition(b":")[2]) for key in keys}
+        started = sorted(marked & self._unstarted)
+        for chunk_id in marked:
+            self._unmark(chunk_id)
+        return [ChunkStarted(now_s, chunk_id) for chunk_id in started]
+
+    def _unmark(self, chunk_id: int) -> None:
+        from ray.experimental.internal_kv import _internal_kv_del
+
+        self._unstarted.discard(chunk_id)
+        _internal_kv_del(f"{self._run}{chunk_id}", namespace=NAMESPACE)
+
+    def _forget(self, chunk_id: int) -> Any:
+        """Let go of a chunk's report; the task is over once nobody holds it."""
+        report = self._reports.pop(chunk_id, None)
+        if report is not None:
+            del self._chunk_ids[report]
+        if chunk_id in self._unstarted:
+            self._unmark(chunk_id)
+        return report
+
+
+class _KernelKills:
+    """Remembers when the kernel last killed a process of our cgroup."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._count = kernel_kills()
+        self._last_s: float | None = None
+
+    def recent(self) -> bool | None:
+        """Say whether there was a kill since the last look or within seconds before; None where nobody counts."""
+        count = kernel_kills()
+        if count is None:
+            return None
+        if count != self._count:
+            self._count, self._last_s = count, self._clock()
+        return self._last_s is not None and self._clock() - self._last_s < KILL_MEMORY_S
+
+
+def _supervisor(run_chunk: RunChunk, run: str) -> Callable[[Chunk], tuple[ChunkReport, Payload]]:
+    """Bind what is the same for all chunks, so that it travels with the function and not with every chunk."""
+
+    def supervise(chunk: Chunk) -> tuple[ChunkReport, Payload]:
+        return _run_task(run_chunk, run, chunk)
+
+    return supervise
+
+
+def _run_task(run_chunk: RunChunk, run: str, chunk: Chunk) -> tuple[ChunkReport, Payload]:
+    """Execute a chunk in a Ray worker, telling first that it started where that is asked for."""
+    if chunk.announce:
+        from ray.experimental.internal_kv import _internal_kv_put
+
+        _internal_kv_put(f"{run}{chunk.chunk_id}", b"", namespace=NAMESPACE)
+    return run_chunk(chunk)
+
+
+def _task_name(chunk_id: int) -> str:
+    return f"modelops-chunk-{chunk_id}"
+
+
+def _nodes() -> tuple[Node, ...]:
+    import ray
+
+    resources = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    nodes = (Node(float(each.get("CPU", 0)), int(each.get("memory", 0))) for each in resources)
+    return tuple(sorted(node for node in nodes if node.cpus > 0 and node.memory_bytes > 0))
+
+
+def _reachable() -> tuple[Node, ...]:
+    """List the nodes that the autoscaler could bring about, where it has reported its groups with their largest counts.
+
+    At most 10,000 of each: a group without a bound is as good as that.
+    """
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    groups = config.node_group_configs if config is not None else ()
+    nodes = [
+        Node(float(group.resources["CPU"]), int(group.resources["memory"]))
+        for group in groups
+        if "CPU" in group.resources and "memory" in group.resources
+        for _ in range(min(group.max_count, 10_000) if group.max_count >= 0 else 10_000)
+    ]
+    return tuple(sorted(nodes))
+
+
+def _spilled_bytes() -> int:
+    from ray._private.internal_api import get_memory_info_reply
+    from ray._private.state import state
+
+    return int(get_memory_info_reply(state).store_stats.spilled_bytes_total)

@@ -1,0 +1,137 @@
+"""What every exception class of Ray means for a chunk, in one table.
+
+Owns the table and the reading of Ray's messages. Imports nothing of Ray: classes are looked up by name along their
+bases, the most specific first, so that a newer Ray with another subclass is still understood.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Final
+
+from modelops_ray.core.events import Cause
+from modelops_ray.errors import BackendError, ModelopsRayError, StorageError
+
+
+class Ends(StrEnum):
+    """Why the run ends although the chunk is not to blame."""
+
+    RAY_FAILED = "ray_failed"
+    DISK_FULL = "disk_full"
+    OUR_CODE_RAISED = "our_code_raised"
+
+
+Verdict = Cause | Ends
+
+VERDICTS: Final[dict[str, Verdict]] = {
+    # The worker or its node is gone: the chunk failed.
+    "OutOfMemoryError": Cause.OUT_OF_MEMORY,
+    "WorkerCrashedError": Cause.CRASHED,
+    "NodeDiedError": Cause.NODE_LOST,
+    "TaskUnschedulableError": Cause.UNSCHEDULABLE,
+    # What it returned is gone, or somebody cancelled it: the chunk is repeated, nobody is to blame.
+    "TaskCancelledError": Cause.WORKER_LOST,
+    "ObjectLostError": Cause.WORKER_LOST,
+    "ObjectFetchTimedOutError": Cause.WORKER_LOST,
+    "ObjectFreedError": Cause.WORKER_LOST,
+    "ObjectReconstructionFailedError": Cause.WORKER_LOST,
+    "OwnerDiedError": Cause.WORKER_LOST,
+    "ReferenceCountingAssertionError": Cause.WORKER_LOST,
+    "PlasmaObjectNotAvailable": Cause.WORKER_LOST,
+    "GetTimeoutError": Cause.WORKER_LOST,
+    # Every chunk would fail alike: the run ends with one sentence.
+    "OutOfDiskError": Ends.DISK_FULL,
+    "RayTaskError": Ends.OUR_CODE_RAISED,
+    "UserCodeException": Ends.OUR_CODE_RAISED,
+    "RuntimeEnvSetupError": Ends.RAY_FAILED,
+    "LocalRayletDiedError": Ends.RAY_FAILED,
+    "ObjectStoreFullError": Ends.RAY_FAILED,
+    "AuthenticationError": Ends.RAY_FAILED,
+    "RpcError": Ends.RAY_FAILED,
+    "RaySystemError": Ends.RAY_FAILED,
+    "UnserializableException": Ends.RAY_FAILED,
+    "TaskPlacementGroupRemoved": Ends.RAY_FAILED,
+    "RayError": Ends.RAY_FAILED,
+    # Actors, streams, channels and other languages are not used here: seeing one is a mistake of ours.
+    "ActorAlreadyExistsError": Ends.RAY_FAILED,
+    "ActorDiedError": Ends.RAY_FAILED,
+    "ActorHandleNotFoundError": Ends.RAY_FAILED,
+    "ActorPlacementGroupRemoved": Ends.RAY_FAILED,
+    "ActorUnavailableError": Ends.RAY_FAILED,
+    "ActorUnschedulableError": Ends.RAY_FAILED,
+    "AsyncioActorExit": Ends.RAY_FAILED,
+    "CrossLanguageError": Ends.RAY_FAILED,
+    "ObjectRefStreamEndOfStreamError": Ends.RAY_FAILED,
+    "OufOfBandObjectRefSerializationException": Ends.RAY_FAILED,
+    "PendingCallsLimitExceeded": Ends.RAY_FAILED,
+    "RayActorError": Ends.RAY_FAILED,
+    "RayCgraphCapacityExceeded": Ends.RAY_FAILED,
+    "RayChannelError": Ends.RAY_FAILED,
+    "RayChannelTimeoutError": Ends.RAY_FAILED,
+    "RayDirectTransportError": Ends.RAY_FAILED,
+    "StreamingGeneratorReplayInconsistentError": Ends.RAY_FAILED,
+}
+
+
+def classify(error: BaseException) -> Cause:
+    """Say why a chunk failed.
+
+    Raises:
+        ModelError: The model cannot be loaded or called, anywhere.
+        StorageError: The disk that Ray spills to is full.
+        BackendError: Ray itself failed, or our own code in its worker did.
+    """
+    verdict = _verdict(error)
+    if isinstance(verdict, Cause):
+        return verdict
+    if verdict is Ends.OUR_CODE_RAISED:
+        return _classify_raised(error)
+    raise _ending(verdict, error) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a message that says something, cut to 300 characters."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line[:300] for line in lines if line), type(error).__name__)
+
+
+def used_bytes(message: str, task_name: str) -> int | None:
+    """Read from the message of a kill by Ray's memory monitor what a task's worker was using; None if it is not there.
+
+    Ray lists every worker of a sweep as `task name=..., required resources={...}, pid=..., actual memory used=1.25GB`,
+    in units of 2**30 bytes.
+    """
+    pattern = rf"task name={re.escape(task_name)}\b.*?actual memory used=\s*([\d.]+)\s*GB"
+    match = re.search(pattern, message, re.DOTALL)
+    return None if match is None else int(float(match[1].rstrip(".")) * 2**30)
+
+
+def _verdict(error: BaseException) -> Verdict:
+    names = (base.__name__ for base in type(error).__mro__)
+    return next((VERDICTS[name] for name in names if name in VERDICTS), Ends.RAY_FAILED)
+
+
+def _classify_raised(error: BaseException) -> Cause:
+    """Look at what was raised in the worker outside of a simulation; Ray keeps it as `cause`."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, MemoryError):
+        return Cause.OUT_OF_MEMORY
+    if isinstance(cause, ModelopsRayError):
+        raise type(cause)(str(cause)) from None
+    raise BackendError(f"a Ray worker failed before it could simulate: {_last_line(error)}") from error
+
+
+def _ending(verdict: Ends, error: BaseException) -> StorageError | BackendError:
+    if verdict is Ends.DISK_FULL:
+        return StorageError(
+            "the disk that Ray spills outputs to is full (beyond 95 %); make room there or set TMPDIR to another disk, "
+            "then start the same command again"
+        )
+    return BackendError(f"Ray failed: {type(error).__name__}: {first_line(error)}")
+
+
+def _last_line(error: BaseException) -> str:
+    """Return the last line of the remote traceback, which names the exception."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
