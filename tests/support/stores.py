@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from modelops_ray.core.events import Cause, Failure
 from modelops_ray.store.run_store import RunStore
@@ -31,9 +34,11 @@ class Clock:
         self.now = datetime(2025, 3, 1, 12, 0, tzinfo=UTC)
 
     def __call__(self) -> datetime:
+        """Read it."""
         return self.now
 
     def advance(self, seconds: float) -> None:
+        """Let time pass."""
         self.now += timedelta(seconds=seconds)
 
 
@@ -122,3 +127,36 @@ def _output_table(study: Study, simulations: Sequence[Simulation], tables: Seque
     columns = [*identity.columns, *own.columns]
     table = pa.Table.from_arrays(columns, names=[*identity.column_names, *own.column_names])
     return OutputTable(tuple(each.position for each in simulations), tuple(counts), table)
+
+
+class DiedError(BaseException):
+    """What a process sees of its own SIGKILL: nothing, so no handler of ours may catch it."""
+
+
+@contextmanager
+def dying(after: int) -> Iterator[list[str]]:
+    """Let `after` changes to the file system happen, then none; the next one dies, a write half way through.
+
+    Yields:
+        The changes that were made or tried.
+    """
+    tried: list[str] = []
+    write = os.write
+
+    def deadly(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def change(*args: Any, **kwargs: Any) -> Any:
+            if name == "open" and not args[1] & os.O_CREAT:
+                return real(*args, **kwargs)
+            tried.append(name)
+            if len(tried) <= after:
+                return real(*args, **kwargs)
+            if name == "write" and len(tried) == after + 1:
+                write(args[0], args[1][: len(args[1]) // 2])
+            raise DiedError(name)
+
+        return change
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("open", "write", "fsync", "replace", "rename", "link", "unlink", "mkdir"):
+            patch.setattr(os, name, deadly(name, getattr(os, name)))
+        yield tried

@@ -1,0 +1,145 @@
+"""What is known about a model from earlier runs: peaks, times and sizes, never requests.
+
+Owns the file and how measurements are kept small. Where the folder is, the caller says.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from modelops_ray.errors import StorageError
+from modelops_ray.store.files import Folder
+
+FORMAT = 1
+MAX_BINS = 256
+_STEP = 1.05
+_DIGEST = re.compile(r"[0-9a-f]{8,128}")
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Profile(BaseModel):
+    """Measurements of one model, summed over all runs.
+
+    `peaks` counts simulations by the upper edge in bytes of their bin, bins being 5 % wide. `base_bytes` is the
+    memory of a worker before its first simulation, the largest seen. `seconds` and `output_bytes` are totals over
+    all `samples`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
+    model_digest: str
+    samples: Count = 0
+    base_bytes: Count = 0
+    peaks: dict[Positive, Positive] = {}
+    seconds: Amount = 0.0
+    output_bytes: Count = 0
+
+    @property
+    def seconds_per_simulation(self) -> float | None:
+        """Mean run time, None where nothing was measured."""
+        return self.seconds / self.samples if self.samples else None
+
+    @property
+    def output_bytes_per_simulation(self) -> float | None:
+        """Mean size of the outputs on disk, None where nothing was measured."""
+        return self.output_bytes / self.samples if self.samples else None
+
+    def quantile_bytes(self, share: float) -> int | None:
+        """The peak that this share (0 to 1) of the simulations stayed within, up to 5 % above; None without any."""
+        left = math.ceil(share * sum(self.peaks.values()))
+        for edge, count in sorted(self.peaks.items()):
+            left -= count
+            if left <= 0:
+                return edge
+        return None
+
+    def adding(self, measured: Iterable[tuple[int, float]], *, base_bytes: int = 0, output_bytes: int = 0) -> Self:
+        """Return the profile with more simulations, each a peak in bytes and its run time in seconds."""
+        rows = list(measured)
+        return self.merged(
+            Profile(
+                model_digest=self.model_digest,
+                samples=len(rows),
+                base_bytes=base_bytes,
+                peaks=Counter(bin_bytes(peak) for peak, _ in rows),
+                seconds=sum(seconds for _, seconds in rows),
+                output_bytes=output_bytes,
+            )
+        )
+
+    def merged(self, other: Profile) -> Self:
+        """Return the sum of two profiles of one model."""
+        if other.model_digest != self.model_digest:
+            raise ValueError(f"profiles of two models: {self.model_digest[:12]} and {other.model_digest[:12]}")
+        return self.model_copy(
+            update={
+                "samples": self.samples + other.samples,
+                "base_bytes": max(self.base_bytes, other.base_bytes),
+                "peaks": _fewer(Counter(self.peaks) + Counter(other.peaks)),
+                "seconds": self.seconds + other.seconds,
+                "output_bytes": self.output_bytes + other.output_bytes,
+            }
+        )
+
+
+def bin_bytes(peak_bytes: int) -> int:
+    """Return the upper edge of the bin that holds a peak."""
+    exponent = math.ceil(math.log(max(peak_bytes, 1), _STEP) - 1e-9)
+    return max(1, math.ceil(_STEP**exponent - 1e-6))
+
+
+def load_profile(folder: Path, model_digest: str) -> Profile | None:
+    """Read what is known about a model, None if that is nothing.
+
+    Raises:
+        StorageError: The file cannot be read or is damaged.
+    """
+    name = _name(model_digest)
+    data = Folder(folder).read(name)
+    if data is None:
+        return None
+    try:
+        profile = Profile.model_validate_json(data)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = "/".join(map(str, problem["loc"]))
+        raise StorageError(f"{folder / name}: /{place}: {problem['msg']}; delete it, it is measured again") from error
+    if profile.model_digest != model_digest:
+        raise StorageError(f"{folder / name}: it is of model {profile.model_digest[:12]}; delete it")
+    return profile
+
+
+def save_profile(folder: Path, profile: Profile) -> None:
+    """Keep a profile for the next study of its model.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    Folder(folder).replace(_name(profile.model_digest), profile.model_dump_json(indent=1).encode() + b"\n")
+
+
+def _name(model_digest: str) -> str:
+    if not _DIGEST.fullmatch(model_digest):
+        raise ValueError(f"not a digest: {model_digest!r}")
+    return f"{model_digest}.json"
+
+
+def _fewer(peaks: Mapping[int, int]) -> dict[int, int]:
+    """Join the smallest bins where there are too many: what is large decides requests."""
+    edges = sorted(peaks)
+    low, high = edges[:-MAX_BINS], edges[-MAX_BINS:]
+    kept = {edge: peaks[edge] for edge in high}
+    if low:
+        kept[high[0]] += sum(peaks[edge] for edge in low)
+    return kept

@@ -1,0 +1,200 @@
+"""The commit log is contiguous, sealed and free of contradictions, or the file that is wrong is named."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from modelops_ray.core.ranges import Ranges
+from modelops_ray.errors import ResultsError, RunInUseError
+from modelops_ray.store import commits
+from modelops_ray.store.commits import CommitFile, Part, append, commit_name, decode, encode, read_log
+from modelops_ray.store.files import Folder
+
+
+def part(n, positions=((0, 2),), *, failed=False, folder="simulations"):
+    rows = sum(stop - start for start, stop in positions) if folder == "simulations" else 7
+    return Part(
+        path=f"{folder}/part-0123abcd-{n}.parquet",
+        rows=rows,
+        bytes=100,
+        sha256="0" * 64,
+        positions=positions if folder == "simulations" else (),
+        failed=failed,
+    )
+
+
+def commit(number, *added, session="0123abcd", **kwargs):
+    return CommitFile(
+        number=number,
+        session=session,
+        host="here",
+        pid=1,
+        time=datetime(2025, 1, 1, tzinfo=UTC),
+        study=kwargs.pop("study", "s"),
+        added=added,
+        **kwargs,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path)
+
+
+def write(folder, *log):
+    for each in log:
+        append(folder, each)
+
+
+def test_a_commit_reads_back_as_it_was_written():
+    """Encoding loses nothing."""
+    written = commit(3, part(1, ((5, 7), (1, 2))), part(2, folder="outputs/incidence"), retracted=["x"])
+
+    assert written == decode(encode(written), "c")
+
+
+def test_an_empty_directory_has_an_empty_log(folder):
+    """Nothing done yet is no error."""
+    log = read_log(folder)
+
+    assert (0, None, Ranges()) == (log.last, log.study, log.done())
+
+
+def test_live_parts_are_those_added_and_not_retracted(folder):
+    """The log is replayed in order."""
+    first, second = part(1, ((0, 2),)), part(2, ((2, 5),), failed=True)
+    write(folder, commit(1), commit(2, first, second), commit(3, part(3, ((8, 9),)), retracted=[second.path]))
+
+    log = read_log(folder)
+
+    assert Ranges([(0, 2), (8, 9)]) == log.done()
+    assert (3, 0) == (log.rows(failed=False), log.rows(failed=True))
+
+
+def test_a_checkpoint_replaces_everything_before(folder):
+    """Positions after it may refer to another study."""
+    write(folder, commit(1, part(1, ((0, 2),))), commit(2, part(1, ((6, 8),)), study="t", checkpoint=True))
+
+    log = read_log(folder)
+
+    assert ("t", Ranges([(6, 8)])) == (log.study, log.done())
+
+
+def test_more_than_a_million_commits_sort_by_number(folder):
+    """Names longer than six digits come after, not before."""
+    names = [commit_name(number) for number in (9, 10, 999_999, 1_000_000)]
+
+    assert ["000009", "000010", "999999", "1000000"] == [name.removeprefix("_commits/")[:-5] for name in names]
+
+
+def test_a_missing_commit_is_named(folder):
+    """A log with a hole is no log."""
+    write(folder, commit(1), commit(2), commit(3))
+    folder.remove(commit_name(2))
+
+    with pytest.raises(ResultsError, match=r"000002\.json: it is missing, the next commit found is 000003\.json"):
+        read_log(folder)
+
+
+def test_a_name_of_another_shape_is_refused(folder):
+    """A copy of a commit under a number of our shape cannot be overlooked."""
+    write(folder, commit(1))
+    folder.replace("_commits/1.json", encode(commit(1)))
+
+    with pytest.raises(ResultsError, match="it is missing"):
+        read_log(folder)
+
+
+def test_a_commit_under_another_number_is_refused(folder):
+    """Files that were renamed do not count."""
+    folder.replace(commit_name(1), encode(commit(2)))
+
+    with pytest.raises(ResultsError, match=r"000001\.json: it says it is commit 2"):
+        read_log(folder)
+
+
+def test_leftovers_of_a_crash_are_not_commits(folder):
+    """A half-written temporary file confuses nobody."""
+    write(folder, commit(1))
+    folder.replace("_commits/.000002.json.0123abcd.tmp", b'{"format":')
+
+    assert 1 == read_log(folder).last
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[]", b"{}", b'{"format": true}', b'{"format": 0}'])
+def test_what_is_no_commit_is_named(folder, data):
+    """Whatever is in the file, the message says which file."""
+    folder.replace(commit_name(1), data)
+
+    with pytest.raises(ResultsError, match=r"000001\.json: .*restore the file"):
+        read_log(folder)
+
+
+def test_every_flipped_bit_of_a_commit_is_noticed():
+    """The seal covers all of it."""
+    data = encode(commit(1, part(1)))
+
+    for at in range(len(data) - 1):  # the final newline means nothing
+        with pytest.raises(ResultsError):
+            decode(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :], "c")
+
+
+def test_a_newer_format_is_refused_by_name():
+    """It is not called damaged, and the remedy is another one."""
+    document = json.loads(encode(commit(1))) | {"format": 2, "new": 1}
+
+    with pytest.raises(ResultsError, match=r"c: written in format 2, .* reads up to 1; install a newer version"):
+        decode(json.dumps(document).encode(), "c")
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({"number": 0}, "/number"),
+        ({"surprise": 1}, "/surprise"),
+        ({"added": [{"path": "simulations/../../x"}]}, "/added/0/path"),
+    ],
+)
+def test_a_sealed_commit_with_wrong_values_names_the_place(monkeypatch, change, place):
+    """A valid seal alone does not make a commit."""
+    document = commit(1).model_dump(mode="json") | change
+    monkeypatch.setattr(CommitFile, "model_dump_json", lambda self: json.dumps(document, separators=(",", ":")))
+
+    with pytest.raises(ResultsError, match=f"c: {place}: "):
+        decode(encode(commit(1)), "c")
+
+
+@pytest.mark.parametrize("positions", [((3, 3),), ((4, 2),), ((0, 5),)])
+def test_a_part_whose_positions_are_not_its_rows_is_refused(positions):
+    """Two rows are two positions."""
+    with pytest.raises(ValueError, match="positions"):
+        Part(path="simulations/part-0123abcd-1.parquet", rows=2, bytes=1, sha256="0" * 64, positions=positions)
+
+
+@pytest.mark.parametrize(
+    ("log", "problem"),
+    [
+        ([commit(1, part(1)), commit(2, part(1))], "a second time"),
+        ([commit(1, part(1)), commit(2, retracted=["simulations/part-0123abcd-9.parquet"])], "no commit before"),
+        ([commit(1, part(1)), commit(2, part(2, ((1, 3),)))], "position 1 is committed twice"),
+        ([commit(1, part(1)), commit(2, part(2, ((5, 6),)), study="t")], "another study"),
+    ],
+)
+def test_a_log_that_contradicts_itself_is_refused(folder, log, problem):
+    """Each commit must make sense after those before it."""
+    write(folder, *log)
+
+    with pytest.raises(ResultsError, match=problem):
+        read_log(folder)
+
+
+def test_a_number_is_given_once(folder):
+    """Of two writers the second is told who was first, and the file stays the first one's."""
+    append(folder, commit(1, session="aaaaaaaa"))
+
+    with pytest.raises(RunInUseError, match="process 1 on here has taken over"):
+        append(folder, commit(1, session="bbbbbbbb"))
+
+    assert {"aaaaaaaa"} == read_log(folder).sessions
+    assert ["000001.json"] == sorted(path.name for path in (folder.root / commits.FOLDER).iterdir())
