@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from modelops_ray.backends.embedded import embedded_ray, quiet_ray
+from modelops_ray.backends.calm import calm_ray
+from modelops_ray.backends.embedded import embedded_ray
 from modelops_ray.backends.ray_errors import first_line
 from modelops_ray.errors import BackendError, UsageError
 
@@ -84,7 +85,7 @@ def _joined(address: str | None) -> Iterator[None]:
     gcs_address = _find(address or "auto")
     _probe(gcs_address)
     try:
-        with quiet_ray():
+        with calm_ray():
             ray.init(address=gcs_address, log_to_driver=False, configure_logging=False)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise BackendError(f"cannot join the Ray at {gcs_address}: {first_line(error)}") from error
@@ -108,7 +109,7 @@ def _find(address: str) -> str:
     from ray._private.services import canonicalize_bootstrap_address_or_die
 
     try:
-        with quiet_ray():
+        with calm_ray():
             return str(canonicalize_bootstrap_address_or_die(address))
     except ConnectionError as error:
         raise BackendError(

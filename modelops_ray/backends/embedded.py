@@ -6,7 +6,6 @@ Owns the sizing, the private folder and the environment of that Ray. Does not kn
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import secrets
 import shutil
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from modelops_ray.backends.calm import calm_ray, replaced
 from modelops_ray.backends.machine import available_memory_bytes, usable_cpus
 from modelops_ray.backends.ray_errors import first_line
 from modelops_ray.config import format_size
@@ -93,10 +93,10 @@ def embedded_ray(limit_memory_bytes: int | None = None, limit_cpus: int | None =
 def _start(chosen: Sizes, folder: Path) -> None:
     import ray
 
-    _set_environment()
+    _set_token()
     spill, sessions = folder / "spill", folder / "ray"
     spill.mkdir()
-    with quiet_ray(), _lean_node():
+    with calm_ray(), _lean_node():
         try:
             ray.init(
                 address="local",
@@ -115,43 +115,23 @@ def _start(chosen: Sizes, folder: Path) -> None:
             raise BackendError(f"Ray does not start on this machine: {first_line(error)}") from error
 
 
-def _set_environment() -> None:
-    """Set what Ray's processes inherit; what the user has set stays.
+def _set_token() -> None:
+    """Let only this user's processes talk to this Ray.
 
-    With a token only this user's processes may talk to this Ray. Ray would write one to the home directory, which may
-    be read-only; one in the environment leaves nothing behind. Ray caches it, so it stays for later ones as well.
+    Ray would write a token to the home directory, which may be read-only; one in the environment leaves nothing behind.
+    Ray caches it, so it stays for later ones as well.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     tokens = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     if not any(os.environ.get(name) for name in tokens) and not (Path.home() / ".ray" / "auth_token").exists():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @contextmanager
-def quiet_ray() -> Iterator[None]:
-    """Keep Ray's notices about its start away from the user's terminal."""
-    logger = logging.getLogger("ray")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
-@contextmanager
 def _lean_node() -> Iterator[None]:
     from ray._private.node import Node
 
-    replaced = {name: vars(Node)[name] for name in UNNEEDED if name in vars(Node)}
-    for name in replaced:
-        setattr(Node, name, _start_nothing)
-    try:
+    with replaced(Node, dict.fromkeys(UNNEEDED, _start_nothing)):
         yield
-    finally:
-        for name, original in replaced.items():
-            setattr(Node, name, original)
 
 
 def _start_nothing(_node: object, **_options: object) -> None:

@@ -92,6 +92,8 @@ class RayBackend:
             StorageError: The disk that Ray spills to is full.
             BackendError: Ray itself failed.
         """
+        if self._kills is not None:
+            self._kills.look()
         deadline_s = self._clock() + timeout_s
         while True:
             events: list[Event] = [*self._started(), *map(self._ended, self._ready(deadline_s))]
@@ -217,13 +219,17 @@ class _KernelKills:
         self._count = kernel_kills()
         self._last_s: float | None = None
 
-    def recent(self) -> bool | None:
-        """Say whether there was a kill since the last look or within seconds before; None where nobody counts."""
+    def look(self) -> None:
+        """Compare the kernel's count with that of the last look."""
         count = kernel_kills()
-        if count is None:
-            return None
         if count != self._count:
             self._count, self._last_s = count, self._clock()
+
+    def recent(self) -> bool | None:
+        """Say whether there was a kill within the last seconds; None where nobody counts."""
+        self.look()
+        if self._count is None:
+            return None
         return self._last_s is not None and self._clock() - self._last_s < KILL_MEMORY_S
 
 

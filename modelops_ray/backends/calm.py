@@ -1,0 +1,55 @@
+"""Keeps Ray from doing what nobody asked for while a process connects: notices, usage reports, shipping of folders.
+
+Owns the environment variables of Ray that this program sets. Does not connect by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # The second object of a failed task is dropped unread on purpose: its error has been read from the first.
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+}
+UV_HOOK = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
+IN_A_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
+
+@contextmanager
+def calm_ray() -> Iterator[None]:
+    """Connect to Ray inside of this; what the user has set in the environment stays.
+
+    Under `uv run` Ray would copy the working folder to every node and start each worker by `uv run` again. Unless the
+    user asks for that, or this is a job that was submitted with a folder, workers run what is installed.
+    """
+    from ray._private import ray_constants
+
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    leave_hook = UV_HOOK in os.environ or IN_A_RAY_JOB in os.environ
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with replaced(ray_constants, {} if leave_hook else {UV_HOOK: False}):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def replaced(owner: object, values: Mapping[str, object]) -> Iterator[None]:
+    """Give attributes of a module or a class other values for a while; names it does not have are left alone."""
+    before = {name: vars(owner)[name] for name in values if name in vars(owner)}
+    for name in before:
+        setattr(owner, name, values[name])
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(owner, name, value)
