@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from modelops_ray.study.chunk import Scalar
-from modelops_ray.study.values import ParameterRules, check_seed, describe, pointer, refuse
+from modelops_ray.study.values import ParameterRules, describe, pointer, refuse, seed_fault
 
 
 class ParameterSet(NamedTuple):
@@ -54,8 +54,9 @@ def _read_row(row: object, index: int, rules: ParameterRules, source: str) -> Pa
         raise refuse(place, describe(params), 'an object such as {"beta": 0.1}')
     _check_params(params, rules, source, index, "params")
     seed = row.get("seed")
-    if seed is not None:
-        check_seed(f"{source}: {pointer('parameter_sets', index, 'seed')}", seed)
+    fault = None if seed is None else seed_fault(seed)
+    if fault is not None:
+        raise refuse(f"{source}: {pointer('parameter_sets', index, 'seed')}", *fault)
     return ParameterSet(params, seed)
 
 

@@ -16,12 +16,10 @@ from typing import Any
 
 from modelops_ray.errors import StudyError
 from modelops_ray.study.chunk import Scalar
-from modelops_ray.study.document import MAX_SIMULATIONS, parse, read_header, read_text, write
+from modelops_ray.study.document import MAX_SIMULATIONS, Header, parse, read_header, read_text, write
 from modelops_ray.study.identity import canonical_text
 from modelops_ray.study.sets import ParameterSet, grid, plain, read_axes, read_sets
 from modelops_ray.study.values import describe, refuse
-
-_to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 # No slots: the digest is kept once it is known, since it reads every parameter set.
@@ -60,10 +58,10 @@ class Study:
                 and what would be right.
         """
         path = Path(path)
-        return cls.from_to_json(read_text(path), source=str(path), folder=path.absolute().parent)
+        return cls.from_json(read_text(path), source=str(path), folder=path.absolute().parent)
 
     @classmethod
-    def from_to_json(cls, text: str, source: str = "study", folder: Path | None = None) -> Study:
+    def from_json(cls, text: str, source: str = "study", folder: Path | None = None) -> Study:
         """Read the text of a study file; `source` names it in messages.
 
         Raises:
@@ -91,6 +89,10 @@ class Study:
         sets = read_sets(rows, source)
         n_simulations = sum(header.n_replicates if seed is None else 1 for _, seed in sets)
         _check_size(source, n_simulations)
+        return cls._of(header, sets, folder)
+
+    @classmethod
+    def _of(cls, header: Header, sets: tuple[ParameterSet, ...], folder: Path | None = None) -> Study:
         return cls(
             model=header.model,
             scenario=header.scenario,
@@ -131,20 +133,14 @@ class Study:
             {
                 "model": model,
                 "scenario": scenario,
+                "sampling_method": "grid",
                 "n_replicates": plain(replicates),
                 "outputs": None if outputs is None else list(outputs),
             },
             "Study.grid",
         )
         _check_size("Study.grid", header.n_replicates * math.prod(map(len, values.values())))
-        return cls(
-            model=header.model,
-            scenario=header.scenario,
-            parameter_sets=tuple(grid(values)),
-            sampling_method="grid",
-            n_replicates=header.n_replicates,
-            outputs=tuple(sorted(set(header.outputs))) if header.outputs else None,
-        )
+        return cls._of(header, tuple(grid(values)))
 
     def save(self, path: str | Path) -> None:
         """Write the study as a file that `load`, and ModelOps, read back with the same identifiers and seeds.
@@ -163,7 +159,7 @@ class Study:
     @cached_property
     def digest(self) -> str:
         """64 hex digits of all that decides the result except the model: scenario, sets, seeds, replicates, outputs."""
-        head = json.dumps(["study:v1", self.scenario, self.n_replicates, self.outputs], ensure_ascii=False)
+        head = json.dumps(["study:v1", self.scenario, self.n_replicates, self.outputs])
         digest = hashlib.sha256(head.encode())
         for params, seed in self.parameter_sets:
             digest.update(f"\n{canonical_text(params)}|{seed}".encode())
@@ -185,13 +181,13 @@ class Study:
         """Write one parameter set per line: compact, readable, and never whole in memory."""
         yield "{"
         for key, value in self._head().items():
-            yield f"\n  {_to_json(key)}: {_to_json(value)},"
+            yield f"\n  {json.dumps(key)}: {json.dumps(value)},"
         yield '\n  "parameter_sets": ['
         for index, each in enumerate(self.parameter_sets):
-            yield f"{',' if index else ''}\n    {_to_json(_row(each))}"
+            yield f"{',' if index else ''}\n    {json.dumps(_row(each))}"
         yield "\n  ]"
         for key, value in self._tail().items():
-            yield f",\n  {_to_json(key)}: {_to_json(value)}"
+            yield f",\n  {json.dumps(key)}: {json.dumps(value)}"
         yield "\n}\n"
 
 

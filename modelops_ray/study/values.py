@@ -22,7 +22,7 @@ def refuse(place: str, found: str, right: str) -> StudyError:
 
 def pointer(*steps: str | int) -> str:
     """Write a JSON pointer: `("parameter_sets", 3)` is `/parameter_sets/3`."""
-    return "".join("/" + _printable(str(step).replace("~", "~0").replace("/", "~1")) for step in steps)
+    return "".join("/" + _quote(str(step).replace("~", "~0").replace("/", "~1"))[1:-1] for step in steps)
 
 
 def describe(value: object) -> str:
@@ -33,7 +33,7 @@ def describe(value: object) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return f"the text {_shorten(json.dumps(_printable(value), ensure_ascii=False))}"
+            return f"the text {_shorten(_quote(value))}"
         case float() if not math.isfinite(value):
             return "NaN" if math.isnan(value) else "an infinite number"
         case int() if value.bit_length() > 100:
@@ -45,7 +45,12 @@ def describe(value: object) -> str:
         case dict():
             return "an object"
         case _:
-            return f"a {type(value).__module__}.{type(value).__qualname__}"
+            kind = type(value)
+            return (
+                f"a {kind.__qualname__}"
+                if kind.__module__ == "builtins"
+                else f"a {kind.__module__}.{kind.__qualname__}"
+            )
 
 
 class ParameterRules:
@@ -84,31 +89,32 @@ class ParameterRules:
 
     def _meet(self, name: str, kind: str) -> tuple[str, str] | None:
         if not _is_unicode(name):
-            return f"the parameter name {_printable(name)!r}, which is not Unicode", "a name without lone surrogates"
+            return f"the parameter name {_quote(name)}, which is not Unicode", "a name without lone surrogates"
         if name == "id":
             return "a parameter called id", "another name, because its column param_id is taken by the identifier"
         self._kinds[name] = kind
         return None
 
 
-def check_seed(place: str, seed: object) -> int | None:
-    """Check an explicit seed; null means derived.
-
-    Raises:
-        StudyError: It is neither null nor a whole number from 0 to 2**64-1.
-    """
-    if seed is None or (type(seed) is int and 0 <= seed <= MAX_SEED):
-        return seed
-    raise refuse(place, describe(seed), f"a whole number from 0 to {MAX_SEED} (2^64-1), or null to derive it")
+def seed_fault(seed: object) -> tuple[str, str] | None:
+    """Say what is wrong with an explicit seed and what would be right, or None; a bool is no seed."""
+    if type(seed) is int and 0 <= seed <= MAX_SEED:
+        return None
+    return describe(seed), f"a whole number from 0 to {MAX_SEED} (2^64-1), or null to derive it"
 
 
 def _is_unicode(text: object) -> bool:
     """JSON may escape half a surrogate pair, which no file and no hash can hold."""
-    return str.isascii(text) or _printable(text) == text  # type: ignore[arg-type]
+    return isinstance(text, str) and (text.isascii() or _without_surrogates(text) == text)
 
 
-def _printable(text: str) -> str:
+def _without_surrogates(text: str) -> str:
     return text.encode(errors="replace").decode()
+
+
+def _quote(text: str) -> str:
+    """Write any text in one printable line, as JSON does."""
+    return json.dumps(_without_surrogates(text), ensure_ascii=False)
 
 
 def _shorten(text: str) -> str:
