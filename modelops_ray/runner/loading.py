@@ -27,6 +27,9 @@ from modelops_ray.errors import ModelError
 from modelops_ray.runner.digest import digest_folder, digest_package
 from modelops_ray.study.chunk import Scalar
 
+# Python's own `test` package is not used by anything, and a good name for a first try.
+_STANDARD = sys.stdlib_module_names - {"test"}
+
 Model = Callable[[Mapping[str, Scalar], int, str], object]
 
 
@@ -183,7 +186,7 @@ class _Source(SourceFileLoader):
 def _import_file(path: Path) -> ModuleType:
     name = path.stem
     known = sys.modules.get(name)
-    if name in sys.stdlib_module_names or (known is not None and not _is_from(known, path)):
+    if name in _STANDARD or (known is not None and not _is_from(known, path)):
         raise ModelError(f"model file {path} has the name of the module {name}, which it would hide; rename the file")
     _put_on_path(str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path, loader=_Source(name, str(path)))
@@ -201,7 +204,8 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _is_from(module: ModuleType, path: Path) -> bool:
-    return getattr(module, "__file__", None) == str(path)
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).resolve() == path
 
 
 def _put_on_path(folder: str) -> None:

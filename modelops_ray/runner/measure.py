@@ -63,7 +63,6 @@ class ExactMeter:
             raise
         self._resident = _Resident()
         self._before_bytes = 0
-        self._last_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -74,18 +73,15 @@ class ExactMeter:
         self._resident.close()
 
     def begin(self) -> None:
-        """Give back what the simulation before has freed, reset the mark, and take the baseline."""
-        if self._last_bytes > _RETAINED_BYTES:
-            release_memory()
+        """Give back what was freed before, take the baseline, and reset the mark."""
+        self._before_bytes = self._resident.settled_bytes()
         os.write(self._reset, b"5")
-        self._before_bytes = self._resident.bytes()
 
     def peak_bytes(self) -> int:
         """Return the high-water mark less the baseline."""
         match = _HIGH_WATER.search(os.pread(self._status, 4096, 0))
         high_bytes = int(match[1]) * 1024 if match else self._resident.bytes()
-        self._last_bytes = max(0, high_bytes - self._before_bytes)
-        return self._last_bytes
+        return max(0, high_bytes - self._before_bytes)
 
 
 class SampledMeter:
@@ -107,10 +103,8 @@ class SampledMeter:
         self._resident.close()
 
     def begin(self) -> None:
-        """Give back what the simulation before has freed, and take the baseline."""
-        if self._peak_bytes - self._before_bytes > _RETAINED_BYTES:
-            release_memory()
-        self._before_bytes = self._peak_bytes = self._resident.bytes()
+        """Give back what was freed before, and take the baseline."""
+        self._before_bytes = self._peak_bytes = self._resident.settled_bytes()
 
     def peak_bytes(self) -> int:
         """Return the largest sample less the baseline."""
@@ -126,9 +120,19 @@ class _Resident:
 
     def __init__(self) -> None:
         self._fd = os.open(_PROC / "statm", os.O_RDONLY)
+        self._floor_bytes = self.bytes()
 
     def bytes(self) -> int:
         return int(os.pread(self._fd, 256, 0).split()[1]) * PAGE_BYTES
+
+    def settled_bytes(self) -> int:
+        """Read it once what was freed is given back; a few MiB are not worth the milliseconds that takes."""
+        now_bytes = self.bytes()
+        if now_bytes > self._floor_bytes + _RETAINED_BYTES:
+            release_memory()
+            self._floor_bytes = now_bytes = self.bytes()
+        self._floor_bytes = min(self._floor_bytes, now_bytes)
+        return now_bytes
 
     def close(self) -> None:
         os.close(self._fd)

@@ -5,6 +5,7 @@ Does not know identities, parts or other simulations.
 
 The rule for a mapping, which a model may return or put below an output's name:
 all values tables or mappings: outputs; all values sequences: columns of one table; all values scalars: one row.
+An empty mapping is no outputs.
 
 The model's types are kept, but for what is only an encoding: dictionaries and categories become their values,
 large and view forms of strings, binaries and lists the plain ones. A pandas index becomes columns where it has a name
@@ -110,8 +111,10 @@ def _kept(named: Mapping[str, object], wanted: Sequence[str] | None) -> Iterable
 def _named(returned: object) -> Mapping[str, object]:
     if not isinstance(returned, Mapping):
         return {BARE_OUTPUT: returned}
+    if not returned:
+        return {}
     values = returned.values()
-    if all(map(_is_scalar, values)) and returned:
+    if all(map(_is_scalar, values)):
         return {BARE_OUTPUT: returned}
     tables = sum(map(_is_table, values))
     if tables == 0:
@@ -155,8 +158,10 @@ def _from_columns(name: str, columns: Mapping[str, object]) -> pa.Table:
 
 def _sequence(output: str, column: str, value: object) -> object:
     """Return what pyarrow can make an array of, never a view of the model's memory."""
-    if isinstance(value, (pa.Array, pa.ChunkedArray)) or _is_capsule(value):
-        return _own(pa.table({"": pa.chunked_array(value)})).column(0)
+    if isinstance(value, (list, tuple)):
+        return value
+    if not isinstance(value, np.ndarray) and _is_capsule(value):
+        return _own(plain_table(pa.table({"": pa.chunked_array(value)}))).column(0)
     if isinstance(value, _ArrayLike):
         array: np.ndarray = np.array(value)
         if array.ndim != 1:
@@ -188,11 +193,21 @@ def plain_table(table: pa.Table) -> pa.Table:
     Raises:
         BadOutputError: A column name occurs twice.
     """
-    twice = {name for name in table.column_names if table.column_names.count(name) > 1}
-    if twice:
-        raise BadOutputError(f"column {min(twice)!r} occurs more than once")
+    names = table.column_names
+    if len(set(names)) < len(names):
+        raise BadOutputError(f"column {max(names, key=names.count)!r} occurs more than once")
     schema = pa.schema([pa.field(field.name, plain_type(field.type)) for field in table.schema])
-    return table if table.schema.equals(schema, check_metadata=True) else table.cast(schema)
+    if table.schema.equals(schema, check_metadata=True):
+        return table
+    arrays = [_decoded(column, field.type) for column, field in zip(table.columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _decoded(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
+    if not pa.types.is_dictionary(column.type):
+        return column.cast(type_)
+    # Arrow cannot look views up in a dictionary, so the dictionary is made plain first.
+    return pa.chunked_array([chunk.dictionary.cast(type_).take(chunk.indices) for chunk in column.chunks], type_)
 
 
 def plain_type(type_: pa.DataType) -> pa.DataType:

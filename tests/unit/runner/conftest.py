@@ -1,0 +1,17 @@
+"""Every test leaves the process as it found it: loading a model puts folders and modules into it."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from modelops_ray.runner import loading
+
+
+@pytest.fixture(autouse=True)
+def _no_model_left_behind():
+    yield
+    loading._forget()
+    loading._process.digest = ""
+    gc.unfreeze()
