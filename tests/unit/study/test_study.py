@@ -1,7 +1,6 @@
 """Studies from files and from grids, and what decides their digest."""
 
 import json
-import os
 import resource
 
 import numpy as np
@@ -183,7 +182,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
-    assert (before, ["study.json"]) == (path.read_bytes(), os.listdir(tmp_path))
+    assert (before, [path]) == (path.read_bytes(), list(tmp_path.iterdir()))
 
 
 def test_a_save_into_a_folder_that_is_not_there_says_so(tmp_path):
