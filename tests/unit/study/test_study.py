@@ -185,11 +185,14 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path):
     assert (before, [path]) == (path.read_bytes(), list(tmp_path.iterdir()))
 
 
-def test_a_save_into_a_folder_that_is_not_there_says_so(tmp_path):
+@pytest.mark.parametrize(
+    ("folder", "reason"), [("missing", "No such file or directory"), ("occupied", "Not a directory")]
+)
+def test_a_save_where_no_file_can_be_says_so(tmp_path, folder, reason):
     """The message names the file and the reason."""
-    path = tmp_path / "missing" / "study.json"
-    with pytest.raises(StudyError, match=r"study\.json: cannot be written: No such file"):
-        Study.grid({"x": [1]}, model="m.f").save(path)
+    (tmp_path / "occupied").touch()
+    with pytest.raises(StudyError, match=rf"study\.json: cannot be written: {reason}"):
+        Study.grid({"x": [1]}, model="m.f").save(tmp_path / folder / "study.json")
 
 
 @pytest.mark.parametrize(
