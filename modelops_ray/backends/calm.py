@@ -18,6 +18,8 @@ ENVIRONMENT = {
 }
 UV_HOOK = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 IN_A_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+# Prints every death of a worker to stdout, whatever `log_to_driver` says; they arrive as exceptions as well.
+LISTENER = "listen_error_messages"
 
 
 @contextmanager
@@ -27,7 +29,7 @@ def calm_ray() -> Iterator[None]:
     Under `uv run` Ray would copy the working folder to every node and start each worker by `uv run` again. Unless the
     user asks for that, or this is a job that was submitted with a folder, workers run what is installed.
     """
-    from ray._private import ray_constants
+    from ray._private import ray_constants, worker
 
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -36,10 +38,17 @@ def calm_ray() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with replaced(ray_constants, {} if leave_hook else {UV_HOOK: False}):
+        with (
+            replaced(ray_constants, {} if leave_hook else {UV_HOOK: False}),
+            replaced(worker, {LISTENER: _no_listener}),
+        ):
             yield
     finally:
         logger.setLevel(level)
+
+
+def _no_listener(_worker: object, _stopped: object) -> None:
+    """Stand in for the thread that prints."""
 
 
 @contextmanager

@@ -59,6 +59,13 @@ def connect(
         yield Cluster(_gcs_address(), owned=False, start_s=time.monotonic() - started_s)
 
 
+def would_start(address: str | None, environ: Mapping[str, str]) -> bool:
+    """Whether `connect` would start a Ray of its own."""
+    import ray
+
+    return address in {None, "local"} and not ray.is_initialized() and not environ.get("RAY_ADDRESS")
+
+
 def _refuse(address: str | None) -> None:
     """Refuse addresses at which the driver would be far from the cluster."""
     scheme, _, rest = (address or "").partition("://")

@@ -33,6 +33,11 @@ ANNOUNCED_EVERY_S = 1.0
 KILL_MEMORY_S = 10.0
 TAKE_TIMEOUT_S = 600.0
 NAMESPACE = b"modelops_ray"
+CRASHED_MESSAGE = {
+    True: "the worker process was killed by the kernel, because memory ran out",
+    False: "the worker process died: killed from outside, or a crash in native code",
+    None: "the worker process died: killed, perhaps because memory ran out, or a crash in native code",
+}
 
 
 class RayBackend:
@@ -170,15 +175,13 @@ class RayBackend:
 
     def _failed(self, chunk_id: int, error: Exception) -> ChunkFailed:
         cause = classify(error)
-        return ChunkFailed(
-            self._clock(),
-            chunk_id,
-            cause,
-            type(error).__name__,
-            first_line(error),
-            used_bytes(str(error), _task_name(chunk_id)),
-            self._kills.recent() if self._kills is not None and cause is Cause.CRASHED else None,
-        )
+        used, killed, message = None, None, first_line(error)
+        if cause is Cause.OUT_OF_MEMORY:
+            used = used_bytes(str(error), _task_name(chunk_id))
+        if cause is Cause.CRASHED:
+            killed = self._kills.recent() if self._kills is not None else None
+            message = CRASHED_MESSAGE[killed]
+        return ChunkFailed(self._clock(), chunk_id, cause, type(error).__name__, message, used, killed)
 
     def _started(self) -> list[ChunkStarted]:
         """Look for the marks that announced tasks leave when they start, at most once a second."""
@@ -286,3 +289,15 @@ def _spilled_bytes() -> int:
     from ray._private.state import state
 
     return int(get_memory_info_reply(state).store_stats.spilled_bytes_total)
+
+
+def nodes_now() -> tuple[Node, ...]:
+    """The nodes of the Ray this process is connected to that take simulations."""
+    return _nodes()
+
+
+def pickle_by_value(thing: object) -> bytes:
+    """Pickle a function that no file defines; whoever loads it needs Ray, and whatever it refers to."""
+    import ray.cloudpickle
+
+    return bytes(ray.cloudpickle.dumps(thing))

@@ -97,14 +97,13 @@ def first_line(error: BaseException) -> str:
 
 
 def used_bytes(message: str, task_name: str) -> int | None:
-    """Read from the message of a kill by Ray's memory monitor what a task's worker was using; None if it is not there.
+    """Read from the message of a kill by Ray's memory monitor what a task's process was using; None if it is not there.
 
-    Ray lists every worker of a sweep as `task name=..., required resources={...}, pid=..., actual memory used=1.25GB`,
-    in units of 2**30 bytes.
+    The name in Ray's list of the killed is of the task that asked for the worker first, often another one. The process
+    titles in its table of the ten largest users are right: `21362 1.24 ray::NAME`, in units of 2**30 bytes.
     """
-    pattern = rf"task name={re.escape(task_name)}\b.*?actual memory used=\s*([\d.]+)\s*GB"
-    match = re.search(pattern, message, re.DOTALL)
-    return None if match is None else int(float(match[1].rstrip(".")) * 2**30)
+    match = re.search(rf"\b\d+\s+(\d+(?:\.\d+)?)\s+ray::{re.escape(task_name)}(?![\w-])", message)
+    return None if match is None else int(float(match[1]) * 2**30)
 
 
 def _verdict(error: BaseException) -> Verdict:
