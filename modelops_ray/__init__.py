@@ -1,1 +1,67 @@
-"""Placeholder."""
+"""Run simulation studies on Ray: memory measured, learned and declared; bounded in everything; nothing lost.
+
+The public names are below; everything else may change. Importing this package imports none of its heavy parts.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from modelops_ray.errors import (
+    BackendError,
+    ModelError,
+    ModelopsRayError,
+    NoProgressError,
+    PayloadLostError,
+    ResultsError,
+    RunInUseError,
+    StorageError,
+    StudyError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from modelops_ray.api import Run, open_run, plan, profile, run
+    from modelops_ray.study.study import Study
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendError",
+    "ModelError",
+    "ModelopsRayError",
+    "NoProgressError",
+    "PayloadLostError",
+    "ResultsError",
+    "Run",
+    "RunInUseError",
+    "StorageError",
+    "Study",
+    "StudyError",
+    "UsageError",
+    "__version__",
+    "open_run",
+    "plan",
+    "profile",
+    "run",
+]
+
+_LAZY = {
+    "Run": "modelops_ray.api",
+    "Study": "modelops_ray.study.study",
+    "open_run": "modelops_ray.api",
+    "plan": "modelops_ray.api",
+    "profile": "modelops_ray.api",
+    "run": "modelops_ray.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -22,7 +22,6 @@ from modelops_ray.store import opening
 from modelops_ray.store.batch import Batch, Positions, assemble
 from modelops_ray.store.columns import conformed
 from modelops_ray.store.commits import Log, Part
-from modelops_ray.store.failures import failure_table
 from modelops_ray.store.files import Folder
 from modelops_ray.store.opening import Found, Question
 from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, part_schema, read_part
@@ -30,6 +29,7 @@ from modelops_ray.store.progress import require_free, writer
 from modelops_ray.store.run_json import RunJson, StudyEntry, other_versions
 from modelops_ray.store.session import Clock, Session, utc_now
 from modelops_ray.study.chunk import Payload
+from modelops_ray.study.rows import failure_rows
 from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
 
@@ -102,7 +102,6 @@ class RunStore:
             StorageError: Reading or writing failed.
         """
         folder = Folder(Path(path))
-        now = clock()
         asked = RunJson(
             study=StudyEntry(digest=study.digest, simulations=len(simulations), document=study.to_dict()),
             model_digest=model_digest,
@@ -112,17 +111,24 @@ class RunStore:
             seed_policy=seed_policy,
             config=dict(config),
             versions=dict(versions),
-            created=now,
+            created=clock(),
         )
         question = Question.of(asked, study, simulations)
+        return cls.begin(folder, question, clock=clock, take_over=take_over, fresh=fresh, retry_failed=retry_failed)
+
+    @classmethod
+    def begin(
+        cls, folder: Folder, question: Question, *, clock: Clock, take_over: bool, fresh: bool, retry_failed: bool
+    ) -> RunStore:
+        """Begin a session that answers a question; see `open`."""
         if fresh:
             if not take_over:
-                require_free(folder, now)
-            opening.move_aside(folder, now)
+                require_free(folder, clock())
+            opening.move_aside(folder, clock())
         found = opening.look_or_create(folder, question)
         session = _session(folder, found, question, _Options(clock, take_over, retry_failed))
         store = cls(folder, question, found.log, session)
-        store.warnings = other_versions(found.run.versions, versions)
+        store.warnings = other_versions(found.run.versions, question.asked.versions)
         return store
 
     def done(self) -> Ranges:
@@ -212,7 +218,8 @@ class RunStore:
             return []
         ordered = sorted(failures, key=lambda failure: failure.position)
         positions = [failure.position for failure in ordered]
-        table = failure_table(ordered, self._question)
+        simulations = self._question.simulations.take(positions)
+        table = failure_rows(self._question.identity, ordered, simulations)
         return [session.write(SIMULATIONS, table, list(runs(positions)), failed=True)]
 
     def _widen(self, session: Session, schemas: Mapping[str, pa.Schema]) -> tuple[list[str], list[Part]]:

@@ -1,0 +1,211 @@
+"""What a script or a notebook calls: run a study, plan it, profile its model, open what a run left.
+
+Owns the public signatures and `Run`. The work is done by `session`; nothing is shown unless asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import pyarrow as pa
+
+from modelops_ray import foresight, session
+from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, parse_size
+from modelops_ray.core.events import Ending
+from modelops_ray.core.forecast import Forecast
+from modelops_ray.errors import NoProgressError
+from modelops_ray.foresight import Profiled
+from modelops_ray.report.progress import display
+from modelops_ray.runner.loading import refuse_while_loading
+from modelops_ray.session import Outcome, Watcher
+from modelops_ray.store.reader import RunReader, Status
+from modelops_ray.study.study import Study
+
+__all__ = ["Options", "Run", "open_run", "plan", "profile", "run"]
+
+Model = str | Callable[..., object]
+
+
+class Options(TypedDict, total=False):
+    """The options of the command line, by the same names; sizes as text (`4Gi`) or bytes, times in seconds."""
+
+    address: str | None
+    attempts: int
+    backend: BackendName
+    chunk: int | None
+    cpus: float
+    fresh: bool
+    isolation: Isolation
+    limit_cpus: int | None
+    limit_memory: str | int | None
+    max_failures: str | int | None
+    max_memory: str | int | None
+    memory: str | int | None
+    only: str | None
+    retry_failed: bool
+    seeds: SeedPolicy
+    take_over: bool
+    timeout: float
+    window: int | None
+
+
+class Run:
+    """A run directory: what it holds, and the summary of the last session."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Open a run directory; see `open_run`."""
+        self.path = Path(path)
+        self._reader = RunReader(self.path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """The keys of `--json`: how many simulations, completed, failed, and what the last session took.
+
+        Counts come from the commits; the rest is what the last session said when it ended, absent if it was killed.
+        """
+        status = self.status()
+        truth = {"run_dir": str(self.path), "simulations": status.total}
+        return {**status.counters, **truth, "completed": status.completed, "failed": status.failed}
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs committed so far, sorted."""
+        return self._reader.output_names()
+
+    def status(self) -> Status:
+        """How far the run is, live or finished."""
+        return self._reader.status()
+
+    def simulations(self) -> pa.Table:
+        """One row per simulation with a result or a failure, in study order.
+
+        Raises:
+            ResultsError: The directory is damaged.
+        """
+        return self._reader.simulations()
+
+    def output(self, name: str) -> pa.Table:
+        """The model's rows of one output in study order, the identity of their simulation first.
+
+        Raises:
+            UsageError: There is no such output.
+            ResultsError: The directory is damaged.
+        """
+        return self._reader.output(name)
+
+
+def run(
+    study: Study | str | Path,
+    *,
+    model: Model | None = None,
+    out: str | Path | None = None,
+    progress: bool = True,
+    **options: Unpack[Options],
+) -> Run:
+    """Run a study to its end, or go on with it; what is done already is not done again.
+
+    Args:
+        study: A study, or the path of a study file.
+        model: A callable `(params, seed)` or `(params, seed, scenario)`, `path.py:function` or `module:function`; the
+            study's own by default.
+        out: The run directory; by default `runs/<study>-<8 hex>` of the question.
+        progress: Show how far it is, on stderr.
+        options: As on the command line.
+
+    Raises:
+        ModelopsRayError: Whatever makes the command line exit with 1 or 2; what had finished is committed.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, after committing all that had finished.
+    """
+    with display(quiet=not progress) as watcher:
+        outcome = run_session(study, model, configure(out=out, **options), watcher)
+    if outcome.finish.ending is Ending.STOPPED:
+        raise KeyboardInterrupt(outcome.finish.message)
+    if outcome.finish.ending is Ending.GAVE_UP:
+        raise NoProgressError(outcome.finish.message)
+    return Run(outcome.summary["run_dir"])
+
+
+def run_session(study: Study | str | Path, model: Model | None, config: RunConfig, watcher: Watcher) -> Outcome:
+    """Run a study, telling a watcher, and return how it ended instead of raising."""
+    refuse_while_loading()
+    return session.execute(_ask(study, model, config), watcher)
+
+
+def plan(
+    study: Study | str | Path,
+    *,
+    model: Model | None = None,
+    out: str | Path | None = None,
+    **options: Unpack[Options],
+) -> tuple[Forecast, tuple[str, ...]]:
+    """Say what a study would take, from what is known of its model; runs nothing.
+
+    Returns:
+        The forecast, None where something is not known, and warnings.
+
+    Raises:
+        ModelopsRayError: The study, the model or an option is wrong.
+    """
+    return foresight.foresee(_ask(study, model, configure(out=out, **options)))
+
+
+def profile(
+    study: Study | str | Path, *, model: Model | None = None, samples: int = 8, **options: Unpack[Options]
+) -> Profiled:
+    """Run a few simulations from all over a study, keep what they took, and return it.
+
+    Args:
+        study: A study, or the path of a study file.
+        model: As for `run`.
+        samples: How many simulations, at most one per parameter set while there are enough sets.
+        options: As on the command line.
+
+    Raises:
+        ModelopsRayError: The study, the model or an option is wrong, or no simulation completed.
+    """
+    refuse_while_loading()
+    with display(quiet=True) as watcher:
+        return foresight.measure(_ask(study, model, configure(**options)), samples, watcher)
+
+
+def open_run(path: str | Path) -> Run:
+    """Open what a run left, finished or not.
+
+    Raises:
+        ResultsError: It is no run directory, is damaged, or is of a newer format.
+    """
+    return Run(path)
+
+
+def configure(
+    *, out: str | Path | None = None, tolerate_failures: bool = False, **options: Unpack[Options]
+) -> RunConfig:
+    """Turn options as users write them into checked knobs.
+
+    Raises:
+        UsageError: One is out of range, or two contradict each other.
+    """
+    given: dict[str, Any] = dict(options)
+    for name in ("memory", "max_memory", "limit_memory"):
+        given[f"{name}_bytes"] = _size(given.pop(name, None))
+    if "timeout" in given:
+        given["timeout_s"] = given.pop("timeout")
+    too_many = given.pop("max_failures", None)
+    config = RunConfig(**given, max_failures=None if too_many is None else MaxFailures.parse(str(too_many)))
+    return replace(config, out=None if out is None else Path(out), tolerate_failures=tolerate_failures)
+
+
+def _size(size: str | int | None) -> int | None:
+    return None if size is None else parse_size(str(size))
+
+
+def _ask(study: Study | str | Path, model: Model | None, config: RunConfig) -> session.Question:
+    if isinstance(study, Study):
+        return session.ask(study, model, config, "study")
+    return session.ask(Study.load(study), model, config, Path(study).stem)

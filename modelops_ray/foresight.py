@@ -1,0 +1,130 @@
+"""What a study would take, and what a few of its simulations did take: `plan` and `profile`.
+
+Runs nothing for a plan; a profile is an ordinary session in a folder that is thrown away. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from modelops_ray.backends.cluster import connect, would_start
+from modelops_ray.backends.embedded import sizes
+from modelops_ray.backends.machine import available_memory_bytes, usable_cpus
+from modelops_ray.backends.ray import nodes_now
+from modelops_ray.core.dispatch import Dispatch
+from modelops_ray.core.events import Capacity, Node
+from modelops_ray.core.forecast import Forecast, forecast
+from modelops_ray.core.ranges import Ranges
+from modelops_ray.errors import ModelError
+from modelops_ray.runner.footprint import loading_bytes
+from modelops_ray.session import (
+    PLAN_FROM_SIMULATIONS,
+    Question,
+    Watcher,
+    execute,
+    known_of,
+    policy_of,
+    profile_folder,
+)
+from modelops_ray.store.profiles import load_profile
+from modelops_ray.store.reader import RunReader
+
+
+@dataclass(frozen=True, slots=True)
+class Profiled:
+    """What a few simulations took; sizes in bytes.
+
+    A worker owns `worker_bytes` (interpreter and libraries) and `model_bytes` (importing the model) before its first
+    simulation; the simulations added `peak_bytes_median` and at most `peak_bytes_max`, and ran `seconds` on average.
+    """
+
+    simulations: int
+    failed: int
+    worker_bytes: int
+    model_bytes: int
+    peak_bytes_median: int
+    peak_bytes_max: int
+    seconds: float
+
+
+def foresee(question: Question, environ: Mapping[str, str] = os.environ) -> tuple[Forecast, tuple[str, ...]]:
+    """Forecast a study from the profile of its model and the machine or cluster it would run on."""
+    profile = load_profile(profile_folder(environ), question.model.digest)
+    counts, seconds = known_of(profile)
+    dispatch = Dispatch(policy_of(question, profile), known_peaks=counts, known_seconds=seconds)
+    dispatch.look(_capacity(question, environ))
+    n_simulations = len(question.simulations)
+    expected = forecast(
+        dispatch,
+        n_simulations=n_simulations,
+        n_sets=question.simulations.n_parameter_sets,
+        n_left=n_simulations,
+        bytes_each=profile.output_bytes_per_simulation if profile is not None else None,
+    )
+    return expected, tuple(_warnings(question, expected))
+
+
+def _warnings(question: Question, expected: Forecast) -> list[str]:
+    warnings = []
+    if expected.seconds_per_simulation is None:
+        warnings.append("nothing is known of this model yet; `modelops-ray profile STUDY` measures a few simulations")
+    if question.simulations.repeats:
+        warnings.append(f"{question.simulations.repeats} simulations are listed more than once and run once")
+    if expected.simulations > PLAN_FROM_SIMULATIONS:
+        warnings.append(
+            f"{expected.simulations:,} simulations; fewer replicates, or an adaptive calibration in place of a grid, "
+            "may answer the same question"
+        )
+    return warnings
+
+
+def _capacity(question: Question, environ: Mapping[str, str]) -> Capacity:
+    config = question.config
+    if config.backend == "local":
+        return Capacity((Node(config.cpus, config.limit_memory_bytes or available_memory_bytes()),))
+    if not would_start(config.address, environ):
+        with connect(config.address, environ=environ):
+            return Capacity(nodes_now())
+    chosen = sizes(available_memory_bytes(), config.limit_cpus or usable_cpus(), config.limit_memory_bytes)
+    return Capacity((Node(float(chosen.cpus), chosen.memory_bytes),))
+
+
+def measure(question: Question, samples: int, watcher: Watcher) -> Profiled:
+    """Run a few simulations from all over the study and say what they took; the profile of the model is kept.
+
+    Raises:
+        ModelError: None of them completed.
+    """
+    model_bytes = loading_bytes(question.model)
+    with tempfile.TemporaryDirectory(prefix="modelops-ray-profile-") as folder:
+        out = Path(folder) / "run"
+        config = replace(question.config, out=out, fresh=False, retry_failed=False)
+        execute(replace(question, config=config, out=out, only=_spread(question, samples)), watcher)
+        table = RunReader(out).simulations()
+    completed = [row for row in table.to_pylist() if row["status"] == "completed"]
+    if not completed:
+        row = table.to_pylist()[0]
+        raise ModelError(f"no simulation completed; the first failed with {row['error_type']}: {row['error_message']}")
+    profile = load_profile(profile_folder(), question.model.digest)
+    base_bytes = profile.base_bytes if profile is not None else 0
+    peaks = sorted(row["peak_bytes"] for row in completed)
+    return Profiled(
+        simulations=len(completed),
+        failed=table.num_rows - len(completed),
+        worker_bytes=max(0, base_bytes - model_bytes),
+        model_bytes=model_bytes,
+        peak_bytes_median=peaks[len(peaks) // 2],
+        peak_bytes_max=peaks[-1],
+        seconds=sum(row["seconds"] for row in completed) / len(completed),
+    )
+
+
+def _spread(question: Question, samples: int) -> Ranges:
+    """Positions from all over the study."""
+    n = len(question.simulations)
+    wanted = min(n, samples)
+    return Ranges.of({index * n // wanted for index in range(wanted)})

@@ -1,0 +1,174 @@
+"""The live display of a run: a bar and two lines on a terminal, a line now and then in a pipe; always on stderr.
+
+Owns what is shown while a run goes on. Reads snapshots only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from modelops_ray.core.forecast import Forecast
+from modelops_ray.driver import Snapshot
+from modelops_ray.report.text import count, duration, format_size, rate
+
+LINE_EVERY_S = 10.0
+_REDRAW_EVERY_S = 0.25
+
+
+class Display(Protocol):
+    """Shows a run; the methods are those of `session.Watcher`."""
+
+    def note(self, text: str) -> None:
+        """Show one sentence."""
+        ...
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show the run at this moment."""
+        ...
+
+    def planned(self, expected: Forecast) -> None:
+        """Show what a large study will take."""
+        ...
+
+
+@contextmanager
+def display(*, quiet: bool) -> Iterator[Display]:
+    """Choose the display that fits stderr, for as long as the context lasts."""
+    console = Console(stderr=True)
+    if quiet:
+        yield Silence()
+    elif console.is_terminal:
+        with _progress(console) as progress:
+            yield Bar(progress)
+    else:
+        yield Lines(console)
+
+
+class Silence:
+    """Shows nothing."""
+
+    def note(self, text: str) -> None:
+        """Show nothing."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show nothing."""
+
+    def planned(self, expected: Forecast) -> None:
+        """Show nothing."""
+
+
+@dataclass(slots=True)
+class Lines:
+    """A line every ten seconds, for logs and pipes."""
+
+    console: Console
+    clock: Callable[[], float] = time.monotonic
+    _last_s: float | None = None
+
+    def note(self, text: str) -> None:
+        """Print a sentence."""
+        self._print(text)
+
+    def planned(self, expected: Forecast) -> None:
+        """Print the forecast."""
+        for line in outlook(expected):
+            self._print(line)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Print a line, not too often."""
+        now_s = self.clock()
+        if self._last_s is None:
+            self._last_s = now_s
+        if now_s - self._last_s >= LINE_EVERY_S:
+            self._last_s = now_s
+            done = snapshot.simulations - snapshot.left
+            self._print(f"{done:,} of {snapshot.simulations:,} done; {headline(snapshot)}; {memory_line(snapshot)}")
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[headline]}", markup=False),
+        TextColumn("[dim]left"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("\n{task.fields[memory]}", markup=False, style="dim"),
+        console=console,
+        transient=True,
+    )
+
+
+@dataclass(slots=True)
+class Bar:
+    """A bar that moves, for terminals."""
+
+    progress: Progress
+    clock: Callable[[], float] = time.monotonic
+    _task: TaskID | None = None
+    _last_s: float = field(default=float("-inf"))
+
+    def note(self, text: str) -> None:
+        """Print a sentence above the bar."""
+        self.progress.console.print(text, style="dim", highlight=False, markup=False)
+
+    def planned(self, expected: Forecast) -> None:
+        """Print the forecast above the bar."""
+        for line in outlook(expected):
+            self.note(line)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Move the bar."""
+        now_s = self.clock()
+        if now_s - self._last_s < _REDRAW_EVERY_S and snapshot.left:
+            return
+        self._last_s = now_s
+        done = snapshot.simulations - snapshot.left
+        shown: dict[str, Any] = {"headline": headline(snapshot), "memory": memory_line(snapshot)}
+        if self._task is None:
+            self._task = self.progress.add_task("", total=snapshot.simulations, completed=done, **shown)
+        self.progress.update(self._task, completed=done, total=snapshot.simulations, **shown)
+
+
+def headline(snapshot: Snapshot) -> str:
+    """Failures, work in flight and speed."""
+    state = "measuring memory" if snapshot.is_probing else f"{snapshot.outstanding} in flight"
+    return f"{snapshot.failed:,} failed, {state}, {rate(snapshot.per_second)}"
+
+
+def memory_line(snapshot: Snapshot) -> str:
+    """Memory asked for against what there is, and what was repeated."""
+    capacity_bytes = sum(node.memory_bytes for node in snapshot.capacity.nodes)
+    # Chunks that wait ask for memory too; what runs cannot ask for more than there is.
+    requested_bytes = min(snapshot.requested_bytes, capacity_bytes)
+    nodes = count(len(snapshot.capacity.nodes), "node")
+    line = f"memory {format_size(requested_bytes)} of {format_size(capacity_bytes)} requested on {nodes}"
+    if snapshot.oom_retries:
+        line += f", {snapshot.oom_retries:,} repeated with more memory"
+    if snapshot.infrastructure_retries:
+        line += f", {snapshot.infrastructure_retries:,} repeated after a lost worker"
+    return line
+
+
+def outlook(expected: Forecast) -> Iterator[str]:
+    """Say what a study will take, and what could be done instead."""
+    parts = [count(expected.simulations, "simulation")]
+    if expected.concurrency:
+        parts.append(f"{expected.concurrency} at a time")
+    if expected.request_bytes:
+        parts.append(f"{format_size(expected.request_bytes)} each")
+    if expected.wall_seconds is not None:
+        parts.append(f"about {duration(expected.wall_seconds)}")
+    if expected.output_bytes:
+        parts.append(f"{format_size(expected.output_bytes)} of outputs")
+    yield "plan: " + ", ".join(parts)
+    yield "      fewer replicates, or an adaptive calibration in place of a grid, may answer the same in less time"

@@ -1,0 +1,78 @@
+"""A look at a run directory before anything is started or changed: is there anything to do, and may we do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from modelops_ray.config import SeedPolicy
+from modelops_ray.store import opening
+from modelops_ray.store.files import Folder
+from modelops_ray.store.opening import Question
+from modelops_ray.store.progress import require_free
+from modelops_ray.store.run_json import RunJson, StudyEntry
+from modelops_ray.store.run_store import RunStore
+from modelops_ray.store.session import Clock, utc_now
+from modelops_ray.study.simulations import Simulations
+from modelops_ray.study.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A run directory that was looked at and not touched; `begin` begins the session."""
+
+    begin: Callable[[], RunStore]
+    todo: bool
+    completed: int
+    failed: int
+
+
+def look(  # noqa: PLR0913 (what decides whether a directory answers the question, each by its name)
+    path: Path,
+    *,
+    study: Study,
+    simulations: Simulations,
+    model_digest: str,
+    model_label: str,
+    entrypoint: str,
+    bundle_ref: str,
+    seed_policy: SeedPolicy,
+    config: Mapping[str, Any],
+    versions: Mapping[str, str],
+    take_over: bool = False,
+    fresh: bool = False,
+    retry_failed: bool = False,
+    clock: Clock = utc_now,
+) -> Entry:
+    """Check that a session may begin, and see whether there is anything for it to do; see `RunStore.open`.
+
+    Raises:
+        ResultsError: The directory is damaged, or of another study, model or seed policy.
+        RunInUseError: Another session writes it.
+        StorageError: Reading failed.
+    """
+    folder = Folder(path)
+    asked = RunJson(
+        study=StudyEntry(digest=study.digest, simulations=len(simulations), document=study.to_dict()),
+        model_digest=model_digest,
+        model_label=model_label,
+        entrypoint=entrypoint,
+        bundle_ref=bundle_ref,
+        seed_policy=seed_policy,
+        config=dict(config),
+        versions=dict(versions),
+        created=clock(),
+    )
+    question = Question.of(asked, study, simulations)
+    found = None if fresh else opening.look(folder, question)
+    completed = 0 if found is None else found.log.rows(failed=False)
+    failed = 0 if found is None else found.log.rows(failed=True)
+    todo = completed + failed < len(simulations) or (retry_failed and failed > 0)
+    if todo and not take_over:
+        require_free(folder, clock())
+    begin = partial(RunStore.begin, folder, question, clock=clock, take_over=take_over, fresh=fresh,
+                    retry_failed=retry_failed)  # fmt: skip
+    return Entry(begin, todo, completed, failed)
