@@ -46,7 +46,8 @@ def _length(chunk: Chunk) -> int:
 
 def _act(simulation: Simulation) -> None:
     params = simulation.params
-    time.sleep(float(params.get("sleep_s", 0)))
+    if "sleep_s" in params:
+        time.sleep(float(params["sleep_s"]))
     while "wait_for" in params and not Path(str(params["wait_for"])).exists():
         time.sleep(0.02)
     if "eat_mib" in params:

@@ -1,0 +1,86 @@
+"""An embedded Ray gets what is left once everything else has its share, and leaves nothing behind."""
+
+import fcntl
+import tempfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelops_ray.backends.calm import replaced
+from modelops_ray.backends.embedded import (
+    IDLE_WORKER_BYTES,
+    MIB,
+    OBJECT_STORE_BYTES,
+    RAY_BYTES,
+    _base_folder,
+    _private_folder,
+    sizes,
+)
+from modelops_ray.errors import BackendError
+
+GIB = 2**30
+
+
+@given(available=st.integers(0, 2**44), limit=st.none() | st.integers(1, 2**44), cpus=st.integers(1, 64))
+def test_the_shares_add_up_to_the_limit(available, limit, cpus):
+    """Whatever there is, nothing is promised twice."""
+    try:
+        chosen = sizes(available, cpus, limit)
+    except BackendError:
+        return
+    total = chosen.memory_bytes + chosen.object_store_bytes + RAY_BYTES + cpus * IDLE_WORKER_BYTES
+    assert total == min(available, limit or available)
+    assert OBJECT_STORE_BYTES[0] <= chosen.object_store_bytes <= OBJECT_STORE_BYTES[1]
+
+
+def test_a_limit_lowers_what_tasks_may_declare():
+    """And raises nothing above what there is."""
+    declared = [sizes(8 * GIB, 2, limit).memory_bytes for limit in (2 * GIB, 4 * GIB, 100 * GIB, None)]
+    assert declared == sorted(declared)
+    assert declared[2] == declared[3]
+
+
+def test_too_little_memory_says_how_much_is_needed():
+    """The message names both numbers and the options that change them."""
+    with pytest.raises(BackendError, match=r"512\.0 MiB .* 2 CPUs, which needs 658\.0 MiB.*--limit-memory"):
+        sizes(512 * MIB, 2)
+
+
+def test_the_folder_is_private_and_goes_away(tmp_path, monkeypatch):
+    """Nobody else may read what is spilled."""
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    with _private_folder() as folder:
+        (folder / "spill").mkdir()
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
+
+
+def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_living_one_kept(tmp_path, monkeypatch):
+    """The lock tells them apart: it goes with the process that held it."""
+    monkeypatch.setattr("modelops_ray.backends.embedded._base_folder", lambda: tmp_path)
+    for name in ("modelops-ray-dead", "modelops-ray-alive", "modelops-ray-starting"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "modelops-ray-dead" / "lock").touch()
+    with (tmp_path / "modelops-ray-alive" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with _private_folder():
+            pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["modelops-ray-alive", "modelops-ray-starting"]
+
+
+def test_a_long_temporary_folder_is_not_used(monkeypatch):
+    """The paths of Ray's sockets would become too long."""
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp/" + "x" * 60)
+    assert str(_base_folder()) == "/tmp"
+
+
+def test_replaced_attributes_come_back_and_unknown_names_are_left_alone():
+    """A newer Ray may not have what an older one had."""
+
+    class Owner:
+        kept = 1
+
+    with replaced(Owner, {"kept": 2, "gone": 3}):
+        assert (Owner.kept, "gone" in vars(Owner)) == (2, False)
+    assert Owner.kept == 1
