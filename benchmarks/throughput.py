@@ -1,0 +1,136 @@
+"""Simulations per second, recorded to Parquet, against a warmed `multiprocessing` pool that keeps nothing.
+
+Rounds are interleaved (pool, ours, pool, ours ...), so that drift hits both; the pool against itself is the noise.
+Start-up is apart on both sides: the pool has imported the model, and ours counts from its first result.
+`python -m benchmarks.throughput [noop|busy|growth] ...`; every round is a run directory of its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import modelops_ray as mr
+from benchmarks.models import busy, noop
+from benchmarks.record import keep
+from modelops_ray.core.forecast import Forecast
+from modelops_ray.driver import Snapshot
+
+WORKERS = 2
+
+
+@dataclass
+class Stopwatch:
+    """Watches a session: what was done when."""
+
+    notes: list[str] = field(default_factory=list)
+    first: tuple[float, int] | None = None
+    last: tuple[float, int] = (0.0, 0)
+    most_outstanding: int = 0
+
+    def note(self, text: str) -> None:
+        """Keep a sentence."""
+        self.notes.append(text)
+
+    def planned(self, expected: Forecast) -> None:
+        """Ignore the forecast."""
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Keep the first moment with a result, and the last."""
+        self.most_outstanding = max(self.most_outstanding, snapshot.outstanding)
+        if snapshot.completed and self.first is None:
+            self.first = time.perf_counter(), snapshot.completed
+        self.last = time.perf_counter(), snapshot.committed
+
+    def steady_per_second(self) -> float:
+        """Results per second from the first result until everything is committed."""
+        assert self.first is not None, "no result"
+        return (self.last[1] - self.first[1]) / (self.last[0] - self.first[0])
+
+
+def ours(study: mr.Study, model: Any, **options: Any) -> tuple[float, dict[str, Any], Stopwatch]:
+    """Run a study on an embedded Ray; return results per second, the summary and what was watched."""
+    from modelops_ray.api import configure, run_session
+
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        outcome = run_session(study, model, configure(out=Path(folder) / "run", **options), watch)
+        n = outcome.summary["simulations"]
+        assert outcome.summary["completed"] == n, outcome
+        return watch.steady_per_second(), outcome.summary, watch
+
+
+def _call(task: tuple[Any, dict[str, float], int]) -> dict[str, float]:
+    model, params, seed = task
+    result: dict[str, float] = model(params, seed)
+    return result
+
+
+def pool(study: mr.Study, model: Any, chunk: int) -> float:
+    """Run the same simulations on a pool that has imported the model; return results per second."""
+    from modelops_ray.study.simulations import Simulations
+
+    tasks = [(model, dict(s.params), s.seed) for s in Simulations(study)]
+    with multiprocessing.get_context("spawn").Pool(WORKERS) as workers:
+        workers.map(_call, tasks[: WORKERS * 4], chunksize=1)
+        began_s = time.perf_counter()
+        done = sum(1 for _ in workers.imap_unordered(_call, tasks, chunksize=chunk))
+        assert done == len(tasks)
+        return done / (time.perf_counter() - began_s)
+
+
+def measure_noop(rounds: int = 3, n: int = 100_000) -> None:
+    """No-op simulations per second, recorded."""
+    study = mr.Study.grid({"x": [float(i) for i in range(n // 30)]}, replicates=30)
+    rates = [ours(study, noop)[0] for _ in range(rounds)]
+    keep("noop", {"simulations": n // 30 * 30, "per_second": rates, "median": statistics.median(rates)})
+
+
+def measure_busy(rounds: int = 3, n: int = 600, ms: float = 100.0) -> None:
+    """Simulations of 100 ms: our throughput over the pool's, and the pool's over its own."""
+    study = mr.Study.grid({"ms": [ms], "x": list(range(n // 30))}, replicates=30)
+    rows = []
+    for _ in range(rounds):
+        before = pool(study, busy, 1)
+        rate, summary, _watch = ours(study, busy)
+        rows.append({"pool": before, "ours": rate, "pool_again": pool(study, busy, 1), "wall": summary["wall_seconds"]})
+    ratios = [2 * row["ours"] / (row["pool"] + row["pool_again"]) for row in rows]
+    null = [row["pool_again"] / row["pool"] for row in rows]
+    keep("busy", {"ms": ms, "simulations": n, "rounds": rows, "ratio": statistics.median(ratios), "pool_to_pool": null})
+
+
+def measure_growth(sizes: tuple[int, ...] = (12_000, 200_000)) -> None:
+    """Driver memory per further simulation, and the chunks that were outstanding at most."""
+    rows = []
+    for n in sizes:
+        study = f"""
+import modelops_ray as mr, json, sys
+from benchmarks.models import noop
+from benchmarks.throughput import ours
+study = mr.Study.grid({{"x": [float(i) for i in range({n} // 400)]}}, replicates=400)
+rate, summary, watch = ours(study, noop)
+print(json.dumps([rate, summary["driver_peak_rss_bytes"], watch.most_outstanding]))
+"""
+        import json
+        import subprocess
+
+        done = subprocess.run([sys.executable, "-c", study], capture_output=True, text=True, check=True)
+        rate, rss, outstanding = json.loads(done.stdout.strip().splitlines()[-1])
+        rows.append({"simulations": n, "per_second": rate, "driver_peak_rss_bytes": rss, "outstanding": outstanding})
+    first, last = rows[0], rows[-1]
+    grown = last["driver_peak_rss_bytes"] - first["driver_peak_rss_bytes"]
+    keep("driver_growth", {"rows": rows, "bytes_per_simulation": grown / (last["simulations"] - first["simulations"])})
+
+
+if __name__ == "__main__":
+    scenarios = {"noop": measure_noop, "busy": measure_busy, "growth": measure_growth}
+    for name in sys.argv[1:] or scenarios:
+        scenarios[name]()
