@@ -19,10 +19,11 @@ import numpy as np
 import pyarrow as pa
 
 from modelops_ray.core.events import ChunkReport, Failure, Measured
+from modelops_ray.runner.calling import Model
 from modelops_ray.runner.collect import Collector, ColumnCollisionError
 from modelops_ray.runner.failures import failure_of
 from modelops_ray.runner.guard import Guard
-from modelops_ray.runner.loading import Model, ModelRef, load_model
+from modelops_ray.runner.loading import ModelRef, load_model
 from modelops_ray.runner.measure import Meter, peak_meter, private_bytes
 from modelops_ray.runner.tables import Scalars, outputs_of
 from modelops_ray.study.chunk import Chunk, Payload, Simulation

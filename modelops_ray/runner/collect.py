@@ -70,7 +70,9 @@ def _is_throughout(content: Scalars | pa.Table, column: str, value: int) -> bool
     if isinstance(content, Mapping):
         return bool(content[column] == value)
     values = content.column(column)
-    return pa.types.is_primitive(values.type) and values.unique().to_pylist() in ([], [value])
+    if not len(values):
+        return True
+    return bool(pa.types.is_primitive(values.type)) and values.unique().to_pylist() == [value]
 
 
 def _without(content: Scalars | pa.Table, column: str) -> Scalars | pa.Table:

@@ -20,7 +20,8 @@ from modelops_ray.errors import ModelError
 MAX_FILES = 10_000
 MAX_FILES_BYTES = 256 * 2**20
 MAX_ENTRIES = 100_000
-_NOT_THE_MODELS = frozenset({"__pycache__", "site-packages", "dist-packages", "node_modules"})
+SHARED_FOLDERS = frozenset({"site-packages", "dist-packages"})
+_NOT_THE_MODELS = SHARED_FOLDERS | {"__pycache__", "node_modules"}
 
 Dump = Callable[[object], bytes]
 
@@ -92,8 +93,8 @@ def _python_files(folder: Path) -> list[Path]:
     found: list[Path] = []
     n_entries = 0
     for where, folders, files in os.walk(folder, onerror=_unreadable):
-        folders[:] = sorted(name for name in folders if _may_be_the_models(Path(where, name)))
-        found += [Path(where, name) for name in files if name.endswith(".py") and not name.startswith(".")]
+        folders[:] = [name for name in folders if may_be_the_models(name) and not _is_environment(Path(where, name))]
+        found += [Path(where, name) for name in files if name.endswith(".py") and may_be_the_models(name)]
         n_entries += len(folders) + len(files)
         if len(found) > MAX_FILES or n_entries > MAX_ENTRIES:
             what = f"{MAX_FILES:,} Python files" if len(found) > MAX_FILES else f"{MAX_ENTRIES:,} files"
@@ -101,10 +102,13 @@ def _python_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _may_be_the_models(folder: Path) -> bool:
-    if folder.name.startswith(".") or folder.name in _NOT_THE_MODELS:
-        return False
-    return not (folder / "pyvenv.cfg").exists()
+def may_be_the_models(name: str) -> bool:
+    """Whether a folder or file of this name below a model's folder can be part of the model."""
+    return not name.startswith(".") and name not in _NOT_THE_MODELS
+
+
+def _is_environment(folder: Path) -> bool:
+    return (folder / "pyvenv.cfg").exists()
 
 
 def _unreadable(error: OSError) -> None:

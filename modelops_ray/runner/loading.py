@@ -1,7 +1,6 @@
 """Loading a model in a process, once, and only if it is the model the run began with.
 
-Owns `ModelRef`, what this process has loaded, and the calling convention of models.
-Does not look for models: `runner.model` does, in the driver.
+Owns `ModelRef` and what this process has loaded. Does not look for models: `runner.model` does, in the driver.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import pickle
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from operator import attrgetter
 from pathlib import Path
@@ -24,13 +23,11 @@ from types import CodeType, ModuleType
 from typing import Literal
 
 from modelops_ray.errors import ModelError
-from modelops_ray.runner.digest import digest_folder, digest_package
-from modelops_ray.study.chunk import Scalar
+from modelops_ray.runner.calling import Model, calling
+from modelops_ray.runner.digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
 
 # Python's own `test` package is not used by anything, and a good name for a first try.
 _STANDARD = sys.stdlib_module_names - {"test"}
-
-Model = Callable[[Mapping[str, Scalar], int, str], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +53,11 @@ class ModelRef:
 class _Process:
     """What this process has loaded: one model at a time, so that two models never share a helper module."""
 
-    digest: str = ""
+    ref: ModelRef | None = None
     model: Model | None = None
-    folder: Path | None = None
-    foreign: frozenset[str] = frozenset()
     loading: str = ""
+    modules_before: dict[str, ModuleType] = field(default_factory=dict)
+    path_added: list[str] = field(default_factory=list)
 
 
 _process = _Process()
@@ -90,20 +87,45 @@ def load_model(ref: ModelRef) -> Model:
         ModelError: Its files are missing here or are not those the run began with, it does not import, or it takes
             other parameters.
     """
-    if _process.model is not None and _process.digest == ref.digest:
+    if _process.model is not None and _process.ref == ref:
         return _process.model
+    forget_model()
+    _process.ref, _process.modules_before = ref, dict(sys.modules)
     if ref.kind != "pickled" and digest_of(ref) != ref.digest:
         raise ModelError(
             f"model {ref.label} changed while the run was on (node {platform.node()} has another version of its "
             "files); start the run again"
         )
-    _forget()
-    model = _calling(_import(ref), ref.label)
-    _process.digest, _process.model = ref.digest, model
+    _process.model = calling(_import(ref), ref.label)
     # What is imported stays: keep it out of every later collection, which then costs what a simulation made.
     gc.collect()
     gc.freeze()
-    return model
+    return _process.model
+
+
+def forget_model() -> None:
+    """Take the model loaded before out of this process: its modules, and what it added to the search path."""
+    while _process.path_added:
+        sys.path.remove(_process.path_added.pop())
+    ref, _process.ref, _process.model = _process.ref, None, None
+    if ref is None or ref.kind == "pickled":
+        return
+    before = _process.modules_before
+    for name in [name for name, module in sys.modules.items() if module is not before.get(name)]:
+        if _came_with(ref, name, sys.modules[name]):
+            del sys.modules[name]
+            sys.modules.update({name: before[name]} if name in before else {})
+
+
+def _came_with(ref: ModelRef, name: str, module: ModuleType) -> bool:
+    """Whether a module is the model's own; what is installed stays, for much of it cannot be imported twice."""
+    file, top = getattr(module, "__file__", None) or "", name.partition(".")[0]
+    if not file.endswith(".py") or top in sys.stdlib_module_names:
+        return False
+    if ref.kind == "module" and (top == ref.location.partition(".")[0] or Path(ref.root).name in SHARED_FOLDERS):
+        return top == ref.location.partition(".")[0]
+    folder = Path(ref.location).parent if ref.kind == "file" else Path(ref.root)
+    return Path(file).is_relative_to(folder) and all(map(may_be_the_models, Path(file).relative_to(folder).parts))
 
 
 def digest_of(ref: ModelRef) -> str:
@@ -146,8 +168,6 @@ def _import(ref: ModelRef) -> Callable[..., object]:
     if ref.kind == "pickled":
         with _running_foreign_code(ref):
             return _as_callable(pickle.loads(ref.pickled), ref.label)  # noqa: S301 - our own driver wrote it
-    folder = Path(ref.location).parent if ref.kind == "file" else Path(ref.root)
-    _process.folder, _process.foreign = folder, frozenset(sys.modules)
     with _running_foreign_code(ref):
         module = _import_file(Path(ref.location)) if ref.kind == "file" else importlib.import_module(ref.location)
     return _function_of(module, ref)
@@ -172,8 +192,12 @@ def _in_one_line(error: BaseException) -> str:
     text = " ".join(f"{type(error).__name__}: {error}".split())
     if isinstance(error, SyntaxError):
         return text
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
-    return f"{text} ({Path(frames[-1].filename).name} line {frames[-1].lineno})"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_the_authors(frame.filename)]
+    return f"{text} ({Path(frames[-1].filename).name} line {frames[-1].lineno})" if frames else text
+
+
+def _is_the_authors(filename: str) -> bool:
+    return not filename.startswith("<frozen") and filename not in (__file__, importlib.__file__)
 
 
 class _Source(SourceFileLoader):
@@ -211,21 +235,8 @@ def _is_from(module: ModuleType, path: Path) -> bool:
 def _put_on_path(folder: str) -> None:
     if folder and folder not in sys.path:
         sys.path.insert(0, folder)
+        _process.path_added.append(folder)
     importlib.invalidate_caches()
-
-
-def _forget() -> None:
-    """Take the model loaded before out of this process, with the modules of its folder that came with it."""
-    folder, _process.model = _process.folder, None
-    if folder is None:
-        return
-    for name in set(sys.modules) - _process.foreign:
-        file = getattr(sys.modules[name], "__file__", None)
-        if file is not None and Path(file).is_relative_to(folder):
-            del sys.modules[name]
-    if str(folder) in sys.path:
-        sys.path.remove(str(folder))
-    _process.folder = None
 
 
 def _function_of(module: ModuleType, ref: ModelRef) -> Callable[..., object]:
@@ -242,38 +253,3 @@ def _as_callable(function: object, label: str) -> Callable[..., object]:
     if not callable(function):
         raise ModelError(f"model {label} is a {type(function).__name__}, not a function of (params, seed[, scenario])")
     return function
-
-
-def _calling(function: Callable[..., object], label: str) -> Model:
-    """Adapt a function that takes no scenario, and refuse one that cannot be called."""
-    wanted = f"model {label} must take (params, seed) or (params, seed, scenario) by position"
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"{wanted}; its signature cannot be read: {error}") from error
-    n_arguments = _n_arguments(signature)
-    if n_arguments == 0:
-        raise ModelError(f"{wanted}; it takes {signature}")
-    if n_arguments == 3:
-        return function
-
-    def without_scenario(params: Mapping[str, Scalar], seed: int, _scenario: str) -> object:
-        return function(params, seed)
-
-    return without_scenario
-
-
-def _n_arguments(signature: inspect.Signature) -> int:
-    """How many of (params, seed, scenario) a function wants: 2, 3, or 0 where it fits neither."""
-    parameters = signature.parameters.values()
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if names[:1] == ["seed"] or names[1:2] == ["params"]:
-        return 0
-    wanted = 3 if "scenario" in signature.parameters else 2
-    if wanted == 3 and names[2:3] != ["scenario"]:
-        return 0
-    try:
-        signature.bind(*range(wanted))
-    except TypeError:
-        return 0
-    return wanted

@@ -90,6 +90,7 @@ class SampledMeter:
     def __init__(self) -> None:
         self._resident = _Resident()
         self._before_bytes = self._peak_bytes = 0
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="peak-sampler", daemon=True)
 
@@ -104,7 +105,8 @@ class SampledMeter:
 
     def begin(self) -> None:
         """Give back what was freed before, and take the baseline."""
-        self._before_bytes = self._peak_bytes = self._resident.settled_bytes()
+        with self._lock:
+            self._before_bytes = self._peak_bytes = self._resident.settled_bytes()
 
     def peak_bytes(self) -> int:
         """Return the largest sample less the baseline."""
@@ -112,7 +114,8 @@ class SampledMeter:
 
     def _sample(self) -> None:
         while not self._stop.wait(_SAMPLE_S):
-            self._peak_bytes = max(self._peak_bytes, self._resident.bytes())
+            with self._lock:
+                self._peak_bytes = max(self._peak_bytes, self._resident.bytes())
 
 
 class _Resident:

@@ -16,12 +16,13 @@ from pathlib import Path
 from types import ModuleType
 
 from modelops_ray.errors import ModelError
-from modelops_ray.runner.digest import Dump, digest_callable
+from modelops_ray.runner.calling import Model
+from modelops_ray.runner.digest import SHARED_FOLDERS, Dump, digest_callable
 from modelops_ray.runner.loading import (
-    Model,
     ModelRef,
     digest_of,
     find_top_level,
+    forget_model,
     load_model,
     loading_model,
     refuse_while_loading,
@@ -38,7 +39,6 @@ __all__ = [
 ]
 
 _FORMS = "write path/to/file.py:function or package.module:function"
-_SHARED_FOLDERS = frozenset({"site-packages", "dist-packages"})
 
 
 def resolve_model(model: str | Callable[..., object], base: Path, pickle: Dump | None = None) -> ModelRef:
@@ -52,6 +52,7 @@ def resolve_model(model: str | Callable[..., object], base: Path, pickle: Dump |
     Raises:
         ModelError: It is not there, does not import, or takes other parameters than (params, seed[, scenario]).
     """
+    forget_model()
     ref = _from_text(model, base) if isinstance(model, str) else _from_callable(model, pickle)
     if ref.kind != "pickled":
         ref = replace(ref, digest=digest_of(ref))
@@ -100,7 +101,7 @@ def _from_callable(function: Callable[..., object], pickle: Dump | None) -> Mode
     if module is None:
         return _by_value(function, pickle)
     name, file = _import_name(module), Path(str(module.__file__)).resolve()
-    if (file.parent / "__init__.py").exists() or file.parent.name in _SHARED_FOLDERS:
+    if (file.parent / "__init__.py").exists() or file.parent.name in SHARED_FOLDERS:
         return _in_module(name, function.__qualname__, "")
     return _in_file(file, function.__qualname__)
 

@@ -176,9 +176,17 @@ def _array(column: str, values: object) -> pa.Array | pa.ChunkedArray:
     if isinstance(values, pa.ChunkedArray):
         return values
     try:
-        return pa.array(values)
+        return _inferred(values)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise BadOutputError(f"column {column!r} has values of no common type: {_one_line(error)}") from error
+
+
+def _inferred(values: object) -> pa.Array | pa.ChunkedArray:
+    try:
+        return pa.array(values)
+    except OverflowError:
+        # Arrow infers int64 for Python's integers, and seeds go up to 2**64 - 1.
+        return pa.array(values, pa.uint64())
 
 
 def _from_arrow(name: str, value: object) -> pa.Table:

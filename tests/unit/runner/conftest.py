@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import pytest
 
 from modelops_ray.runner import loading
@@ -12,6 +10,4 @@ from modelops_ray.runner import loading
 @pytest.fixture(autouse=True)
 def _no_model_left_behind():
     yield
-    loading._forget()
-    loading._process.digest = ""
-    gc.unfreeze()
+    loading.forget_model()

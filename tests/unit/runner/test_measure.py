@@ -51,7 +51,7 @@ def test_twice_the_same_is_twice_the_same(meter):
     """The second of two equal simulations does not look cheaper than the first."""
     peaks = [peak_of(meter, use_small_objects, 50 * MIB) for _ in range(2)]
 
-    assert peaks[0] == pytest.approx(peaks[1], abs=3 * MIB)
+    assert peaks[0] == pytest.approx(peaks[1], abs=10 * MIB)
 
 
 def test_a_small_one_after_a_large_one_is_small(meter):

@@ -70,6 +70,11 @@ def test_a_mapping_of_scalars_is_one_row():
     assert {"summary": expected} == tables({"summary": row})
 
 
+def test_seeds_of_64_bits_are_unsigned_integers():
+    """What does not fit int64 is uint64, alone and beside small values."""
+    assert {"result": pa.table({"x": pa.array([1, 2**64 - 1], pa.uint64())})} == tables({"x": [1, 2**64 - 1]})
+
+
 def test_several_outputs_may_have_different_forms():
     """A frame, columns and scalars next to each other."""
     expected = {"a": pa.table(DAYS), "b": pa.table(DAYS), "c": pa.table({"x": [1]})}
