@@ -22,7 +22,10 @@ from modelops_ray.study.study import Study
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A run directory that was looked at and not touched; `begin` begins the session."""
+    """A run directory that was looked at and not touched.
+
+    `begin` begins the session; where there is nothing to do it only removes what a killed session left.
+    """
 
     begin: Callable[[], RunStore]
     todo: bool
@@ -31,7 +34,7 @@ class Entry:
 
 
 def look(  # noqa: PLR0913 (what decides whether a directory answers the question, each by its name)
-    path: Path,
+    path: str | Path,
     *,
     study: Study,
     simulations: Simulations,
@@ -47,14 +50,30 @@ def look(  # noqa: PLR0913 (what decides whether a directory answers the questio
     retry_failed: bool = False,
     clock: Clock = utc_now,
 ) -> Entry:
-    """Check that a session may begin, and see whether there is anything for it to do; see `RunStore.open`.
+    """Check that a session may begin, and see whether there is anything for it to do.
+
+    Args:
+        path: The run directory; there may be none yet.
+        study: What is asked; a directory of an older study that it contains goes on.
+        simulations: Of that study, with `seed_policy`.
+        model_digest: 64 hex digits of the model's content.
+        model_label: The model for people.
+        entrypoint: As in the identity of tasks.
+        bundle_ref: As in the identity of tasks.
+        seed_policy: As `simulations` were made.
+        config: The options of the run, JSON values; recorded.
+        versions: Version by package; a difference becomes one of the store's `warnings`.
+        take_over: Go on although another session seems to write.
+        fresh: Move what is there aside and start over.
+        retry_failed: Forget failures, so that they are not done.
+        clock: The time of day with a time zone.
 
     Raises:
         ResultsError: The directory is damaged, or of another study, model or seed policy.
         RunInUseError: Another session writes it.
         StorageError: Reading failed.
     """
-    folder = Folder(path)
+    folder = Folder(Path(path))
     asked = RunJson(
         study=StudyEntry(digest=study.digest, simulations=len(simulations), document=study.to_dict()),
         model_digest=model_digest,
@@ -67,7 +86,11 @@ def look(  # noqa: PLR0913 (what decides whether a directory answers the questio
         created=clock(),
     )
     question = Question.of(asked, study, simulations)
-    found = None if fresh else opening.look(folder, question)
+    found = None
+    if fresh:
+        opening.require_replaceable(folder)
+    else:
+        found = opening.look(folder, question)
     completed = 0 if found is None else found.log.rows(failed=False)
     failed = 0 if found is None else found.log.rows(failed=True)
     todo = completed + failed < len(simulations) or (retry_failed and failed > 0)

@@ -20,6 +20,7 @@ from modelops_ray.errors import StorageError
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _LEFTOVER = ".tmp"
+_WRITE_BYTES = 2**20
 
 
 @contextmanager
@@ -56,22 +57,27 @@ class Sink:
         self._fd = fd
         self._digest = hashlib.sha256()
         self._size_bytes = 0
+        self._held = bytearray()
 
     def write(self, data: bytes | memoryview) -> int:
-        """Write all of `data`; the operating system may take it in pieces."""
-        rest = memoryview(data).cast("B")
-        self._digest.update(rest)
-        self._size_bytes += len(rest)
-        while rest:
-            rest = rest[os.write(self._fd, rest) :]
+        """Take all of `data`; small pieces are held until there are enough for the operating system."""
+        self._held += data
+        if len(self._held) >= _WRITE_BYTES:
+            self.flush()
         return len(data)
 
     def tell(self) -> int:
         """How many bytes were written."""
-        return self._size_bytes
+        return self._size_bytes + len(self._held)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Hand over what is held; the operating system may take it in pieces."""
+        held, self._held = self._held, bytearray()
+        self._digest.update(held)
+        self._size_bytes += len(held)
+        rest = memoryview(held)
+        while rest:
+            rest = rest[os.write(self._fd, rest) :]
 
     def close(self) -> None:
         """The descriptor belongs to the folder, which syncs and closes it."""
@@ -201,6 +207,7 @@ def _fill_temporary(path: Path, fill: Callable[[Sink], None]) -> tuple[Path, Wri
     try:
         sink = Sink(fd)
         fill(sink)
+        sink.flush()
         os.fsync(fd)
     except BaseException:
         temporary.unlink(missing_ok=True)

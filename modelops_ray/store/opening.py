@@ -18,6 +18,7 @@ from modelops_ray.store.files import Folder
 from modelops_ray.store.parts import require_sizes
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.session import Session
+from modelops_ray.study.rows import RunIdentity
 from modelops_ray.study.schema import identity_fields, parameter_types, simulations_schema
 from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
@@ -32,13 +33,20 @@ class Question:
     asked: RunJson
     study: Study
     simulations: Simulations
+    identity: RunIdentity
     schemas: TableSchemas
 
     @classmethod
     def of(cls, asked: RunJson, study: Study, simulations: Simulations) -> Question:
         """Work out the columns."""
         types = parameter_types(study)
-        return cls(asked, study, simulations, TableSchemas(simulations_schema(types), identity_fields(types)))
+        return cls(
+            asked,
+            study,
+            simulations,
+            RunIdentity(asked.bundle_ref, asked.entrypoint, study.scenario, types),
+            TableSchemas(simulations_schema(types), identity_fields(types)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +179,22 @@ def _part_folders(folder: Folder) -> list[str]:
     return ["simulations", *(f"{kind}/{name}" for kind in ("outputs", "targets") for name in folder.names(kind))]
 
 
+def require_replaceable(folder: Folder) -> None:
+    """Make sure that what is there, if anything, is a run, in whatever state.
+
+    Raises:
+        ResultsError: It is something else.
+    """
+    if folder.size(run_json.NAME) is None:
+        _require_empty(folder)
+
+
 def move_aside(folder: Folder, now: datetime) -> None:
     """Keep an old run under another name; whatever else is there is refused.
 
     Raises:
-        ResultsError: What is there is no run directory.
+        ResultsError: What is there is no run.
     """
-    if folder.size(run_json.NAME) is None:
-        _require_empty(folder)
-        return
-    folder.move_aside(folder.root.with_name(f"{folder.root.name}.old-{now:%Y%m%dT%H%M%SZ}"))
+    require_replaceable(folder)
+    if folder.names():
+        folder.move_aside(folder.root.with_name(f"{folder.root.name}.old-{now:%Y%m%dT%H%M%SZ}"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -19,7 +19,6 @@ from modelops_ray.store.files import Folder
 
 FORMAT = 1
 MAX_BINS = 256
-_STEP = 1.05
 _DIGEST = re.compile(r"[0-9a-f]{8,128}")
 
 Count = Annotated[int, Field(ge=0)]
@@ -30,7 +29,7 @@ Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Profile(BaseModel):
     """Measurements of one model, summed over all runs.
 
-    `peaks` counts simulations by the upper edge in bytes of their bin, bins being 5 % wide. `base_bytes` is the
+    `peaks` counts simulations by the upper edge in bytes of their bin, as `core.memory` has them. `base_bytes` is the
     memory of a worker before its first simulation, the largest seen. `seconds` and `output_bytes` are totals over
     all `samples`.
     """
@@ -56,27 +55,13 @@ class Profile(BaseModel):
         return self.output_bytes / self.samples if self.samples else None
 
     def quantile_bytes(self, share: float) -> int | None:
-        """The peak that this share (0 to 1) of the simulations stayed within, up to 5 % above; None without any."""
+        """The peak, rounded up to its bin, that this share (0 to 1) of simulations stayed within; None without any."""
         left = math.ceil(share * sum(self.peaks.values()))
         for edge, count in sorted(self.peaks.items()):
             left -= count
             if left <= 0:
                 return edge
         return None
-
-    def adding(self, measured: Iterable[tuple[int, float]], *, base_bytes: int = 0, output_bytes: int = 0) -> Self:
-        """Return the profile with more simulations, each a peak in bytes and its run time in seconds."""
-        rows = list(measured)
-        return self.merged(
-            Profile(
-                model_digest=self.model_digest,
-                samples=len(rows),
-                base_bytes=base_bytes,
-                peaks=Counter(bin_bytes(peak) for peak, _ in rows),
-                seconds=sum(seconds for _, seconds in rows),
-                output_bytes=output_bytes,
-            )
-        )
 
     def merged(self, other: Profile) -> Self:
         """Return the sum of two profiles of one model."""
@@ -91,12 +76,6 @@ class Profile(BaseModel):
                 "output_bytes": self.output_bytes + other.output_bytes,
             }
         )
-
-
-def bin_bytes(peak_bytes: int) -> int:
-    """Return the upper edge of the bin that holds a peak."""
-    exponent = math.ceil(math.log(max(peak_bytes, 1), _STEP) - 1e-9)
-    return max(1, math.ceil(_STEP**exponent - 1e-6))
 
 
 def load_profile(folder: Path, model_digest: str) -> Profile | None:

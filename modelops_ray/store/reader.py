@@ -81,9 +81,17 @@ class RunReader:
         """
         return self._consistent(lambda log: self._output(log, name))
 
+    def log(self) -> Log:
+        """Return what the commits amount to.
+
+        Raises:
+            ResultsError: A commit is missing or damaged.
+        """
+        return read_log(self._folder)
+
     def output_names(self) -> list[str]:
         """Return the names of all outputs that have been committed, sorted."""
-        return _output_names(read_log(self._folder))
+        return _output_names(self.log())
 
     def status(self) -> Status:
         """Say how far the run is.

@@ -1,4 +1,4 @@
-"""`RunStore`: one session on one run directory, from the first look to the last commit.
+"""`RunStore`: one session on one run directory: what is done, and adding to it.
 
 Owns the order of the durable steps of a commit. Formats, columns and files are elsewhere, and so is the start.
 """
@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pydantic import JsonValue
 
-from modelops_ray.config import SeedPolicy
 from modelops_ray.core.events import Failure
 from modelops_ray.core.ranges import Ranges, runs
 from modelops_ray.store import opening
@@ -26,12 +23,10 @@ from modelops_ray.store.files import Folder
 from modelops_ray.store.opening import Found, Question
 from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, part_schema, read_part
 from modelops_ray.store.progress import require_free, writer
-from modelops_ray.store.run_json import RunJson, StudyEntry, other_versions
-from modelops_ray.store.session import Clock, Session, utc_now
+from modelops_ray.store.run_json import other_versions
+from modelops_ray.store.session import Clock, Session
 from modelops_ray.study.chunk import Payload
 from modelops_ray.study.rows import failure_rows
-from modelops_ray.study.simulations import Simulations
-from modelops_ray.study.study import Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +38,7 @@ class Commit:
 
 
 class RunStore:
-    """What is done in a run directory, and the only way to add to it; made by `open`.
+    """What is done in a run directory, and the only way to add to it; made by `begin`.
 
     Where nothing is left to do there is no session: nothing is written, and `commit` refuses.
     """
@@ -60,67 +55,16 @@ class RunStore:
         self._columns = _known_columns(folder, log) if session else {}
 
     @classmethod
-    def open(  # noqa: PLR0913 (what decides whether a directory answers the question, each by its name)
-        cls,
-        path: str | Path,
-        *,
-        study: Study,
-        simulations: Simulations,
-        model_digest: str,
-        model_label: str,
-        entrypoint: str,
-        bundle_ref: str,
-        seed_policy: SeedPolicy,
-        config: Mapping[str, Any],
-        versions: Mapping[str, str],
-        take_over: bool = False,
-        fresh: bool = False,
-        retry_failed: bool = False,
-        clock: Clock = utc_now,
+    def begin(
+        cls, folder: Folder, question: Question, *, clock: Clock, take_over: bool, fresh: bool, retry_failed: bool
     ) -> RunStore:
-        """Begin, or go on with, a run; nothing on disk is changed when the directory cannot be used.
-
-        Args:
-            path: The run directory; made if it is not there.
-            study: What is asked; a directory of an older study that it contains goes on.
-            simulations: Of that study, with `seed_policy`.
-            model_digest: 64 hex digits of the model's content.
-            model_label: The model for people.
-            entrypoint: As in the identity of tasks.
-            bundle_ref: As in the identity of tasks.
-            seed_policy: As `simulations` were made.
-            config: The options of the run, JSON values; recorded.
-            versions: Version by package; a difference becomes one of `warnings`.
-            take_over: Go on although another session seems to write.
-            fresh: Move what is there aside and start over.
-            retry_failed: Forget failures, so that they are not done.
-            clock: The time of day with a time zone.
+        """Begin a session that answers a question; `entry.look` says what the arguments mean.
 
         Raises:
             ResultsError: The directory is damaged, or of another study, model or seed policy.
             RunInUseError: Another session writes it.
             StorageError: Reading or writing failed.
         """
-        folder = Folder(Path(path))
-        asked = RunJson(
-            study=StudyEntry(digest=study.digest, simulations=len(simulations), document=study.to_dict()),
-            model_digest=model_digest,
-            model_label=model_label,
-            entrypoint=entrypoint,
-            bundle_ref=bundle_ref,
-            seed_policy=seed_policy,
-            config=dict(config),
-            versions=dict(versions),
-            created=clock(),
-        )
-        question = Question.of(asked, study, simulations)
-        return cls.begin(folder, question, clock=clock, take_over=take_over, fresh=fresh, retry_failed=retry_failed)
-
-    @classmethod
-    def begin(
-        cls, folder: Folder, question: Question, *, clock: Clock, take_over: bool, fresh: bool, retry_failed: bool
-    ) -> RunStore:
-        """Begin a session that answers a question; see `open`."""
         if fresh:
             if not take_over:
                 require_free(folder, clock())

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pytest
 
 from modelops_ray.core.events import Cause, Failure
+from modelops_ray.store.entry import look
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.study.chunk import OutputTable, Payload, Simulation
-from modelops_ray.study.identity import task_id
-from modelops_ray.study.schema import identity_fields, parameter_array, parameter_types, simulations_schema
+from modelops_ray.study.rows import RunIdentity, completed_rows, identity_table
+from modelops_ray.study.schema import parameter_types
 from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
 
@@ -66,7 +67,7 @@ def open_store(path: Path, study: Study, **changes: Any) -> RunStore:
         "config": {"cpus": 1.0},
         "versions": {"numpy": "2.0"},
     }
-    return RunStore.open(path, **given | changes)
+    return look(path, **given | changes).begin()
 
 
 def payload(study: Study, positions: Iterable[int], model: Model = incidence) -> Payload:
@@ -84,25 +85,15 @@ def failure(position: int, cause: Cause = Cause.MODEL_ERROR) -> Failure:
     return Failure(position, cause, "ValueError", f"no luck at {position}", "Traceback ...", 0.25, 1000, 2, 4096, "n1")
 
 
-def _identity(simulation: Simulation) -> dict[str, Any]:
-    return {
-        "task_id": task_id(BUNDLE, ENTRYPOINT, simulation.param_id, simulation.seed),
-        "param_id": simulation.param_id,
-        "replicate": simulation.replicate,
-        "seed": simulation.seed,
-    } | {f"param_{name}": value for name, value in simulation.params.items()}
-
-
-def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    arrays = [parameter_array([row.get(field.name) for row in rows], field.type) for field in schema]
-    return pa.Table.from_arrays(arrays, schema=schema)
+def _identity(study: Study) -> RunIdentity:
+    return RunIdentity(BUNDLE, ENTRYPOINT, study.scenario, parameter_types(study))
 
 
 def _rows(study: Study, simulations: Sequence[Simulation]) -> pa.Table:
-    outcome = {"scenario": study.scenario, "status": "completed", "attempts": 1, "seconds": 0.5}
-    sizes = {"peak_bytes": 10, "request_bytes": 20, "node": "n0"}
-    rows = [_identity(simulation) | outcome | sizes for simulation in simulations]
-    return _table(rows, simulations_schema(parameter_types(study)))
+    facts = {"attempts": 1, "seconds": 0.5, "peak_bytes": 10, "request_bytes": 20, "node": "n0"}
+    outcomes = {name: [value] * len(simulations) for name, value in facts.items()}
+    run = _identity(study)
+    return completed_rows(run, identity_table(run, simulations), outcomes)
 
 
 def _outputs(study: Study, simulations: Sequence[Simulation], model: Model) -> dict[str, tuple[OutputTable, ...]]:
@@ -122,8 +113,8 @@ def _outputs(study: Study, simulations: Sequence[Simulation], model: Model) -> d
 def _output_table(study: Study, simulations: Sequence[Simulation], tables: Sequence[pa.Table]) -> OutputTable:
     counts = [table.num_rows for table in tables]
     own = pa.concat_tables(tables)
-    rows = [_identity(each) for each, count in zip(simulations, counts, strict=True) for _ in range(count)]
-    identity = _table(rows, identity_fields(parameter_types(study)))
+    rows = [each for each, count in zip(simulations, counts, strict=True) for _ in range(count)]
+    identity = identity_table(_identity(study), rows)
     columns = [*identity.columns, *own.columns]
     table = pa.Table.from_arrays(columns, names=[*identity.column_names, *own.column_names])
     return OutputTable(tuple(each.position for each in simulations), tuple(counts), table)

@@ -17,6 +17,7 @@ KINDS = st.sampled_from(NUMBERS + OTHERS)
 
 
 def table(**columns):
+    """The rows of one simulation."""
     lengths = {len(values) for values in columns.values()}
     return pa.table({"task_id": ["t"] * max(lengths)} | columns)
 
@@ -62,7 +63,7 @@ def test_the_first_table_fixes_names_and_order():
     """Later ones may order their columns as they like."""
     known = widened(None, table(b=[1], a=["x"]), IDENTITY)
 
-    assert ["task_id", "b", "a"] == known.names
+    assert known.names == ["task_id", "b", "a"]
     assert widened(known, table(a=["y"], b=[2]), IDENTITY) is known
 
 
@@ -116,5 +117,5 @@ def test_conforming_reorders_and_casts():
 
     found = conformed(table(b=categories, a=[1, 2**53 + 1]), schema)
 
-    assert {"task_id": ["t", "t"], "a": [1.0, 2.0**53], "b": ["x", "y"]} == found.to_pydict()
+    assert found.to_pydict() == {"task_id": ["t", "t"], "a": [1.0, 2.0**53], "b": ["x", "y"]}
     assert schema == found.schema

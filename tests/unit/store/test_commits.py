@@ -13,6 +13,7 @@ from modelops_ray.store.files import Folder
 
 
 def part(n, positions=((0, 2),), *, failed=False, folder="simulations"):
+    """A part as a commit names it; there is no such file."""
     rows = sum(stop - start for start, stop in positions) if folder == "simulations" else 7
     return Part(
         path=f"{folder}/part-0123abcd-{n}.parquet",
@@ -25,6 +26,7 @@ def part(n, positions=((0, 2),), *, failed=False, folder="simulations"):
 
 
 def commit(number, *added, session="0123abcd", **kwargs):
+    """A commit of some session."""
     return CommitFile(
         number=number,
         session=session,
@@ -39,10 +41,12 @@ def commit(number, *added, session="0123abcd", **kwargs):
 
 @pytest.fixture
 def folder(tmp_path):
+    """An empty run directory."""
     return Folder(tmp_path)
 
 
 def write(folder, *log):
+    """Append commits to the log."""
     for each in log:
         append(folder, each)
 
@@ -69,7 +73,7 @@ def test_live_parts_are_those_added_and_not_retracted(folder):
     log = read_log(folder)
 
     assert Ranges([(0, 2), (8, 9)]) == log.done()
-    assert (3, 0) == (log.rows(failed=False), log.rows(failed=True))
+    assert (log.rows(failed=False), log.rows(failed=True)) == (3, 0)
 
 
 def test_a_checkpoint_replaces_everything_before(folder):
@@ -85,7 +89,7 @@ def test_more_than_a_million_commits_sort_by_number(folder):
     """Names longer than six digits come after, not before."""
     names = [commit_name(number) for number in (9, 10, 999_999, 1_000_000)]
 
-    assert ["000009", "000010", "999999", "1000000"] == [name.removeprefix("_commits/")[:-5] for name in names]
+    assert [name.removeprefix("_commits/")[:-5] for name in names] == ["000009", "000010", "999999", "1000000"]
 
 
 def test_a_missing_commit_is_named(folder):
@@ -119,7 +123,7 @@ def test_leftovers_of_a_crash_are_not_commits(folder):
     write(folder, commit(1))
     folder.replace("_commits/.000002.json.0123abcd.tmp", b'{"format":')
 
-    assert 1 == read_log(folder).last
+    assert read_log(folder).last == 1
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[]", b"{}", b'{"format": true}', b'{"format": 0}'])
@@ -197,4 +201,4 @@ def test_a_number_is_given_once(folder):
         append(folder, commit(1, session="bbbbbbbb"))
 
     assert {"aaaaaaaa"} == read_log(folder).sessions
-    assert ["000001.json"] == sorted(path.name for path in (folder.root / commits.FOLDER).iterdir())
+    assert sorted(path.name for path in (folder.root / commits.FOLDER).iterdir()) == ["000001.json"]

@@ -12,6 +12,7 @@ from modelops_ray.store.files import Folder
 
 @pytest.fixture
 def folder(tmp_path):
+    """A directory that is not there yet, nor the one above it."""
     return Folder(tmp_path / "deep" / "er")
 
 
@@ -19,14 +20,14 @@ def test_a_file_reads_back_with_its_size(folder):
     """Directories are made on the way."""
     folder.replace("a/b", b"text")
 
-    assert (b"text", 4, ["b"]) == (folder.read("a/b"), folder.size("a/b"), folder.names("a"))
+    assert (folder.read("a/b"), folder.size("a/b"), folder.names("a")) == (b"text", 4, ["b"])
 
 
 def test_only_a_missing_file_is_not_there(folder):
     """A name below a file is an error, not an absence."""
     folder.replace("a", b"")
 
-    assert (None, None, []) == (folder.read("b"), folder.size("b"), folder.names("b"))
+    assert (folder.read("b"), folder.size("b"), folder.names("b")) == (None, None, [])
     with pytest.raises(StorageError, match=r"a/b: Not a directory"):
         folder.read("a/b")
 
@@ -44,13 +45,13 @@ def test_removing_what_is_gone_is_fine(folder):
     folder.remove("a")
     folder.remove("a")
 
-    assert [] == folder.names()
+    assert folder.names() == []
 
 
 def test_a_taken_name_is_left_alone(folder):
     """Exactly one creator is told that it was the one."""
-    assert [True, False] == [folder.create("a", b"1"), folder.create("a", b"2")]
-    assert (b"1", []) == (folder.read("a"), folder.leftovers())
+    assert [folder.create("a", b"1"), folder.create("a", b"2")] == [True, False]
+    assert (folder.read("a"), folder.leftovers()) == (b"1", [])
 
 
 @pytest.mark.parametrize("name", ["replace", "create"])
@@ -92,7 +93,7 @@ def test_a_refusal_names_the_file_and_the_remedy(folder, monkeypatch, number, wo
     with pytest.raises(StorageError, match=f"/a: {words}"):
         folder.replace("a", b"new")
 
-    assert (b"old", []) == (folder.read("a"), folder.leftovers())
+    assert (folder.read("a"), folder.leftovers()) == (b"old", [])
 
 
 def test_a_write_taken_in_pieces_is_completed(folder, monkeypatch):
@@ -102,7 +103,7 @@ def test_a_write_taken_in_pieces_is_completed(folder, monkeypatch):
 
     folder.replace("a", b"0123456789")
 
-    assert b"0123456789" == folder.read("a")
+    assert folder.read("a") == b"0123456789"
 
 
 def test_a_writer_whose_temporary_file_was_swept_away_lost_the_race(folder, monkeypatch):
@@ -110,14 +111,14 @@ def test_a_writer_whose_temporary_file_was_swept_away_lost_the_race(folder, monk
     real = os.link
 
     def too_late(source, target):
-        os.unlink(source)
+        source.unlink()
         folder.replace("a", b"winner")
         return real(source, target)
 
     monkeypatch.setattr(os, "link", too_late)
 
     assert not folder.create("a", b"loser")
-    assert b"winner" == folder.read("a")
+    assert folder.read("a") == b"winner"
 
 
 def test_a_lost_temporary_file_without_a_winner_is_an_error(folder, monkeypatch):
@@ -125,7 +126,7 @@ def test_a_lost_temporary_file_without_a_winner_is_an_error(folder, monkeypatch)
     real = os.link
 
     def lost(source, target):
-        os.unlink(source)
+        source.unlink()
         return real(source, target)
 
     monkeypatch.setattr(os, "link", lost)

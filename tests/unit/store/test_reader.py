@@ -1,0 +1,208 @@
+"""A reader shows committed rows in study order, verified, whatever happens in the directory meanwhile."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from support.stores import Clock, failure, grid, open_store, payload
+
+from modelops_ray.core.events import Cause
+from modelops_ray.errors import ResultsError, UsageError
+from modelops_ray.store import reader as reader_module
+from modelops_ray.store.reader import RunReader
+
+STUDY = grid(2, 3)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A run in progress: five of six simulations, in two commits and the wrong order."""
+    store = open_store(tmp_path / "run", STUDY, clock=Clock())
+    store.commit([payload(STUDY, [5, 3])], [failure(1)])
+    store.commit([payload(STUDY, [2, 0])], [])
+    store.heartbeat({"outstanding": 7})
+    return tmp_path / "run"
+
+
+def test_rows_are_in_study_order(path):
+    """Not in the order of commits."""
+    rows = RunReader(path).simulations().select(["replicate", "param_beta", "status"]).to_pylist()
+
+    assert [(r["replicate"], r["param_beta"]) for r in rows] == [(0, 0.1), (1, 0.1), (2, 0.1), (0, 0.2), (2, 0.2)]
+    assert [r["status"] for r in rows] == ["completed", "failed", "completed", "completed", "completed"]
+
+
+def test_rows_of_a_simulation_keep_the_order_of_the_model(path):
+    """Only simulations are sorted."""
+    output = RunReader(path).output("incidence")
+
+    assert output["day"].to_pylist() == [2, 0, 1] * 4
+    assert output["cases"].to_pylist()[2::3] == [0.0, 2.0, 3.0, 5.0]
+
+
+def test_an_unknown_output_is_refused_with_the_known_ones(path):
+    """A misspelt name is a usage error."""
+    assert RunReader(path).output_names() == ["incidence"]
+    with pytest.raises(UsageError, match="no output 'incidense'; the outputs are: incidence"):
+        RunReader(path).output("incidense")
+
+
+def test_a_run_without_a_commit_has_empty_tables(tmp_path):
+    """With the columns that rows will have."""
+    open_store(tmp_path / "run", STUDY)
+
+    empty = RunReader(tmp_path / "run").simulations()
+
+    assert (empty.num_rows, empty.column_names[0], empty.column_names[-1]) == (0, "task_id", "param_beta")
+
+
+@pytest.mark.parametrize("name", ["", "nothing"])
+def test_what_is_no_run_directory_is_named(tmp_path, name):
+    """Empty or absent."""
+    with pytest.raises(ResultsError, match=r"not a run directory, it has no run\.json"):
+        RunReader(tmp_path / name)
+
+
+def test_status_comes_from_the_commits(path):
+    """Only counters are the session's own words."""
+    clock = Clock()
+    clock.advance(5)
+
+    status = RunReader(path, clock).status()
+
+    assert (status.total, status.completed, status.failed, status.causes) == (6, 4, 1, {"model_error": 1})
+    assert (
+        status.running, status.heartbeat_age_s, status.ending, status.counters
+    ) == (True, 5.0, None, {"outstanding": 7})  # fmt: skip
+
+
+def test_a_session_not_heard_of_for_a_minute_is_not_running(path):
+    """It was killed, or its machine is gone."""
+    clock = Clock()
+    clock.advance(60)
+
+    assert not RunReader(path, clock).status().running
+
+
+def test_a_session_that_ended_says_how(tmp_path):
+    """And keeps its last counters."""
+    store = open_store(tmp_path / "run", STUDY)
+    store.heartbeat({"outstanding": 7})
+    store.close("stopped")
+
+    status = RunReader(tmp_path / "run").status()
+
+    assert (status.running, status.ending, status.counters) == (False, "stopped", {"outstanding": 7})
+
+
+def test_status_before_the_first_heartbeat_knows_nobody(path):
+    """`progress.json` may be missing."""
+    (path / "progress.json").unlink()
+
+    status = RunReader(path).status()
+
+    assert (status.running, status.heartbeat_age_s, status.host, status.counters) == (False, None, None, {})
+
+
+def test_every_flipped_byte_of_a_part_is_reported(path):
+    """Also in footers and headers, which page checksums do not cover."""
+    for part in [*(path / "simulations").iterdir(), *(path / "outputs" / "incidence").iterdir()]:
+        data = part.read_bytes()
+        for at in range(0, len(data), 97):
+            part.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
+            with pytest.raises(ResultsError, match=rf"{part.name}: not what .* its content is damaged"):
+                RunReader(path).output("incidence"), RunReader(path).simulations()
+        part.write_bytes(data)
+
+
+def test_parts_have_page_checksums_for_other_readers(path):
+    """A flipped byte of data is an error in pyarrow too."""
+    part = min((path / "outputs" / "incidence").iterdir())
+    data = bytearray(part.read_bytes())
+    chunk = pa.parquet.ParquetFile(part).metadata.row_group(0).column(6)
+    start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+    data[start + chunk.total_compressed_size - 1] ^= 1
+    part.write_bytes(data)
+
+    with pytest.raises(OSError, match="CRC"):
+        pa.parquet.read_table(part, page_checksum_verification=True)
+
+
+def test_a_missing_part_is_reported(path):
+    """With the commit that names it."""
+    next((path / "simulations").iterdir()).unlink()
+
+    with pytest.raises(ResultsError, match=r"simulations/part-.*missing, and named by .*_commits/00000"):
+        RunReader(path).simulations()
+
+
+def test_rows_of_an_uncommitted_simulation_are_reported(path):
+    """An output can only hold what `simulations` holds."""
+    log_path = path / "_commits" / "000003.json"
+    real = reader_module.read_log
+
+    def forgetful(folder):
+        log = real(folder)
+        for name in [name for name, part in log.parts.items() if part.commit == str(log_path) and len(part.positions)]:
+            del log.parts[name]
+        return log
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader_module, "read_log", forgetful)
+        with pytest.raises(ResultsError, match="rows of a simulation that is not committed"):
+            RunReader(path).output("incidence")
+
+
+def test_parts_that_are_replaced_while_reading_are_read_again(tmp_path, monkeypatch):
+    """A session may widen columns, or retry failures, at any moment."""
+    path = tmp_path / "run"
+    store = open_store(path, STUDY)
+    store.commit([payload(STUDY, [0], lambda _: {"o": {"x": [1]}})], [])
+    real = reader_module.read_log
+    widen = iter([lambda: store.commit([payload(STUDY, [1], lambda _: {"o": {"x": [0.5]}})], [])])
+
+    def read_log(folder):
+        log = real(folder)
+        next(widen, lambda: None)()
+        return log
+
+    monkeypatch.setattr(reader_module, "read_log", read_log)
+
+    assert RunReader(path).output("o")["x"].to_pylist() == [1.0, 0.5]
+
+
+def test_causes_are_counted_by_name(tmp_path):
+    """One number per cause that occurred."""
+    store = open_store(tmp_path / "run", STUDY)
+    store.commit([], [failure(0), failure(1, Cause.OUT_OF_MEMORY), failure(2)])
+
+    assert RunReader(tmp_path / "run").status().causes == {"model_error": 2, "out_of_memory": 1}
+
+
+def test_folders_open_in_other_programs_as_they_are(path):
+    """pyarrow, DuckDB, polars and pandas see all rows and the same columns."""
+    expected = RunReader(path).output("incidence")
+    folder = str(path / "outputs" / "incidence")
+    duckdb, pl, pd = (pytest.importorskip(name) for name in ("duckdb", "polars", "pandas"))
+
+    tables = [
+        ds.dataset(folder).to_table(),
+        duckdb.sql(f"from '{folder}/*.parquet'").to_arrow_table(),
+        pl.read_parquet(folder).to_arrow(),
+        pa.Table.from_pandas(pd.read_parquet(folder), preserve_index=False),
+    ]
+
+    for table in tables:
+        same = table.cast(expected.schema).replace_schema_metadata(None)
+        order = [("task_id", "ascending"), ("day", "ascending")]
+        assert expected.sort_by(order).equals(same.sort_by(order))
+
+
+def test_a_run_reads_while_its_study_grows(path):
+    """Between the two steps of going over to a larger study positions are those of the older one."""
+    document = json.loads((path / "run.json").read_text())
+    larger = document["study"] | {"digest": "00" * 32, "simulations": 60}
+    (path / "run.json").write_text(json.dumps(document | {"study": larger, "previous": document["study"]}))
+
+    assert (RunReader(path).simulations().num_rows, RunReader(path).status().total) == (5, 60)
