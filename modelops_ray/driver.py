@@ -101,10 +101,17 @@ class Snapshot:
 class Writer:
     """The thread that owns the store: commits one after the other, and a heartbeat while there are none."""
 
-    def __init__(self, store: Store, backend: Backend, counters: Callable[[], dict[str, int | float | str]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        backend: Backend,
+        counters: Callable[[], dict[str, int | float | str]],
+        clock: Callable[[], float],
+    ) -> None:
         self._store = store
         self._backend = backend
         self._counters = counters
+        self._clock = clock
         self._jobs: queue.SimpleQueue[WritePart | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[list[Event] | ModelopsRayError] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="modelops-ray-writer", daemon=True)
@@ -162,10 +169,10 @@ class Writer:
             try:
                 payloads[chunk_id] = self._backend.take(chunk_id)
             except PayloadLostError:
-                lost.append(PayloadLost(time.monotonic(), chunk_id))
+                lost.append(PayloadLost(self._clock(), chunk_id))
         commit = self._store.commit(list(payloads.values()), write.failures)
         self._store.heartbeat(self._counters())
-        return [*lost, PartCommitted(time.monotonic(), tuple(payloads), commit.rejected)]
+        return [*lost, PartCommitted(self._clock(), tuple(payloads), commit.rejected)]
 
 
 class Driver:
@@ -207,7 +214,7 @@ class Driver:
         done = store.done()
         self._n_resumed = len(done)
         self._segments = simulations.segments(done) if only is None else _within(simulations.segments(done), only)
-        self._writer = Writer(store, backend, self.counters)
+        self._writer = Writer(store, backend, self.counters, clock)
 
     @property
     def seconds_to_first_commit(self) -> float | None:
