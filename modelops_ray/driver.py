@@ -6,12 +6,12 @@ Owns the clock, the writing thread and the order of things; every decision is `c
 from __future__ import annotations
 
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, Self
 
 from modelops_ray.backends.base import Backend
 from modelops_ray.core.events import (
@@ -99,7 +99,10 @@ class Snapshot:
 
 
 class Writer:
-    """The thread that owns the store: commits one after the other, and a heartbeat while there are none."""
+    """The thread that owns the store: commits one after the other, and a heartbeat while there are none.
+
+    A context manager; the thread lives inside it, and ends after the job it is at.
+    """
 
     def __init__(
         self,
@@ -113,14 +116,21 @@ class Writer:
         self._counters = counters
         self._clock = clock
         self._jobs: queue.SimpleQueue[WritePart | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[list[Event] | ModelopsRayError] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="modelops-ray-writer", daemon=True)
-        self._thread.start()
+        self._done: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="modelops-ray-writer")
+
+    def __enter__(self) -> Self:
+        self._work = self._pool.submit(self._run)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._jobs.put(None)
+        self._pool.shutdown()
 
     @property
     def is_alive(self) -> bool:
         """Whether it can still commit."""
-        return self._thread.is_alive()
+        return not self._work.done()
 
     def submit(self, write: WritePart) -> None:
         """Commit this; the outcome comes through `poll`."""
@@ -130,27 +140,18 @@ class Writer:
         """Return what became of a commit, [] while nothing did.
 
         Raises:
-            ModelopsRayError: Writing failed; the writer has ended.
+            ModelopsRayError: Writing failed; the writer has ended. Any other exception is a bug of the store.
         """
         try:
-            outcome = self._done.get(timeout=timeout_s) if timeout_s else self._done.get_nowait()
+            return self._done.get(timeout=timeout_s) if timeout_s else self._done.get_nowait()
         except queue.Empty:
+            if not self.is_alive:
+                self._work.result()
             return []
-        if isinstance(outcome, ModelopsRayError):
-            raise outcome
-        return outcome
 
-    def close(self) -> None:
-        """End the thread after the job it is at."""
-        self._jobs.put(None)
-        self._thread.join()
-
-    def _work(self) -> None:
-        try:
-            while self._one_job():
-                pass
-        except ModelopsRayError as error:
-            self._done.put(error)
+    def _run(self) -> None:
+        while self._one_job():
+            pass
 
     def _one_job(self) -> bool:
         try:
@@ -231,14 +232,13 @@ class Driver:
         Raises:
             ModelopsRayError: The run broke; what had finished before is committed if that was possible.
         """
-        try:
-            while self._finish is None:
-                self._turn()
-        except ModelopsRayError:
-            self._save_what_finished()
-            raise
-        finally:
-            self._writer.close()
+        with self._writer:
+            try:
+                while self._finish is None:
+                    self._turn()
+            except ModelopsRayError:
+                self._save_what_finished()
+                raise
         return self._finish
 
     def counters(self) -> dict[str, int | float | str]:
