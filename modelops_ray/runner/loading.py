@@ -28,6 +28,7 @@ from modelops_ray.runner.digest import SHARED_FOLDERS, digest_folder, digest_pac
 
 # Python's own `test` package is not used by anything, and a good name for a first try.
 _STANDARD = sys.stdlib_module_names - {"test"}
+_NEVER_FORGOTTEN = _STANDARD | {__name__.partition(".")[0]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +98,14 @@ def load_model(ref: ModelRef) -> Model:
             "files); start the run again"
         )
     _process.model = calling(_import(ref), ref.label)
-    # What is imported stays: keep it out of every later collection, which then costs what a simulation made.
-    gc.collect()
-    gc.freeze()
     return _process.model
 
 
 def forget_model() -> None:
     """Take the model loaded before out of this process: its modules, and what it added to the search path."""
-    while _process.path_added:
-        sys.path.remove(_process.path_added.pop())
+    gc.unfreeze()
+    sys.path[:] = [entry for entry in sys.path if entry not in _process.path_added]
+    _process.path_added.clear()
     ref, _process.ref, _process.model = _process.ref, None, None
     if ref is None or ref.kind == "pickled":
         return
@@ -120,7 +119,7 @@ def forget_model() -> None:
 def _came_with(ref: ModelRef, name: str, module: ModuleType) -> bool:
     """Whether a module is the model's own; what is installed stays, for much of it cannot be imported twice."""
     file, top = getattr(module, "__file__", None) or "", name.partition(".")[0]
-    if not file.endswith(".py") or top in sys.stdlib_module_names:
+    if not file.endswith(".py") or top in _NEVER_FORGOTTEN:
         return False
     if ref.kind == "module" and (top == ref.location.partition(".")[0] or Path(ref.root).name in SHARED_FOLDERS):
         return top == ref.location.partition(".")[0]

@@ -44,6 +44,8 @@ _FORMS = "write path/to/file.py:function or package.module:function"
 def resolve_model(model: str | Callable[..., object], base: Path, pickle: Dump | None = None) -> ModelRef:
     """Find a model, digest it, and import it once to see that it can be called.
 
+    Modules and search path of this process are afterwards as they were, but for installed packages the model imports.
+
     Args:
         model: `path/to/file.py:function`, `package.module:function`, or a callable.
         base: The folder a relative path is relative to, and the first that modules are looked for in.
@@ -57,6 +59,7 @@ def resolve_model(model: str | Callable[..., object], base: Path, pickle: Dump |
     if ref.kind != "pickled":
         ref = replace(ref, digest=digest_of(ref))
     load_model(ref)
+    forget_model()
     return ref
 
 

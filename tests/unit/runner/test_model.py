@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
@@ -226,6 +227,34 @@ def test_two_models_in_one_process_do_not_share_neighbours(tmp_path):
     refs = [resolve_model("sir.py:simulate", tmp_path / name) for name in ("one", "two")]
 
     assert [load_model(ref)({}, 1, "") for ref in (*refs, refs[0])] == ["one", "two", "one"]
+
+
+def test_resolving_leaves_the_process_as_it_was(tmp_path, monkeypatch):
+    """The driver's own modules of the same names stay the driver's."""
+    write(tmp_path / "sir_h.py", "import helper_h\n" + SIR)
+    write(tmp_path / "helper_h.py", "")
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = __import__("sir_h")
+    path, frozen = list(sys.path), gc.get_freeze_count()
+
+    resolve_model("sir_h.py:simulate", tmp_path)
+    resolve_model(mine.simulate, tmp_path)
+
+    assert (mine, mine.helper_h) == (sys.modules["sir_h"], sys.modules["helper_h"])
+    assert (path, frozen) == (sys.path, gc.get_freeze_count())
+
+
+def test_what_is_installed_is_never_imported_twice(tmp_path):
+    """Neither this package nor a virtual environment in the model's folder is taken for the model's own."""
+    site = tmp_path / ".venv" / "lib" / "site-packages"
+    write(site / "installed_h.py", "")
+    write(tmp_path / "sir.py", f"import sys\nsys.path.append({str(site)!r})\nimport installed_h\n" + SIR)
+
+    resolve_model("sir.py:simulate", tmp_path)
+    first = sys.modules["installed_h"]
+    resolve_model("sir.py:simulate", tmp_path)
+
+    assert first is sys.modules["installed_h"]
 
 
 def test_an_edited_model_is_loaded_anew(tmp_path):
