@@ -58,7 +58,7 @@ class RayBackend:
         self._announcements_s = -ANNOUNCED_EVERY_S
         self._capacity: tuple[float, Capacity] | None = None
         self._kills = _KernelKills(clock) if cluster.owned else None
-        self._spilled_before_bytes = 0 if cluster.owned else _spilled_bytes()
+        self._spilled_before_bytes = _spilled_bytes()
         self._spilled_bytes = 0
 
     def capacity(self) -> Capacity:
@@ -278,7 +278,7 @@ def _reachable() -> tuple[Node, ...]:
     nodes = [
         Node(float(group.resources["CPU"]), int(group.resources["memory"]))
         for group in groups
-        if "CPU" in group.resources and "memory" in group.resources
+        if group.resources.get("CPU", 0) and group.resources.get("memory", 0)
         for _ in range(min(group.max_count, 10_000) if group.max_count >= 0 else 10_000)
     ]
     return tuple(sorted(nodes))

@@ -94,7 +94,7 @@ def test_a_memory_error_outside_of_a_simulation_is_out_of_memory():
 
 def test_a_model_error_in_the_worker_is_a_model_error_in_the_driver():
     """Its message arrives as it was written."""
-    with pytest.raises(ModelError, match="^no function f in the model$"):
+    with pytest.raises(ModelError, match=r"^no function f in the model$"):
         classify(raised(ModelError("no function f in the model")))
 
 

@@ -1,0 +1,258 @@
+"""Rays that are started, joined, refused, killed, and gone without a trace."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from support.ray_workers import importable_tests
+from support.toy_chunks import MIB, chunk, run_chunk
+
+from modelops_ray.backends.cluster import connect
+from modelops_ray.backends.embedded import _private_folder
+from modelops_ray.backends.machine import available_memory_bytes
+from modelops_ray.backends.ray import RayBackend
+from modelops_ray.core.events import Cause, ChunkFinished
+from modelops_ray.errors import BackendError, PayloadLostError, UsageError
+
+CGROUP = Path("/sys/fs/cgroup/memory")
+
+
+@pytest.fixture(autouse=True)
+def workers_import_tests():
+    """Every Ray that a test starts can run the chunks of tests."""
+    with importable_tests() as patch:
+        yield patch
+
+
+@pytest.fixture
+def folder():
+    """A temporary folder with a path short enough for Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
+def processes(word):
+    """The ids of the processes whose command line has a word in it."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word in path.read_text().replace("\0", " "):
+                found.add(int(path.parent.name))
+    return found
+
+
+def wait_for(condition, patience_s=30.0):
+    """Look ten times a second until something holds."""
+    deadline_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+
+
+def run_one(cluster):
+    """Run one chunk and return how it ended."""
+    backend = RayBackend(run_chunk, cluster)
+    backend.submit(chunk(1))
+    [event] = backend.wait(60.0)
+    backend.close()
+    return event
+
+
+def driver(action, folder, **environ):
+    """The command and the environment of a driver process of its own."""
+    return {
+        "args": [sys.executable, "-W", "error", "-m", "support.ray_driver", action],
+        "env": {**os.environ, "TMPDIR": str(folder), **environ},
+        "text": True,
+    }
+
+
+def test_an_embedded_ray_keeps_to_its_limits_and_leaves_nothing_behind(folder, monkeypatch):
+    """No process, no session or spilled file, nothing in shared memory, although a chunk was running."""
+    import ray
+
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    shared = set(Path("/dev/shm").iterdir())
+    with connect(None, environ={}, limit_memory_bytes=2048 * MIB, limit_cpus=3) as cluster:
+        assert (cluster.owned, ray.cluster_resources()["CPU"]) == (True, 3.0)
+        assert 64 * MIB <= ray.cluster_resources()["memory"] < 2048 * MIB
+        backend = RayBackend(run_chunk, cluster)
+        for chunk_id in range(6):
+            backend.submit(chunk(chunk_id, payload_mib=50))
+        seen = 0
+        while seen < 6:
+            seen += len(backend.wait(10.0))
+        backend.submit(chunk(9, sleep_s=600.0))
+        [ours] = folder.iterdir()
+        assert ours.stat().st_mode & 0o777 == 0o700
+        assert any(path.is_file() for path in ours.glob("spill/*/*"))
+        assert processes(str(folder))
+    wait_for(lambda: not processes(str(folder)), patience_s=5.0)
+    assert list(folder.iterdir()) == []
+    assert set(Path("/dev/shm").iterdir()) <= shared
+
+
+def test_a_killed_driver_takes_its_ray_along_and_the_next_start_removes_its_files(folder, monkeypatch):
+    """SIGKILL gives nobody a chance to tidy up."""
+    with subprocess.Popen(**driver("hang", folder), stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.kill()
+    wait_for(lambda: not processes(str(folder)))
+    [left] = folder.iterdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with _private_folder():
+        assert not left.exists()
+
+
+def test_a_kill_by_the_memory_monitor_of_ray_is_out_of_memory(folder):
+    """The driver learns how much the simulation had; of Ray itself not a word is on stdout or stderr."""
+    if available_memory_bytes() < 4096 * MIB:
+        pytest.skip("needs 4 GiB of free memory")
+    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total, available = (int(meminfo[key].split()[0]) // 1024 for key in ("MemTotal", "MemAvailable"))
+    threshold = (total - available + 1536) / total
+    environ = {"RAY_memory_usage_threshold": f"{threshold:.4f}", "RAY_memory_monitor_refresh_ms": "50"}
+    result = subprocess.run(**driver("eat", folder, **environ), capture_output=True, check=True, timeout=120)
+    ended = json.loads(result.stdout)
+    assert (ended["cause"], ended["kernel_killed"]) == ("out_of_memory", None)
+    assert 100 * MIB < ended["used_bytes"] < 6000 * MIB
+    assert result.stderr == ""
+
+
+@pytest.mark.cgroup
+def test_a_kill_by_the_kernel_is_a_crash_that_says_so(folder):
+    """In a cgroup of 1.5 GiB inside a larger one, whose limit Ray's monitor does not see."""
+    group = CGROUP / f"modelops-ray-test-{uuid.uuid4().hex[:8]}"
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("needs root and a writable memory cgroup of version 1")
+    try:
+        (group / "memory.limit_in_bytes").write_text(str(1536 * MIB))
+        arguments = driver("eat", folder)
+        arguments["args"] = ["sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh", *arguments["args"]]
+        result = subprocess.run(**arguments, capture_output=True, check=True, timeout=120)
+        ended = json.loads(result.stdout)
+        assert (ended["cause"], ended["kernel_killed"]) == ("crashed", True)
+        wait_for(lambda: not (group / "cgroup.procs").read_text())
+    finally:
+        group.rmdir()
+
+
+@pytest.fixture
+def running(folder, monkeypatch):
+    """A Ray that somebody else has started with `ray start`, with its own folder for addresses; gives its address."""
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    arguments = ["--head", "--port=0", "--include-dashboard=false", f"--temp-dir={folder}"]
+    with ray_start(folder, *arguments):
+        wait_for((folder / "ray_current_cluster").exists)
+        yield (folder / "ray_current_cluster").read_text()
+
+
+@contextlib.contextmanager
+def ray_start(folder, *arguments):
+    """Run `ray start` until the end of the context, then end its process group by force."""
+    ray = Path(sys.executable).with_name("ray")
+    command = [ray, "start", "--block", "--num-cpus=1", f"--object-store-memory={80 * MIB}", *arguments]
+    with (folder / f"{uuid.uuid4().hex}.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        wait_for(lambda: not processes(str(folder)))
+
+
+def test_a_running_ray_is_joined_in_every_way_and_stays(running, monkeypatch):
+    """By `auto`, by its address, by RAY_ADDRESS, or because this process is connected already."""
+    import ray
+
+    for address, environ in [("auto", {}), (None, {"RAY_ADDRESS": running})]:
+        with connect(address, environ=environ) as cluster:
+            assert (cluster.address, cluster.owned) == (running, False)
+            assert isinstance(run_one(cluster), ChunkFinished)
+        assert not ray.is_initialized()
+    with connect(running, environ={}), connect(None, environ={"RAY_ADDRESS": "10.0.0.1:1"}) as cluster:
+        assert cluster.address == running
+        with pytest.raises(UsageError, match="connected to the Ray at"), connect("10.0.0.1:1", environ={}):
+            pass
+        with pytest.raises(UsageError, match="--limit-memory"), connect(None, environ={}, limit_memory_bytes=MIB):
+            pass
+    assert processes(str(Path(os.environ["RAY_TMPDIR"]) / "session"))
+
+
+@pytest.mark.long
+def test_what_ran_on_a_node_that_died_is_lost_with_its_payloads(folder, monkeypatch):
+    """The chunk that ran there is repeated elsewhere, the one that had finished there as well."""
+    monkeypatch.setenv("RAY_health_check_period_ms", "300")
+    monkeypatch.setenv("RAY_health_check_failure_threshold", "2")
+    large_bytes = 2048 * MIB
+    with connect(None, environ={}, limit_memory_bytes=1536 * MIB, limit_cpus=1) as cluster:
+        backend = RayBackend(run_chunk, cluster)
+        with ray_start(folder, f"--address={cluster.address}", f"--memory={large_bytes}") as node:
+            backend.submit(chunk(1, request_bytes=large_bytes, payload_mib=1))
+            assert [event.chunk_id for event in backend.wait(60.0)] == [1]
+            backend.submit(chunk(2, request_bytes=large_bytes, sleep_s=600.0, announce=True))
+            assert [event.chunk_id for event in backend.wait(60.0)] == [2]
+            os.killpg(node.pid, signal.SIGKILL)
+            [event] = backend.wait(60.0)
+            assert event.cause in {Cause.NODE_LOST, Cause.CRASHED}
+            with pytest.raises(PayloadLostError, match="chunk 1"):
+                backend.take(1)
+            wait_for(lambda: len(backend.capacity().nodes) == 1)
+        backend.close()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379"])
+def test_an_address_where_no_ray_is_ends_in_one_line_within_seconds(address):
+    """Ray itself would try for two minutes and then end the process."""
+    started_s = time.monotonic()
+    with pytest.raises(BackendError, match=r"^no Ray answers at .*$"), connect(address, environ={}):
+        pass
+    assert time.monotonic() - started_s < 10
+
+
+def test_auto_without_a_ray_says_how_to_get_one(folder, monkeypatch):
+    """It neither starts one nor hangs."""
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", set)
+    with pytest.raises(BackendError, match="no Ray runs on this machine"), connect("auto", environ={}):
+        pass
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "http://head:8265", "https://head"])
+@pytest.mark.parametrize("where", ["option", "environment"])
+def test_an_address_for_jobs_is_refused_with_the_command_that_takes_it(address, where):
+    """A driver far away from the cluster would lose it with its connection."""
+    option, environ = (address, {}) if where == "option" else (None, {"RAY_ADDRESS": address})
+    with (
+        pytest.raises(UsageError, match="use modelops-ray submit STUDY --address http://head:8265"),
+        connect(option, environ=environ),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("address", ["ftp://head:21", "nonsense"])
+def test_an_address_that_is_none_is_refused(address):
+    """Both forms that would do are named or implied."""
+    with pytest.raises((UsageError, BackendError), match="HOST:PORT"), connect(address, environ={}):
+        pass
+
+
+def test_too_small_a_limit_is_refused_before_anything_starts(folder, monkeypatch):
+    """With what Ray needs at least."""
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with pytest.raises(BackendError, match="too little for Ray"), connect(None, environ={}, limit_memory_bytes=MIB):
+        pass
+    assert list(folder.iterdir()) == []
