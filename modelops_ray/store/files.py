@@ -38,6 +38,8 @@ def _explain(error: OSError) -> str:
     reason = error.strerror or str(error)
     if error.errno in _DENIED:
         return f"{reason}; let this user write there, or choose another directory, nothing committed is lost"
+    if error.errno == errno.ENOTDIR:
+        return "a file is where a folder should be; choose another directory"
     return f"{reason}; start again once that is repaired, nothing committed is lost"
 
 

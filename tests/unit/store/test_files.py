@@ -28,7 +28,7 @@ def test_only_a_missing_file_is_not_there(folder):
     folder.replace("a", b"")
 
     assert (folder.read("b"), folder.size("b"), folder.names("b")) == (None, None, [])
-    with pytest.raises(StorageError, match=r"a/b: Not a directory"):
+    with pytest.raises(StorageError, match=r"a/b: a file is where a folder should be"):
         folder.read("a/b")
 
 
