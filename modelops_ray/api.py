@@ -16,7 +16,7 @@ from modelops_ray import foresight, session
 from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, parse_size
 from modelops_ray.core.events import Ending
 from modelops_ray.core.forecast import Forecast
-from modelops_ray.errors import NoProgressError
+from modelops_ray.errors import NoProgressError, UsageError
 from modelops_ray.foresight import Profiled
 from modelops_ray.report.progress import display
 from modelops_ray.runner.loading import refuse_while_loading
@@ -193,7 +193,7 @@ def configure(
     """
     given: dict[str, Any] = dict(options)
     for name in ("memory", "max_memory", "limit_memory"):
-        given[f"{name}_bytes"] = _size(given.pop(name, None))
+        given[f"{name}_bytes"] = _size(f"--{name.replace('_', '-')}", given.pop(name, None))
     if "timeout" in given:
         given["timeout_s"] = given.pop("timeout")
     too_many = given.pop("max_failures", None)
@@ -201,8 +201,13 @@ def configure(
     return replace(config, out=None if out is None else Path(out), tolerate_failures=tolerate_failures)
 
 
-def _size(size: str | int | None) -> int | None:
-    return None if size is None else parse_size(str(size))
+def _size(option: str, size: str | int | None) -> int | None:
+    if size is None:
+        return None
+    try:
+        return parse_size(str(size))
+    except UsageError as error:
+        raise UsageError(f"{option} {error}") from None
 
 
 def _ask(study: Study | str | Path, model: Model | None, config: RunConfig) -> session.Question:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 from rich.console import Console
@@ -19,24 +19,45 @@ from modelops_ray.errors import ModelopsRayError
 EXIT_FAILURES = 3
 EXIT_INTERRUPTED = 130
 STATUS_EVERY_S = 2.0
+_DEBUGGING = "modelops_ray.debugging"
 
 F = TypeVar("F", bound=Callable[..., None])
 
 
 class _Commands(click.Group):
-    """Turns our errors into one line on stderr and their exit code; with --debug the traceback shows."""
+    """Turns errors into one line on stderr and their exit code; with --debug the traceback of ours shows."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the arguments before the command."""
+        with _one_line(lambda: False):
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        """Run the command."""
+        with _one_line(lambda: bool(ctx.meta.get(_DEBUGGING))):
             return super().invoke(ctx)
-        except ModelopsRayError as error:
-            if "--debug" in sys.argv:
-                raise
-            click.echo(f"modelops-ray: {error}", err=True)
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("modelops-ray: interrupted; run the same command to go on", err=True)
-            ctx.exit(EXIT_INTERRUPTED)
+
+
+@contextmanager
+def _one_line(is_debugging: Callable[[], bool]) -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            raise
+        command = error.ctx.command_path if error.ctx is not None else "modelops-ray"
+        _end(f"{error.format_message().rstrip('.')}; see {command} --help", error.exit_code)
+    except ModelopsRayError as error:
+        if is_debugging():
+            raise
+        _end(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _end("interrupted; run the same command to go on", EXIT_INTERRUPTED)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    click.echo(f"modelops-ray: {message}", err=True)
+    raise click.exceptions.Exit(code)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -48,7 +69,13 @@ def main() -> None:
 _STUDY = click.argument("study", type=click.Path(path_type=Path))
 _RUN_DIR = click.argument("run_dir", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout.")
-_DEBUG = click.option("--debug", is_flag=True, help="Show tracebacks.")
+
+
+def _note_debugging(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 (click's)
+    ctx.meta[_DEBUGGING] = value
+
+
+_DEBUG = click.option("--debug", is_flag=True, expose_value=False, callback=_note_debugging, help="Show tracebacks.")
 
 _ASK = (
     click.option("--model", metavar="REF", help="path/to/file.py:function or package.module:function."),
@@ -79,7 +106,6 @@ def _asking(command: F) -> F:
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given; the others have their defaults in `config`."""
-    options.pop("debug", None)
     return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
@@ -176,7 +202,7 @@ def profile(study: Path, *, samples: int, as_json: bool, model: str | None, **op
 @click.option("--follow", is_flag=True, help="Again every two seconds, until the run ends.")
 @_JSON
 @_DEBUG
-def status(run_dir: Path, *, follow: bool, as_json: bool, debug: bool) -> None:  # noqa: ARG001 (read from argv)
+def status(run_dir: Path, *, follow: bool, as_json: bool) -> None:
     """Say how far RUN_DIR is, live or finished, from the directory alone."""
     from modelops_ray import api
     from modelops_ray.report.summary import print_status, status_values
@@ -205,14 +231,7 @@ def _states(found: Any, *, follow: bool) -> Iterator[Any]:
 @click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="Write .parquet, .csv or .arrow.")
 @_JSON
 @_DEBUG
-def results(
-    run_dir: Path,
-    *,
-    output: str | None,
-    to: Path | None,
-    as_json: bool,
-    debug: bool,  # noqa: ARG001
-) -> None:
+def results(run_dir: Path, *, output: str | None, to: Path | None, as_json: bool) -> None:
     """Show or export the tables of RUN_DIR: committed rows only, in study order."""
     from modelops_ray import api
     from modelops_ray.report.summary import print_table

@@ -35,7 +35,7 @@ def parse_size(text: str) -> int:
         raise UsageError(f"{text!r} is not a size; write it as 512Mi, 4Gi, 1.5G or a number of bytes")
     size_bytes = float(match[1]) * _UNITS[match[2]]
     if not 1 <= size_bytes <= 2**60:
-        raise UsageError(f"size {text!r} is out of range; it must be between 1 byte and 1024 Pi")
+        raise UsageError(f"{text!r} is out of range; it must be between 1 byte and 1024Pi")
     return int(size_bytes)
 
 

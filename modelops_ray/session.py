@@ -36,10 +36,13 @@ from modelops_ray.errors import UsageError
 from modelops_ray.runner.chunk import ChunkContext, run_chunk
 from modelops_ray.runner.loading import ModelRef
 from modelops_ray.runner.model import installed_versions, resolve_model
+from modelops_ray.store import opening
 from modelops_ray.store.entry import Entry, look
 from modelops_ray.store.profiles import Profile, load_profile, save_profile
 from modelops_ray.store.reader import RunReader
+from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.run_store import RunStore
+from modelops_ray.store.session import utc_now
 from modelops_ray.study.identity import task_id
 from modelops_ray.study.rows import RunIdentity
 from modelops_ray.study.schema import parameter_types
@@ -163,10 +166,10 @@ def execute(question: Question, watcher: Watcher, environ: Mapping[str, str] = o
         ModelopsRayError: The run could not be done or go on; what had finished is committed.
     """
     began_s = time.monotonic()
+    entry = _look(question)
     if question.simulations.repeats:
-        watcher.note(f"{question.simulations.repeats} simulations are listed more than once and run once")
+        watcher.note(f"{question.simulations.repeats:,} simulations are listed more than once and run once")
     with ExitStack() as stack:
-        entry = _look(question)
         if not entry.todo:
             return _nothing_to_do(question, entry)
         backend = stack.enter_context(_backend(question, watcher, environ))
@@ -178,11 +181,9 @@ def execute(question: Question, watcher: Watcher, environ: Mapping[str, str] = o
 
 
 def _look(question: Question) -> Entry:
-    config = question.config
-    return look(
-        question.out,
-        study=question.study,
-        simulations=question.simulations,
+    config, study = question.config, question.study
+    asked = RunJson(
+        study=StudyEntry(digest=study.digest, simulations=len(question.simulations), document=study.to_dict()),
         model_digest=question.model.digest,
         model_label=question.model.label,
         entrypoint=question.identity.entrypoint,
@@ -190,6 +191,11 @@ def _look(question: Question) -> Entry:
         seed_policy=config.seeds,
         config=_plain(config),
         versions=installed_versions(),
+        created=utc_now(),
+    )
+    return look(
+        question.out,
+        opening.Question.of(asked, study, question.simulations),
         take_over=config.take_over,
         fresh=config.fresh,
         retry_failed=config.retry_failed,
@@ -203,6 +209,7 @@ def _plain(config: RunConfig) -> dict[str, Any]:
 
 def _nothing_to_do(question: Question, entry: Entry) -> Outcome:
     """Everything was done before: the summary is that of the session that ended it, with nothing new."""
+    entry.begin().close(str(Ending.COMPLETE))
     before = RunReader(question.out).status().counters
     kept = ("peak_bytes_max", "request_bytes_max")
     summary: Summary = dict.fromkeys(SUMMARY_KEYS, 0)
