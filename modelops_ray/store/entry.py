@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from modelops_ray.config import SeedPolicy
 from modelops_ray.store import opening
 from modelops_ray.store.files import Folder
 from modelops_ray.store.opening import Question
 from modelops_ray.store.progress import require_free
-from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.session import Clock, utc_now
-from modelops_ray.study.simulations import Simulations
-from modelops_ray.study.study import Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +28,10 @@ class Entry:
     failed: int
 
 
-def look(  # noqa: PLR0913 (what decides whether a directory answers the question, each by its name)
+def look(
     path: str | Path,
+    question: Question,
     *,
-    study: Study,
-    simulations: Simulations,
-    model_digest: str,
-    model_label: str,
-    entrypoint: str,
-    bundle_ref: str,
-    seed_policy: SeedPolicy,
-    config: Mapping[str, Any],
-    versions: Mapping[str, str],
     take_over: bool = False,
     fresh: bool = False,
     retry_failed: bool = False,
@@ -54,15 +41,7 @@ def look(  # noqa: PLR0913 (what decides whether a directory answers the questio
 
     Args:
         path: The run directory; there may be none yet.
-        study: What is asked; a directory of an older study that it contains goes on.
-        simulations: Of that study, with `seed_policy`.
-        model_digest: 64 hex digits of the model's content.
-        model_label: The model for people.
-        entrypoint: As in the identity of tasks.
-        bundle_ref: As in the identity of tasks.
-        seed_policy: As `simulations` were made.
-        config: The options of the run, JSON values; recorded.
-        versions: Version by package; a difference becomes one of the store's `warnings`.
+        question: What is asked; a directory of an older study that it contains goes on.
         take_over: Go on although another session seems to write.
         fresh: Move what is there aside and start over.
         retry_failed: Forget failures, so that they are not done.
@@ -74,18 +53,6 @@ def look(  # noqa: PLR0913 (what decides whether a directory answers the questio
         StorageError: Reading failed.
     """
     folder = Folder(Path(path))
-    asked = RunJson(
-        study=StudyEntry(digest=study.digest, simulations=len(simulations), document=study.to_dict()),
-        model_digest=model_digest,
-        model_label=model_label,
-        entrypoint=entrypoint,
-        bundle_ref=bundle_ref,
-        seed_policy=seed_policy,
-        config=dict(config),
-        versions=dict(versions),
-        created=clock(),
-    )
-    question = Question.of(asked, study, simulations)
     found = None
     if fresh:
         opening.require_replaceable(folder)
@@ -93,7 +60,7 @@ def look(  # noqa: PLR0913 (what decides whether a directory answers the questio
         found = opening.look(folder, question)
     completed = 0 if found is None else found.log.rows(failed=False)
     failed = 0 if found is None else found.log.rows(failed=True)
-    todo = completed + failed < len(simulations) or (retry_failed and failed > 0)
+    todo = completed + failed < len(question.simulations) or (retry_failed and failed > 0)
     if todo and not take_over:
         require_free(folder, clock())
     begin = partial(RunStore.begin, folder, question, clock=clock, take_over=take_over, fresh=fresh,

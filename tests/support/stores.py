@@ -14,7 +14,10 @@ import pytest
 
 from modelops_ray.core.events import Cause, Failure
 from modelops_ray.store.entry import look
+from modelops_ray.store.opening import Question
+from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.run_store import RunStore
+from modelops_ray.store.session import utc_now
 from modelops_ray.study.chunk import OutputTable, Payload, Simulation
 from modelops_ray.study.rows import RunIdentity, completed_rows, identity_table
 from modelops_ray.study.schema import parameter_types
@@ -56,9 +59,9 @@ def incidence(simulation: Simulation) -> Mapping[str, Columns]:
 def open_store(path: Path, study: Study, **changes: Any) -> RunStore:
     """Open a store as the same run would; `changes` are arguments that differ."""
     policy = changes.get("seed_policy", "job-file")
+    simulations = Simulations(study, policy)
     given = {
-        "study": study,
-        "simulations": Simulations(study, policy),
+        "study": StudyEntry(digest=study.digest, simulations=len(simulations), document=study.to_dict()),
         "model_digest": "cd" * 32,
         "model_label": "sir.py:simulate",
         "entrypoint": ENTRYPOINT,
@@ -67,7 +70,10 @@ def open_store(path: Path, study: Study, **changes: Any) -> RunStore:
         "config": {"cpus": 1.0},
         "versions": {"numpy": "2.0"},
     }
-    return look(path, **given | changes).begin()
+    how = {name: changes.pop(name) for name in ("take_over", "fresh", "retry_failed", "clock") if name in changes}
+    created = how.get("clock", utc_now)()
+    asked = RunJson(**given | changes, created=created)
+    return look(path, Question.of(asked, study, simulations), **how).begin()
 
 
 def payload(study: Study, positions: Iterable[int], model: Model = incidence) -> Payload:
