@@ -7,6 +7,7 @@ rounded up to one of the few sizes in use. Does not know chunks, tasks or nodes;
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,7 +20,9 @@ _SMALLEST_PEAK_BYTES = MIB
 
 def bin_of(size_bytes: float, step: float = _BIN) -> int:
     """Index of the geometric bin whose upper edge is the first at or above a size; 0 for 1 MiB and less."""
-    return math.ceil(math.log(max(size_bytes, _SMALLEST_PEAK_BYTES) / _SMALLEST_PEAK_BYTES) / step - 1e-9)
+    # Edges are whole bytes, so one is up to a millionth above where its logarithm says.
+    index = math.ceil(math.log(max(size_bytes, _SMALLEST_PEAK_BYTES) / _SMALLEST_PEAK_BYTES) / step - 1e-4)
+    return index if size_bytes <= edge_of(index, step) else index + 1
 
 
 def edge_of(index: int, step: float = _BIN) -> int:
@@ -121,39 +124,59 @@ class RequestSizes:
     """
 
     n_sizes: int
-    planned: tuple[int, ...] = ()
     in_use: dict[int, int] = field(default_factory=dict)
+    _planned: tuple[int, ...] = ()
+    _sorted_in_use: list[int] = field(default_factory=list)
+    _sorted_all: list[int] = field(default_factory=list)
 
     @property
     def are_several(self) -> bool:
         """Whether chunks of different sizes may compete, now or later."""
-        return len({*self.in_use, *self.planned}) != 1
+        return len(self._sorted_all) != 1
+
+    @property
+    def smallest_in_use(self) -> int:
+        """The smallest request that is outstanding; 0 if none is."""
+        return self._sorted_in_use[0] if self._sorted_in_use else 0
+
+    def plan(self, sizes: Iterable[int]) -> None:
+        """Prefer these sizes from now on."""
+        self._planned = tuple(sizes)
+        self._sort()
 
     def size_for(self, wanted_bytes: int, top_bytes: int) -> int:
         """Round a wish up to a size; never above `top_bytes`."""
         if wanted_bytes >= top_bytes:
             return top_bytes
-        free = self._has_room(top_bytes)
-        known = (*self.in_use, *self.planned) if free else tuple(self.in_use)
-        fitting = [size for size in known if wanted_bytes <= size <= top_bytes]
-        best = min(fitting, default=top_bytes)
-        if not free or best * 4 <= wanted_bytes * 5:
+        has_room = self._has_room(top_bytes)
+        known = self._sorted_all if has_room else self._sorted_in_use
+        at = bisect_left(known, wanted_bytes)
+        best = min(known[at], top_bytes) if at < len(known) else top_bytes
+        if not has_room or best * 4 <= wanted_bytes * 5:
             return best
         return min(edge_of(bin_of(wanted_bytes, _GRID), _GRID), top_bytes)
 
     def _has_room(self, top_bytes: int) -> bool:
         # One place is kept for the largest request: the last resort must never wait for another size to drain.
-        return len(self.in_use.keys() - {top_bytes}) < self.n_sizes - 1
+        return len(self.in_use) - (top_bytes in self.in_use) < self.n_sizes - 1
 
     def acquire(self, size_bytes: int) -> None:
         """Count a chunk of this size as outstanding."""
-        self.in_use[size_bytes] = self.in_use.get(size_bytes, 0) + 1
+        n_outstanding = self.in_use.get(size_bytes, 0)
+        self.in_use[size_bytes] = n_outstanding + 1
+        if not n_outstanding:
+            self._sort()
 
     def release(self, size_bytes: int) -> None:
         """Count it as over."""
         self.in_use[size_bytes] -= 1
         if not self.in_use[size_bytes]:
             del self.in_use[size_bytes]
+            self._sort()
+
+    def _sort(self) -> None:
+        self._sorted_in_use = sorted(self.in_use)
+        self._sorted_all = sorted({*self.in_use, *self._planned})
 
 
 @dataclass(slots=True)
@@ -221,4 +244,4 @@ class MemoryModel:
         self._planned_at = max(4, self.n_samples)
         self._first_bytes = first_allocation(self.counts)
         wishes = [(min(top_bytes, self.base_bytes + with_margin(edge_of(i))), n) for i, n in self.counts.items()]
-        self.sizes.planned = partition(wishes, self.sizes.n_sizes - 4)
+        self.sizes.plan(partition(wishes, self.sizes.n_sizes - 4))
