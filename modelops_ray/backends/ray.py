@@ -101,7 +101,9 @@ class RayBackend:
             self._kills.look()
         deadline_s = self._clock() + timeout_s
         while True:
-            events: list[Event] = [*self._started(), *map(self._ended, self._ready(deadline_s))]
+            started = self._started()
+            ready = self._ready(self._clock() if started else deadline_s)
+            events: list[Event] = [*started, *map(self._ended, ready)]
             if events or self._clock() >= deadline_s:
                 return events
 

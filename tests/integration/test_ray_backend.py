@@ -121,6 +121,14 @@ def test_a_request_for_most_of_the_node_tells_when_it_starts(backend):
     assert _internal_kv_list(backend._run, namespace=NAMESPACE) == []
 
 
+def test_a_start_is_told_at_once_and_not_at_the_end_of_the_wait(backend):
+    """However patient the driver is, and although nothing ends meanwhile."""
+    backend.submit(chunk(1, sleep_s=60.0, announce=True))
+    started_s = time.monotonic()
+    assert [type(event) for event in backend.wait(50.0)] == [ChunkStarted]
+    assert time.monotonic() - started_s < 40
+
+
 def test_a_request_for_more_than_the_node_never_starts_and_can_be_cancelled(backend):
     """Ray waits for ever without a word: what is larger than every node must not be submitted."""
     [node] = backend.capacity().nodes
