@@ -51,6 +51,7 @@ class SimulatedNode:
     free_bytes: int = 0
     running: set[int] = field(default_factory=set)
     is_there: bool = True
+    is_open: bool = True
 
     def __post_init__(self) -> None:
         self.free_cpus, self.free_bytes = self.cpus, self.memory_bytes
@@ -116,7 +117,8 @@ class Cluster:
         self._serial = 0
         self._n_events = 0
         self._feed = workload.segments()
-        self._open = list(range(len(self.nodes)))
+        self._open = list(self.nodes)
+        self._cpus = state.policy.cpus
 
     def at(self, time_s: float, what: Callable[[], None]) -> None:
         """Let something happen at a virtual time."""
@@ -154,7 +156,7 @@ class Cluster:
     def gain(self, cpus: float, memory_bytes: int) -> None:
         """A node joins."""
         self.nodes.append(SimulatedNode(len(self.nodes), cpus, memory_bytes))
-        self._open.append(len(self.nodes) - 1)
+        self._open.append(self.nodes[-1])
         self._tell(CapacityChanged(self.now_s, self.capacity()))
         self._fill(self.nodes[-1])
 
@@ -193,28 +195,32 @@ class Cluster:
             self._place(chunk, node)
 
     def _find(self, request_bytes: int) -> SimulatedNode | None:
-        cpus = self.state.policy.cpus
-        self._open = [i for i in self._open if self.nodes[i].is_there and self.nodes[i].free_cpus >= cpus]
-        if not self._open:
-            return None
-        start = self.rng.randrange(len(self._open))
-        for at in range(len(self._open)):
-            node = self.nodes[self._open[(start + at) % len(self._open)]]
-            if node.fits(cpus, request_bytes):
+        at = int(self.rng.random() * len(self._open))
+        for _ in range(len(self._open)):
+            at = at % len(self._open)
+            node = self._open[at]
+            if node.fits(self._cpus, request_bytes):
                 return node
+            if node.fits(self._cpus, 0):
+                at += 1
+                continue
+            node.is_open = False
+            self._open[at] = self._open[-1]
+            self._open.pop()
         return None
 
     def _fill(self, node: SimulatedNode) -> None:
         """Place what waits on a node that has something free, sizes in random order."""
         sizes = [size for size, line in self.waiting.items() if line]
-        self.rng.shuffle(sizes)
+        if len(sizes) > 1:
+            self.rng.shuffle(sizes)
         for size in sizes:
             line = self.waiting[size]
-            while line and node.fits(self.state.policy.cpus, size):
+            while line and node.fits(self._cpus, size):
                 self._place(line.popleft(), node)
 
     def _place(self, chunk: SubmitChunk, node: SimulatedNode) -> None:
-        node.free_cpus -= self.state.policy.cpus
+        node.free_cpus -= self._cpus
         node.free_bytes -= chunk.request_bytes
         node.running.add(chunk.chunk_id)
         self.placed[chunk.chunk_id] = (chunk, node)
@@ -248,10 +254,11 @@ class Cluster:
 
     def _free(self, node: SimulatedNode, chunk: SubmitChunk) -> None:
         node.running.discard(chunk.chunk_id)
-        if node.free_cpus < self.state.policy.cpus and node.is_there:
-            self._open.append(node.index)
-        node.free_cpus += self.state.policy.cpus
+        node.free_cpus += self._cpus
         node.free_bytes += chunk.request_bytes
+        if not node.is_open and node.is_there:
+            node.is_open = True
+            self._open.append(node)
 
     def _cancel(self, chunk_id: int) -> None:
         placed = self.placed.pop(chunk_id, None)

@@ -136,17 +136,18 @@ def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options
 
 
 def _print_outcome(summary: dict[str, Any]) -> None:
-    from modelops_ray import api
-    from modelops_ray.report import summary as report
+    from modelops_ray.report.summary import print_failures, print_summary
+    from modelops_ray.report.tables import print_first_look
+    from modelops_ray.store.reader import RunReader
 
     console = Console(highlight=False)
-    found = api.open_run(summary["run_dir"])
-    if summary["completed"]:
-        report.print_first_look(console, {name: found.output(name) for name in found.output_names})
+    found = RunReader(summary["run_dir"])
+    if sizes := found.output_sizes():
+        print_first_look(console, sizes, found.output)
         console.print()
-    report.print_summary(console, summary)
+    print_summary(console, summary)
     if summary["failed"]:
-        report.print_failures(console, found.simulations(), summary["run_dir"])
+        print_failures(console, found.failures(), summary["run_dir"])
 
 
 def _exit(outcome: Any, *, tolerate_failures: bool) -> None:
@@ -234,7 +235,7 @@ def _states(found: Any, *, follow: bool) -> Iterator[Any]:
 def results(run_dir: Path, *, output: str | None, to: Path | None, as_json: bool) -> None:
     """Show or export the tables of RUN_DIR: committed rows only, in study order."""
     from modelops_ray import api
-    from modelops_ray.report.summary import print_table
+    from modelops_ray.report.tables import print_table
     from modelops_ray.store.tables import write_table
 
     found = api.open_run(run_dir)

@@ -29,6 +29,7 @@ from modelops_ray.session import (
     known_of,
     policy_of,
     profile_folder,
+    repeats_note,
 )
 from modelops_ray.store.profiles import load_profile
 from modelops_ray.store.reader import RunReader
@@ -73,7 +74,7 @@ def _warnings(question: Question, expected: Forecast) -> list[str]:
     if expected.seconds_per_simulation is None:
         warnings.append("nothing is known of this model yet; `modelops-ray profile STUDY` measures a few simulations")
     if question.simulations.repeats:
-        warnings.append(f"{question.simulations.repeats} simulations are listed more than once and run once")
+        warnings.append(repeats_note(question.simulations))
     if expected.simulations > PLAN_FROM_SIMULATIONS:
         warnings.append(
             f"{expected.simulations:,} simulations; fewer replicates, or an adaptive calibration in place of a grid, "

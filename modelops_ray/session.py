@@ -150,7 +150,9 @@ def _only(wanted: str, simulations: Simulations, identity: RunIdentity) -> Range
     for simulation in simulations:
         if task_id(identity.bundle_ref, identity.entrypoint, simulation.param_id, simulation.seed) == wanted:
             return Ranges.of([simulation.position])
-    raise UsageError(f"--only {wanted}: the study has no simulation with this task_id; `results` lists them")
+    raise UsageError(
+        f"--only {wanted}: no simulation of the study has this task_id; `results --to FILE.csv` lists them"
+    )
 
 
 def profile_folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -168,7 +170,7 @@ def execute(question: Question, watcher: Watcher, environ: Mapping[str, str] = o
     began_s = time.monotonic()
     entry = _look(question)
     if question.simulations.repeats:
-        watcher.note(f"{question.simulations.repeats:,} simulations are listed more than once and run once")
+        watcher.note(repeats_note(question.simulations))
     with ExitStack() as stack:
         if not entry.todo:
             return _nothing_to_do(question, entry)
@@ -178,6 +180,12 @@ def execute(question: Question, watcher: Watcher, environ: Mapping[str, str] = o
             watcher.note(warning)
         session = _Session(question, store, backend, watcher, began_s)
         return session.run()
+
+
+def repeats_note(simulations: Simulations) -> str:
+    """Say how many simulations of a study repeat others of it."""
+    n = simulations.repeats
+    return f"{n:,} simulation{' is' if n == 1 else 's are'} listed more than once and run{'s' if n == 1 else ''} once"
 
 
 def _look(question: Question) -> Entry:

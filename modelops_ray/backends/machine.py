@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from modelops_ray.errors import BackendError
 
 ROOT = Path("/")
+RECENT_S = 10.0
 
 
 class MemoryGroup(NamedTuple):
@@ -67,6 +68,28 @@ def kernel_kills(root: Path = ROOT) -> int | None:
             if count is not None:
                 return count
     return _read_keys(root / "proc/vmstat").get("oom_kill")
+
+
+class KernelKills:
+    """Remembers when the kernel last killed a process of our cgroup for memory."""
+
+    def __init__(self, clock: Callable[[], float], root: Path = ROOT) -> None:
+        self._clock, self._root = clock, root
+        self._count = kernel_kills(root)
+        self._last_s: float | None = None
+
+    def look(self) -> None:
+        """Compare the kernel's count with that of the last look."""
+        count = kernel_kills(self._root)
+        if count != self._count:
+            self._count, self._last_s = count, self._clock()
+
+    def recent(self) -> bool | None:
+        """Say whether there was a kill within the last 10 seconds; None where nobody counts."""
+        self.look()
+        if self._count is None:
+            return None
+        return self._last_s is not None and self._clock() - self._last_s < RECENT_S
 
 
 def _meminfo(root: Path) -> dict[str, int]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from modelops_ray.backends.base import RunChunk
 from modelops_ray.backends.cluster import Cluster
-from modelops_ray.backends.machine import kernel_kills
+from modelops_ray.backends.machine import KernelKills
 from modelops_ray.backends.ray_errors import classify, first_line, used_bytes
 from modelops_ray.core.events import (
     Capacity,
@@ -30,7 +30,6 @@ from modelops_ray.study.chunk import Chunk, Payload
 
 CAPACITY_EVERY_S = 5.0
 ANNOUNCED_EVERY_S = 1.0
-KILL_MEMORY_S = 10.0
 TAKE_TIMEOUT_S = 600.0
 NAMESPACE = b"modelops_ray"
 CRASHED_MESSAGE = {
@@ -57,7 +56,7 @@ class RayBackend:
         self._unstarted: set[int] = set()
         self._announcements_s = -ANNOUNCED_EVERY_S
         self._capacity: tuple[float, Capacity] | None = None
-        self._kills = _KernelKills(clock) if cluster.owned else None
+        self._kills = KernelKills(clock) if cluster.owned else None
         self._spilled_before_bytes = _spilled_bytes()
         self._spilled_bytes = 0
 
@@ -214,28 +213,6 @@ class RayBackend:
         if chunk_id in self._unstarted:
             self._unmark(chunk_id)
         return report
-
-
-class _KernelKills:
-    """Remembers when the kernel last killed a process of our cgroup."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._count = kernel_kills()
-        self._last_s: float | None = None
-
-    def look(self) -> None:
-        """Compare the kernel's count with that of the last look."""
-        count = kernel_kills()
-        if count != self._count:
-            self._count, self._last_s = count, self._clock()
-
-    def recent(self) -> bool | None:
-        """Say whether there was a kill within the last seconds; None where nobody counts."""
-        self.look()
-        if self._count is None:
-            return None
-        return self._last_s is not None and self._clock() - self._last_s < KILL_MEMORY_S
 
 
 def _supervisor(run_chunk: RunChunk, run: str) -> Callable[[Chunk], tuple[ChunkReport, Payload]]:

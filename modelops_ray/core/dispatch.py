@@ -5,11 +5,11 @@ Decides from snapshots of the cluster; does not judge failures, commit, or end a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from modelops_ray.core.events import Capacity, SubmitChunk
-from modelops_ray.core.memory import MemoryModel, RequestSizes, bin_of
+from modelops_ray.core.memory import MemoryModel, RequestSizes
 from modelops_ray.core.plan import Choice, Pending, Piece, chunk_size
 from modelops_ray.core.policy import MIB, Policy
 from modelops_ray.core.starvation import Queue
@@ -98,7 +98,7 @@ class Dispatch:
 
     def put_back(self, piece: Piece) -> None:
         """Have simulations repeated."""
-        self.pending.put_back(piece, bin_of(piece.limit_bytes))
+        self.pending.put_back(piece)
 
     def drop(self, chunk_id: int) -> Outstanding | None:
         """A chunk ended, one way or another; None if it was not outstanding any more."""
@@ -115,7 +115,7 @@ class Dispatch:
         self.memory.observe(peak_bytes, self.top_bytes)
         if self.pending.holds(set_index):
             self.memory.observe_set(set_index, peak_bytes)
-            self.pending.learn(set_index, bin_of(self.memory.limit_for(set_index, 0)), seconds)
+            self.pending.learn(set_index, self.memory.limit_for(set_index, 0), seconds)
 
     def observe_overrun(self, set_index: int, least_bytes: int) -> None:
         """A peak that was cut off tells what is not enough, for its set only: it would spoil the histogram."""
@@ -129,8 +129,13 @@ class Dispatch:
         if n_completed:
             self._bytes_each += weight * (payload_bytes / n_completed - self._bytes_each)
 
-    def submissions(self, unwritten_bytes: int) -> Iterator[SubmitChunk]:
-        """Submit all that may be submitted now; `unwritten_bytes` have finished and are not committed."""
+    def submissions(self, unwritten_bytes: int, attempt_of: Callable[[int], int]) -> Iterator[SubmitChunk]:
+        """Submit all that may be submitted now.
+
+        Args:
+            unwritten_bytes: These have finished and are not committed.
+            attempt_of: Which try the next one of a position is, from 1.
+        """
         while self.pending.n and (chosen := self._choose(unwritten_bytes)) is not None:
             choice, limit_bytes, request_bytes = chosen
             if self.is_probing:
@@ -139,16 +144,23 @@ class Dispatch:
             for set_index in set(piece.sets):
                 if not self.pending.holds(set_index):
                     self.memory.forget(set_index)
-            yield self._launch(piece, request_bytes)
+            yield self._launch(piece, request_bytes, tuple(map(attempt_of, piece.positions)))
 
     def _choose(self, unwritten_bytes: int) -> tuple[Choice, int, int] | None:
         """The first candidate that is admitted, or None; with nothing in flight the first one always is."""
+        if self.outstanding and not self._may_finish_more(unwritten_bytes):
+            return None
+        top_bytes = self.top_bytes
         for choice in self._candidates():
             limit = choice.limit_bytes or self.memory.limit_for(choice.set_index, self.window.plenty_bytes)
-            request = self.memory.request_for(limit, self.top_bytes)
-            if not self.outstanding or self._admits(request, unwritten_bytes):
+            request = self.memory.request_for(limit, top_bytes)
+            if not self.outstanding or self._admits(request):
                 return choice, limit, request
         return None
+
+    def _may_finish_more(self, unwritten_bytes: int) -> bool:
+        expected_bytes = unwritten_bytes + (len(self.outstanding) + 1) * self._payload_bytes
+        return expected_bytes <= self.window.payload_budget_bytes
 
     def _candidates(self) -> Iterator[Choice]:
         yield from self.pending.repeats()
@@ -159,19 +171,16 @@ class Dispatch:
         if unranked is not None and unranked.kind == "begun":
             yield unranked
 
-    def _admits(self, request_bytes: int, unwritten_bytes: int) -> bool:
+    def _admits(self, request_bytes: int) -> bool:
+        n_outstanding = len(self.outstanding)
+        if n_outstanding >= self.window.size_at(min(request_bytes, self.sizes.smallest_in_use)):
+            return False
         if self.queue.is_held_back(request_bytes):
             return False
-        n_outstanding = len(self.outstanding)
         if self.is_probing and n_outstanding >= min(self.policy.probes, self.window.slots_at(request_bytes)):
             return False
-        if n_outstanding >= self.window.size_at(min(request_bytes, *self.sizes.in_use)):
-            return False
         n_at_least = sum(n for size, n in self.sizes.in_use.items() if size >= request_bytes)
-        if n_at_least >= self.window.size_at(request_bytes):
-            return False
-        expected_bytes = unwritten_bytes + (n_outstanding + 1) * self._payload_bytes
-        return expected_bytes <= self.window.payload_budget_bytes
+        return n_at_least < self.window.size_at(request_bytes)
 
     def _chunk_size(self, choice: Choice, request_bytes: int) -> int:
         if self.policy.chunk is not None:
@@ -188,7 +197,7 @@ class Dispatch:
             most=self.policy.chunk_max,
         )
 
-    def _launch(self, piece: Piece, request_bytes: int) -> SubmitChunk:
+    def _launch(self, piece: Piece, request_bytes: int, attempts: tuple[int, ...]) -> SubmitChunk:
         chunk_id, self._next_id = self._next_id, self._next_id + 1
         self.outstanding[chunk_id] = Outstanding(piece, request_bytes)
         self.sizes.acquire(request_bytes)
@@ -197,4 +206,4 @@ class Dispatch:
             self.queue.join(chunk_id, request_bytes)
         self.request_bytes_max = max(self.request_bytes_max, request_bytes)
         self.n_most_outstanding = max(self.n_most_outstanding, len(self.outstanding))
-        return SubmitChunk(chunk_id, piece.positions, (), request_bytes, piece.limit_bytes, announce)
+        return SubmitChunk(chunk_id, piece.positions, attempts, request_bytes, piece.limit_bytes, announce)

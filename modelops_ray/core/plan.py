@@ -8,6 +8,7 @@ Does not know windows, requests or chunks in flight.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -104,18 +105,18 @@ class Pending:
             self._sets[segment.set_index] = _Set(deque([segment]))
             self._fresh.append(segment.set_index)
 
-    def put_back(self, piece: Piece, size_class: int) -> None:
+    def put_back(self, piece: Piece) -> None:
         """Have simulations repeated, before anything else of their size."""
         if piece.positions:
             self.n += len(piece.positions)
-            self._repeats.setdefault(size_class, deque()).append(piece)
+            self._repeats.setdefault(_size_class(piece.limit_bytes), deque()).append(piece)
 
-    def learn(self, set_index: int, size_class: int, seconds: float) -> None:
-        """A simulation of this set ended: rank what waits of it."""
+    def learn(self, set_index: int, limit_bytes: int, seconds: float) -> None:
+        """A simulation of this set completed: rank what waits of it."""
         if set_index in self._begun:
             del self._begun[set_index]
             self._sets[set_index].seconds = seconds
-            heapq.heappush(self._known.setdefault(size_class, []), (-seconds, set_index))
+            heapq.heappush(self._known.setdefault(_size_class(limit_bytes), []), (-seconds, set_index))
 
     def repeats(self) -> Iterator[Choice]:
         """What must be repeated, largest first."""
@@ -200,6 +201,11 @@ class Pending:
         if not segments:
             del self._sets[set_index]
         return [(position, set_index) for position in range(segment.start, stop)]
+
+
+def _size_class(limit_bytes: int) -> int:
+    """Limits that count as alike when the costliest comes first: four classes per doubling."""
+    return int(4 * math.log2(max(1, limit_bytes)))
 
 
 def chunk_size(

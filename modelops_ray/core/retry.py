@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum
 
 from modelops_ray.core.events import Cause
 
@@ -70,7 +70,7 @@ def is_overrun(used_bytes: int | None, request_bytes: int, excused: int) -> bool
     return used_bytes is None or used_bytes > request_bytes or excused > 0
 
 
-class Outcome(Enum):
+class Outcome(IntEnum):
     """One attempt, as the guard against endless killing sees it."""
 
     DONE = 0
@@ -84,7 +84,7 @@ class KillGuard:
 
     window: int = 200
     _last: deque[Outcome] = field(default_factory=deque)
-    _counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
+    _counts: list[int] = field(default_factory=lambda: [0] * len(Outcome))
 
     def note(self, outcome: Outcome) -> None:
         """Take note of one attempt."""

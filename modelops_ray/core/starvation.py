@@ -7,6 +7,7 @@ waiting chunk of a size began, other sizes are held back until it begins. Does n
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 
@@ -14,12 +15,8 @@ from dataclasses import dataclass, field
 class _Line:
     """Chunks of one request that have not begun, in order of submission, and how often the first was overtaken."""
 
-    waiting: dict[int, None] = field(default_factory=dict)
+    waiting: deque[int] = field(default_factory=deque)
     overtaken: int = 0
-
-    @property
-    def first(self) -> int:
-        return next(iter(self.waiting))
 
 
 @dataclass(slots=True)
@@ -32,20 +29,26 @@ class Queue:
 
     def join(self, chunk_id: int, request_bytes: int) -> None:
         """A chunk was submitted; ids grow in the order of submission."""
-        self._lines.setdefault(request_bytes, _Line()).waiting[chunk_id] = None
+        self._lines.setdefault(request_bytes, _Line()).waiting.append(chunk_id)
         self._request_of[chunk_id] = request_bytes
 
-    def leave(self, chunk_id: int) -> None:
-        """It began, or ended."""
+    def leave(self, chunk_id: int) -> bool:
+        """It began, or ended; tell whether others were held back for it and may be submitted again."""
         request_bytes = self._request_of.pop(chunk_id, None)
-        if request_bytes is None:
-            return
+        if request_bytes is None or self._lines[request_bytes].waiting[0] != chunk_id:
+            return False
+        self._advance(request_bytes)
+        if self.held_for != request_bytes:
+            return False
+        self.held_for = None
+        return True
+
+    def _advance(self, request_bytes: int) -> None:
+        """The first of a line left: those that left before it, from behind, go with it."""
         line = self._lines[request_bytes]
-        if line.first == chunk_id:
-            line.overtaken = 0
-            if self.held_for == request_bytes:
-                self.held_for = None
-        del line.waiting[chunk_id]
+        line.overtaken = 0
+        while line.waiting and line.waiting[0] not in self._request_of:
+            line.waiting.popleft()
         if not line.waiting:
             del self._lines[request_bytes]
 
@@ -53,7 +56,7 @@ class Queue:
         """A chunk ended; `n_slots` is how many of its size the cluster runs at once."""
         self.leave(chunk_id)
         for request_bytes, line in self._lines.items():
-            if line.first < chunk_id:
+            if line.waiting[0] < chunk_id:
                 line.overtaken += 1
                 if line.overtaken > 2 * max(1, n_slots) and self.held_for is None:
                     self.held_for = request_bytes

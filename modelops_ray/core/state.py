@@ -98,7 +98,7 @@ class RunState:
 
     def handle(self, event: Event) -> list[Action]:
         """Take in one event and say what to do about it."""
-        if self._finished:
+        if self._finished or (isinstance(event, ChunkStarted) and not self.dispatch.queue.leave(event.chunk_id)):
             return []
         actions: list[Action] = list(self._take_in(event))
         actions += self._decide(event.now_s)
@@ -110,8 +110,6 @@ class RunState:
         match event:
             case ChunkFinished():
                 self._on_finished(event)
-            case ChunkStarted():
-                self.dispatch.queue.leave(event.chunk_id)
             case ChunkFailed():
                 self._on_failed(event)
             case TasksAdded():
@@ -162,7 +160,8 @@ class RunState:
             self.dispatch.observe(set_of.pop(position), seconds, peak_bytes)
         for failure in report.failures:
             self._on_attempt_failed(failure, set_of.pop(failure.position), chunk)
-        self.dispatch.put_back(chunk.piece.only(set_of.keys()))
+        if set_of:
+            self.dispatch.put_back(chunk.piece.only(set_of))
         self.counters.completed += len(done)
         self.counters.attempts += len(done)
         self._failures.completed(len(done))
@@ -307,9 +306,11 @@ class RunState:
             self._ending = Finish(ending, message)
 
     def _submit(self) -> Iterator[SubmitChunk]:
-        for chunk in self.dispatch.submissions(self.journal.unwritten_bytes):
-            tries = (self._trouble[p].attempts + 1 if p in self._trouble else 1 for p in chunk.positions)
-            yield replace(chunk, attempts=tuple(tries))
+        yield from self.dispatch.submissions(self.journal.unwritten_bytes, self._attempt_of)
+
+    def _attempt_of(self, position: int) -> int:
+        trouble = self._trouble.get(position)
+        return 1 if trouble is None else trouble.attempts + 1
 
     def _cancel(self, chunk_id: int) -> Iterator[CancelChunk]:
         chunk = self.dispatch.drop(chunk_id)

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.driver import Snapshot
@@ -89,20 +90,28 @@ class Lines:
         if now_s - self._last_s >= LINE_EVERY_S:
             self._last_s = now_s
             done = snapshot.simulations - snapshot.left
-            self._print(f"{done:,} of {snapshot.simulations:,} done; {headline(snapshot)}; {memory_line(snapshot)}")
+            parts = (headline(snapshot), speed(snapshot), memory_line(snapshot))
+            self._print(f"{done:,} of {snapshot.simulations:,} done; {'; '.join(parts)}")
 
     def _print(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+class _Progress(Progress):
+    """The bar, and below it two lines that a terminal of any width shows without wrapping."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            for name in ("headline", "memory"):
+                yield Text(task.fields[name], style="dim", no_wrap=True, overflow="ellipsis")
+
+
 def _progress(console: Console) -> Progress:
-    return Progress(
+    return _Progress(
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[headline]}", markup=False),
-        TextColumn("[dim]left"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("\n{task.fields[memory]}", markup=False, style="dim"),
+        TextColumn("{task.fields[speed]}", markup=False),
         console=console,
         transient=True,
     )
@@ -133,42 +142,50 @@ class Bar:
             return
         self._last_s = now_s
         done = snapshot.simulations - snapshot.left
-        shown: dict[str, Any] = {"headline": headline(snapshot), "memory": memory_line(snapshot)}
+        shown = {"headline": headline(snapshot), "memory": memory_line(snapshot), "speed": speed(snapshot)}
         if self._task is None:
-            self._task = self.progress.add_task("", total=snapshot.simulations, completed=done, **shown)
-        self.progress.update(self._task, completed=done, total=snapshot.simulations, **shown)
+            self._task = self.progress.add_task("", total=snapshot.simulations, completed=done, **shown)  # type: ignore[arg-type]
+        self.progress.update(self._task, completed=done, total=snapshot.simulations, **shown)  # type: ignore[arg-type]
 
 
 def headline(snapshot: Snapshot) -> str:
-    """Failures, work in flight and speed."""
-    state = "measuring memory" if snapshot.is_probing else f"{snapshot.outstanding} in flight"
-    return f"{snapshot.failed:,} failed, {state}, {rate(snapshot.per_second)}"
+    """Failures, work in flight, and what was repeated."""
+    state = "measuring memory" if snapshot.is_probing else f"{snapshot.outstanding:,} in flight"
+    line = f"{snapshot.failed:,} failed, {state}"
+    if snapshot.oom_retries:
+        line += f", {snapshot.oom_retries:,} repeated with more memory"
+    if snapshot.infrastructure_retries:
+        line += f", {snapshot.infrastructure_retries:,} repeated after a loss"
+    return line
+
+
+def speed(snapshot: Snapshot) -> str:
+    """Simulations per second, and the time left; nothing before the first has finished."""
+    per_second = snapshot.per_second
+    if not per_second:
+        return "starting"
+    return f"{rate(per_second)}, about {duration(snapshot.left / per_second)} left"
 
 
 def memory_line(snapshot: Snapshot) -> str:
-    """Memory asked for against what there is, and what was repeated."""
+    """Memory asked for against what there is."""
     capacity_bytes = sum(node.memory_bytes for node in snapshot.capacity.nodes)
     # Chunks that wait ask for memory too; what runs cannot ask for more than there is.
     requested_bytes = min(snapshot.requested_bytes, capacity_bytes)
     nodes = count(len(snapshot.capacity.nodes), "node")
-    line = f"memory {format_size(requested_bytes)} of {format_size(capacity_bytes)} requested on {nodes}"
-    if snapshot.oom_retries:
-        line += f", {snapshot.oom_retries:,} repeated with more memory"
-    if snapshot.infrastructure_retries:
-        line += f", {snapshot.infrastructure_retries:,} repeated after a lost worker"
-    return line
+    return f"memory {format_size(requested_bytes)} of {format_size(capacity_bytes)} requested on {nodes}"
 
 
 def outlook(expected: Forecast) -> Iterator[str]:
     """Say what a study will take, and what could be done instead."""
     parts = [count(expected.simulations, "simulation")]
     if expected.concurrency:
-        parts.append(f"{expected.concurrency} at a time")
-    if expected.request_bytes:
-        parts.append(f"{format_size(expected.request_bytes)} each")
+        parts.append(f"{expected.concurrency:,} at a time")
     if expected.wall_seconds is not None:
         parts.append(f"about {duration(expected.wall_seconds)}")
+    if expected.request_bytes:
+        parts.append(f"{format_size(expected.request_bytes)} each")
     if expected.output_bytes:
         parts.append(f"{format_size(expected.output_bytes)} of outputs")
     yield "plan: " + ", ".join(parts)
-    yield "      fewer replicates, or an adaptive calibration in place of a grid, may answer the same in less time"
+    yield "      instead: fewer replicates, or an adaptive calibration in place of a grid"

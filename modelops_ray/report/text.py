@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelops_ray.config import format_size
 
-__all__ = ["count", "duration", "format_size", "rate"]
+__all__ = ["count", "duration", "format_size", "number", "one_line", "rate"]
 
 
 def count(n: int, what: str) -> str:
@@ -25,10 +25,21 @@ def duration(seconds: float) -> str:
     return f"{s} s"
 
 
-def rate(per_second: float) -> str:
-    """Write simulations per second, or per minute or hour where that is easier to read."""
-    for factor, unit in ((1, "s"), (60, "min"), (3600, "h")):
-        if per_second * factor >= 1 or unit == "h":
-            value = per_second * factor
-            return f"{value:,.0f}/{unit}" if value >= 100 else f"{value:.1f}/{unit}"
-    raise AssertionError("unreachable")
+def rate(per_second: float, what: str = "") -> str:
+    """Write `12.3/s` or `12.3 simulations/s`, per minute or hour where that is easier to read."""
+    value, unit = per_second, "s"
+    for factor, slower in ((60, "min"), (3600, "h")):
+        if value < 1:
+            value, unit = per_second * factor, slower
+    return f"{value:,.0f}{what}/{unit}" if value >= 100 else f"{value:.1f}{what}/{unit}"
+
+
+def number(value: float) -> str:
+    """Write a measured number with four digits that count: 0.04612, 12.35, 123,457."""
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def one_line(text: str, most_chars: int) -> str:
+    """Write a text without line breaks, its end cut off where it is longer."""
+    text = " ".join(text.split())
+    return text if len(text) <= most_chars else text[: most_chars - 1] + "…"

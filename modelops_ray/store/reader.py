@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -51,6 +51,13 @@ class Status:
     counters: Mapping[str, JsonValue]
 
 
+class OutputSize(NamedTuple):
+    """How large an output is: its rows, and its bytes on disk."""
+
+    rows: int
+    size_bytes: int
+
+
 class RunReader:
     """The tables of a run directory in study order; every method reads the directory anew."""
 
@@ -80,6 +87,27 @@ class RunReader:
             ResultsError: A commit or a part is missing or damaged.
         """
         return self._consistent(lambda log: self._output(log, name))
+
+    def failures(self) -> pa.Table:
+        """Return the rows of `simulations` that failed, in no order; reads nothing else.
+
+        Raises:
+            ResultsError: A commit or a part is missing or damaged.
+        """
+        return self._consistent(self._failures)
+
+    def output_sizes(self) -> dict[str, OutputSize]:
+        """Say how large every output is, by name in order; reads the commits only.
+
+        Raises:
+            ResultsError: A commit is missing or damaged.
+        """
+        log = self.log()
+        parts = {name: _parts_of(log, f"{OUTPUTS}/{name}") for name in _output_names(log)}
+        return {
+            name: OutputSize(sum(part.rows for part in of_it), sum(part.size_bytes for part in of_it))
+            for name, of_it in parts.items()
+        }
 
     def log(self) -> Log:
         """Return what the commits amount to.
@@ -153,6 +181,10 @@ class RunReader:
             )
         order = np.argsort(positions[at.to_numpy()], kind="stable")
         return table.take(pa.array(order))
+
+    def _failures(self, log: Log) -> pa.Table:
+        parts = [part for part in _parts_of(log, SIMULATIONS) if part.failed]
+        return self._concatenated(parts, None) if parts else self._simulations(Log())
 
     def _concatenated(self, parts: list[LivePart], columns: list[str] | None) -> pa.Table:
         return pa.concat_tables([read_part(self._folder, part, columns) for part in parts]).combine_chunks()

@@ -7,7 +7,7 @@ import sys
 from functools import partial
 
 import pytest
-from support.commands import invoke, tree, write_model, write_study
+from support.commands import enter, invoke, tree, write_model, write_study
 
 from modelops_ray.errors import StudyError
 
@@ -15,14 +15,7 @@ from modelops_ray.errors import StudyError
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """A working folder with a good model and a good study."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    write_model(folder)
-    write_study(folder)
-    return folder
+    return enter(monkeypatch, tmp_path / "work")
 
 
 @pytest.fixture
@@ -153,7 +146,10 @@ def test_a_study_of_nothing(refusal, work, keys, expected):
         (["--max-failures", "0"], "--max-failures '0' must be a whole number from 1, or a percentage such as 5%"),
         (["--max-failures", "101%"], "--max-failures '101%' must be a whole number from 1, or a percentage such as 5%"),
         (["--fresh", "--retry-failed"], "--fresh starts over and --retry-failed goes on; give one of them"),
-        (["--only", "sim-1"], "--only sim-1: the study has no simulation with this task_id; `results` lists them"),
+        (
+            ["--only", "sim-1"],
+            "--only sim-1: no simulation of the study has this task_id; `results --to FILE.csv` lists them",
+        ),
     ],
 )
 def test_an_option_that_is_misspelt_or_out_of_range(refusal, arguments, expected):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 
 from modelops_ray.cli import main
@@ -70,3 +71,20 @@ def tree(folder: Path) -> dict[str, bytes | None]:
         for path in sorted(folder.rglob("*"))
         if "__pycache__" not in path.parts
     }
+
+
+def enter(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
+    """Work in a folder of the test's own, with a profile cache in it, a good model and a good study."""
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    write_model(folder)
+    write_study(folder)
+    return folder
+
+
+def run_locally(*arguments: object, study: object = "study.json") -> Result:
+    """Call `run --backend local --json` on a study."""
+    return invoke("run", study, "--backend", "local", "--json", *arguments)

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from support.fakes import Fault, FakeBackend, Script
+from support.fakes import FakeBackend, Fault, Script
 
 from modelops_ray import driver as driver_module
 from modelops_ray.core.events import Capacity, Cause, ChunkReport, Ending, Failure, Measured, Node

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from modelops_ray.backends.machine import available_memory_bytes, kernel_kills, usable_cpus
+from modelops_ray.backends.machine import KernelKills, available_memory_bytes, kernel_kills, usable_cpus
 from modelops_ray.errors import BackendError
 
 GIB = 2**30
@@ -122,3 +122,19 @@ def test_a_quota_of_cpus_is_rounded_down_to_at_least_one(root, files, cpus):
     for path, text in files.items():
         write(root, path, text)
     assert usable_cpus(root) == cpus
+
+
+def test_a_kill_is_recent_for_ten_seconds(root):
+    """A crash that is reported within them is put down to the kernel, a later one is not."""
+    now_s = [0.0]
+    kills = KernelKills(lambda: now_s[0], root)
+    seen = [kills.recent()]
+    write(root, "proc/vmstat", "oom_kill 6\n")
+    for now_s[0] in (1.0, 10.9, 11.0):
+        seen.append(kills.recent())
+    assert seen == [False, True, True, False]
+
+
+def test_nothing_is_known_of_kills_where_nobody_counts(tmp_path):
+    """Neither yes nor no."""
+    assert KernelKills(lambda: 0.0, tmp_path).recent() is None

@@ -169,7 +169,7 @@ def test_a_file_in_place_of_the_directory_is_named(path):
     """Not taken for an absence."""
     path.write_text("")
 
-    with pytest.raises(StorageError, match="Not a directory"):
+    with pytest.raises(StorageError, match="a file is where a folder should be"):
         open_store(path, grid())
 
 
