@@ -87,7 +87,7 @@ def drive(n, script=None, store=None, policy=None, run=run_chunk, backend_class=
 
 def test_a_run_commits_every_simulation_once():
     """Given an untroubled backend, every position is committed exactly once."""
-    driver, backend, store = drive(120)
+    driver, _, store = drive(120)
     assert Ending.COMPLETE == driver.run().ending
     assert list(range(120)) == sorted(store.completed)
     assert (120, 120) == (driver.counters()["completed"], driver.snapshot().committed)
@@ -117,7 +117,7 @@ def test_only_the_positions_asked_for_run():
 
 def test_a_lost_payload_is_repeated():
     """Given that the outputs of the first two chunks vanish, their simulations run again and are committed once."""
-    driver, backend, store = drive(60, Script(lost=frozenset({1, 2})))
+    driver, _, store = drive(60, Script(lost=frozenset({1, 2})))
     assert Ending.COMPLETE == driver.run().ending
     assert list(range(60)) == sorted(store.completed)
     assert 2 == driver.counters()["infrastructure_retries"]
@@ -132,7 +132,7 @@ def test_a_chunk_that_dies_is_repeated_with_its_count_of_attempts():
 
 
 def test_a_failing_store_ends_the_run_with_its_error():
-    """Given a full disk at the second commit, the error is raised, nothing stays outstanding, the first commit holds."""
+    """Given a full disk at the second commit, the error is raised, nothing is outstanding, the first commit holds."""
     store = MemoryStore(broken={1: StorageError("runs/x: no space left on the device; free some and start again")})
     driver, backend, _ = drive(3000, store=store)
     with pytest.raises(StorageError, match="no space left"):

@@ -53,7 +53,14 @@ def test_the_level_of_rays_log_comes_back():
     """Also when connecting fails."""
     logger = logging.getLogger("ray")
     before = logger.level
-    with pytest.raises(ValueError, match="no"), calm_ray():
-        assert logger.level == logging.CRITICAL
-        raise ValueError("no")
+    inside = []
+
+    def fail() -> None:
+        with calm_ray():
+            inside.append(logger.level)
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        fail()
+    assert [logging.CRITICAL] == inside
     assert logger.level == before
