@@ -67,6 +67,12 @@ class Dispatch:
         return self.memory.n_samples == 0 or bool(self.outstanding)
 
     @property
+    def _plenty_bytes(self) -> int:
+        """The limit of a probe, so that with its worker it asks for plenty and not more."""
+        plenty_bytes = self.window.plenty_bytes
+        return max(plenty_bytes - self.memory.base_bytes, plenty_bytes // 2)
+
+    @property
     def mean_seconds(self) -> float:
         """Mean run time of a simulation; 0 while unknown."""
         return self._seconds
@@ -84,7 +90,7 @@ class Dispatch:
     @property
     def typical_request_bytes(self) -> int:
         """The request of a simulation of which only the model is known."""
-        return self.memory.request_for(self.memory.limit_for(-1, self.window.plenty_bytes), self.top_bytes)
+        return self.memory.request_for(self.memory.limit_for(-1, self._plenty_bytes), self.top_bytes)
 
     def look(self, capacity: Capacity) -> list[int]:
         """Take note of the cluster; return the chunks that no node of it could hold any more."""
@@ -152,7 +158,7 @@ class Dispatch:
             return None
         top_bytes = self.top_bytes
         for choice in self._candidates():
-            limit = choice.limit_bytes or self.memory.limit_for(choice.set_index, self.window.plenty_bytes)
+            limit = choice.limit_bytes or self.memory.limit_for(choice.set_index, self._plenty_bytes)
             request = self.memory.request_for(limit, top_bytes)
             if not self.outstanding or self._admits(request):
                 return choice, limit, request

@@ -90,9 +90,9 @@ def partition(weights: Iterable[tuple[int, int]], n_sizes: int) -> tuple[int, ..
         cuts.append(cut)
     sizes = [wishes[end := len(wishes) - 1][0]]
     for cut in reversed(cuts):
+        if cut[end] < 0:
+            continue  # with one size fewer it was as good
         end = cut[end]
-        if end < 0:
-            break
         sizes.append(wishes[end][0])
     return tuple(sorted(set(sizes)))
 

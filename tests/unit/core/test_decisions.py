@@ -1,0 +1,321 @@
+"""Given events, expect actions; and the arithmetic of memory, windows and guards."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelops_ray.core.events import (
+    CancelChunk,
+    Capacity,
+    CapacityChanged,
+    Cause,
+    ChunkFailed,
+    ChunkFinished,
+    ChunkReport,
+    Ending,
+    Failure,
+    Finish,
+    Measured,
+    Node,
+    PartCommitted,
+    PayloadLost,
+    Segment,
+    StopRequested,
+    SubmitChunk,
+    TasksAdded,
+    Ticked,
+    WritePart,
+)
+from modelops_ray.core.memory import RequestSizes, bin_of, edge_of, first_allocation, partition, raised, with_margin
+from modelops_ray.core.policy import Policy
+from modelops_ray.core.retry import KillGuard, Outcome
+from modelops_ray.core.starvation import Queue
+from modelops_ray.core.state import RunState
+from modelops_ray.core.window import slots, window_size
+
+MIB = 2**20
+GIB = 2**30
+ONE_NODE = Capacity((Node(4.0, 8 * GIB),))
+
+
+def begun(n=8, replicates=1, capacity=ONE_NODE, **policy):
+    """A validated state that was fed a study, and the chunks it submitted."""
+    state = RunState(Policy(**policy), validate=True)
+    actions = state.handle(CapacityChanged(0.0, capacity))
+    segments = tuple(Segment(i, i * replicates, (i + 1) * replicates) for i in range(n // replicates))
+    actions += state.handle(TasksAdded(0.0, segments, last=True))
+    return state, actions
+
+
+def of(kind, actions):
+    """The actions of a kind."""
+    return [action for action in actions if isinstance(action, kind)]
+
+
+def finished(chunk, now_s=1.0, peak_bytes=10 * MIB):
+    """A chunk in which everything completed."""
+    done = tuple(Measured(position, 1.0, peak_bytes) for position in chunk.positions)
+    return ChunkFinished(now_s, chunk.chunk_id, ChunkReport(done, base_bytes=64 * MIB, payload_bytes=1000))
+
+
+def killed(chunk, cause=Cause.OUT_OF_MEMORY, **how):
+    """A chunk whose process was killed."""
+    return ChunkFailed(1.0, chunk.chunk_id, cause, "OutOfMemoryError", "killed", **how)
+
+
+def test_a_study_begins_with_probes_that_ask_for_a_quarter_of_the_machine():
+    """Nothing is known yet, so a few simulations get plenty and everything else waits for them."""
+    _, actions = begun()
+    chunks = of(SubmitChunk, actions)
+    assert [(1,)] * 4 == [chunk.attempts for chunk in chunks]
+    assert {2 * GIB} == {chunk.request_bytes for chunk in chunks}
+
+
+def test_memory_that_the_user_gives_needs_no_probes():
+    """`--memory` is the first request of every simulation, the worker on top."""
+    _, actions = begun(memory_bytes=300 * MIB)
+    assert {300 * MIB} == {chunk.limit_bytes for chunk in of(SubmitChunk, actions)}
+    assert all(chunk.request_bytes >= 428 * MIB for chunk in of(SubmitChunk, actions))
+
+
+def test_an_overrun_is_repeated_first_and_with_at_least_half_as_much_again():
+    """Seen above its request, a simulation is to blame and asks for more."""
+    state, actions = begun(n=1, memory_bytes=200 * MIB)
+    chunk = of(SubmitChunk, actions)[0]
+    again = of(SubmitChunk, state.handle(killed(chunk, used_bytes=chunk.request_bytes + 1)))[0]
+    assert chunk.positions == again.positions
+    assert again.limit_bytes >= 300 * MIB
+    assert (2,) == again.attempts
+
+
+def test_the_victim_is_repeated_as_it_was_and_once_only():
+    """Killed within its request, a simulation keeps its request; seen again, it is taken for the culprit."""
+    state, actions = begun(n=1, memory_bytes=200 * MIB)
+    chunk = of(SubmitChunk, actions)[0]
+    again = of(SubmitChunk, state.handle(killed(chunk, used_bytes=1)))[0]
+    assert (chunk.positions, chunk.limit_bytes) == (again.positions, again.limit_bytes)
+    third = of(SubmitChunk, state.handle(killed(again, used_bytes=1)))[0]
+    assert third.limit_bytes >= 300 * MIB
+
+
+def test_an_overrun_at_the_largest_node_is_a_failure_that_says_how_much_it_wanted():
+    """There is nothing larger to ask for."""
+    state, actions = begun(n=1, memory_bytes=7 * GIB)
+    for _ in range(5):
+        chunks = of(SubmitChunk, actions)
+        if not chunks:
+            break
+        actions = state.handle(killed(chunks[0], used_bytes=chunks[0].request_bytes + 1))
+    failure = of(WritePart, actions)[0].failures[0]
+    assert Cause.OUT_OF_MEMORY == failure.cause
+    assert "needs more than" in failure.message
+    assert "the most there is here" in failure.message
+
+
+def test_several_simulations_killed_together_are_tried_in_halves():
+    """Whose fault it was cannot be told."""
+    state, actions = begun(n=8, memory_bytes=100 * MIB, chunk=8)
+    chunk = of(SubmitChunk, actions)[0]
+    halves = of(SubmitChunk, state.handle(killed(chunk, Cause.CRASHED)))
+    assert [chunk.positions[:4], chunk.positions[4:]] == [half.positions for half in halves]
+
+
+def test_a_lost_node_costs_nothing_while_others_progress():
+    """Twenty losses in a row do not make a failure."""
+    state, actions = begun(n=4, memory_bytes=100 * MIB, attempts=2)
+    chunk = of(SubmitChunk, actions)[0]
+    for _ in range(20):
+        chunk = of(SubmitChunk, state.handle(killed(chunk, Cause.NODE_LOST)))[0]
+    assert (0, 20) == (state.counters.failed, state.counters.infrastructure_retries)
+
+
+def test_a_crash_that_the_kernel_did_not_cause_keeps_its_request_and_spends_the_budget():
+    """A segmentation fault does not need more memory."""
+    state, actions = begun(n=1, memory_bytes=100 * MIB, attempts=3)
+    for _ in range(3):
+        chunk = of(SubmitChunk, actions)[0]
+        assert 100 * MIB == chunk.limit_bytes
+        actions = state.handle(killed(chunk, Cause.CRASHED, kernel_killed=False))
+    assert [Cause.CRASHED] == [failure.cause for failure in of(WritePart, actions)[0].failures]
+
+
+def test_a_late_report_of_a_dropped_chunk_is_ignored():
+    """It was cancelled, and its simulations are elsewhere by now."""
+    state, actions = begun(memory_bytes=100 * MIB)
+    chunk = of(SubmitChunk, actions)[0]
+    state.handle(killed(chunk, Cause.NODE_LOST))
+    before = state.counters.completed
+    state.handle(finished(chunk))
+    assert before == state.counters.completed
+
+
+def test_a_stop_cancels_what_runs_and_commits_what_finished():
+    """Then the run finishes, and the next start goes on."""
+    state, actions = begun(memory_bytes=100 * MIB)
+    first, *others = of(SubmitChunk, actions)
+    [write] = of(WritePart, state.handle(finished(first)))
+    cancelled = of(CancelChunk, state.handle(StopRequested(2.0, "Ctrl-C")))
+    assert {chunk.chunk_id for chunk in others} <= {action.chunk_id for action in cancelled}
+    assert [Finish(Ending.STOPPED, "Ctrl-C")] == state.handle(PartCommitted(3.0, write.chunk_ids))
+
+
+def test_a_lost_payload_makes_its_simulations_pending_again():
+    """Nobody is to blame."""
+    state, actions = begun(n=1, memory_bytes=100 * MIB)
+    [chunk] = of(SubmitChunk, actions)
+    state.handle(finished(chunk))
+    state.handle(PayloadLost(2.0, chunk.chunk_id))
+    assert (0, 0) == (state.counters.completed, state.counters.failed)
+
+
+def test_what_no_node_has_is_refused_before_anything_is_submitted():
+    """Too many CPUs, or too much memory, named with the option and the largest node."""
+    for policy, option in (({"cpus": 8.0}, "--cpus 8"), ({"memory_bytes": 9 * GIB}, "--memory")):
+        _, actions = begun(**policy)
+        assert not of(SubmitChunk, actions)
+        [finish] = of(Finish, actions)
+        assert Ending.GAVE_UP == finish.ending
+        assert option in finish.message
+
+
+def test_a_chunk_that_no_remaining_node_can_hold_is_cancelled_and_repeated():
+    """Its node is gone; it would wait for ever."""
+    state, _ = begun(capacity=Capacity((Node(4.0, 8 * GIB), Node(4.0, 64 * GIB))), memory_bytes=20 * GIB)
+    actions = state.handle(CapacityChanged(1.0, Capacity((Node(4.0, 32 * GIB),))))
+    assert not of(CancelChunk, actions)
+    actions = state.handle(CapacityChanged(2.0, Capacity((Node(4.0, 8 * GIB),))))
+    assert of(CancelChunk, actions)
+
+
+def test_nothing_moving_ends_the_run_with_what_it_waited_for():
+    """Chunks, requests, capacity and the knob stand in the sentence."""
+    state, _ = begun(memory_bytes=100 * MIB, timeout_s=10.0)
+    assert not of(Finish, state.handle(Ticked(599.0)))
+    [finish] = of(Finish, state.handle(Ticked(601.0)))
+    assert Ending.GAVE_UP == finish.ending
+    for word in ("nothing finished for 601 s", "tasks wait", "MiB", "1 nodes", "--memory", "--timeout"):
+        assert word in finish.message
+
+
+def test_twenty_failures_alike_end_a_run_that_has_no_result():
+    """The model is wrong, not the simulations."""
+    state, actions = begun(n=40, memory_bytes=100 * MIB)
+    queue = of(SubmitChunk, actions)
+    while queue:
+        chunk = queue.pop(0)
+        failures = tuple(Failure(p, Cause.MODEL_ERROR, "KeyError", "'beta'") for p in chunk.positions)
+        queue += of(SubmitChunk, state.handle(ChunkFinished(1.0, chunk.chunk_id, ChunkReport((), failures))))
+        if state.is_ending:
+            break
+    assert state.is_ending
+    assert 20 <= state.counters.failed <= 22
+
+
+def test_an_empty_rest_finishes_at_once():
+    """Everything was done before."""
+    state = RunState(Policy(), validate=True)
+    state.handle(CapacityChanged(0.0, ONE_NODE))
+    assert [Finish(Ending.COMPLETE)] == state.handle(TasksAdded(0.0, (), last=True))
+
+
+def test_endless_kills_that_raise_nothing_end_the_run():
+    """More than half of the last 200 attempts, and nothing was raised: somebody else uses the memory."""
+    guard = KillGuard()
+    for _ in range(101):
+        guard.note(Outcome.KILLED)
+    for _ in range(99):
+        assert not guard.is_hopeless
+        guard.note(Outcome.DONE)
+    assert guard.is_hopeless
+    guard.note(Outcome.RAISED)
+    assert not guard.is_hopeless
+
+
+@given(st.dictionaries(st.integers(0, 150), st.integers(1, 50), min_size=1, max_size=12))
+def test_the_first_allocation_is_the_cheapest_there_is(counts):
+    """Compared with every other limit that a peak suggests."""
+    peaks = sorted((edge_of(index), count) for index, count in counts.items())
+    last = with_margin(peaks[-1][0])
+
+    def cost(limit):
+        return sum(n * (limit if with_margin(p) <= limit else limit + max(last, limit * 3 // 2)) for p, n in peaks)
+
+    best = first_allocation(counts)
+    assert all(cost(best) <= cost(with_margin(peak)) for peak, _ in peaks)
+
+
+@given(st.integers(1, 40 * GIB), st.integers(0, 40 * GIB), st.integers(1, 6), st.integers(1, 64 * GIB))
+def test_a_raise_grows_and_the_last_try_is_the_largest(limit, used, tries, top):
+    """Never above the largest, never less than half as much again unless that is the largest."""
+    wanted = raised(limit, used, tries, top)
+    assert wanted <= top
+    assert wanted >= min(top, limit * 3 // 2)
+    assert tries > 1 or wanted == top
+
+
+@given(st.lists(st.tuples(st.integers(1, 100), st.integers(1, 9)), min_size=1, max_size=8), st.integers(1, 4))
+def test_request_sizes_waste_least(weights, n_sizes):
+    """Against every choice of that many sizes."""
+    wishes = {wish for wish, _ in weights}
+
+    def waste(sizes):
+        return sum(n * (min(s for s in sizes if s >= wish) - wish) for wish, n in weights)
+
+    top = max(wishes)
+    choices = [(*rest, top) for k in range(n_sizes) for rest in combinations(sorted(wishes - {top}), k)]
+    merged = {wish: sum(n for other, n in weights if other == wish) for wish in wishes}
+    chosen = partition(list(merged.items()), n_sizes)
+    assert len(chosen) <= n_sizes
+    assert min(waste(choice) for choice in choices) == waste(chosen)
+
+
+@given(st.lists(st.tuples(st.integers(1, 64 * GIB), st.booleans()), max_size=80))
+def test_at_most_twelve_request_sizes_are_in_use(wishes):
+    """Whatever is asked for, and whatever is given back."""
+    sizes, held = RequestSizes(12), []
+    for wanted, give_back in wishes:
+        size = sizes.size_for(wanted, 32 * GIB)
+        assert min(wanted, 32 * GIB) <= size <= 32 * GIB
+        sizes.acquire(size)
+        held.append(size)
+        assert len(sizes.in_use) <= 12
+        if give_back:
+            sizes.release(held.pop(0))
+
+
+@given(st.integers(0, 400))
+def test_a_bin_and_its_edge_agree(index):
+    """So that a profile comes back as it was kept."""
+    assert index == bin_of(edge_of(index))
+
+
+@pytest.mark.parametrize(
+    ("n_slots", "reachable", "expected"), [(0, 0, 1), (4, 4, 9), (4, 100, 150), (0, 10_000, 4000), (8000, 8000, 16_001)]
+)
+def test_the_window_is_two_per_slot_and_up_to_half_more_than_can_be_reached(n_slots, reachable, expected):
+    """The cap bounds what is asked of an autoscaler; slots that are there are kept busy."""
+    assert expected == window_size(n_slots, reachable, 4000)
+
+
+def test_slots_are_bounded_by_memory_and_by_cpus():
+    """Node by node."""
+    nodes = (Node(8.0, 4 * GIB), Node(2.0, 64 * GIB))
+    assert 4 + 2 == slots(nodes, 1.0, GIB)
+    assert 2 + 1 == slots(nodes, 2.0, 2 * GIB)
+
+
+def test_others_are_held_back_for_the_one_that_was_overtaken_too_often():
+    """More than two per slot, and until it begins."""
+    queue = Queue()
+    queue.join(1, 8 * GIB)
+    for chunk_id in range(2, 7):
+        assert not queue.is_held_back(GIB)
+        queue.end(chunk_id, 2)
+    assert queue.is_held_back(GIB)
+    assert not queue.is_held_back(8 * GIB)
+    queue.leave(1)
+    assert not queue.is_held_back(GIB)
