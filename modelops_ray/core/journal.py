@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from modelops_ray.core.events import Failure, WritePart
@@ -64,9 +65,18 @@ class Journal:
         )
         if not is_due:
             return None
-        self.writing = WritePart(tuple(self.unwritten), tuple(self.failures))
+        self.writing = WritePart(tuple(self._batch()), tuple(self.failures))
         self.failures = []
         return self.writing
+
+    def _batch(self) -> Iterator[int]:
+        """The oldest chunks, up to the size of one commit: a commit holds copies of its payloads in memory."""
+        batch_bytes = 0
+        for chunk_id, waiting in self.unwritten.items():
+            yield chunk_id
+            batch_bytes += waiting.payload_bytes
+            if batch_bytes >= self.policy.commit_bytes:
+                return
 
     def committed(self, chunk_ids: tuple[int, ...], now_s: float) -> int:
         """The commit under way is durable; return how many simulations that were."""
