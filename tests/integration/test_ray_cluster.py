@@ -214,6 +214,20 @@ def test_what_ran_on_a_node_that_died_is_lost_with_its_payloads(folder, monkeypa
         backend.close()
 
 
+@pytest.mark.long
+def test_a_ray_whose_node_process_died_ends_the_run_in_one_line(folder, monkeypatch):
+    """Nothing can go on without the raylet of the driver itself."""
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with connect(None, environ={}, limit_memory_bytes=1536 * MIB, limit_cpus=1) as cluster:
+        backend = RayBackend(run_chunk, cluster)
+        backend.submit(chunk(1, sleep_s=600.0, announce=True))
+        assert [event.chunk_id for event in backend.wait(60.0)] == [1]
+        [raylet] = processes(f"--raylet_socket_name={folder}")
+        os.kill(raylet, signal.SIGKILL)
+        with pytest.raises(BackendError, match=r"^Ray failed: LocalRayletDiedError: .*$"):
+            backend.wait(60.0)
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379"])
 def test_an_address_where_no_ray_is_ends_in_one_line_within_seconds(address):
     """Ray itself would try for two minutes and then end the process."""

@@ -447,7 +447,7 @@ def test_a_function_inside_a_function_needs_to_be_pickled_by_value(tmp_path):
 
 def test_what_cannot_be_pickled_is_refused(tmp_path):
     """The reason is the pickler's."""
-    with pytest.raises(ModelError, match="model lambda cannot be sent to workers: AttributeError: Can't pickle"):
+    with pytest.raises(ModelError, match="model lambda cannot be sent to workers: AttributeError: Can't"):
         resolve_model(lambda params, seed: None, tmp_path, pickle.dumps)
 
 
