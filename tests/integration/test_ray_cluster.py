@@ -216,11 +216,12 @@ def test_what_ran_on_a_node_that_died_is_lost_with_its_payloads(folder, monkeypa
 
 @pytest.mark.long
 def test_a_ray_whose_node_process_died_ends_the_run_in_one_line(folder, monkeypatch):
-    """Nothing can go on without the raylet of the driver itself."""
+    """Nothing can go on without the raylet of the driver itself; the next chunk in the queue finds that out."""
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     with connect(None, environ={}, limit_memory_bytes=1536 * MIB, limit_cpus=1) as cluster:
         backend = RayBackend(run_chunk, cluster)
         backend.submit(chunk(1, sleep_s=600.0, announce=True))
+        backend.submit(chunk(2))
         assert [event.chunk_id for event in backend.wait(60.0)] == [1]
         [raylet] = processes(f"--raylet_socket_name={folder}")
         os.kill(raylet, signal.SIGKILL)

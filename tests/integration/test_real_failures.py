@@ -98,13 +98,17 @@ def test_workers_killed_every_second_cost_only_time(place, tmp_path):
     assert_equal_datasets(tmp_path / "undisturbed", tmp_path / "killed")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_commits_what_finished_and_the_same_command_goes_on(place, tmp_path, number):
     """Exit 130 and one sentence, no traceback; then the rest is done and nothing twice."""
     study = place.study([{"sleep_s": 0.1, "set": i} for i in range(100)])
     command = place.start(study, tmp_path / "run")
     n_before = wait_for_commits(command, tmp_path / "run", 1)
-    command.signal_group(number)
+    if number == signal.SIGINT:
+        command.signal_group(number)
+    else:
+        command.process.send_signal(number)
     ended = command.wait()
     assert 130 == ended.code, ended.stderr
     assert "go on" in ended.stderr
@@ -115,6 +119,7 @@ def test_a_signal_commits_what_finished_and_the_same_command_goes_on(place, tmp_
     assert again.summary["resumed"] >= n_before
 
 
+@pytest.mark.long
 def test_a_second_session_in_the_same_directory_ends_and_harms_nothing(place, tmp_path):
     """It names the host and the process of the first, which completes."""
     study = place.study([{"sleep_s": 0.1, "set": i} for i in range(60)])
