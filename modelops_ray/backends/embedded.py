@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from modelops_ray.backends.calm import calm_ray, replaced
+from modelops_ray.backends.leftovers import end_processes_writing
 from modelops_ray.backends.machine import available_memory_bytes, usable_cpus
 from modelops_ray.backends.ray_errors import first_line
 from modelops_ray.config import format_size
@@ -165,10 +166,11 @@ def _lock_path(folder: Path) -> Path:
 
 
 def _remove_abandoned(base: Path) -> None:
-    """Remove the folders of processes of this user that were killed before they could."""
+    """Remove the folders of processes of this user that were killed before they could, and what still runs in them."""
     for folder in base.glob(f"{FOLDER_PREFIX}*"):
         with suppress(OSError), _lock_path(folder).open() as lock:
             if folder.stat().st_uid == os.getuid() and _is_free(lock):
+                end_processes_writing(folder.resolve())
                 shutil.rmtree(folder, ignore_errors=True)
 
 
