@@ -12,6 +12,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from modelops_ray.core.events import (
     CancelChunk,
@@ -106,7 +107,7 @@ class Cluster:
         self.nodes = [SimulatedNode(i, cpus, memory) for i, (cpus, memory) in enumerate(nodes)]
         self.rng = random.Random(seed)
         self.now_s = 0.0
-        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self.waiting: dict[int, deque[SubmitChunk]] = {}
         self.submitted_s: dict[int, float] = {}
         self.placed: dict[int, tuple[SubmitChunk, SimulatedNode]] = {}
@@ -120,10 +121,10 @@ class Cluster:
         self._open = list(self.nodes)
         self._cpus = state.policy.cpus
 
-    def at(self, time_s: float, what: Callable[[], None]) -> None:
+    def at(self, time_s: float, what: Callable[..., None], *args: Any) -> None:
         """Let something happen at a virtual time."""
         self._serial += 1
-        heapq.heappush(self.events, (time_s, self._serial, what))
+        heapq.heappush(self.events, (time_s, self._serial, what, args))
 
     def run(self, limit_s: float = 1e9) -> Result:
         """Run to the end, in virtual time."""
@@ -131,10 +132,10 @@ class Cluster:
         self._feed_more()
         self.at(TICK_S, self._tick)
         while self.finish is None and self.events:
-            self.now_s, _, what = heapq.heappop(self.events)
+            self.now_s, _, what, args = heapq.heappop(self.events)
             if self.now_s > limit_s:
                 raise AssertionError(f"not finished after {limit_s} virtual seconds")
-            what()
+            what(*args)
         assert self.finish is not None, "the run never ended"
         busy = sum(self.workload.seconds)
         return Result(self.finish, self.now_s, self._n_events, self.longest_wait_s, busy)
@@ -171,7 +172,7 @@ class Cluster:
                 case SubmitChunk():
                     self._submit(action)
                 case WritePart():
-                    self.at(self.now_s + COMMIT_S, lambda a=action: self._committed(a))  # type: ignore[misc]
+                    self.at(self.now_s + COMMIT_S, self._committed, action)
                 case CancelChunk():
                     self._cancel(action.chunk_id)
                 case Finish():
@@ -225,23 +226,30 @@ class Cluster:
         node.running.add(chunk.chunk_id)
         self.placed[chunk.chunk_id] = (chunk, node)
         self.longest_wait_s = max(self.longest_wait_s, self.now_s - self.submitted_s.pop(chunk.chunk_id))
-        over = next((i for i, p in enumerate(chunk.positions) if self.workload.peaks[p] > chunk.limit_bytes), None)
-        ran = chunk.positions if over is None else chunk.positions[: over + 1]
-        seconds = self.overhead_s + sum(self.workload.seconds[p] for p in ran)
-        self.at(self.now_s + seconds, lambda: self._ended(chunk, killed=over is not None))
+        seconds, n_ran = self.overhead_s, 0
+        for position in chunk.positions:
+            seconds += self.workload.seconds[position]
+            n_ran += 1
+            if self.workload.peaks[position] > chunk.limit_bytes:
+                break
+        self.at(self.now_s + seconds, self._ended, chunk, n_ran)
         if self.announce and chunk.announce:
-            self.at(self.now_s + 0.5, lambda: self._tell(ChunkStarted(self.now_s, chunk.chunk_id)))
+            self.at(self.now_s + 0.5, self._started, chunk.chunk_id)
 
-    def _ended(self, chunk: SubmitChunk, *, killed: bool) -> None:
+    def _started(self, chunk_id: int) -> None:
+        self._tell(ChunkStarted(self.now_s, chunk_id))
+
+    def _ended(self, chunk: SubmitChunk, n_ran: int) -> None:
         placed = self.placed.pop(chunk.chunk_id, None)
         if placed is None:
             return
         node = placed[1]
         self._free(node, chunk)
-        if killed:
+        peaks = self.workload.peaks
+        if peaks[chunk.positions[n_ran - 1]] > chunk.limit_bytes:
             self._tell(self._kill(chunk))
         else:
-            done = tuple(Measured(p, self.workload.seconds[p], self.workload.peaks[p]) for p in chunk.positions)
+            done = tuple([Measured(p, self.workload.seconds[p], peaks[p]) for p in chunk.positions])
             report = ChunkReport(done, base_bytes=BASE_BYTES, payload_bytes=1000 * len(done))
             self._tell(ChunkFinished(self.now_s, chunk.chunk_id, report))
         if self.state.wants_tasks:

@@ -154,7 +154,7 @@ class Dispatch:
 
     def _choose(self, unwritten_bytes: int) -> tuple[Choice, int, int] | None:
         """The first candidate that is admitted, or None; with nothing in flight the first one always is."""
-        if self.outstanding and not self._may_finish_more(unwritten_bytes):
+        if self.outstanding and (self._is_full or not self._may_finish_more(unwritten_bytes)):
             return None
         top_bytes = self.top_bytes
         for choice in self._candidates():
@@ -163,6 +163,11 @@ class Dispatch:
             if not self.outstanding or self._admits(request):
                 return choice, limit, request
         return None
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether not even the smallest chunk would be admitted; tells so without a look at any."""
+        return len(self.outstanding) >= self.window.size_at(1)
 
     def _may_finish_more(self, unwritten_bytes: int) -> bool:
         expected_bytes = unwritten_bytes + (len(self.outstanding) + 1) * self._payload_bytes
@@ -185,7 +190,7 @@ class Dispatch:
             return False
         if self.is_probing and n_outstanding >= min(self.policy.probes, self.window.slots_at(request_bytes)):
             return False
-        n_at_least = sum(n for size, n in self.sizes.in_use.items() if size >= request_bytes)
+        n_at_least = sum([n for size, n in self.sizes.in_use.items() if size >= request_bytes])
         return n_at_least < self.window.size_at(request_bytes)
 
     def _chunk_size(self, choice: Choice, request_bytes: int) -> int:

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from benchmarks.simulator import Cluster, Result, Workload
-from modelops_ray.core.events import Ending
+from modelops_ray.core.events import ChunkFinished, Ending
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.state import RunState
 
@@ -82,14 +82,14 @@ def test_one_request_for_most_of_a_node_runs_within_its_turn(announce):
     state = RunState(Policy(), validate=True)
     cluster = Cluster(state, work, [NODE], announce=announce)
     ended_s: dict[int, float] = {}
-    ended = cluster._ended
+    handle = state.handle
 
-    def note(chunk, *, killed):
-        if not killed:
-            ended_s.update(dict.fromkeys(chunk.positions, cluster.now_s))
-        ended(chunk, killed=killed)
+    def note(event):
+        if isinstance(event, ChunkFinished):
+            ended_s.update(dict.fromkeys((m.position for m in event.report.completed), event.now_s))
+        return handle(event)
 
-    cluster._ended = note
+    state.handle = note
     result = cluster.run()
     assert Ending.COMPLETE == result.finish.ending
     assert ended_s[0] < 0.7 * result.makespan_s
