@@ -7,9 +7,11 @@ Start-up is apart on both sides: the pool has imported the model, and ours count
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +36,7 @@ class Stopwatch:
     first: tuple[float, int] | None = None
     last: tuple[float, int] = (0.0, 0)
     most_outstanding: int = 0
+    own_bytes: int = 0
 
     def note(self, text: str) -> None:
         """Keep a sentence."""
@@ -45,6 +48,7 @@ class Stopwatch:
     def update(self, snapshot: Snapshot) -> None:
         """Keep the first moment with a result, and the last."""
         self.most_outstanding = max(self.most_outstanding, snapshot.outstanding)
+        self.own_bytes = max(self.own_bytes, _own_bytes())
         if snapshot.completed and self.first is None:
             self.first = time.perf_counter(), snapshot.completed
         self.last = time.perf_counter(), snapshot.committed
@@ -53,6 +57,12 @@ class Stopwatch:
         """Results per second from the first result until everything is committed."""
         assert self.first is not None, "no result"
         return (self.last[1] - self.first[1]) / (self.last[0] - self.first[0])
+
+
+def _own_bytes() -> int:
+    """Resident memory of this process that it does not share with Ray's object store."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return 1024 * sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssFile"))
 
 
 def ours(study: mr.Study, model: Any, **options: Any) -> tuple[float, dict[str, Any], Stopwatch]:
@@ -107,30 +117,48 @@ def measure_busy(rounds: int = 3, n: int = 600, ms: float = 100.0) -> None:
     keep("busy", {"ms": ms, "simulations": n, "rounds": rows, "ratio": statistics.median(ratios), "pool_to_pool": null})
 
 
-def measure_growth(sizes: tuple[int, ...] = (12_000, 200_000)) -> None:
-    """Driver memory per further simulation, and the chunks that were outstanding at most."""
-    rows = []
-    for n in sizes:
-        study = f"""
-import modelops_ray as mr, json, sys
-from benchmarks.models import noop
-from benchmarks.throughput import ours
-study = mr.Study.grid({{"x": [float(i) for i in range({n} // 400)]}}, replicates=400)
-rate, summary, watch = ours(study, noop)
-print(json.dumps([rate, summary["driver_peak_rss_bytes"], watch.most_outstanding]))
-"""
-        import json
-        import subprocess
+def measure_growth(sizes: tuple[int, int] = (12_000, 200_000), rounds: int = 3) -> None:
+    """Driver memory per further simulation, and the chunks that were outstanding at most.
 
-        done = subprocess.run([sys.executable, "-c", study], capture_output=True, text=True, check=True)
-        rate, rss, outstanding = json.loads(done.stdout.strip().splitlines()[-1])
-        rows.append({"simulations": n, "per_second": rate, "driver_peak_rss_bytes": rss, "outstanding": outstanding})
-    first, last = rows[0], rows[-1]
-    grown = last["driver_peak_rss_bytes"] - first["driver_peak_rss_bytes"]
-    keep("driver_growth", {"rows": rows, "bytes_per_simulation": grown / (last["simulations"] - first["simulations"])})
+    Twice: memory of its own, and the peak of the whole process, with the pages of Ray's object store that it mapped:
+    those are the store's, bounded by its size, and few before the first large commit.
+    """
+    rows = [_in_own_process(n) for _ in range(rounds) for n in sizes]
+    grown = {
+        f"{name}_per_simulation": round(_grown(rows, name) / (sizes[1] - sizes[0]), 1)
+        for name in ("own_bytes", "driver_peak_rss_bytes")
+    }
+    keep("driver_growth", {"rows": rows, **grown})
+
+
+def _grown(rows: list[dict[str, Any]], name: str) -> float:
+    small, large = (statistics.median(row[name] for row in rows[i::2]) for i in (0, 1))
+    return large - small
+
+
+def _in_own_process(n: int) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.throughput", "grow", str(n)], capture_output=True, text=True, check=True
+    )
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row
+
+
+def grow(n: int) -> None:
+    """Run so many no-op simulations and print what the driver took."""
+    rate, summary, watch = ours(mr.Study.grid({"x": list(map(float, range(n // 400)))}, replicates=400), noop)
+    figures = {
+        "simulations": n,
+        "per_second": rate,
+        "outstanding": watch.most_outstanding,
+        "own_bytes": watch.own_bytes,
+    }
+    print(json.dumps(figures | {"driver_peak_rss_bytes": summary["driver_peak_rss_bytes"]}))
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["grow"]:
+        sys.exit(grow(int(sys.argv[2])))
     scenarios = {"noop": measure_noop, "busy": measure_busy, "growth": measure_growth}
     for name in sys.argv[1:] or scenarios:
         scenarios[name]()

@@ -27,6 +27,7 @@ class Journal:
     failures: list[Failure] = field(default_factory=list)
     writing: WritePart | None = None
     unwritten_bytes: int = 0
+    n_unwritten: int = 0
     n_commits: int = 0
     oldest_s: float | None = None
 
@@ -39,11 +40,13 @@ class Journal:
         """A chunk finished."""
         self.unwritten[chunk_id] = Unwritten(piece, payload_bytes)
         self.unwritten_bytes += payload_bytes
+        self.n_unwritten += len(piece.positions)
 
     def let_go(self, chunk_id: int) -> Piece:
         """The payload of a chunk is durable, or lost."""
         written = self.unwritten.pop(chunk_id)
         self.unwritten_bytes -= written.payload_bytes
+        self.n_unwritten -= len(written.piece.positions)
         return written.piece
 
     def next_commit(self, now_s: float, *, is_last: bool) -> WritePart | None:
@@ -61,7 +64,7 @@ class Journal:
             is_last
             or not self.n_commits
             or now_s - self.oldest_s >= self.policy.commit_every_s
-            or self.unwritten_bytes >= self.policy.commit_bytes
+            or self._is_enough(self.unwritten_bytes, self.n_unwritten)
         )
         if not is_due:
             return None
@@ -71,12 +74,16 @@ class Journal:
 
     def _batch(self) -> Iterator[int]:
         """The oldest chunks, up to the size of one commit: a commit holds copies of its payloads in memory."""
-        batch_bytes = 0
+        batch_bytes = n_batch = 0
         for chunk_id, waiting in self.unwritten.items():
             yield chunk_id
             batch_bytes += waiting.payload_bytes
-            if batch_bytes >= self.policy.commit_bytes:
+            n_batch += len(waiting.piece.positions)
+            if self._is_enough(batch_bytes, n_batch):
                 return
+
+    def _is_enough(self, payload_bytes: int, n_simulations: int) -> bool:
+        return payload_bytes >= self.policy.commit_bytes or n_simulations >= self.policy.commit_simulations
 
     def committed(self, chunk_ids: tuple[int, ...], now_s: float) -> int:
         """The commit under way is durable; return how many simulations that were."""

@@ -25,6 +25,7 @@ class Policy:
     chunk_max: int = 2000
     commit_every_s: float = 10.0
     commit_bytes: int = 64 * MIB
+    commit_simulations: int = 5_000
     payload_budget_bytes: int = 256 * MIB
     payload_budget_per_node_bytes: int = 64 * MIB
     window_cap: int = 4000

@@ -6,7 +6,7 @@ Owns which simulations fit and in which order rows stand. Writes nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +43,7 @@ def assemble(payloads: Sequence[Payload], known: Mapping[str, pa.Schema], schema
         schemas: Columns of `simulations`, and of identity in outputs.
     """
     judge = _Judge(known, schemas.identity)
-    reasons = judge.reasons(_tables_by_position(payloads))
+    reasons = judge.reasons(_groups(payloads))
     keep = np.array(sorted(reasons), dtype=np.int64)
     positions, simulations = _simulations(payloads, schemas.simulations)
     out = np.isin(positions, keep)
@@ -65,6 +65,14 @@ class TableSchemas:
     identity: pa.Schema
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Simulations, ascending, whose rows are in the same tables."""
+
+    positions: list[int]
+    tables: Sequence[tuple[str, OutputTable]]
+
+
 class _Judge:
     """Goes through simulations in study order and fixes columns as it goes."""
 
@@ -75,10 +83,13 @@ class _Judge:
         self._fits: set[int] = set()
         self._misfits: dict[int, str] = {}
 
-    def reasons(self, tables_by_position: Mapping[int, Sequence[tuple[str, OutputTable]]]) -> dict[int, str]:
+    def reasons(self, groups: Iterable[_Group]) -> dict[int, str]:
         """Say for each simulation that does not fit why not."""
-        found = {position: self._reason(tables_by_position[position]) for position in sorted(tables_by_position)}
-        return {position: reason for position, reason in found.items() if reason is not None}
+        found: dict[int, str] = {}
+        for group in sorted(groups, key=lambda group: group.positions[0]):
+            if (reason := self._reason(group.tables)) is not None:
+                found |= dict.fromkeys(group.positions, reason)
+        return found
 
     def _reason(self, tables: Sequence[tuple[str, OutputTable]]) -> str | None:
         fresh = [(name, output) for name, output in tables if id(output) not in self._fits]
@@ -96,14 +107,19 @@ class _Judge:
         return None
 
 
-def _tables_by_position(payloads: Iterable[Payload]) -> dict[int, list[tuple[str, OutputTable]]]:
-    tables: dict[int, list[tuple[str, OutputTable]]] = defaultdict(list)
+def _groups(payloads: Iterable[Payload]) -> Iterator[_Group]:
+    """Group the simulations of each chunk by the tables that their rows are in: what holds for one, holds for all."""
     for payload in payloads:
+        tables: dict[int, list[tuple[str, OutputTable]]] = defaultdict(list)
         for name, outputs in payload.outputs.items():
             for output in outputs:
                 for position in output.positions:
                     tables[position].append((name, output))
-    return tables
+        groups: dict[tuple[int, ...], _Group] = {}
+        for position in sorted(tables):
+            key = tuple(id(output) for _, output in tables[position])
+            groups.setdefault(key, _Group([], tables[position])).positions.append(position)
+        yield from groups.values()
 
 
 def _by_output(payloads: Iterable[Payload]) -> dict[str, list[OutputTable]]:
