@@ -143,11 +143,11 @@ def plan(
     model: Model | None = None,
     out: str | Path | None = None,
     **options: Unpack[Options],
-) -> tuple[Forecast, tuple[str, ...]]:
+) -> Forecast:
     """Say what a study would take, from what is known of its model; runs nothing.
 
     Returns:
-        The forecast, None where something is not known, and warnings.
+        The forecast, None where something is not known.
 
     Raises:
         ModelopsRayError: The study, the model or an option is wrong.

@@ -174,11 +174,11 @@ def plan(study: Path, *, as_json: bool, model: str | None, **options: Any) -> No
     from modelops_ray import api
     from modelops_ray.report.summary import print_plan
 
-    expected, warnings = api.plan(study, model=model, **_given(options))
+    expected = api.plan(study, model=model, **_given(options))
     if as_json:
-        click.echo(json.dumps(asdict(expected) | {"warnings": list(warnings)}))
+        click.echo(json.dumps(asdict(expected)))
     else:
-        print_plan(Console(highlight=False), expected, warnings)
+        print_plan(Console(highlight=False), expected)
 
 
 @main.command()

@@ -52,7 +52,7 @@ class Profiled:
     seconds: float
 
 
-def foresee(question: Question, environ: Mapping[str, str] = os.environ) -> tuple[Forecast, tuple[str, ...]]:
+def foresee(question: Question, environ: Mapping[str, str] = os.environ) -> Forecast:
     """Forecast a study from the profile of its model and the machine or cluster it would run on."""
     profile = load_profile(profile_folder(environ), question.model.digest)
     counts, seconds = known_of(profile)
@@ -66,7 +66,7 @@ def foresee(question: Question, environ: Mapping[str, str] = os.environ) -> tupl
         n_left=n_simulations,
         bytes_each=profile.output_bytes_per_simulation if profile is not None else None,
     )
-    return expected, tuple(_warnings(question, expected))
+    return replace(expected, warnings=tuple(_warnings(question, expected)))
 
 
 def _warnings(question: Question, expected: Forecast) -> list[str]:

@@ -12,7 +12,7 @@ class Forecast:
     """What is to be expected; None where it is not known.
 
     `concurrency` is how many simulations run at once, `request_bytes` what one of them asks for, `wall_seconds` how
-    long the simulations not done yet will take on the nodes that are there now.
+    long the simulations not done yet will take on the nodes that are there now. `warnings` are sentences for the user.
     """
 
     simulations: int
@@ -22,6 +22,7 @@ class Forecast:
     concurrency: int | None
     wall_seconds: float | None
     output_bytes: int | None
+    warnings: tuple[str, ...] = ()
 
 
 def forecast(

@@ -75,7 +75,7 @@ def print_failures(console: Console, failed: pa.Table, run_dir: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def print_plan(console: Console, expected: Forecast, warnings: Sequence[str]) -> None:
+def print_plan(console: Console, expected: Forecast) -> None:
     """Print what a study would take."""
     unknown = "not known yet"
     sets = count(expected.parameter_sets, "parameter set")
@@ -91,7 +91,7 @@ def print_plan(console: Console, expected: Forecast, warnings: Sequence[str]) ->
         ("outputs", unknown if expected.output_bytes is None else f"about {format_size(expected.output_bytes)}"),
     ]
     facts(console, rows)
-    for warning in warnings:
+    for warning in expected.warnings:
         _warn(console, warning)
 
 
