@@ -1,10 +1,25 @@
-"""Guards that end a run which cannot succeed: nothing moves, or everything fails alike. Decides, never waits."""
+"""What happened so far, and guards that end a run which cannot succeed: nothing moves, or everything fails alike.
+
+Counts and decides, never waits.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from modelops_ray.core.events import Cause, Failure
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened so far, for people; `completed` and `failed` include what is not committed yet."""
+
+    completed: int = 0
+    failed: int = 0
+    committed: int = 0
+    attempts: int = 0
+    oom_retries: int = 0
+    infrastructure_retries: int = 0
 
 
 @dataclass(slots=True)

@@ -1,0 +1,144 @@
+"""What follows from attempts that failed: who is blamed, who tries again with how much, and who has failed for good.
+
+Composes `retry` (one simulation's budget) with the guards that end a run in which nothing can succeed. Does not end it,
+and does not choose what is submitted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from modelops_ray.core import messages
+from modelops_ray.core.dispatch import Dispatch, Outstanding
+from modelops_ray.core.events import Cause, ChunkFailed, Failure
+from modelops_ray.core.journal import Journal
+from modelops_ray.core.memory import raised
+from modelops_ray.core.plan import Piece
+from modelops_ray.core.policy import Policy
+from modelops_ray.core.progress import Counters, FailureGuard
+from modelops_ray.core.retry import LOSSES, KillGuard, Outcome, Trouble, Verdict, is_overrun, judge
+
+
+class Blame:
+    """What every simulation in trouble went through; puts back what runs again and records what does not."""
+
+    def __init__(self, policy: Policy, dispatch: Dispatch, journal: Journal, counters: Counters) -> None:
+        """Begin without any trouble; the others are the run's own and are changed."""
+        self._policy = policy
+        self._dispatch = dispatch
+        self._journal = journal
+        self._counters = counters
+        self._trouble: dict[int, Trouble] = {}
+        self._kills = KillGuard()
+        self._failures = FailureGuard(policy.max_failures, policy.alike_failures)
+
+    @property
+    def reason_to_end(self) -> str | None:
+        """Why nothing will succeed any more, or None."""
+        if self._kills.is_hopeless:
+            return messages.HOPELESS
+        return self._failures.reason
+
+    def attempt_of(self, position: int) -> int:
+        """Which try the next one of a simulation is, from 1."""
+        trouble = self._trouble.get(position)
+        return 1 if trouble is None else trouble.attempts + 1
+
+    def completed(self, position: int) -> None:
+        """A simulation succeeded: whatever it went through is forgotten."""
+        self._trouble.pop(position, None)
+        self._kills.note(Outcome.DONE)
+        self._failures.completed(1)
+
+    def chunk_died(self, event: ChunkFailed, chunk: Outstanding) -> None:
+        """A chunk's task died without a report."""
+        if event.cause is Cause.OUT_OF_MEMORY:
+            self._dispatch.window.shrink()
+        if len(chunk.piece.positions) > 1:
+            self._several_died(event, chunk.piece)
+            return
+        position, set_index = chunk.piece.positions[0], chunk.piece.sets[0]
+        trouble = self._trouble.get(position, Trouble())
+        if event.cause is Cause.OUT_OF_MEMORY and not is_overrun(
+            event.used_bytes, chunk.request_bytes, trouble.excused
+        ):
+            self._excuse(chunk.piece, trouble)
+            return
+        used_bytes = max(0, (event.used_bytes or 0) - self._dispatch.memory.base_bytes)
+        cause = Cause.OUT_OF_MEMORY if event.kernel_killed else event.cause
+        failure = Failure(position, cause, event.error_type, event.message, peak_bytes=used_bytes)
+        self.attempt_failed(failure, set_index, chunk, may_be_memory=event.kernel_killed is not False)
+
+    def attempt_failed(
+        self, failure: Failure, set_index: int, chunk: Outstanding, *, may_be_memory: bool = False
+    ) -> None:
+        """An attempt failed, and it is known whose."""
+        self._counters.attempts += 1
+        at_top = chunk.request_bytes >= self._dispatch.top_bytes
+        verdict, trouble = judge(
+            failure.cause,
+            self._trouble.pop(failure.position, Trouble()),
+            budget=self._policy.attempts,
+            at_top=at_top,
+            is_alone=not self._dispatch.outstanding and not self._dispatch.pending.n,
+            may_be_memory=may_be_memory,
+        )
+        if failure.cause is Cause.OUT_OF_MEMORY:
+            self._kills.note(Outcome.RAISED if verdict is Verdict.RAISE else Outcome.KILLED)
+            self._dispatch.observe_overrun(set_index, max(failure.peak_bytes, chunk.piece.limit_bytes))
+        if verdict is Verdict.FAIL:
+            self._fail(failure, trouble, chunk, at_top=at_top)
+            return
+        self._count_retry(failure.cause)
+        self._trouble[failure.position] = trouble
+        limit_bytes = chunk.piece.limit_bytes
+        if verdict is Verdict.RAISE:
+            limit_bytes = self._raise(limit_bytes, failure, trouble)
+        self._dispatch.put_back(Piece((failure.position,), (set_index,), limit_bytes))
+
+    def record(self, failure: Failure) -> None:
+        """A simulation has failed for good."""
+        self._counters.failed += 1
+        self._journal.failures.append(failure)
+        self._failures.failed(failure)
+
+    def _several_died(self, event: ChunkFailed, piece: Piece) -> None:
+        """Whose fault it was cannot be told: nobody is blamed, and each half tries again alone."""
+        self._counters.attempts += len(piece.positions)
+        for position in piece.positions:
+            self._trouble.setdefault(position, Trouble()).attempts += 1
+        self._count_retry(event.cause)
+        if event.cause in LOSSES:
+            self._dispatch.put_back(piece)
+            return
+        if event.cause is Cause.OUT_OF_MEMORY:
+            self._kills.note(Outcome.KILLED)
+        for half in piece.split():
+            self._dispatch.put_back(half)
+
+    def _excuse(self, piece: Piece, trouble: Trouble) -> None:
+        """Killed although within its request: repeat as it was."""
+        self._counters.attempts += 1
+        self._count_retry(Cause.OUT_OF_MEMORY)
+        self._kills.note(Outcome.KILLED)
+        self._trouble[piece.positions[0]] = Trouble(trouble.attempts + 1, trouble.blamed, trouble.excused + 1)
+        self._dispatch.put_back(piece)
+
+    def _raise(self, limit_bytes: int, failure: Failure, trouble: Trouble) -> int:
+        memory = self._dispatch.memory
+        seen_bytes = max(failure.peak_bytes, memory.peak_bytes_max)
+        top_bytes = max(1, self._dispatch.top_bytes - memory.base_bytes)
+        return raised(limit_bytes, seen_bytes, self._policy.attempts - trouble.blamed, top_bytes)
+
+    def _fail(self, failure: Failure, trouble: Trouble, chunk: Outstanding, *, at_top: bool) -> None:
+        message = failure.message
+        if failure.cause is Cause.OUT_OF_MEMORY:
+            limit, request = chunk.piece.limit_bytes, chunk.request_bytes
+            message = messages.needs_more(limit, request, at_top=at_top, n_blamed=trouble.blamed, detail=message)
+        self.record(replace(failure, message=message, attempts=trouble.attempts, request_bytes=chunk.request_bytes))
+
+    def _count_retry(self, cause: Cause) -> None:
+        if cause is Cause.OUT_OF_MEMORY:
+            self._counters.oom_retries += 1
+        else:
+            self._counters.infrastructure_retries += 1
