@@ -1,6 +1,6 @@
 """What a script or a notebook calls: run a study, plan it, profile its model, open what a run left.
 
-Owns the public signatures and `Run`. The work is done by `session`; nothing is shown unless asked for.
+Owns the public signatures and `Run`. The work is done by `session` and `foresight`; nothing is shown unless asked for.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from typing import Any, TypedDict, Unpack
 
 import pyarrow as pa
 
-from modelops_ray import foresight, session
+from modelops_ray import foresight
 from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, parse_size
 from modelops_ray.core.events import Ending
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.errors import NoProgressError, UsageError
 from modelops_ray.foresight import Profiled
+from modelops_ray.question import Question, ask
 from modelops_ray.report.progress import display
 from modelops_ray.runner.loading import refuse_while_loading
-from modelops_ray.session import Outcome, Watcher
+from modelops_ray.session import Outcome, Watcher, execute
 from modelops_ray.store.reader import RunReader, Status
 from modelops_ray.study.study import Study
 
@@ -134,7 +135,7 @@ def run(
 def run_session(study: Study | str | Path, model: Model | None, config: RunConfig, watcher: Watcher) -> Outcome:
     """Run a study, telling a watcher, and return how it ended instead of raising."""
     refuse_while_loading()
-    return session.execute(_ask(study, model, config), watcher)
+    return execute(_ask(study, model, config), watcher)
 
 
 def plan(
@@ -210,7 +211,7 @@ def _size(option: str, size: str | int | None) -> int | None:
         raise UsageError(f"{option} {error}") from None
 
 
-def _ask(study: Study | str | Path, model: Model | None, config: RunConfig) -> session.Question:
+def _ask(study: Study | str | Path, model: Model | None, config: RunConfig) -> Question:
     if isinstance(study, Study):
-        return session.ask(study, model, config, "study")
-    return session.ask(Study.load(study), model, config, Path(study).stem)
+        return ask(study, model, config, "study")
+    return ask(Study.load(study), model, config, Path(study).stem)

@@ -1,17 +1,15 @@
 """The loop: wait for events, hand them to the state, perform its actions.
 
-Owns the clock, the writing thread and the order of things; every decision is `core`'s. Knows neither Ray nor files.
+Owns the clock and the order of things; every decision is `core`'s and every write is `writer`'s. Knows neither Ray nor
+files.
 """
 
 from __future__ import annotations
 
-import queue
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, Self
 
 from modelops_ray.backends.base import Backend
 from modelops_ray.core.events import (
@@ -19,10 +17,8 @@ from modelops_ray.core.events import (
     Capacity,
     CapacityChanged,
     Event,
-    Failure,
     Finish,
     PartCommitted,
-    PayloadLost,
     Segment,
     StopRequested,
     SubmitChunk,
@@ -32,39 +28,14 @@ from modelops_ray.core.events import (
 )
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.state import RunState
-from modelops_ray.errors import ModelopsRayError, PayloadLostError
-from modelops_ray.study.chunk import Chunk, Payload
+from modelops_ray.errors import ModelopsRayError
+from modelops_ray.study.chunk import Chunk
 from modelops_ray.study.simulations import Simulations
+from modelops_ray.writer import Store, Writer
 
 TICK_S = 0.2
 CAPACITY_EVERY_S = 5.0
-HEARTBEAT_EVERY_S = 3.0
 _SEGMENTS_AT_ONCE = 2048
-
-
-class Committed(Protocol):
-    """What a commit says of itself."""
-
-    @property
-    def rejected(self) -> tuple[Failure, ...]:
-        """Simulations whose outputs did not fit."""
-        ...
-
-
-class Store(Protocol):
-    """One run directory, one session."""
-
-    def done(self) -> Ranges:
-        """Positions that have a row already."""
-        ...
-
-    def commit(self, payloads: Sequence[Payload], failures: Sequence[Failure]) -> Committed:
-        """Make these results and failures durable, all or none."""
-        ...
-
-    def heartbeat(self, counters: dict[str, int | float | str]) -> None:
-        """Say that the session lives."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,84 +67,6 @@ class Snapshot:
     def left(self) -> int:
         """Simulations without a row."""
         return self.simulations - self.resumed - self.completed - self.failed
-
-
-class Writer:
-    """The thread that owns the store: commits one after the other, and a heartbeat while there are none.
-
-    A context manager; the thread lives inside it, and ends after the job it is at.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        backend: Backend,
-        counters: Callable[[], dict[str, int | float | str]],
-        clock: Callable[[], float],
-    ) -> None:
-        self._store = store
-        self._backend = backend
-        self._counters = counters
-        self._clock = clock
-        self._jobs: queue.SimpleQueue[WritePart | None] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="modelops-ray-writer")
-
-    def __enter__(self) -> Self:
-        self._work = self._pool.submit(self._run)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._jobs.put(None)
-        self._pool.shutdown()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it can still commit."""
-        return not self._work.done()
-
-    def submit(self, write: WritePart) -> None:
-        """Commit this; the outcome comes through `poll`."""
-        self._jobs.put(write)
-
-    def poll(self, timeout_s: float = 0.0) -> list[Event]:
-        """Return what became of a commit, [] while nothing did.
-
-        Raises:
-            ModelopsRayError: Writing failed; the writer has ended. Any other exception is a bug of the store.
-        """
-        try:
-            return self._done.get(timeout=timeout_s) if timeout_s else self._done.get_nowait()
-        except queue.Empty:
-            if not self.is_alive:
-                self._work.result()
-            return []
-
-    def _run(self) -> None:
-        while self._one_job():
-            pass
-
-    def _one_job(self) -> bool:
-        try:
-            job = self._jobs.get(timeout=HEARTBEAT_EVERY_S)
-        except queue.Empty:
-            self._store.heartbeat(self._counters())
-            return True
-        if job is not None:
-            self._done.put(self._commit(job))
-        return job is not None
-
-    def _commit(self, write: WritePart) -> list[Event]:
-        payloads: dict[int, Payload] = {}
-        lost: list[Event] = []
-        for chunk_id in write.chunk_ids:
-            try:
-                payloads[chunk_id] = self._backend.take(chunk_id)
-            except PayloadLostError:
-                lost.append(PayloadLost(self._clock(), chunk_id))
-        commit = self._store.commit(list(payloads.values()), write.failures)
-        self._store.heartbeat(self._counters())
-        return [*lost, PartCommitted(self._clock(), tuple(payloads), commit.rejected)]
 
 
 class Driver:

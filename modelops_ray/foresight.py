@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,23 +14,14 @@ from modelops_ray.backends.cluster import connect, would_start
 from modelops_ray.backends.embedded import sizes
 from modelops_ray.backends.machine import available_memory_bytes, usable_cpus
 from modelops_ray.backends.ray import nodes_now
-from modelops_ray.core.dispatch import Dispatch
 from modelops_ray.core.events import Capacity, Node
 from modelops_ray.core.forecast import Forecast, forecast
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ModelError
+from modelops_ray.experience import Experience
+from modelops_ray.question import Question
 from modelops_ray.runner.footprint import loading_bytes
-from modelops_ray.session import (
-    PLAN_FROM_SIMULATIONS,
-    Question,
-    Watcher,
-    execute,
-    known_of,
-    policy_of,
-    profile_folder,
-    repeats_note,
-)
-from modelops_ray.store.profiles import load_profile
+from modelops_ray.session import PLAN_FROM_SIMULATIONS, Watcher, execute
 from modelops_ray.store.reader import RunReader
 
 
@@ -52,19 +42,18 @@ class Profiled:
     seconds: float
 
 
-def foresee(question: Question, environ: Mapping[str, str] = os.environ) -> Forecast:
+def foresee(question: Question) -> Forecast:
     """Forecast a study from the profile of its model and the machine or cluster it would run on."""
-    profile = load_profile(profile_folder(environ), question.model.digest)
-    counts, seconds = known_of(profile)
-    dispatch = Dispatch(policy_of(question, profile), known_peaks=counts, known_seconds=seconds)
-    dispatch.look(_capacity(question, environ))
+    experience = Experience(question)
+    dispatch = experience.dispatch()
+    dispatch.look(_capacity(question))
     n_simulations = len(question.simulations)
     expected = forecast(
         dispatch,
         n_simulations=n_simulations,
         n_sets=question.simulations.n_parameter_sets,
         n_left=n_simulations,
-        bytes_each=profile.output_bytes_per_simulation if profile is not None else None,
+        bytes_each=experience.profile.output_bytes_per_simulation if experience.profile is not None else None,
     )
     return replace(expected, warnings=tuple(_warnings(question, expected)))
 
@@ -73,8 +62,8 @@ def _warnings(question: Question, expected: Forecast) -> list[str]:
     warnings = []
     if expected.seconds_per_simulation is None:
         warnings.append("nothing is known of this model yet; `modelops-ray profile STUDY` measures a few simulations")
-    if question.simulations.repeats:
-        warnings.append(repeats_note(question.simulations))
+    if note := question.note_on_repeats:
+        warnings.append(note)
     if expected.simulations > PLAN_FROM_SIMULATIONS:
         warnings.append(
             f"{expected.simulations:,} simulations; fewer replicates, or an adaptive calibration in place of a grid, "
@@ -83,12 +72,12 @@ def _warnings(question: Question, expected: Forecast) -> list[str]:
     return warnings
 
 
-def _capacity(question: Question, environ: Mapping[str, str]) -> Capacity:
+def _capacity(question: Question) -> Capacity:
     config = question.config
     if config.backend == "local":
         return Capacity((Node(config.cpus, config.limit_memory_bytes or available_memory_bytes()),))
-    if not would_start(config.address, environ):
-        with connect(config.address, environ=environ):
+    if not would_start(config.address, os.environ):
+        with connect(config.address, environ=os.environ):
             return Capacity(nodes_now())
     chosen = sizes(available_memory_bytes(), config.limit_cpus or usable_cpus(), config.limit_memory_bytes)
     return Capacity((Node(float(chosen.cpus), chosen.memory_bytes),))
@@ -110,7 +99,7 @@ def measure(question: Question, samples: int, watcher: Watcher) -> Profiled:
     if not completed:
         row = table.to_pylist()[0]
         raise ModelError(f"no simulation completed; the first failed with {row['error_type']}: {row['error_message']}")
-    profile = load_profile(profile_folder(), question.model.digest)
+    profile = Experience(question).profile
     base_bytes = profile.base_bytes if profile is not None else 0
     peaks = sorted(row["peak_bytes"] for row in completed)
     return Profiled(

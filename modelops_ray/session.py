@@ -1,20 +1,18 @@
-"""One session of a run: from the question (study, model, knobs) to the summary of what came of it.
+"""One session of a run: from the question to the summary of what came of it.
 
-Brings the parts together in the order that leaves nothing started and nothing changed on disk when the question is
-wrong. Owns the run directory's name and the profile. Shows nothing itself: a `Watcher` is told.
+Brings the parts together in the order that leaves nothing started when there is nothing to do. Owns the signals and the
+summary. Shows nothing itself: a `Watcher` is told.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import resource
 import signal
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,31 +21,21 @@ from typing import Any, Protocol
 from modelops_ray.backends.base import Backend, RunChunk
 from modelops_ray.backends.cluster import connect
 from modelops_ray.backends.local import LocalBackend
-from modelops_ray.backends.ray import RayBackend, pickle_by_value
+from modelops_ray.backends.ray import RayBackend
 from modelops_ray.config import RunConfig
 from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.forecast import Forecast, forecast
-from modelops_ray.core.memory import bin_of, edge_of
-from modelops_ray.core.policy import Policy
-from modelops_ray.core.ranges import Ranges
-from modelops_ray.core.state import RunState
 from modelops_ray.driver import Driver, Snapshot
-from modelops_ray.errors import UsageError
+from modelops_ray.experience import Experience
+from modelops_ray.question import Question
 from modelops_ray.runner.chunk import ChunkContext, run_chunk
-from modelops_ray.runner.loading import ModelRef
-from modelops_ray.runner.model import installed_versions, resolve_model
-from modelops_ray.store import opening
+from modelops_ray.runner.model import installed_versions
 from modelops_ray.store.entry import Entry, look
-from modelops_ray.store.profiles import Profile, load_profile, save_profile
+from modelops_ray.store.opening import RunSpec
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.session import utc_now
-from modelops_ray.study.identity import task_id
-from modelops_ray.study.rows import RunIdentity
-from modelops_ray.study.schema import parameter_types
-from modelops_ray.study.simulations import Simulations
-from modelops_ray.study.study import Study
 
 Summary = dict[str, Any]
 """The keys of `--json`, in their order."""
@@ -91,19 +79,6 @@ class Watcher(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A checked study, its simulations, its model and the knobs: everything that is wrong was found by now."""
-
-    study: Study
-    simulations: Simulations
-    model: ModelRef
-    identity: RunIdentity
-    config: RunConfig
-    out: Path
-    only: Ranges | None
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a session ended, and its summary."""
 
@@ -111,57 +86,7 @@ class Outcome:
     summary: Summary
 
 
-def ask(study: Study, model: str | Callable[..., object] | None, config: RunConfig, name: str) -> Question:
-    """Check everything that can be checked without a cluster and without touching the disk.
-
-    Args:
-        study: What to run.
-        model: In place of the study's own; relative to the working directory, the study's to its file.
-        config: The knobs.
-        name: Of the study, for its default run directory.
-
-    Raises:
-        StudyError: The study names no model, or its seeds do not fit the policy.
-        ModelError: The model cannot be found or called.
-        UsageError: `--only` names no simulation of the study.
-    """
-    simulations = Simulations(study, config.seeds)
-    base = Path.cwd() if model is not None else study.folder or Path.cwd()
-    chosen = model if model is not None else study.model
-    if chosen is None:
-        raise UsageError("the study names no model; give one with --model path/to/file.py:function")
-    ref = resolve_model(chosen, base, pickle_by_value)
-    identity = RunIdentity(
-        entrypoint=f"{ref.entrypoint_name}/{study.scenario}",
-        bundle_ref=f"sha256:{ref.digest}",
-        scenario=study.scenario,
-        parameter_types=parameter_types(study),
-    )
-    out = config.out or Path("runs") / f"{name}-{_short_digest(study.digest, ref.digest, config.seeds)}"
-    only = None if config.only is None else _only(config.only, simulations, identity)
-    return Question(study, simulations, ref, identity, config, out, only)
-
-
-def _short_digest(*parts: str) -> str:
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:8]
-
-
-def _only(wanted: str, simulations: Simulations, identity: RunIdentity) -> Ranges:
-    for simulation in simulations:
-        if task_id(identity.bundle_ref, identity.entrypoint, simulation.param_id, simulation.seed) == wanted:
-            return Ranges.of([simulation.position])
-    raise UsageError(
-        f"--only {wanted}: no simulation of the study has this task_id; `results --to FILE.csv` lists them"
-    )
-
-
-def profile_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where profiles are kept: `$XDG_CACHE_HOME/modelops-ray/profiles`, or under `~/.cache`."""
-    cache = environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "modelops-ray" / "profiles"
-
-
-def execute(question: Question, watcher: Watcher, environ: Mapping[str, str] = os.environ) -> Outcome:
+def execute(question: Question, watcher: Watcher) -> Outcome:
     """Run what is not done yet, to the end or until told to stop.
 
     Raises:
@@ -169,23 +94,17 @@ def execute(question: Question, watcher: Watcher, environ: Mapping[str, str] = o
     """
     began_s = time.monotonic()
     entry = _look(question)
-    if question.simulations.repeats:
-        watcher.note(repeats_note(question.simulations))
+    if note := question.note_on_repeats:
+        watcher.note(note)
     with ExitStack() as stack:
         if not entry.todo:
             return _nothing_to_do(question, entry)
-        backend = stack.enter_context(_backend(question, watcher, environ))
+        backend = stack.enter_context(_backend(question, watcher))
         store = entry.begin()
         for warning in store.warnings:
             watcher.note(warning)
         session = _Session(question, store, backend, watcher, began_s)
         return session.run()
-
-
-def repeats_note(simulations: Simulations) -> str:
-    """Say how many simulations of a study repeat others of it."""
-    n = simulations.repeats
-    return f"{n:,} simulation{' is' if n == 1 else 's are'} listed more than once and run{'s' if n == 1 else ''} once"
 
 
 def _look(question: Question) -> Entry:
@@ -203,7 +122,7 @@ def _look(question: Question) -> Entry:
     )
     return look(
         question.out,
-        opening.Question.of(asked, study, question.simulations),
+        RunSpec.of(asked, study, question.simulations),
         take_over=config.take_over,
         fresh=config.fresh,
         retry_failed=config.retry_failed,
@@ -235,7 +154,7 @@ def _nothing_to_do(question: Question, entry: Entry) -> Outcome:
 
 
 @contextmanager
-def _backend(question: Question, watcher: Watcher, environ: Mapping[str, str]) -> Iterator[Backend]:
+def _backend(question: Question, watcher: Watcher) -> Iterator[Backend]:
     config = question.config
     context = ChunkContext(question.model, question.identity, question.study.outputs, config.timeout_s)
     run: RunChunk = functools.partial(run_chunk, context)
@@ -247,7 +166,7 @@ def _backend(question: Question, watcher: Watcher, environ: Mapping[str, str]) -
             cluster = stack.enter_context(
                 connect(
                     config.address,
-                    environ=environ,
+                    environ=os.environ,
                     limit_memory_bytes=config.limit_memory_bytes,
                     limit_cpus=config.limit_cpus,
                 )
@@ -268,10 +187,8 @@ class _Session:
         self._backend = backend
         self._watcher = watcher
         self._began_s = began_s
-        self._profiles = profile_folder()
-        self._profile = load_profile(self._profiles, question.model.digest)
-        self._seeded, seconds = known_of(self._profile)
-        self._state = RunState(policy_of(question, self._profile), known_peaks=self._seeded, known_seconds=seconds)
+        self._experience = Experience(question)
+        self._state = self._experience.state()
         self._driver = Driver(
             self._state, backend, store, question.simulations, only=question.only, observe=self._observe
         )
@@ -286,7 +203,7 @@ class _Session:
                 finish = self._driver.run()
             ending = finish.ending
         finally:
-            self._keep_profile()
+            self._experience.keep(self._state)
             summary = self._summary()
             self._store.close(str(ending), summary)
         return Outcome(finish, summary)
@@ -303,23 +220,6 @@ class _Session:
                 )
             )
         self._watcher.update(snapshot)
-
-    def _keep_profile(self) -> None:
-        dispatch, counters = self._state.dispatch, self._state.counters
-        measured = Counter(dispatch.memory.counts)
-        measured.subtract(self._seeded)
-        peaks = Counter({edge_of(index): count for index, count in measured.items() if count > 0})
-        if not peaks:
-            return
-        new = Profile(
-            model_digest=self._question.model.digest,
-            samples=counters.completed,
-            base_bytes=dispatch.memory.base_bytes,
-            peaks=peaks,
-            seconds=dispatch.mean_seconds * counters.completed,
-            output_bytes=int(dispatch.output_bytes_mean * counters.completed),
-        )
-        save_profile(self._profiles, new if self._profile is None else self._profile.merged(new))
 
     def _summary(self) -> Summary:
         dispatch, counters = self._state.dispatch, self._state.counters
@@ -342,33 +242,6 @@ class _Session:
             _peak_rss_bytes(),
         )
         return dict(zip(SUMMARY_KEYS, values, strict=True))
-
-
-def policy_of(question: Question, profile: Profile | None) -> Policy:
-    """The core's knobs from the user's."""
-    config = question.config
-    too_many = config.max_failures
-    return Policy(
-        cpus=config.cpus,
-        memory_bytes=config.memory_bytes,
-        max_memory_bytes=config.max_memory_bytes,
-        attempts=config.attempts,
-        max_failures=None if too_many is None else too_many.count(len(question.simulations)),
-        timeout_s=config.timeout_s,
-        chunk=config.chunk,
-        window=config.window,
-        known_base_bytes=profile.base_bytes or None if profile is not None else None,
-    )
-
-
-def known_of(profile: Profile | None) -> tuple[dict[int, int], float]:
-    """What a profile tells the core: how many peaks fell into each of its bins, and the mean run time."""
-    if profile is None:
-        return {}, 0.0
-    counts: Counter[int] = Counter()
-    for edge_bytes, count in profile.peaks.items():
-        counts[bin_of(edge_bytes)] += count
-    return dict(counts), profile.seconds_per_simulation or 0.0
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modelops_ray.store import opening
 from modelops_ray.store.files import Folder
-from modelops_ray.store.opening import Question
+from modelops_ray.store.opening import RunSpec
 from modelops_ray.store.progress import require_free
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.session import Clock, utc_now
@@ -30,7 +30,7 @@ class Entry:
 
 def look(
     path: str | Path,
-    question: Question,
+    spec: RunSpec,
     *,
     take_over: bool = False,
     fresh: bool = False,
@@ -41,7 +41,7 @@ def look(
 
     Args:
         path: The run directory; there may be none yet.
-        question: What is asked; a directory of an older study that it contains goes on.
+        spec: What is asked; a directory of an older study that it contains goes on.
         take_over: Go on although another session seems to write.
         fresh: Move what is there aside and start over.
         retry_failed: Forget failures, so that they are not done.
@@ -57,12 +57,12 @@ def look(
     if fresh:
         opening.require_replaceable(folder)
     else:
-        found = opening.look(folder, question)
+        found = opening.look(folder, spec)
     completed = 0 if found is None else found.log.rows(failed=False)
     failed = 0 if found is None else found.log.rows(failed=True)
-    todo = completed + failed < len(question.simulations) or (retry_failed and failed > 0)
+    todo = completed + failed < len(spec.simulations) or (retry_failed and failed > 0)
     if todo and not take_over:
         require_free(folder, clock())
-    begin = partial(RunStore.begin, folder, question, clock=clock, take_over=take_over, fresh=fresh,
+    begin = partial(RunStore.begin, folder, spec, clock=clock, take_over=take_over, fresh=fresh,
                     retry_failed=retry_failed)  # fmt: skip
     return Entry(begin, todo, completed, failed)

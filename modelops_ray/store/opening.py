@@ -27,7 +27,7 @@ _PART = re.compile(r"part-[0-9a-f]{8}-\d+\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class RunSpec:
     """What a session is asked to answer, and the columns that follow from it."""
 
     asked: RunJson
@@ -37,7 +37,7 @@ class Question:
     schemas: TableSchemas
 
     @classmethod
-    def of(cls, asked: RunJson, study: Study, simulations: Simulations) -> Question:
+    def of(cls, asked: RunJson, study: Study, simulations: Simulations) -> RunSpec:
         """Work out the columns."""
         types = parameter_types(study)
         return cls(
@@ -59,7 +59,7 @@ class Found:
     has_debris: bool
 
 
-def look(folder: Folder, question: Question) -> Found | None:
+def look(folder: Folder, spec: RunSpec) -> Found | None:
     """Read and check a run directory, None where there is none yet.
 
     Raises:
@@ -70,21 +70,21 @@ def look(folder: Folder, question: Question) -> Found | None:
         _require_empty(folder)
         return None
     path = str(folder.root / run_json.NAME)
-    run_json.require_same_question(run, question.asked, path)
+    run_json.require_same_question(run, spec.asked, path)
     log = read_log(folder)
     _require_log(folder, log)
     _require_positions(log, run.study_of(log.study).simulations, path)
     require_sizes(folder, log.parts.values())
-    return Found(run, log, _find_move(run, log, question, path), bool(_debris(folder, log)))
+    return Found(run, log, _find_move(run, log, spec, path), bool(_debris(folder, log)))
 
 
-def look_or_create(folder: Folder, question: Question) -> Found:
+def look_or_create(folder: Folder, spec: RunSpec) -> Found:
     """The same, and make the directory where there is none."""
-    found = look(folder, question)
-    if found is None and folder.create(run_json.NAME, run_json.encode_run_json(question.asked)):
-        return Found(question.asked, Log(), None, has_debris=False)
+    found = look(folder, spec)
+    if found is None and folder.create(run_json.NAME, run_json.encode_run_json(spec.asked)):
+        return Found(spec.asked, Log(), None, has_debris=False)
     # Where another session made it in between, it is looked at like any other.
-    found = found or look(folder, question)
+    found = found or look(folder, spec)
     if found is None:
         raise ResultsError(f"{folder.root}: it disappeared while it was opened; start again")
     return found
@@ -111,11 +111,11 @@ def _require_positions(log: Log, simulations: int, path: str) -> None:
             raise damaged(part.commit, f"a position is beyond the {simulations} simulations of {path}")
 
 
-def _find_move(run: RunJson, log: Log, question: Question, path: str) -> Move | None:
-    asked = question.asked.study
+def _find_move(run: RunJson, log: Log, spec: RunSpec, path: str) -> Move | None:
+    asked = spec.asked.study
     if asked.digest == run.study.digest and log.study in (None, asked.digest):
         return None
-    move = _move_from(run.study, question)
+    move = _move_from(run.study, spec)
     if move is None:
         raise ResultsError(
             f"{path}: run with study {run.study.digest[:12]} ({run.study.simulations} simulations), "
@@ -123,35 +123,35 @@ def _find_move(run: RunJson, log: Log, question: Question, path: str) -> Move | 
             "give another --out, or --fresh to start over"
         )
     referred = run.study_of(log.study)
-    return move if referred is run.study else _move_from(referred, question)
+    return move if referred is run.study else _move_from(referred, spec)
 
 
-def _move_from(older: StudyEntry, question: Question) -> Move | None:
-    return find_move(older, question.study, question.simulations, question.asked.seed_policy)
+def _move_from(older: StudyEntry, spec: RunSpec) -> Move | None:
+    return find_move(older, spec.study, spec.simulations, spec.asked.seed_policy)
 
 
-def begin(session: Session, folder: Folder, found: Found, question: Question, *, retry_failed: bool) -> None:
+def begin(session: Session, folder: Folder, found: Found, spec: RunSpec, *, retry_failed: bool) -> None:
     """Take the directory over: fence off others, retract failures if asked to, move to a larger study, clean up."""
     log = found.log
     retracted = [path for path, part in log.parts.items() if part.failed] if retry_failed else []
-    study = log.study or question.asked.study.digest
+    study = log.study or spec.asked.study.digest
     log.apply(session.append(study, retracted=retracted), FOLDER)
     if found.move is not None:
-        _extend(session, folder, found, found.move, question)
+        _extend(session, folder, found, found.move, spec)
     sweep(folder, log)
     session.heartbeat({})
 
 
-def _extend(session: Session, folder: Folder, found: Found, move: Move, question: Question) -> None:
+def _extend(session: Session, folder: Folder, found: Found, move: Move, spec: RunSpec) -> None:
     """Go over to a larger study. `run.json` knows both studies before the log refers to the new one."""
     log = found.log
-    study = question.asked.study
+    study = spec.asked.study
     both = found.run.model_copy(update={"study": study, "previous": found.run.study_of(log.study)})
     folder.replace(run_json.NAME, run_json.encode_run_json(both))
     with session.undoing():
         added = [
             kept(part, positions) if table is None else session.write(part.folder, table, positions, failed=part.failed)
-            for part, table, positions in moved_parts(folder, log.parts, move, question.simulations, question.schemas)
+            for part, table, positions in moved_parts(folder, log.parts, move, spec.simulations, spec.schemas)
         ]
         log.apply(session.append(study.digest, added, checkpoint=True), FOLDER)
     folder.replace(run_json.NAME, run_json.encode_run_json(both.model_copy(update={"previous": None})))

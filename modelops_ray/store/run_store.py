@@ -20,7 +20,7 @@ from modelops_ray.store.batch import Batch, Positions, assemble
 from modelops_ray.store.columns import conformed
 from modelops_ray.store.commits import Log, Part
 from modelops_ray.store.files import Folder
-from modelops_ray.store.opening import Found, Question
+from modelops_ray.store.opening import Found, RunSpec
 from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, part_schema, read_part
 from modelops_ray.store.progress import require_free, writer
 from modelops_ray.store.run_json import other_versions
@@ -43,22 +43,22 @@ class RunStore:
     Where nothing is left to do there is no session: nothing is written, and `commit` refuses.
     """
 
-    def __init__(self, folder: Folder, question: Question, log: Log, session: Session | None) -> None:
+    def __init__(self, folder: Folder, spec: RunSpec, log: Log, session: Session | None) -> None:
         self.warnings: tuple[str, ...] = ()
         self._folder = folder
-        self._question = question
+        self._spec = spec
         self._log = log
         self._session = session
-        self._done = _mask(log, len(question.simulations))
+        self._done = _mask(log, len(spec.simulations))
         self._completed = log.rows(failed=False)
         self._failed = log.rows(failed=True)
         self._columns = _known_columns(folder, log) if session else {}
 
     @classmethod
     def begin(
-        cls, folder: Folder, question: Question, *, clock: Clock, take_over: bool, fresh: bool, retry_failed: bool
+        cls, folder: Folder, spec: RunSpec, *, clock: Clock, take_over: bool, fresh: bool, retry_failed: bool
     ) -> RunStore:
-        """Begin a session that answers a question; `entry.look` says what the arguments mean.
+        """Begin a session that is to hold a run; `entry.look` says what the arguments mean.
 
         Raises:
             ResultsError: The directory is damaged, or of another study, model or seed policy.
@@ -69,10 +69,10 @@ class RunStore:
             if not take_over:
                 require_free(folder, clock())
             opening.move_aside(folder, clock())
-        found = opening.look_or_create(folder, question)
-        session = _session(folder, found, question, _Options(clock, take_over, retry_failed))
-        store = cls(folder, question, found.log, session)
-        store.warnings = other_versions(found.run.versions, question.asked.versions)
+        found = opening.look_or_create(folder, spec)
+        session = _session(folder, found, spec, _Options(clock, take_over, retry_failed))
+        store = cls(folder, spec, found.log, session)
+        store.warnings = other_versions(found.run.versions, spec.asked.versions)
         return store
 
     def done(self) -> Ranges:
@@ -101,7 +101,7 @@ class RunStore:
             StorageError: Nothing was committed, what was before is intact.
             ValueError: A simulation is already done.
         """
-        batch = assemble(payloads, self._columns, self._question.schemas)
+        batch = assemble(payloads, self._columns, self._spec.schemas)
         failed = np.array(sorted(failure.position for failure in failures), dtype=np.int64)
         self._require_new(np.concatenate([batch.positions, failed]))
         if not len(batch.positions) and not failures:
@@ -110,7 +110,7 @@ class RunStore:
         with session.undoing():
             added = [*self._write(session, batch), *self._write_failures(session, failures)]
             retracted, widened = self._widen(session, batch.schemas)
-            commit = session.append(self._question.asked.study.digest, [*added, *widened], retracted)
+            commit = session.append(self._spec.asked.study.digest, [*added, *widened], retracted)
         self._log.apply(commit, f"commit {commit.number}")
         self._done[batch.positions] = True
         self._done[failed] = True
@@ -162,8 +162,8 @@ class RunStore:
             return []
         ordered = sorted(failures, key=lambda failure: failure.position)
         positions = [failure.position for failure in ordered]
-        simulations = self._question.simulations.take(positions)
-        table = failure_rows(self._question.identity, ordered, simulations)
+        simulations = self._spec.simulations.take(positions)
+        table = failure_rows(self._spec.identity, ordered, simulations)
         return [session.write(SIMULATIONS, table, list(runs(positions)), failed=True)]
 
     def _widen(self, session: Session, schemas: Mapping[str, pa.Schema]) -> tuple[list[str], list[Part]]:
@@ -179,18 +179,18 @@ class RunStore:
         return retracted, added
 
 
-def _session(folder: Folder, found: Found, question: Question, options: _Options) -> Session | None:
+def _session(folder: Folder, found: Found, spec: RunSpec, options: _Options) -> Session | None:
     """Begin a session unless there is nothing to do."""
     log = found.log
     n_failed = log.rows(failed=True)
-    todo = log.rows(failed=False) + n_failed < len(question.simulations) or (options.retry_failed and n_failed > 0)
+    todo = log.rows(failed=False) + n_failed < len(spec.simulations) or (options.retry_failed and n_failed > 0)
     now = options.clock()
     if not todo and found.move is None and not (found.has_debris and writer(folder, now) is None):
         return None
     if not options.take_over:
         require_free(folder, now)
     session = Session(folder, log, options.clock)
-    opening.begin(session, folder, found, question, retry_failed=options.retry_failed)
+    opening.begin(session, folder, found, spec, retry_failed=options.retry_failed)
     return session
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from modelops_ray.core.events import Cause, Failure
 from modelops_ray.store.entry import look
-from modelops_ray.store.opening import Question
+from modelops_ray.store.opening import RunSpec
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.session import utc_now
@@ -73,7 +73,7 @@ def open_store(path: Path, study: Study, **changes: Any) -> RunStore:
     how = {name: changes.pop(name) for name in ("take_over", "fresh", "retry_failed", "clock") if name in changes}
     created = how.get("clock", utc_now)()
     asked = RunJson(**given | changes, created=created)
-    return look(path, Question.of(asked, study, simulations), **how).begin()
+    return look(path, RunSpec.of(asked, study, simulations), **how).begin()
 
 
 def payload(study: Study, positions: Iterable[int], model: Model = incidence) -> Payload:

@@ -5,7 +5,7 @@ import threading
 import pytest
 from support.fakes import FakeBackend, Fault, Script
 
-from modelops_ray import driver as driver_module
+from modelops_ray import writer as writer_module
 from modelops_ray.core.events import Capacity, Cause, ChunkReport, Ending, Failure, Measured, Node
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.ranges import Ranges
@@ -183,7 +183,7 @@ def test_a_stop_commits_what_finished_and_cancels_the_rest():
 
 def test_heartbeats_go_on_while_nothing_finishes(monkeypatch):
     """Given a chunk that hangs, the store is told that the session lives."""
-    monkeypatch.setattr(driver_module, "HEARTBEAT_EVERY_S", 0.001)
+    monkeypatch.setattr(writer_module, "HEARTBEAT_EVERY_S", 0.001)
 
     def observe(_):
         if len(store.heartbeats) >= 3:

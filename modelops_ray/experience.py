@@ -1,0 +1,101 @@
+"""What earlier runs of a model taught, in the core's terms, and what a run adds to it.
+
+Owns where profiles are kept and how they become decisions' first knowledge. Their file format is `store.profiles`'.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from modelops_ray.core.dispatch import Dispatch
+from modelops_ray.core.memory import bin_of, edge_of
+from modelops_ray.core.policy import Policy
+from modelops_ray.core.state import RunState
+from modelops_ray.question import Question
+from modelops_ray.store.profiles import Profile, load_profile, save_profile
+
+
+class Experience:
+    """What is known of the model of one question.
+
+    Attributes:
+        profile: What earlier runs measured, None if there were none.
+    """
+
+    def __init__(self, question: Question) -> None:
+        """Read the profile of the model.
+
+        Raises:
+            StorageError: It cannot be read or is damaged.
+        """
+        self._question = question
+        self._folder = _folder()
+        self.profile = load_profile(self._folder, question.model.digest)
+        self._peaks = _bins(self.profile)
+
+    def state(self) -> RunState:
+        """Begin a run that knows it."""
+        return RunState(self._policy(), known_peaks=self._peaks, known_seconds=self._seconds)
+
+    def dispatch(self) -> Dispatch:
+        """Begin only what decides on memory and concurrency, to ask it what it would do."""
+        return Dispatch(self._policy(), known_peaks=self._peaks, known_seconds=self._seconds)
+
+    def keep(self, state: RunState) -> None:
+        """Add what a run begun by `state` has measured.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        dispatch, completed = state.dispatch, state.counters.completed
+        measured = Counter(dispatch.memory.counts)
+        measured.subtract(self._peaks)
+        peaks = {edge_of(index): count for index, count in measured.items() if count > 0}
+        if not peaks:
+            return
+        new = Profile(
+            model_digest=self._question.model.digest,
+            samples=completed,
+            base_bytes=dispatch.memory.base_bytes,
+            peaks=peaks,
+            seconds=dispatch.mean_seconds * completed,
+            output_bytes=int(dispatch.output_bytes_mean * completed),
+        )
+        save_profile(self._folder, new if self.profile is None else self.profile.merged(new))
+
+    @property
+    def _seconds(self) -> float:
+        return (self.profile.seconds_per_simulation or 0.0) if self.profile is not None else 0.0
+
+    def _policy(self) -> Policy:
+        """The core's knobs from the user's."""
+        config = self._question.config
+        too_many = config.max_failures
+        return Policy(
+            cpus=config.cpus,
+            memory_bytes=config.memory_bytes,
+            max_memory_bytes=config.max_memory_bytes,
+            attempts=config.attempts,
+            max_failures=None if too_many is None else too_many.count(len(self._question.simulations)),
+            timeout_s=config.timeout_s,
+            chunk=config.chunk,
+            window=config.window,
+            known_base_bytes=self.profile.base_bytes or None if self.profile is not None else None,
+        )
+
+
+def _folder() -> Path:
+    """`$XDG_CACHE_HOME/modelops-ray/profiles`, or under `~/.cache`."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "modelops-ray" / "profiles"
+
+
+def _bins(profile: Profile | None) -> Mapping[int, int]:
+    """How many peaks of a profile fall into each bin; a profile with few bins has joined some."""
+    counts: Counter[int] = Counter()
+    for edge_bytes, count in (profile.peaks if profile is not None else {}).items():
+        counts[bin_of(edge_bytes)] += count
+    return counts
