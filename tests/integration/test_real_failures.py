@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,43 @@ def test_a_second_session_in_the_same_directory_ends_and_harms_nothing(place, tm
     assert 1 == second.code
     assert str(first.process.pid) in second.stderr
     assert (0, 60) == (first.wait().code, n_committed(tmp_path / "run"))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of some megabytes, and how to make it larger."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def mount(size: str, *options: str) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={size}"]), "tmpfs", disk], check=True)
+
+    try:
+        mount("24m")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"this system mounts no disk: {error}")
+    yield disk, lambda: mount("400m", "remount")
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.long
+def test_a_full_disk_ends_the_run_with_one_line_and_with_room_it_goes_on(place, tmp_path, small_disk):
+    """What was committed stays readable and is not repeated; the dataset is that of an undisturbed run."""
+    disk, enlarge = small_disk
+    study = place.study([{"out_mb": 2, "sleep_s": 0.2, "set": i} for i in range(40)])
+    ended = place.run(study, disk / "run", "--chunk", "1")
+    assert 1 == ended.code, ended.stderr
+    assert "no space left on the device; free some and start again" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+    n_before = n_committed(disk / "run")
+    assert 0 < n_before == len(rows(disk / "run"))
+    enlarge()
+    again = place.run(study, disk / "run")
+    assert (0, 40, n_before) == (again.code, again.summary["completed"], again.summary["resumed"]), again.stderr
+    assert 0 == place.run(study, tmp_path / "undisturbed").code
+    assert_equal_datasets(tmp_path / "undisturbed", disk / "run")
 
 
 def _age_s(pid: int) -> float:

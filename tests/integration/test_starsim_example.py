@@ -1,10 +1,14 @@
-"""The Starsim example, run directly: needs the extra, and several seconds to import it."""
+"""The Starsim example, called directly and run on Ray: needs the extra, and several seconds to import it."""
 
 import runpy
 from importlib.resources import files
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
+from support.studies import rows
+
+import modelops_ray as mr
 
 EXAMPLES = files("modelops_ray") / "examples"
 
@@ -54,3 +58,22 @@ def test_a_seed_that_starsim_cannot_take_is_refused(simulate):
     """Cutting it to 32 bits would make copies of other replicates."""
     with pytest.raises(ValueError, match=r"seeds below 2\*\*32, not 4294967296"):
         simulate(PARAMS, 2**32)
+
+
+@pytest.mark.long
+def test_the_starsim_study_on_ray_gives_what_the_model_gives(place, tmp_path, simulate):
+    """Every simulation completes, and every value equals that of a direct call with the same parameters and seed."""
+    study = EXAMPLES / "starsim_grid.json"
+    ended = place.run(study, tmp_path / "run", limit_memory="4Gi")
+    assert (0, 36) == (ended.code, ended.summary["completed"]), ended.stderr
+    params = [entry.params for entry in mr.Study.load(study).parameter_sets for _ in range(4)]
+    run = mr.open_run(tmp_path / "run")
+    for given, row in zip(params, rows(tmp_path / "run"), strict=True):
+        assert given == {name: row[f"param_{name}"] for name in given}
+        for (name, column), values in columns_of(simulate(given, row["seed"])).items():
+            assert values == _of(run.output(name), row["task_id"])[column].to_pylist(), (name, column, given)
+
+
+def _of(table, task_id):
+    """The rows of one simulation."""
+    return table.filter(pc.field("task_id") == task_id)

@@ -293,6 +293,15 @@ def test_what_a_model_prints_stays_off_stdout(run, capfd):
     assert ("", "hello\n") == tuple(capfd.readouterr())
 
 
+@pytest.fixture
+def interruptible():
+    """A process that Ctrl-C interrupts, which one started in the background of a shell is not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_from_outside_is_nobodys_failure(tmp_path):
     """Ctrl-C ends the chunk and is not booked on the simulation that was running."""
     source = "import os, signal\ndef simulate(p, s):\n os.kill(os.getpid(), signal.SIGINT)\n while True: pass"
