@@ -5,6 +5,7 @@ Owns that order and what is refused. Does not start anything itself and knows no
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -90,12 +91,17 @@ def _joined(address: str | None) -> Iterator[None]:
         yield
         return
     gcs_address = _find(address or "auto")
-    _probe(gcs_address)
+    wants_token = _wants_token(gcs_address)
+    remedy = "; it wants a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token is not the one"
+    if wants_token and address not in {None, "auto"} and os.environ.get("RAY_AUTH_MODE") != "token":
+        raise BackendError(f"the Ray at {gcs_address} lets nobody in unasked{remedy}")
     try:
         with calm_ray():
-            ray.init(address=gcs_address, log_to_driver=False, configure_logging=False)
+            # By `auto` Ray finds the same one and uses this user's token by itself; by an address it does not.
+            ray.init(address=address or "auto", log_to_driver=False, configure_logging=False)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise BackendError(f"cannot join the Ray at {gcs_address}: {first_line(error)}") from error
+        hint = remedy if wants_token else ""
+        raise BackendError(f"cannot join the Ray at {gcs_address}: {first_line(error)}{hint}") from error
     try:
         yield
     finally:
@@ -126,8 +132,11 @@ def _find(address: str) -> str:
         raise BackendError(f"--address {address} is not HOST:PORT of a Ray: {first_line(error)}") from error
 
 
-def _probe(gcs_address: str) -> None:
-    """Ask whether a GCS answers there, because Ray itself tries for two minutes and then ends the process."""
+def _wants_token(gcs_address: str) -> bool:
+    """Ask the GCS there whether it wants a token; that it answers at all matters more.
+
+    Ray itself would try for two minutes and then end the process.
+    """
     import grpc  # type: ignore[import-untyped]
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
 
@@ -137,10 +146,11 @@ def _probe(gcs_address: str) -> None:
             stub.CheckAlive(gcs_service_pb2.CheckAliveRequest(), timeout=PROBE_TIMEOUT_S)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                return
+                return True
             raise BackendError(
                 f"no Ray answers at {gcs_address}; is its head running, and is it the GCS port?"
             ) from error
+    return False
 
 
 def _gcs_address() -> str:

@@ -193,6 +193,33 @@ def test_a_running_ray_is_joined_in_every_way_and_stays(running, monkeypatch):
 
 
 @pytest.mark.long
+def test_a_ray_that_wants_a_token_is_joined_by_it_or_says_so(place, tmp_path):
+    """`auto` takes the one in the home directory, an address needs to be told to; else one line names the remedy."""
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("1" * 64)
+    place.environ |= {"HOME": str(tmp_path), "RAY_TMPDIR": str(place.tmp)}
+    study = place.study([{"set": 1}])
+    head = ("ray", "start", "--head", "--block", "--num-cpus=1", "--port=0", "--include-dashboard=false")
+    ray = place.spawn([str(Path(sys.executable).with_name(head[0])), *head[1:], f"--temp-dir={place.tmp}"])
+    wait_for((place.tmp / "ray_current_cluster").exists)
+    address = (place.tmp / "ray_current_cluster").read_text()
+
+    def join(to, **environ):
+        place.environ |= environ
+        command = [sys.executable, "-m", "modelops_ray", "run", str(study), "--fresh", "--out", str(tmp_path / "run")]
+        return place.spawn([*command, "--address", to]).wait()
+
+    assert 0 == join("auto").code
+    refused = join(address)
+    assert (1, True) == (refused.code, "set RAY_AUTH_MODE=token" in refused.stderr.splitlines()[-1])
+    assert 0 == join(address, RAY_AUTH_MODE="token").code
+    wrong = join(address, RAY_AUTH_TOKEN="0" * 64)
+    assert (1, True) == (wrong.code, "wants a token" in wrong.stderr.splitlines()[-1])
+    ray.signal_group(signal.SIGKILL)
+    ray.process.wait()
+
+
+@pytest.mark.long
 def test_what_ran_on_a_node_that_died_is_lost_with_its_payloads(folder, monkeypatch):
     """The chunk that ran there is repeated elsewhere, the one that had finished there as well."""
     monkeypatch.setenv("RAY_health_check_period_ms", "300")

@@ -142,7 +142,7 @@ class Place:
         """Start any command here; its outputs go to files, because Ray's processes would hold a pipe open."""
         self._started += 1
         stdout, stderr = (self.folder / f"{name}-{self._started}.txt" for name in ("stdout", "stderr"))
-        unset = {"RAY_ADDRESS", "PYTHONPATH"}
+        unset = {"RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "PYTHONPATH"}
         environ = {name: value for name, value in os.environ.items() if name not in unset}
         environ |= {"XDG_CACHE_HOME": str(self.folder / "cache"), "TMPDIR": str(self.tmp)} | self.environ
         with stdout.open("wb") as out, stderr.open("wb") as err:
