@@ -186,12 +186,11 @@ def test_heartbeats_go_on_while_nothing_finishes(monkeypatch):
     monkeypatch.setattr(writer_module, "HEARTBEAT_EVERY_S", 0.001)
 
     def observe(_):
-        if len(store.heartbeats) >= 3:
+        if sum(counters["outstanding"] for counters in store.heartbeats) >= 3:
             driver.stop("seen enough")
 
     driver, _, store = drive(1, Script(hanging=frozenset({1})), policy=Policy(timeout_s=0), observe=observe)
     assert Ending.STOPPED == driver.run().ending
-    assert 1 == store.heartbeats[0]["outstanding"]
 
 
 def test_a_run_in_which_nothing_moves_ends_by_itself():
