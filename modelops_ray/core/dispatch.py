@@ -153,8 +153,8 @@ class Dispatch:
             yield self._launch(piece, request_bytes, tuple(map(attempt_of, piece.positions)))
 
     def _choose(self, unwritten_bytes: int) -> tuple[Choice, int, int] | None:
-        """The first candidate that is admitted, or None; with nothing in flight the first one always is."""
-        if self.outstanding and (self._is_full or not self._may_finish_more(unwritten_bytes)):
+        """The first candidate that is admitted, or None; with nothing in flight or unwritten the first always is."""
+        if (self.outstanding or unwritten_bytes) and (self._is_full or not self._may_finish_more(unwritten_bytes)):
             return None
         top_bytes = self.top_bytes
         for choice in self._candidates():

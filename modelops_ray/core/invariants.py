@@ -74,8 +74,9 @@ class Audit:
             n_most = max(1, state.dispatch.window.size_at(min(state.dispatch.sizes.in_use)))
             if len(state.dispatch.outstanding) > n_most:
                 self._fail(f"{len(state.dispatch.outstanding)} chunks outstanding, window {n_most}")
-        if state.dispatch.pending.n and not state.dispatch.outstanding and not state.is_ending:
-            self._fail("something is pending and nothing is outstanding")
+        is_idle = not state.dispatch.outstanding and not state.journal.unwritten_bytes
+        if state.dispatch.pending.n and is_idle and not state.is_ending:
+            self._fail("something is pending and nothing is outstanding or waits to be committed")
 
     def _positions(self, state: RunState, event: Event) -> None:
         parts = [

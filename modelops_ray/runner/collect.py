@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
 
 from modelops_ray.runner.tables import Scalars, row_table
 from modelops_ray.study.chunk import OutputTable
 from modelops_ray.study.rows import RunIdentity
-from modelops_ray.study.schema import identity_fields
+from modelops_ray.study.schema import identity_fields, repeated
 
-_IDENTITY_ROW_BYTES = 128
+_IDENTITY_COLUMNS = 4
 
 
 class ColumnCollisionError(Exception):
@@ -32,7 +31,8 @@ class Collector:
 
     def __init__(self, run: RunIdentity) -> None:
         self._reserved = frozenset(identity_fields(run.parameter_types).names)
-        self._row_bytes = _IDENTITY_ROW_BYTES + 8 * len(run.parameter_types)
+        # One byte a column is what repeating the identity of few simulations takes.
+        self._row_bytes = _IDENTITY_COLUMNS + len(run.parameter_types)
         self._outputs: dict[str, _Output] = {}
         self.size_bytes = 0
 
@@ -155,6 +155,6 @@ def _output_table(group: Sequence[_Piece], positions: Sequence[int], identities:
     indices = [index for piece in group for index in piece.indices]
     counts = [count for piece in group for count in piece.counts]
     own = pa.concat_tables([piece.table for piece in group], promote_options="default").combine_chunks()
-    ours = identities.take(np.repeat(indices, counts))
+    ours = repeated(identities, indices, counts)
     table = pa.Table.from_arrays([*ours.columns, *own.columns], names=[*ours.column_names, *own.column_names])
     return OutputTable(tuple(positions[index] for index in indices), tuple(counts), table)

@@ -112,10 +112,25 @@ def _require_writable(schema: pa.Schema) -> None:
 
 
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Bring a table that fits into exactly these columns; whole numbers beyond 2**53 become the nearest float."""
+    """Bring a table that fits into exactly these columns; whole numbers beyond 2**53 become the nearest float.
+
+    Texts in a dictionary stay there until they are written.
+    """
     columns = [_cast(table.column(field.name), field.type) for field in schema]
-    return pa.Table.from_arrays(columns, schema=schema)
+    return pa.Table.from_arrays(columns, names=schema.names)
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    return column if column.type == kind else column.cast(kind, safe=False)
+    if column.type == kind:
+        return column
+    if pat.is_dictionary(column.type):
+        return _undone(column.combine_chunks(), kind)
+    return column.cast(kind, safe=False)
+
+
+def _undone(column: pa.DictionaryArray, kind: pa.DataType) -> pa.ChunkedArray:
+    values = column.dictionary.cast(kind, safe=False)
+    if not pat.is_string(kind) or values.null_count:
+        return pa.chunked_array([values.take(column.indices)])
+    # Indices of one width, so that columns of many chunks can be put together.
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(column.indices.cast(pa.int32()), values)])

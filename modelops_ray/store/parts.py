@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 from modelops_ray.errors import ResultsError
 from modelops_ray.store.commits import LivePart, Part, damaged
 from modelops_ray.store.files import Folder, Sink
+from modelops_ray.study.schema import decoded
 
 SIMULATIONS = "simulations"
 OUTPUTS = "outputs"
+GROUP_ROWS = 128 * 1024
 
 
 class MissingPartError(ResultsError):
@@ -29,7 +31,15 @@ def write_part(
     """Write a table durably; it does not exist for anybody until a commit names it."""
 
     def fill(sink: Sink) -> None:
-        pq.write_table(table, pa.PythonFile(sink, mode="w"), compression="zstd", write_page_checksum=True)
+        # Texts leave their dictionaries a group of rows at a time: together they are larger than the outputs.
+        with pq.ParquetWriter(
+            pa.PythonFile(sink, mode="w"),
+            decoded(table.slice(0, 0)).schema,
+            compression="zstd",
+            write_page_checksum=True,
+        ) as writer:
+            for start in range(0, max(1, table.num_rows), GROUP_ROWS):
+                writer.write_table(decoded(table.slice(start, GROUP_ROWS)))
 
     written = folder.write(path, fill)
     return Part(

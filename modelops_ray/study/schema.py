@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from modelops_ray.study.chunk import Scalar
@@ -43,6 +44,26 @@ def simulations_schema(parameter_types: Mapping[str, pa.DataType]) -> pa.Schema:
 def identity_fields(parameter_types: Mapping[str, pa.DataType]) -> pa.Schema:
     """Return the columns that come before the model's own in every output."""
     return pa.schema([*_IDENTITY, *_parameter_fields(parameter_types)])
+
+
+def repeated(identities: pa.Table, rows: Sequence[int], counts: Sequence[int]) -> pa.Table:
+    """Return `counts[i]` times row `rows[i]`, as dictionaries.
+
+    A simulation has one identity and up to millions of rows; written out it would outweigh what the model returns.
+    """
+    kind = np.min_scalar_type(-identities.num_rows)
+    index = pa.array(np.repeat(np.array(rows, kind), counts))
+    columns = [pa.DictionaryArray.from_arrays(index, column.combine_chunks()) for column in identities.columns]
+    return pa.table(columns, names=identities.column_names)
+
+
+def decoded(table: pa.Table) -> pa.Table:
+    """Return the same with no column in a dictionary."""
+    fields = [
+        pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
 
 
 def parameter_types(study: Study) -> dict[str, pa.DataType]:

@@ -168,7 +168,7 @@ def test_a_chunk_ends_early_when_its_outputs_are_large(run):
     report, payload = run(
         "import numpy as np\ndef simulate(p, s): return {'x': np.zeros(1000)}",
         [{"beta": 1, "n": 1}] * 10,
-        target_payload_bytes=400_000,
+        target_payload_bytes=40_000,
     )
 
     assert (10, 11, 12) == payload.positions == tuple(done.position for done in report.completed)
