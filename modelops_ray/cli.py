@@ -89,7 +89,9 @@ _ASK = (
     click.option("--timeout", type=float, metavar="SECONDS", help="Per simulation (1800), 0 for none."),
     click.option("--attempts", type=int, metavar="N", help="Attempts that run out of memory or crash (5)."),
     click.option("--max-failures", metavar="N|P%", help="Stop when so many simulations failed."),
-    click.option("--isolation", type=click.Choice(["none"]), help="Simulations run in the Ray worker itself."),
+    click.option(
+        "--isolation", type=click.Choice(["fork", "none"]), help="Forked children, or the worker itself (none)."
+    ),
     click.option("--chunk", type=int, metavar="N", help="Simulations per task, instead of adapted."),
     click.option("--window", type=int, metavar="N", help="Tasks outstanding, instead of adapted."),
     click.option("--seeds", type=click.Choice(["job-file", "dask-compatible"]), help="Seed policy (job-file)."),

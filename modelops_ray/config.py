@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from modelops_ray.errors import UsageError
+from .errors import UsageError
 
 SeedPolicy = Literal["job-file", "dask-compatible"]
 BackendName = Literal["ray", "local"]
-Isolation = Literal["none"]
+Isolation = Literal["fork", "none"]
 
 _UNITS = {
     "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from modelops_ray.backends.cluster import connect, would_start
 from modelops_ray.backends.embedded import sizes
-from modelops_ray.backends.machine import available_memory_bytes, usable_cpus
 from modelops_ray.backends.ray import nodes_now
 from modelops_ray.core.events import Capacity, Node
 from modelops_ray.core.forecast import Forecast, forecast
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ModelError
 from modelops_ray.experience import Experience
+from modelops_ray.machine import available_memory_bytes, usable_cpus
 from modelops_ray.question import Question
 from modelops_ray.runner.footprint import loading_bytes
 from modelops_ray.session import PLAN_FROM_SIMULATIONS, Watcher, execute

@@ -156,7 +156,15 @@ def _nothing_to_do(question: Question, entry: Entry) -> Outcome:
 @contextmanager
 def _backend(question: Question, watcher: Watcher) -> Iterator[Backend]:
     config = question.config
-    context = ChunkContext(question.model, question.identity, question.study.outputs, config.timeout_s)
+    context = ChunkContext(
+        question.model,
+        question.identity,
+        question.study.outputs,
+        config.timeout_s,
+        isolation=config.isolation,
+        cpus=config.cpus,
+        is_hard=config.memory_bytes is not None or config.max_memory_bytes is not None,
+    )
     run: RunChunk = functools.partial(run_chunk, context)
     with ExitStack() as stack:
         backend: Backend

@@ -20,10 +20,10 @@ from typing import IO
 
 from modelops_ray.backends.calm import calm_ray, replaced
 from modelops_ray.backends.leftovers import end_processes_writing
-from modelops_ray.backends.machine import available_memory_bytes, usable_cpus
 from modelops_ray.backends.ray_errors import first_line
 from modelops_ray.config import format_size
 from modelops_ray.errors import BackendError
+from modelops_ray.machine import available_memory_bytes, usable_cpus
 
 MIB = 2**20
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from modelops_ray.backends.base import RunChunk
 from modelops_ray.backends.cluster import Cluster
-from modelops_ray.backends.machine import KernelKills
 from modelops_ray.backends.ray_errors import classify, first_line, used_bytes
 from modelops_ray.core.events import (
     Capacity,
@@ -26,6 +25,7 @@ from modelops_ray.core.events import (
     Node,
 )
 from modelops_ray.errors import PayloadLostError
+from modelops_ray.machine import KernelKills
 from modelops_ray.study.chunk import Chunk, Payload
 
 CAPACITY_EVERY_S = 5.0

@@ -8,10 +8,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 
-from modelops_ray.errors import ModelError
-from modelops_ray.study.chunk import Scalar
+from ..errors import ModelError
 
-Model = Callable[[Mapping[str, Scalar], int, str], object]
+Params = Mapping[str, bool | int | float | str]
+Model = Callable[[Params, int, str], object]
 
 
 def calling(function: Callable[..., object], label: str) -> Model:
@@ -31,7 +31,7 @@ def calling(function: Callable[..., object], label: str) -> Model:
     if n_arguments == 3:
         return function
 
-    def without_scenario(params: Mapping[str, Scalar], seed: int, _scenario: str) -> object:
+    def without_scenario(params: Params, seed: int, _scenario: str) -> object:
         return function(params, seed)
 
     return without_scenario

@@ -14,8 +14,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
-from modelops_ray.config import format_size
-from modelops_ray.errors import ModelError
+from ..config import format_size
+from ..errors import ModelError
 
 MAX_FILES = 10_000
 MAX_FILES_BYTES = 256 * 2**20

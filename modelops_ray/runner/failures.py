@@ -25,11 +25,11 @@ def failure_of(error: BaseException, position: int, timeout_s: float) -> Failure
         message = f"it took longer than {timeout_s:g} s; raise --timeout, or 0 for no limit"
         return Failure(position, Cause.TIMEOUT, "Timeout", message)
     if isinstance(error, BadOutputError):
-        return Failure(position, Cause.BAD_OUTPUT, "BadOutput", _bounded(str(error), MAX_MESSAGE_CHARS))
+        return Failure(position, Cause.BAD_OUTPUT, "BadOutput", bounded_message(str(error)))
     shown = traceback.TracebackException(type(error), error, _model_frames(error.__traceback__))
     cause = Cause.OUT_OF_MEMORY if isinstance(error, MemoryError) else Cause.MODEL_ERROR
-    failure = Failure(position, cause, type(error).__name__, _bounded(str(shown), MAX_MESSAGE_CHARS))
-    return replace(failure, traceback=_tail("".join(shown.format()), MAX_TRACEBACK_CHARS))
+    failure = Failure(position, cause, type(error).__name__, bounded_message(str(shown)))
+    return replace(failure, traceback=bounded_traceback("".join(shown.format())))
 
 
 def _model_frames(frames: TracebackType | None) -> TracebackType | None:
@@ -38,15 +38,16 @@ def _model_frames(frames: TracebackType | None) -> TracebackType | None:
     return frames
 
 
-def _bounded(text: str, limit: int) -> str:
+def bounded_message(text: str) -> str:
+    """Keep the beginning of a message."""
     text = _storable(text)
-    return text if len(text) <= limit else text[: limit - 2] + " …"
+    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 2] + " …"
 
 
-def _tail(text: str, limit: int) -> str:
+def bounded_traceback(text: str | None) -> str | None:
     """Keep the end, where the exception itself stands."""
-    text = _storable(text)
-    return text if len(text) <= limit else "… " + text[2 - limit :]
+    text = _storable(text or "")
+    return (text if len(text) <= MAX_TRACEBACK_CHARS else "… " + text[2 - MAX_TRACEBACK_CHARS :]) or None
 
 
 def _storable(text: str) -> str:

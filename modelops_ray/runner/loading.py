@@ -22,9 +22,9 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Literal
 
-from modelops_ray.errors import ModelError
-from modelops_ray.runner.calling import Model, calling
-from modelops_ray.runner.digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
+from ..errors import ModelError
+from .calling import Model, calling
+from .digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
 
 # Python's own `test` package is not used by anything, and a good name for a first try.
 _STANDARD = sys.stdlib_module_names - {"test"}
@@ -92,13 +92,22 @@ def load_model(ref: ModelRef) -> Model:
         return _process.model
     forget_model()
     _process.ref, _process.modules_before = ref, dict(sys.modules)
+    require_same(ref)
+    _process.model = calling(_import(ref), ref.label)
+    return _process.model
+
+
+def require_same(ref: ModelRef) -> None:
+    """Make sure that the model's files on this node are those the run began with.
+
+    Raises:
+        ModelError: They are missing, or others.
+    """
     if ref.kind != "pickled" and digest_of(ref) != ref.digest:
         raise ModelError(
             f"model {ref.label} changed while the run was on (node {platform.node()} has another version of its "
             "files); start the run again"
         )
-    _process.model = calling(_import(ref), ref.label)
-    return _process.model
 
 
 def forget_model() -> None:

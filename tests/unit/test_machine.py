@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from modelops_ray.backends.machine import KernelKills, available_memory_bytes, kernel_kills, usable_cpus
 from modelops_ray.errors import BackendError
+from modelops_ray.machine import KernelKills, available_memory_bytes, kernel_kills, usable_cpus
 
 GIB = 2**30
 

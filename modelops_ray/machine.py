@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from modelops_ray.errors import BackendError
+from .errors import BackendError
 
 ROOT = Path("/")
 RECENT_S = 10.0
@@ -36,6 +36,12 @@ def available_memory_bytes(keep_free: float = 0.05, root: Path = ROOT) -> int:
     machine = info["MemAvailable"] - keep_free * info["MemTotal"]
     groups = (group.limit_bytes * (1 - keep_free) - group.used_bytes for group in memory_groups(root))
     return max(0, int(min(machine, *groups, machine)))
+
+
+def memory_bounds(root: Path = ROOT) -> list[MemoryGroup]:
+    """Everything that bounds this process's memory: the machine, and the cgroups around the process."""
+    info = _meminfo(root)
+    return [MemoryGroup(info["MemTotal"], info["MemTotal"] - info["MemAvailable"]), *memory_groups(root)]
 
 
 def memory_groups(root: Path = ROOT) -> Iterator[MemoryGroup]:

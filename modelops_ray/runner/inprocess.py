@@ -1,0 +1,87 @@
+"""Running simulations in this process, one after the other (`--isolation none`).
+
+Owns the order of measuring and seeding. Does not limit memory, and cannot outlive a crash of the model.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import random
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from modelops_ray.core.events import Failure
+from modelops_ray.runner.calling import Model
+from modelops_ray.runner.chunk import Attempt, ChunkContext
+from modelops_ray.runner.failures import failure_of
+from modelops_ray.runner.guard import Guard
+from modelops_ray.runner.loading import load_model
+from modelops_ray.runner.measure import Meter, peak_meter, private_bytes
+from modelops_ray.runner.tables import Scalars, outputs_of
+from modelops_ray.study.chunk import Simulation
+
+
+@contextmanager
+def in_this_process(context: ChunkContext) -> Iterator[InProcess]:
+    """Load the model and run it here.
+
+    Raises:
+        ModelError: The model cannot be loaded here, or is not the one the run began with.
+    """
+    model = load_model(context.model)
+    base_bytes = _base_bytes(context.model.digest)
+    with peak_meter() as meter, Guard(context.timeout_s) as guard, redirect_stdout(sys.stderr):
+        yield InProcess(context, model, meter, guard, base_bytes)
+
+
+@functools.lru_cache(maxsize=1)
+def _base_bytes(_digest: str) -> int:
+    """Measure this process with its model loaded, before the first simulation."""
+    # What is imported stays: keep it out of every later collection, which then costs what a simulation made.
+    gc.collect()
+    gc.freeze()
+    return private_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class InProcess:
+    """An `Executor` in this process."""
+
+    context: ChunkContext
+    model: Model
+    meter: Meter
+    guard: Guard
+    base_bytes: int
+
+    def simulate(self, simulation: Simulation) -> Attempt:
+        """Run one simulation here."""
+        _seed(simulation.seed)
+        self.meter.begin()
+        started_s = time.perf_counter()
+        outcome = self._outcome(simulation)
+        return Attempt(outcome, time.perf_counter() - started_s, self.meter.peak_bytes())
+
+    def _outcome(self, simulation: Simulation) -> dict[str, Scalars | pa.Table] | Failure:
+        try:
+            return self.guard.call(lambda: self._call_model(simulation))
+        except BaseException as error:  # whatever a model raises, sys.exit() included, is that simulation's failure
+            if self.guard.interrupted:
+                raise
+            return failure_of(error, simulation.position, self.context.timeout_s)
+
+    def _call_model(self, simulation: Simulation) -> dict[str, Scalars | pa.Table]:
+        returned = self.model(dict(simulation.params), simulation.seed, self.context.run.scenario)
+        return outputs_of(returned, self.context.outputs)
+
+
+def _seed(seed: int) -> None:
+    """Seed the global generators that a model may use without knowing; NumPy's takes the seed modulo 2**32."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - the legacy global state is what has to be seeded
