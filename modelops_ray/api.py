@@ -40,6 +40,7 @@ class Options(TypedDict, total=False):
     cpus: float
     fresh: bool
     isolation: Isolation
+    per_child: int
     limit_cpus: int | None
     limit_memory: str | int | None
     max_failures: str | int | None

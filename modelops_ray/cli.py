@@ -90,8 +90,11 @@ _ASK = (
     click.option("--attempts", type=int, metavar="N", help="Attempts that run out of memory or crash (5)."),
     click.option("--max-failures", metavar="N|P%", help="Stop when so many simulations failed."),
     click.option(
-        "--isolation", type=click.Choice(["fork", "none"]), help="Forked children, or the worker itself (none)."
+        "--isolation",
+        type=click.Choice(["fork", "reuse", "fresh", "none"]),
+        help="A fork of the loaded model (fork), a process that goes on (reuse), a new interpreter (fresh), or none.",
     ),
+    click.option("--per-child", type=int, metavar="N", help="Simulations per process, instead of adapted."),
     click.option("--chunk", type=int, metavar="N", help="Simulations per task, instead of adapted."),
     click.option("--window", type=int, metavar="N", help="Tasks outstanding, instead of adapted."),
     click.option("--seeds", type=click.Choice(["job-file", "dask-compatible"]), help="Seed policy (job-file)."),

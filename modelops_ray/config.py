@@ -15,7 +15,7 @@ from .errors import UsageError
 
 SeedPolicy = Literal["job-file", "dask-compatible"]
 BackendName = Literal["ray", "local"]
-Isolation = Literal["fork", "none"]
+Isolation = Literal["fork", "reuse", "fresh", "none"]
 
 _UNITS = {
     "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
@@ -92,7 +92,9 @@ class RunConfig:
     timeout_s: float = 1800.0
     attempts: int = 5
     max_failures: MaxFailures | None = None
-    isolation: Isolation = "none"
+    isolation: Isolation = "fork"
+    per_child: int | None = None
+    check_leaks: bool = False
     chunk: int | None = None
     window: int | None = None
     seeds: SeedPolicy = "job-file"
@@ -111,6 +113,7 @@ class RunConfig:
         _between("--cpus", self.cpus, 0.001, 1024)
         _between("--timeout", self.timeout_s, 0, 10**9)
         _between("--attempts", self.attempts, 1, 1000)
+        _between("--per-child", self.per_child, 1, 1_000_000)
         _between("--chunk", self.chunk, 1, 100_000)
         _between("--window", self.window, 1, 100_000)
         _between("--limit-cpus", self.limit_cpus, 1, 4096)

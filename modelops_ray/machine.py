@@ -76,6 +76,33 @@ def kernel_kills(root: Path = ROOT) -> int | None:
     return _read_keys(root / "proc/vmstat").get("oom_kill")
 
 
+def memory_strain(root: Path = ROOT) -> tuple[float | None, int]:
+    """Tell for how long all work waited for memory so far, and how many pages had to be read from disk again.
+
+    Returns:
+        Seconds of the kernel's pressure stall information (None where there is none), and the major page faults; both
+        of our own cgroup where it counts them, else of the machine.
+    """
+    directory = _memory_cgroup(root)
+    pressure = ""
+    faults = None
+    if directory is not None:
+        pressure = _read_text(directory / "memory.pressure")
+        stat = _read_keys(directory / "memory.stat")
+        faults = stat.get("total_pgmajfault", stat.get("pgmajfault"))
+    full = re.search(r"^full .*total=(\d+)", pressure or _pressure(root), re.MULTILINE)
+    if faults is None:
+        faults = _read_keys(root / "proc/vmstat").get("pgmajfault", 0)
+    return (int(full[1]) / 1e6 if full else None), faults
+
+
+def _pressure(root: Path) -> str:
+    try:
+        return _read_text(root / "proc/pressure/memory")
+    except OSError:
+        return ""  # compiled in and switched off
+
+
 class KernelKills:
     """Remembers when the kernel last killed a process of our cgroup for memory."""
 

@@ -164,6 +164,7 @@ def _backend(question: Question, watcher: Watcher) -> Iterator[Backend]:
         isolation=config.isolation,
         cpus=config.cpus,
         is_hard=config.memory_bytes is not None or config.max_memory_bytes is not None,
+        per_child=config.per_child,
     )
     run: RunChunk = functools.partial(run_chunk, context)
     with ExitStack() as stack:
@@ -202,6 +203,7 @@ class _Session:
         )
         self._was_planned = len(question.simulations) <= PLAN_FROM_SIMULATIONS
         self._resumed = store.completed + store.failed
+        self._n_noted = 0
 
     def run(self) -> Outcome:
         """Run the driver, keep the profile, close the store."""
@@ -227,6 +229,9 @@ class _Session:
                     n_left=snapshot.left,
                 )
             )
+        for notice in list(self._state.notices)[self._n_noted :]:
+            self._n_noted += 1
+            self._watcher.note(notice)
         self._watcher.update(snapshot)
 
     def _summary(self) -> Summary:

@@ -73,6 +73,10 @@ class Blame:
         self, failure: Failure, set_index: int, chunk: Outstanding, *, may_be_memory: bool = False
     ) -> None:
         """An attempt failed, and it is known whose."""
+        before = self._trouble.get(failure.position, Trouble())
+        if failure.is_victim and not before.excused:
+            self._excuse(Piece((failure.position,), (set_index,), chunk.piece.limit_bytes), before)
+            return
         self._counters.attempts += 1
         at_top = chunk.request_bytes >= self._dispatch.top_bytes
         verdict, trouble = judge(

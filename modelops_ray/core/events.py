@@ -45,7 +45,7 @@ class Failure:
     """One failed attempt of one simulation, or, once recorded, its final failure.
 
     `peak_bytes` is what was measured before it failed (0 where unknown); `attempts` and `request_bytes` are those of
-    the attempt that failed.
+    the attempt that failed. `is_victim` is set where it was killed for memory although within its limit.
     """
 
     position: int
@@ -58,6 +58,7 @@ class Failure:
     attempts: int = 1
     request_bytes: int = 0
     node: str = ""
+    is_victim: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +66,19 @@ class ChunkReport:
     """What a finished chunk tells: small facts only; positions it did not reach are simply absent.
 
     `base_bytes` is the memory of the worker before its first simulation: interpreter, imports, model.
+    `shared_bytes` is what all workers of its node share: the model, in the fork server.
     `payload_bytes` is the size of the outputs that wait to be committed.
+    `notice` is something the user should be told once.
     `fatal` is set when no simulation of this study can succeed (one sentence for the user).
     """
 
     completed: tuple[Measured, ...]
     failures: tuple[Failure, ...] = ()
     base_bytes: int = 0
+    shared_bytes: int = 0
     payload_bytes: int = 0
     node: str = ""
+    notice: str = ""
     fatal: str | None = None
 
 

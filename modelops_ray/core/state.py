@@ -60,6 +60,7 @@ class RunState:
         self.counters = Counters()
         self.dispatch = Dispatch(policy, known_peaks=known_peaks or {}, known_seconds=known_seconds)
         self.journal = Journal(policy)
+        self.notices: dict[str, None] = {}
         self._blame = Blame(policy, self.dispatch, self.journal, self.counters)
         self._progress = NoProgressGuard(policy.patience_s)
         self._last_added = False
@@ -132,6 +133,8 @@ class RunState:
         self._progress.moved(event.now_s)
         self.dispatch.window.recover()
         self.dispatch.memory.observe_base(report.base_bytes)
+        if report.notice:
+            self.notices[report.notice] = None
         self.dispatch.observe_payload(report.payload_bytes, len(done))
         self.journal.keep(event.chunk_id, chunk.piece.only(done), report.payload_bytes)
         set_of = dict(zip(chunk.piece.positions, chunk.piece.sets, strict=True))

@@ -1,12 +1,14 @@
 """A process that runs simulations for one supervisor, one at a time, and is thrown away.
 
 Owns what is set before a model runs in it: its process group, descriptors, folder for temporary files, seeds. Whatever
-happens to it is seen by the fork server, which made it. Imports nothing of ours that the model's interpreter may lack.
+happens to it is seen by the fork server, which made it. It is forked with the model in it, or becomes a new interpreter
+that loads the model itself. Imports nothing of ours that the model's interpreter may lack.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import pickle
 import random
@@ -23,45 +25,88 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..errors import ModelError
 from . import wire
-from .measure import Meter, peak_meter
-from .tables import BadOutputError, outputs_of
+from .board import RESTING, Board
+from .boot import command
+from .loading import ModelRef, load_model
+from .measure import peak_meter, private_bytes, resident_parts
 
 if TYPE_CHECKING:
     from .calling import Model
+    from .measure import Meter
 
 NICENESS = 5
 FIRST_IN_LINE = 1000
+FLUSH_S = 0.02
+FLUSH_BYTES = 2**20
 _PR_SET_PDEATHSIG = 1
-_STDERR = 2
 
 
 @dataclass(frozen=True)
 class Room:
-    """What a child may use: address space for data (0 for all there is), and a folder of its own."""
+    """What a child is given: descriptors, a folder of its own, and how much memory it may ever ask for (0: any)."""
 
-    data_bytes: int
+    channel: int
+    capture: int
+    board: int
     folder: str
+    data_bytes: int
+
+    @property
+    def kept(self) -> list[int]:
+        """The descriptors that a child keeps besides the standard ones, in order."""
+        return sorted((self.channel, self.board))
 
 
-def live(channel: socket.socket, capture: int, model: Model, room: Room, parent: int) -> NoReturn:
-    """Be a child: serve until the supervisor hangs up."""
-    _settle(channel, capture, room, parent)
-    with peak_meter() as meter:
-        while (message := wire.receive(channel)) is not None:
-            _answer(channel, model, meter, message.header)
-    os._exit(0)
+def live(room: Room, model: Model, parent: int) -> NoReturn:
+    """Be a forked child: serve until the supervisor hangs up."""
+    _settle(room, parent)
+    _serve(socket.socket(fileno=room.channel), Board(room.board), model)
 
 
-def _settle(channel: socket.socket, capture: int, room: Room, parent: int) -> None:
-    os.setpgid(0, 0)
+def become(room: Room, server_folder: str, parent: int) -> NoReturn:
+    """Be a new interpreter, which loads the model before it serves."""
+    _settle(room, parent)
+    for fd in room.kept:
+        os.set_inheritable(fd, True)
+    spawned = command("child", server_folder, str(room.channel), str(room.board))
+    os.execv(spawned[0], spawned)  # noqa: S606 (ourselves)
+
+
+def main(server_folder: str, channel_fd: str, board_fd: str) -> None:
+    """Serve in a new interpreter."""
+    channel = socket.socket(fileno=int(channel_fd))
+    try:
+        model = model_of(Path(server_folder))
+    except ModelError as error:
+        wire.send(channel, {"error": str(error)})
+        return
+    warm_up()
+    wire.send(channel, {"ready": True})
+    _serve(channel, Board(int(board_fd)), model)
+
+
+def model_of(server_folder: Path) -> Model:
+    """Load the model that a fork server is for.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    reference = json.loads((server_folder / "server.json").read_text())["model"]
+    return load_model(ModelRef(**{**reference, "pickled": bytes.fromhex(reference["pickled"])}))
+
+
+def _settle(room: Room, parent: int) -> None:
+    with suppress(PermissionError):
+        os.setpgid(0, 0)
     _die_with(parent)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     # Descriptor 1 is not the protocol's: C code of a model may print to it.
-    os.dup2(capture, 1)
-    os.dup2(capture, _STDERR)
-    _close_all_but(channel.fileno())
+    os.dup2(room.capture, 1)
+    os.dup2(room.capture, 2)
+    _close_all_but(room.kept)
     with suppress(OSError):
         os.nice(NICENESS)
     with suppress(OSError):
@@ -80,27 +125,83 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _close_all_but(kept: int) -> None:
-    os.closerange(3, kept)
-    os.closerange(kept + 1, max(kept + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+def _close_all_but(kept: list[int]) -> None:
+    start = 3
+    for fd in kept:
+        os.closerange(start, fd)
+        start = fd + 1
+    os.closerange(start, max(start, resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
 
 
-def _answer(channel: socket.socket, model: Model, meter: Meter, asked: Mapping[str, Any]) -> None:
-    seed_generators(asked["seed"])
-    meter.begin()
-    began_s = time.perf_counter()
-    answer: dict[str, Any] = {"failure": None}
-    blobs: list[bytes] = []
-    try:
-        outputs = outputs_of(model(asked["params"], asked["seed"], asked["scenario"]), asked["outputs"])
-        answer["seconds"] = time.perf_counter() - began_s
-        answer["outputs"], blobs = _packed(outputs)
-    except BaseException as error:  # noqa: BLE001 - whatever a model raises, sys.exit() included, is that simulation's failure
-        answer = {"seconds": time.perf_counter() - began_s, "failure": description_of(error)}
-    answer["peak_bytes"] = meter.peak_bytes()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    wire.send(channel, answer, blobs)
+def _serve(channel: socket.socket, board: Board, model: Model) -> NoReturn:
+    home = os.getcwd()  # noqa: PTH109 (as a string, once per simulation)
+    with peak_meter() as meter:
+        board.set(RESTING)
+        while (message := wire.receive(channel)) is not None:
+            _Work(channel, board, meter, model, home).do(message.header)
+    os._exit(0)
+
+
+class _Work:
+    """The simulations of one message; what came of them is sent several at a time where they are short."""
+
+    def __init__(self, channel: socket.socket, board: Board, meter: Meter, model: Model, home: str) -> None:
+        self._channel, self._board, self._meter, self._model, self._home = channel, board, meter, model, home
+        self._own_bytes: int | None = None
+        self._answers: list[tuple[Any, ...]] = []
+        self._blobs: list[bytes] = []
+        self._n_bytes = 0
+
+    def do(self, asked: Mapping[str, Any]) -> None:
+        flushed_s = time.monotonic()
+        for index, (params, seed) in enumerate(asked["simulations"]):
+            self._board.set(index)
+            with suppress(OSError):
+                os.chdir(self._home)
+            self._simulate(params, seed, asked)
+            now_s = time.monotonic()
+            if now_s - flushed_s > FLUSH_S or self._n_bytes > FLUSH_BYTES:
+                self._flush(asked)
+                flushed_s = now_s
+        self._board.set(RESTING)
+        if self._answers:
+            self._flush(asked)
+
+    def _simulate(self, params: Mapping[str, Any], seed: int, asked: Mapping[str, Any]) -> None:
+        from .tables import outputs_of
+
+        seed_generators(seed)
+        self._meter.begin()
+        began_s = time.perf_counter()
+        failure, outputs = None, {}
+        try:
+            outputs = outputs_of(self._model(params, seed, asked["scenario"]), asked["outputs"])
+        except BaseException as error:  # noqa: BLE001 - whatever a model raises, sys.exit() included, is that simulation's failure
+            failure = description_of(error)
+        seconds = time.perf_counter() - began_s
+        packed = self._packed(outputs)
+        self._answers.append((seconds, self._meter.peak_bytes(), failure, packed))
+
+    def _packed(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace every table by the number of the blob that holds it as an Arrow stream."""
+        packed: dict[str, Any] = {}
+        for name, content in outputs.items():
+            if isinstance(content, Mapping):
+                packed[name] = content
+            else:
+                self._blobs.append(arrow_stream(content))
+                self._n_bytes += len(self._blobs[-1])
+                packed[name] = len(self._blobs)
+        return packed
+
+    def _flush(self, asked: Mapping[str, Any]) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        header: dict[str, Any] = {"n": len(self._answers)}
+        if asked["measure"] and self._own_bytes is None:
+            header["own_bytes"] = self._own_bytes = max(0, private_bytes() - self._meter.grown_bytes())
+        wire.send(self._channel, header, [pickle.dumps(self._answers), *self._blobs])
+        self._answers, self._blobs, self._n_bytes = [], [], 0
 
 
 def seed_generators(seed: int) -> None:
@@ -113,31 +214,27 @@ def seed_generators(seed: int) -> None:
 
 def warm_up() -> None:
     """Import what every child needs besides the model, once, in the server; much of it is lazy."""
+    from .tables import outputs_of
+
     seed_generators(0)
-    _packed(outputs_of({"columns": {"x": [0.0]}, "row": {"x": 0.0}}))
+    resident_parts()
+    arrow_stream(outputs_of({"columns": {"x": [0.0]}, "row": {"x": 0.0}})["columns"])
 
 
-def _packed(outputs: Mapping[str, Any]) -> tuple[list[tuple[str, str]], list[bytes]]:
-    """Make every output a name, a form and bytes: an Arrow stream, or a pickled mapping of plain scalars."""
+def arrow_stream(table: Any) -> bytes:
+    """Write a table as an Arrow IPC stream."""
     import pyarrow as pa
 
-    contents: list[tuple[str, str]] = []
-    blobs: list[bytes] = []
-    for name, content in outputs.items():
-        if isinstance(content, pa.Table):
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, content.schema) as writer:
-                writer.write_table(content)
-            contents.append((name, "arrow"))
-            blobs.append(sink.getvalue().to_pybytes())
-        else:
-            contents.append((name, "row"))
-            blobs.append(pickle.dumps(dict(content)))
-    return contents, blobs
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
 
 
 def description_of(error: BaseException) -> dict[str, str | None]:
     """What a supervisor is told of an exception; without the frames of ours."""
+    from .tables import BadOutputError
+
     if isinstance(error, BadOutputError):
         return {"kind": "bad_output", "type": "BadOutput", "message": str(error), "traceback": None}
     frames = error.__traceback__

@@ -7,8 +7,8 @@ Owns the order, the bounds of a chunk, and that no failure of one simulation rea
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -30,8 +30,9 @@ class ChunkContext:
     """What all chunks of a run share; small, and pickled to every worker.
 
     `outputs` are the names to keep, None keeps all. `timeout_s` is per simulation, 0 for none. With `is_hard` a
-    simulation is killed for more than its limit even where there is memory left. A chunk ends early when its outputs
-    reach `target_payload_bytes`.
+    simulation is killed for more than its limit even where there is memory left. `per_child` simulations share a
+    process; None leaves it to what is measured. All of a node use `node_bytes` at most, 0 for what it has. A chunk ends
+    early when its outputs reach `target_payload_bytes`.
     """
 
     model: ModelRef
@@ -41,6 +42,8 @@ class ChunkContext:
     isolation: Isolation = "none"
     cpus: float = 1.0
     is_hard: bool = False
+    per_child: int | None = None
+    node_bytes: int = 0
     target_payload_bytes: int = TARGET_PAYLOAD_BYTES
 
 
@@ -53,14 +56,22 @@ class Attempt(NamedTuple):
 
 
 class Executor(Protocol):
-    """Runs the simulations of a chunk one after the other, at one level of isolation."""
+    """Runs the simulations of a chunk, at one level of isolation."""
 
     @property
     def base_bytes(self) -> int:
-        """What a worker owns before its first simulation."""
+        """What a worker and its child own before the first simulation."""
 
-    def simulate(self, simulation: Simulation) -> Attempt:
-        """Run one simulation; whatever it does is its own attempt's failure.
+    @property
+    def shared_bytes(self) -> int:
+        """What all workers of the node share."""
+
+    @property
+    def notice(self) -> str:
+        """What the user should be told once, or nothing."""
+
+    def run(self, simulations: tuple[Simulation, ...]) -> Generator[tuple[Simulation, Attempt]]:
+        """Run simulations and yield each with what came of it; whatever one does is its own attempt's failure.
 
         Raises:
             ModelError: No simulation can be run.
@@ -119,6 +130,8 @@ class _ChunkRun:
             completed=tuple(Measured(c.simulation.position, c.seconds, c.peak_bytes) for c in self._completed),
             failures=tuple(self._failures),
             base_bytes=self._executor.base_bytes,
+            shared_bytes=self._executor.shared_bytes,
+            notice=self._executor.notice,
             payload_bytes=payload.simulations.nbytes + sum(table.nbytes for table in tables),
             node=self._node,
             fatal=fatal,
@@ -126,13 +139,16 @@ class _ChunkRun:
         return report, payload
 
     def _simulate_all(self) -> None:
-        for simulation, attempts in zip(self._chunk.simulations, self._chunk.attempts, strict=True):
-            self._simulate(simulation, attempts)
-            if self._collector.size_bytes >= self._context.target_payload_bytes:
-                return
+        simulations = self._chunk.simulations
+        attempts = {one.position: n for one, n in zip(simulations, self._chunk.attempts, strict=True)}
+        with closing(self._executor.run(simulations)) as attempted:
+            for simulation, attempt in attempted:
+                self._take(simulation, attempts[simulation.position], attempt)
+                if self._collector.size_bytes >= self._context.target_payload_bytes:
+                    return
 
-    def _simulate(self, simulation: Simulation, attempts: int) -> None:
-        outcome, seconds, peak_bytes = self._executor.simulate(simulation)
+    def _take(self, simulation: Simulation, attempts: int, attempt: Attempt) -> None:
+        outcome, seconds, peak_bytes = attempt
         if isinstance(outcome, Failure):
             self._fail(outcome, attempts, seconds, peak_bytes)
             return

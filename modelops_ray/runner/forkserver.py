@@ -1,8 +1,9 @@
 """The fork server: imports a model once, forks children that simulate, and watches what they use.
 
 Owns its children: nobody else waits for them or kills them. One thread, which never simulates. It ends with the process
-that keeps it, or when nobody has asked for a while. Runs in the model's interpreter and imports nothing of ours that
-needs more than the standard library and pyarrow.
+that keeps it, or when nobody has asked for a while. Where a fork would not be safe, or is not wanted, its children are
+new interpreters that load the model themselves and are kept for the next supervisor. Runs in the model's interpreter
+and imports nothing of ours that needs more than the standard library and pyarrow.
 """
 
 from __future__ import annotations
@@ -18,59 +19,105 @@ import struct
 import sys
 import tempfile
 import time
+import traceback
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from ..machine import memory_bounds
+from ..machine import kernel_kills, memory_bounds, memory_strain
 from . import child as child_side
 from . import wire
-from .loading import ModelRef, load_model
-from .measure import private_bytes
-from .watch import Limit, Reading, members, over_hard_limit, resident_bytes, to_relieve
+from .board import NOT_READY, Board
+from .boot import command
+from .child import Room
+from .measure import private_bytes, resident_parts
+from .threads import ThreadTracker
+from .watch import Crawl, Limit, Reading, Strain, Use, families, over_hard_limit, process, processes, to_relieve
 
 if TYPE_CHECKING:
     from .calling import Model
 
 TICK_S = 0.05
 SCAN_EVERY_S = 0.25
+STRAIN_EVERY_S = 0.5
+READY_WITHIN_S = 10.0
+IDLE_CHILD_S = 30.0
+_MIB = 2**20
 _UCRED = struct.Struct("3i")
+_UNLIMITED = Limit(2**62, is_hard=False)
 
 
-@dataclass
+@dataclass(eq=False)
 class Child:
-    """A living child; `base_bytes` is what it was born with, `peak_bytes` the most that was seen of it and its own."""
+    """A living child; `peak_bytes` is the most that was seen of it and its own above `base_bytes`."""
 
     pid: int
     pidfd: int
+    board: Board
     limit: Limit
     folder: str
     base_bytes: int
-    others: list[int] = field(default_factory=list)
+    started_ticks: int
+    kills_before: int | None
+    kept_fds: tuple[int, ...] = ()
+    n_served: int = 0
+    others: dict[int, Use] = field(default_factory=dict)
     peak_bytes: int = 0
     reason: str = ""
 
+    def reading(self) -> Reading:
+        """Look at it."""
+        own_bytes = resident_parts(self.pid).made_bytes - self.base_bytes
+        used_bytes = max(0, own_bytes) + sum(other.bytes() for other in self.others.values())
+        self.peak_bytes = max(self.peak_bytes, used_bytes)
+        return Reading(self.pid, used_bytes, self.limit)
+
+    def kill(self, reason: str) -> None:
+        """End it and everything it started."""
+        self.reason = self.reason or reason
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        self.kill_others()
+
+    def kill_others(self) -> None:
+        """End everything it started; it has not been waited for, so the number of its group is nobody else's."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        for pid in self.others:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a server was started with; `node_bytes` is what the node may use, 0 for all there is."""
+
+    folder: Path
+    keeper: int
+    idle_s: float
+    node_bytes: int
+
 
 class Server:
-    """Serves supervisors on one socket."""
+    """Serves supervisors on one socket; with `model` it forks it, without it starts new interpreters."""
 
-    def __init__(self, listener: socket.socket, model: Model, keeper: int, idle_s: float) -> None:
-        """Begin to serve.
-
-        Args:
-            listener: Bound and listening.
-            model: Loaded.
-            keeper: The process that this one lives for.
-            idle_s: End after so long without a supervisor.
-        """
-        self._listener, self._model, self._idle_s = listener, model, idle_s
+    def __init__(self, listener: socket.socket, model: Model | None, terms: Terms, notice: str) -> None:
+        """Begin to serve; `notice` is what a user should be told once about this node."""
+        self._listener, self._model, self._terms = listener, model, terms
         self._selector = selectors.DefaultSelector()
         self._children: dict[socket.socket, dict[int, Child]] = {}
-        self._hello = {"private_bytes": private_bytes(), "threads": thread_names()}
-        self._keeper = os.pidfd_open(keeper)
-        self._last_s = self._scanned_s = time.monotonic()
+        self._idle: dict[Child, float] = {}
+        self._private_bytes = private_bytes()
+        self._hello = {"private_bytes": self._private_bytes, "notice": notice, "forks": model is not None}
+        self._worker_bytes: dict[socket.socket, int] = {}
+        self._has_buried = False
+        self._keeper = os.pidfd_open(terms.keeper)
+        self._last_s = self._scanned_s = self._strained_s = time.monotonic()
+        self._crawl = Crawl()
+        self._data_bytes = self._most_data_bytes()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._keeper, selectors.EVENT_READ, self._end)
         self._is_over = False
@@ -78,7 +125,7 @@ class Server:
     def run(self) -> None:
         """Serve until it is over."""
         while not self._is_over:
-            has_children = any(self._children.values())
+            has_children = any(self._children.values()) or self._idle
             for key, _ in self._selector.select(TICK_S if has_children else 1.0):
                 # An event before it may have ended this one, and its number may be another's by now.
                 if self._selector.get_map().get(key.fileobj) is key:
@@ -86,10 +133,17 @@ class Server:
             self._watch()
             if self._children:
                 self._last_s = time.monotonic()
-            if time.monotonic() - self._last_s > self._idle_s:
+            if time.monotonic() - self._last_s > self._terms.idle_s:
                 self._end()
         for connection in list(self._children):
             self._hang_up(connection)
+        for one in list(self._idle):
+            self._dismiss(one)
+        # Under this name the next server may already be starting while this one still removes files.
+        gone = self._terms.folder.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):
+            self._terms.folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def _end(self) -> None:
         self._is_over = True
@@ -102,128 +156,310 @@ class Server:
             return
         self._children[connection] = {}
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._hear(connection))
-        self._tell(connection, self._hello)
+        _tell(connection, self._hello)
 
     def _hear(self, connection: socket.socket) -> None:
         message = wire.receive(connection)
         if message is None:
             self._hang_up(connection)
-        elif message.header["ask"] == "fork":
-            self._fork(connection, message)
+            return
+        asked = message.header
+        if asked["ask"] == "child":
+            self._give(connection, asked)
+            return
+        one = self._children[connection].get(asked["pid"])
+        if one is None:
+            return
+        if asked["ask"] == "kill":
+            one.kill(asked["reason"])
+        elif asked["ask"] == "arm":
+            self._arm(one, asked)
         else:
-            child = self._children[connection].get(message.header["pid"])
-            if child is not None:
-                _kill(child, message.header["reason"])
+            self._take_back(connection, one, asked["n_served"], asked["retire_after"])
 
     def _hang_up(self, connection: socket.socket) -> None:
         """The supervisor has gone: nobody wants its children any more."""
-        for one in list(self._children[connection].values()):
-            _kill(one, "its supervisor has gone")
-            self._reap(connection, one)
-        del self._children[connection]
+        self._worker_bytes.pop(connection, None)
+        for one in self._children.pop(connection).values():
+            one.kill("its supervisor has gone")
+            self._bury(one)
         self._selector.unregister(connection)
         connection.close()
 
-    def _fork(self, connection: socket.socket, message: wire.Message) -> None:
-        asked, (channel_fd, capture_fd) = message.header, message.fds
-        room = child_side.Room(asked["data_bytes"], tempfile.mkdtemp(prefix="child-", dir=asked["folder"]))
-        server = os.getpid()
+    def _give(self, connection: socket.socket, asked: dict[str, Any]) -> None:
+        """Lend a child: one that is idle, else a new one."""
+        self._worker_bytes[connection] = asked["worker_bytes"]
+        one = next(iter(self._idle), None)
+        if one is None:
+            one, fds = self._born()
+        else:
+            del self._idle[one]
+            self._selector.unregister(one.pidfd)
+            fds = one.kept_fds
+        self._children[connection][one.pid] = one
+        self._name_children()
+        self._selector.register(one.pidfd, selectors.EVENT_READ, lambda: self._reap(connection, one))
+        is_ready = one.n_served > 0 or self._model is not None
+        if is_ready:
+            self._arm(one, asked)
+        _tell(connection, {"pid": one.pid, "ready": is_ready}, fds)
+        if self._model is not None:
+            _close(fds)
+
+    def _born(self) -> tuple[Child, tuple[int, ...]]:
+        """Fork; return the child and the supervisor's ends of its channel and output, and its board."""
+        ours, theirs = socket.socketpair()
+        read_fd, write_fd = os.pipe()
+        board_fd = Board.create()
+        folder = tempfile.mkdtemp(prefix="child-", dir=self._terms.folder)
+        room = Room(theirs.fileno(), write_fd, board_fd, folder, self._data_bytes)
+        kills, server = kernel_kills(), os.getpid()
         pid = os.fork()
         if pid == 0:
-            try:
-                child_side.live(socket.socket(fileno=channel_fd), capture_fd, self._model, room, server)
-            finally:
-                os._exit(70)
+            self._be_child(room, server)
         with suppress(PermissionError, ProcessLookupError):
             os.setpgid(pid, pid)
-        for fd in message.fds:
-            os.close(fd)
-        limit = Limit(asked["limit_bytes"], asked["is_hard"])
-        one = Child(pid, os.pidfd_open(pid), limit, room.folder, resident_bytes(pid))
-        self._children[connection][pid] = one
-        self._selector.register(one.pidfd, selectors.EVENT_READ, lambda: self._reap(connection, one))
-        self._tell(connection, {"pid": pid})
+        theirs.close()
+        os.close(write_fd)
+        fds = (ours.detach(), read_fd, board_fd)
+        born = process(pid)
+        ticks = 0 if born is None else born.started_ticks
+        made_bytes = resident_parts(pid).made_bytes
+        one = Child(pid, os.pidfd_open(pid), Board(board_fd), _UNLIMITED, folder, made_bytes, ticks, kills)
+        if self._model is None:
+            one.kept_fds = fds
+        return one, fds
+
+    def _be_child(self, room: Room, server: int) -> None:
+        try:
+            if self._model is None:
+                child_side.become(room, str(self._terms.folder), server)
+            child_side.live(room, self._model, server)
+        except BaseException:  # noqa: BLE001 - whatever it is, this process must not go on as a second server
+            traceback.print_exc()
+        finally:
+            os._exit(70)
+
+    def _arm(self, one: Child, asked: dict[str, Any]) -> None:
+        """Hold a child to its limit from here on."""
+        one.limit = Limit(asked["limit_bytes"], asked["is_hard"])
+        one.base_bytes, one.peak_bytes = resident_parts(one.pid).made_bytes, 0
+
+    def _take_back(self, connection: socket.socket, one: Child, n_served: int, retire_after: int) -> None:
+        """A supervisor is done with a child: keep it for the next one, or let it end."""
+        one.n_served += n_served
+        del self._children[connection][one.pid]
+        one.limit = _UNLIMITED
+        if one.n_served >= retire_after:
+            one.kill("it has served")
+            self._bury(one)
+            return
+        self._selector.unregister(one.pidfd)
+        self._selector.register(one.pidfd, selectors.EVENT_READ, lambda: self._dismiss(one))
+        self._idle[one] = time.monotonic()
+
+    def _dismiss(self, one: Child) -> None:
+        del self._idle[one]
+        one.kill("nobody wanted it")
+        self._bury(one)
 
     def _reap(self, connection: socket.socket, one: Child) -> None:
-        self._selector.unregister(one.pidfd)
-        os.close(one.pidfd)
-        _kill_group(one.pid)
-        _, status = os.waitpid(one.pid, 0)
+        """A child that was lent ended."""
         del self._children[connection][one.pid]
-        shutil.rmtree(one.folder, ignore_errors=True)
-        code = os.waitstatus_to_exitcode(status)
-        self._tell(connection, {"exit": one.pid, "code": code, "reason": one.reason, "peak_bytes": one.peak_bytes})
+        code = self._bury(one)
+        kills = kernel_kills()
+        told = {
+            "exit": one.pid,
+            "code": code,
+            "reason": one.reason,
+            "peak_bytes": one.peak_bytes,
+            "kernel_killed": None if kills is None or one.kills_before is None else kills > one.kills_before,
+        }
+        _tell(connection, told)
 
-    def _tell(self, connection: socket.socket, header: dict[str, Any]) -> None:
-        # Whoever has hung up is noticed when its connection is read.
-        with suppress(ConnectionError):
-            wire.send(connection, header)
+    def _bury(self, one: Child) -> int:
+        """Wait for a child that has ended or was killed, and leave nothing of it."""
+        self._selector.unregister(one.pidfd)
+        self._has_buried = True
+        one.kill_others()
+        _, status = os.waitpid(one.pid, 0)
+        os.close(one.pidfd)
+        one.board.close()
+        _close(one.kept_fds)
+        shutil.rmtree(one.folder, ignore_errors=True)
+        return os.waitstatus_to_exitcode(status)
+
+    def _name_children(self) -> None:
+        """Write down who is to be swept away should this process be killed."""
+        lines = (f"{one.pid} {one.started_ticks}\n" for one in self._everybody())
+        (self._terms.folder / "children").write_text("".join(lines))
+
+    def _everybody(self) -> Iterator[Child]:
+        for children in self._children.values():
+            yield from children.values()
+        yield from self._idle
 
     def _watch(self) -> None:
-        everybody = {one.pid: one for children in self._children.values() for one in children.values()}
-        if not everybody:
+        everybody = {one.pid: one for one in self._everybody()}
+        if not everybody and not self._has_buried:
             return
-        if time.monotonic() - self._scanned_s > SCAN_EVERY_S:
+        now_s = time.monotonic()
+        if now_s - self._scanned_s > SCAN_EVERY_S:
+            self._scan(everybody)
+            self._look_for_the_stuck(everybody, now_s)
             self._scanned_s = time.monotonic()
-            for group, others in members(everybody).items():
-                everybody[group].others = others
-        readings = [_read(one) for one in everybody.values()]
+            self._has_buried = False
+        readings = [one.reading() for one in everybody.values()]
         for reading in over_hard_limit(readings):
-            _kill(everybody[reading.pid], f"it used {reading.used_bytes} bytes, over its limit")
-        self._relieve(everybody, readings)
+            everybody[reading.pid].kill(
+                f"it used {_mib(reading.used_bytes)}, over its limit of {_mib(reading.limit[0])}"
+            )
+        self._relieve(everybody, readings, now_s)
 
-    def _relieve(self, everybody: dict[int, Child], readings: list[Reading]) -> None:
+    def _scan(self, everybody: dict[int, Child]) -> None:
+        """Find what the children started, and end what outlived them: it came to us when they ended."""
+        table = processes()
+        known = {pid: one.pid for one in everybody.values() for pid in one.others}
+        for pid, others in families(everybody, table, known).items():
+            one = everybody[pid]
+            one.others = {other: one.others.get(other) or Use(other) for other in others}
+        owned = {other for one in everybody.values() for other in one.others}
+        for stray in (p for p in table if p.parent == os.getpid() and p.pid not in everybody):
+            if stray.state == "Z":
+                with suppress(ChildProcessError):
+                    os.waitpid(stray.pid, os.WNOHANG)
+            elif stray.pid not in owned:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(stray.pid, signal.SIGKILL)
+
+    def _look_for_the_stuck(self, everybody: dict[int, Child], now_s: float) -> None:
+        """A fork that never comes to run anything holds a lock that a thread of ours held: fork is not safe here."""
+        for one, since_s in list(self._idle.items()):
+            if now_s - since_s > IDLE_CHILD_S:
+                self._dismiss(one)
+        if self._model is None:
+            return
+        for one in everybody.values():
+            index, since_s = one.board.state
+            if index == NOT_READY and now_s - since_s > READY_WITHIN_S:
+                self._give_up_forking(f"a fork of it did not get anywhere within {READY_WITHIN_S:g} s")
+                return
+
+    def _give_up_forking(self, why: str) -> None:
+        forbid_forks(self._terms.folder, why)
+        self._end()
+
+    def _relieve(self, everybody: dict[int, Child], readings: list[Reading], now_s: float) -> None:
         """Kill one at a time where the node is short of memory; the next when its pages are back."""
         if any(one.reason for one in everybody.values()):
             return
-        for bound in memory_bounds():
-            worst = to_relieve(readings, bound.used_bytes, bound.limit_bytes)
-            if worst is not None:
-                _kill(everybody[worst.pid], f"it used {worst.used_bytes} bytes while the node was short of memory")
+        crawls = False
+        if now_s - self._strained_s > STRAIN_EVERY_S:
+            self._strained_s = now_s
+            stalled_s, major_faults = memory_strain()
+            fill = max(used_bytes / limit_bytes for limit_bytes, used_bytes in self._bounds(readings))
+            crawls = self._crawl.look(Strain(now_s, stalled_s, major_faults, fill))
+        for limit_bytes, used_bytes in self._bounds(readings):
+            worst = to_relieve(readings, used_bytes, limit_bytes, crawls=crawls)
+            if worst is None:
+                continue
+            if self._idle:
+                self._dismiss(next(iter(self._idle)))
                 return
+            self._crawl.relieved()
+            where = "crawled for want of memory" if crawls else "was short of memory"
+            asked = _mib(worst.limit.limit_bytes)
+            everybody[worst.pid].kill(f"it used {_mib(worst.used_bytes)} of {asked} asked for when the node {where}")
+            return
+
+    def _bounds(self, readings: list[Reading]) -> list[tuple[int, int]]:
+        """What bounds this node's memory, and how much of each is used."""
+        bounds = [(bound.limit_bytes, bound.used_bytes) for bound in memory_bounds()]
+        if self._terms.node_bytes:
+            ours_bytes = self._private_bytes + sum(self._worker_bytes.values())
+            used_bytes = ours_bytes + sum(reading.used_bytes for reading in readings)
+            bounds.append((self._terms.node_bytes, used_bytes))
+        return bounds
+
+    def _most_data_bytes(self) -> int:
+        """More than this no child could ever have: asking for it fails in the child, before a page is touched."""
+        bounds = [bound.limit_bytes for bound in memory_bounds()]
+        return min([*bounds, self._terms.node_bytes or bounds[0]]) + resident_parts().made_bytes + 2**30
 
 
-def _read(one: Child) -> Reading:
-    used_bytes = resident_bytes(one.pid) - one.base_bytes + sum(map(resident_bytes, one.others))
-    one.peak_bytes = max(one.peak_bytes, used_bytes)
-    return Reading(one.pid, used_bytes, one.limit)
+def _tell(connection: socket.socket, header: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+    # Whoever has hung up is noticed when its connection is read.
+    with suppress(ConnectionError):
+        wire.send(connection, header, fds=fds)
 
 
-def _kill(one: Child, reason: str) -> None:
-    one.reason = one.reason or reason
-    _kill_group(one.pid)
-    with suppress(ProcessLookupError):
-        signal.pidfd_send_signal(one.pidfd, signal.SIGKILL)
+def _close(fds: tuple[int, ...]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
-def _kill_group(group: int) -> None:
-    # Its leader has not been waited for, so the number is nobody else's.
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / _MIB:,.0f} MiB"
 
 
-def thread_names() -> list[str]:
-    """The threads of this process besides the first; a fork would lose them."""
-    tasks = [task for task in Path("/proc/self/task").iterdir() if task.name != str(os.getpid())]
-    return sorted((task / "comm").read_text().strip() for task in tasks)
+def forbid_forks(folder: Path, why: str) -> None:
+    """Write down that this model is not to be forked on this node, and why; next to the server's own folder."""
+    folder.with_suffix(".nofork").write_text(why)
 
 
-def main(folder: Path) -> None:
-    """Be a fork server, as `server.json` in its folder says."""
+def main(step: str, path: str, listener_fd: str = "") -> None:
+    """Be a fork server, as `server.json` in its folder says.
+
+    Args:
+        step: `start` to leave a process behind and print its number, `again` to be one without the model.
+        path: The server's folder.
+        listener_fd: With `again`, the socket it listens on.
+    """
+    if step == "start" and (server := os.fork()):
+        os.write(1, b"%d" % server)
+        os._exit(0)
+    os.dup2(2, 1)
+    folder = Path(path)
     spec = json.loads((folder / "server.json").read_text())
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(folder / "socket"))
-    listener.listen(128)
-    if spec["workdir"]:
+    with suppress(FileNotFoundError):
         os.chdir(spec["workdir"])
-    reference = spec["model"]
+    _adopt_orphans()
+    terms = Terms(folder, spec["keeper"], spec["idle_s"], spec["node_bytes"])
+    if step == "start":
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(folder / "socket"))
+        listener.listen(512)
+    else:
+        listener = socket.socket(fileno=int(listener_fd))
+    no_fork = folder.with_suffix(".nofork")
+    notice = no_fork.read_text() if spec["forks"] and no_fork.exists() else ""
+    model = None if notice or not spec["forks"] else _model_to_fork(folder, listener)
+    gc.collect()
+    gc.freeze()
+    Server(listener, model, terms, notice).run()
+
+
+def _model_to_fork(folder: Path, listener: socket.socket) -> Model:
+    """Load the model; where that starts threads a fork would lose, begin again without it."""
+    tracker = ThreadTracker()
     try:
-        model = load_model(ModelRef(**(reference | {"pickled": bytes.fromhex(reference["pickled"])})))
+        with tracker:
+            model = child_side.model_of(folder)
+            child_side.warm_up()
     except ModelError as error:
         # The last line of the log is what the supervisors tell the user.
         sys.exit(str(error))
-    child_side.warm_up()
-    gc.collect()
-    gc.freeze()
+    if tracker.unsafe:
+        forbid_forks(folder, f"importing {tracker.culprit} starts threads ({', '.join(tracker.unsafe)})")
+        listener.set_inheritable(True)
+        again = command("forkserver", "again", str(folder), str(listener.fileno()))
+        os.execv(again[0], again)  # noqa: S606 (ourselves)
     sys.stdout.flush()
-    Server(listener, model, spec["keeper"], spec["idle_s"]).run()
+    return model
+
+
+def _adopt_orphans() -> None:
+    """Have what children leave behind come to this process and not to another one's keeping."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(36, 1)

@@ -10,7 +10,7 @@ import gc
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
@@ -59,9 +59,15 @@ class InProcess:
     meter: Meter
     guard: Guard
     base_bytes: int
+    shared_bytes: int = 0
+    notice: str = ""
 
-    def simulate(self, simulation: Simulation) -> Attempt:
-        """Run one simulation here."""
+    def run(self, simulations: tuple[Simulation, ...]) -> Generator[tuple[Simulation, Attempt]]:
+        """Run simulations here, one after the other."""
+        for simulation in simulations:
+            yield simulation, self._simulate(simulation)
+
+    def _simulate(self, simulation: Simulation) -> Attempt:
         _seed(simulation.seed)
         self.meter.begin()
         started_s = time.perf_counter()

@@ -12,14 +12,42 @@ import os
 import re
 import threading
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from typing import Self
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc/self")
 _RETAINED_BYTES = 8 * 2**20
 _SAMPLE_S = 0.005
-_HIGH_WATER = re.compile(rb"VmHWM:\s+(\d+) kB")
+_STATUS = re.compile(rb"^(VmHWM|RssAnon|RssFile|RssShmem):\s+(\d+) kB", re.MULTILINE)
 _PRIVATE = re.compile(rb"^Private_(?:Clean|Dirty):\s+(\d+) kB", re.MULTILINE)
+
+
+class Resident(NamedTuple):
+    """Resident memory by kind: what a process made itself, what is of files, and the most of both there ever was.
+
+    Pages of files are the page cache's, which takes them back; most of them are shared by all processes of a model.
+    """
+
+    made_bytes: int
+    file_bytes: int
+    high_bytes: int
+
+
+def resident_parts(pid: int | str = "self") -> Resident:
+    """Read the resident memory of a process; nothing once it has ended."""
+    try:
+        return _parts(Path(f"/proc/{pid}/status").read_bytes())
+    except (FileNotFoundError, ProcessLookupError):
+        return Resident(0, 0, 0)
+
+
+def _parts(status: bytes) -> Resident:
+    found = {name: int(kib) * 1024 for name, kib in _STATUS.findall(status)}
+    made = found.get(b"RssAnon", 0) + found.get(b"RssShmem", 0)
+    return Resident(made, found.get(b"RssFile", 0), found.get(b"VmHWM", 0))
 
 
 class Meter(Protocol):
@@ -34,6 +62,9 @@ class Meter(Protocol):
 
     def peak_bytes(self) -> int:
         """Return how far the process grew above the baseline since `begin`; never negative."""
+
+    def grown_bytes(self) -> int:
+        """Return how much more of its own the process has now than when the meter was opened."""
 
 
 def peak_meter(proc: Path = _PROC) -> Meter:
@@ -62,7 +93,8 @@ class ExactMeter:
             os.close(self._reset)
             raise
         self._resident = _Resident()
-        self._before_bytes = 0
+        self._opened = self._parts()
+        self._before_bytes = self._file_before_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -75,13 +107,21 @@ class ExactMeter:
     def begin(self) -> None:
         """Give back what was freed before, take the baseline, and reset the mark."""
         self._before_bytes = self._resident.settled_bytes()
+        self._file_before_bytes = self._resident.file_bytes
         os.write(self._reset, b"5")
 
     def peak_bytes(self) -> int:
-        """Return the high-water mark less the baseline."""
-        match = _HIGH_WATER.search(os.pread(self._status, 4096, 0))
-        high_bytes = int(match[1]) * 1024 if match else self._resident.bytes()
-        return max(0, high_bytes - self._before_bytes)
+        """Return the high-water mark less the baseline and what was mapped of files meanwhile."""
+        now = self._parts()
+        mapped_bytes = max(0, now.file_bytes - self._file_before_bytes)
+        return max(0, now.high_bytes - self._before_bytes - mapped_bytes)
+
+    def grown_bytes(self) -> int:
+        """Return what was made since the meter was opened and is still there."""
+        return self._parts().made_bytes - self._opened.made_bytes
+
+    def _parts(self) -> Resident:
+        return _parts(os.pread(self._status, 4096, 0))
 
 
 class SampledMeter:
@@ -90,6 +130,7 @@ class SampledMeter:
     def __init__(self) -> None:
         self._resident = _Resident()
         self._before_bytes = self._peak_bytes = 0
+        self._opened_bytes = self._resident.bytes()
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="peak-sampler", daemon=True)
@@ -112,6 +153,10 @@ class SampledMeter:
         """Return the largest sample less the baseline."""
         return max(0, self._peak_bytes - self._before_bytes, self._resident.bytes() - self._before_bytes)
 
+    def grown_bytes(self) -> int:
+        """Return what was made since the meter was opened and is still there."""
+        return self._resident.bytes() - self._opened_bytes
+
     def _sample(self) -> None:
         while not self._stop.wait(_SAMPLE_S):
             with self._lock:
@@ -124,9 +169,13 @@ class _Resident:
     def __init__(self) -> None:
         self._fd = os.open(_PROC / "statm", os.O_RDONLY)
         self._floor_bytes = self.bytes()
+        self.file_bytes = 0
 
     def bytes(self) -> int:
-        return int(os.pread(self._fd, 256, 0).split()[1]) * PAGE_BYTES
+        _, resident, shared, *_ = os.pread(self._fd, 256, 0).split()
+        # Includes shared memory, which only makes a peak larger that follows one with some.
+        self.file_bytes = int(shared) * PAGE_BYTES
+        return int(resident) * PAGE_BYTES
 
     def settled_bytes(self) -> int:
         """Read it once what was freed is given back; a few MiB are not worth the milliseconds that takes."""
@@ -148,16 +197,13 @@ def release_memory() -> None:
         _malloc_trim(0)
 
 
-def private_bytes(proc: Path = _PROC) -> int:
-    """Return the memory that only this process has mapped; all resident memory where the kernel does not tell."""
+def private_bytes(pid: int | str = "self", proc: Path = Path("/proc")) -> int:
+    """Return the memory that only one process has mapped; all resident memory where the kernel does not tell."""
     try:
-        rollup = (proc / "smaps_rollup").read_bytes()
+        rollup = (proc / str(pid) / "smaps_rollup").read_bytes()
     except OSError:
-        resident = _Resident()
-        try:
-            return resident.bytes()
-        finally:
-            resident.close()
+        parts = resident_parts(pid)
+        return parts.made_bytes + parts.file_bytes
     return sum(int(kib) for kib in _PRIVATE.findall(rollup)) * 1024
 
 

@@ -1,30 +1,49 @@
-"""Running simulations in children of the fork server (`--isolation fork`).
+"""Running the simulations of a chunk in children of the fork server (`--isolation fork`, `reuse` and `fresh`).
 
-Owns when a child is replaced, and what its end means. Finding the server and talking to it is `forked`'s business.
+Owns which child runs what, the time limit, and what goes back in line when a child or the server ends. What an end
+means for a simulation is `deaths`' business, how many share a child `sharing`'s.
 """
 
 from __future__ import annotations
 
 import functools
-import signal
+import os
+import selectors
+import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
-import pyarrow as pa
-
-from modelops_ray.core.events import Cause, Failure
+from modelops_ray.errors import ModelError
+from modelops_ray.runner import wire
+from modelops_ray.runner.board import NOT_READY, RESTING
 from modelops_ray.runner.chunk import Attempt, ChunkContext
-from modelops_ray.runner.failures import bounded_message, bounded_traceback
-from modelops_ray.runner.forked import Answer, ChildProcess, Death, Supervisor, supervise
+from modelops_ray.runner.deaths import failure_of_answer, failure_of_death
+from modelops_ray.runner.forked import (
+    KEPT_OUTPUT_BYTES,
+    Answer,
+    Connection,
+    Death,
+    Lent,
+    ServerEndedError,
+    Wanted,
+    answers_of,
+    connect,
+)  # fmt: skip
 from modelops_ray.runner.loading import ModelRef, require_same
 from modelops_ray.runner.measure import private_bytes
-from modelops_ray.runner.tables import Scalars
+from modelops_ray.runner.sharing import MAX_BATCH, Served, Sharing
 from modelops_ray.study.chunk import Chunk, Simulation
 
-FORK_S = 0.02
-"""What a fork and its end cost; children that run for much longer than that are not shared."""
-SHARED_FORKS = 20
+TIMEOUT = "timeout"
+LOSSES = 5
+"""So many times in a row the server, or a child before its first simulation, may end before the run does."""
+RETIRE_AFTER = 200
+LOOK_EVERY_S = 1.0
 
 
 @contextmanager
@@ -35,12 +54,11 @@ def in_children(context: ChunkContext, chunk: Chunk) -> Iterator[InChildren]:
         ModelError: The model cannot be loaded here, or is not the one the run began with.
     """
     _require_same_once(context.model)
-    with supervise(context.model, context.cpus) as supervisor:
-        executor = InChildren(context, chunk, supervisor)
-        try:
-            yield executor
-        finally:
-            executor.close()
+    executor = InChildren(context, chunk)
+    try:
+        yield executor
+    finally:
+        executor.close()
 
 
 @functools.lru_cache(maxsize=1)
@@ -48,69 +66,267 @@ def _require_same_once(ref: ModelRef) -> None:
     require_same(ref)
 
 
+@functools.lru_cache(maxsize=1)
+def _sharing(_digest: str, isolation: str, per_child: int | None) -> Sharing:
+    """What this worker has learned; it outlives chunks."""
+    return Sharing(1 if isolation == "fresh" else per_child, goes_on=isolation == "reuse")
+
+
+@dataclass(eq=False)
+class _Child:
+    """A child that was lent, and what it was given: answers come in that order."""
+
+    lent: Lent
+    is_ready: bool
+    served: Served = field(default_factory=Served)
+    given: list[Simulation] = field(default_factory=list)
+    n_answered: int = 0
+    since_s: float = 0.0
+    is_late: bool = False
+    printed: bytes = b""
+
+    @property
+    def is_busy(self) -> bool:
+        return self.n_answered < len(self.given)
+
+
 class InChildren:
-    """An `Executor` in forked children: one simulation each, or several that are short."""
+    """An `Executor` in other processes, as many at a time as the chunk has slots."""
 
-    def __init__(self, context: ChunkContext, chunk: Chunk, supervisor: Supervisor) -> None:
-        self._context, self._chunk, self._supervisor = context, chunk, supervisor
-        self._child: ChildProcess | None = None
-        self._used_s = 0.0
-        self.base_bytes = private_bytes()
+    def __init__(self, context: ChunkContext, chunk: Chunk) -> None:
+        """Connect."""
+        self._context, self._chunk = context, chunk
+        forks = context.isolation == "fork"
+        self._wanted = Wanted(context.model, context.cpus, forks, context.node_bytes)
+        self._sharing = _sharing(context.model.digest, context.isolation, context.per_child)
+        self._selector = selectors.DefaultSelector()
+        self._children: list[_Child] = []
+        self._todo: deque[Simulation] = deque()
+        self._n_lost = 0
+        self._worker_bytes, self._own_bytes = private_bytes(), 0
+        self._connection = self._connected()
 
-    def simulate(self, simulation: Simulation) -> Attempt:
-        """Run one simulation in a child.
+    @property
+    def base_bytes(self) -> int:
+        """What this worker and a child own before the first simulation, the server's pages apart."""
+        return self._worker_bytes + self._own_bytes
+
+    @property
+    def shared_bytes(self) -> int:
+        """What the fork server of this node owns."""
+        return self._connection.private_bytes
+
+    @property
+    def notice(self) -> str:
+        """What the user should be told once: why simulations are not forked although they were to be."""
+        why = self._connection.notice
+        return why and f"{why}: simulations run in processes that go on (--isolation reuse), not in forks"
+
+    def run(self, simulations: tuple[Simulation, ...]) -> Generator[tuple[Simulation, Attempt]]:
+        """Run simulations and yield what came of each, in the order in which they end.
 
         Raises:
-            ModelError: The server ended, twice.
+            ModelError: The model cannot be loaded, or its server or children end again and again.
         """
-        asked = {
-            "params": dict(simulation.params),
-            "seed": simulation.seed,
-            "scenario": self._context.run.scenario,
-            "outputs": self._context.outputs,
-        }
-        child = self._ready_child()
-        began_s = time.monotonic()
-        came = child.simulate(asked, self._context.timeout_s)
-        self._used_s += time.monotonic() - began_s
-        if isinstance(came, Death):
-            self.close()
-            return Attempt(self._failure_of_death(came, simulation), came.seconds, came.peak_bytes)
-        return Attempt(_outcome(came, simulation), came.seconds, came.peak_bytes)
+        self._todo.extend(simulations)
+        while self._todo or self._children:
+            try:
+                self._assign()
+                yield from self._what_came()
+            except ServerEndedError:
+                self._start_over()
 
     def close(self) -> None:
-        """Let go of the child."""
-        if self._child is not None:
-            self._child.close()
-            self._child = None
+        """Let go of the children and of the server."""
+        for child in list(self._children):
+            self._forget(child)
+        self._selector.close()
+        self._connection.close()
 
-    def _ready_child(self) -> ChildProcess:
-        if self._child is not None and self._used_s >= SHARED_FORKS * FORK_S:
-            self.close()
-        if self._child is None:
-            self._used_s = 0.0
-            self._child = self._supervisor.fork(self._chunk.limit_bytes, is_hard=self._context.is_hard)
-        return self._child
+    def _connected(self) -> Connection:
+        connection = connect(self._wanted)
+        self._selector.register(connection, selectors.EVENT_READ)
+        if not connection.forks and self._wanted.forks:
+            self._sharing = _sharing(self._context.model.digest, "reuse", self._context.per_child)
+        return connection
 
-    def _failure_of_death(self, death: Death, simulation: Simulation) -> Failure:
-        position, printed = simulation.position, death.printed
-        if death.reason == "timeout":
-            message = f"it took longer than {self._context.timeout_s:g} s; raise --timeout, or 0 for no limit"
-            return Failure(position, Cause.TIMEOUT, "Timeout", message, printed)
-        if death.reason:
-            return Failure(position, Cause.OUT_OF_MEMORY, "OutOfMemory", f"killed: {death.reason}", printed)
-        if death.code == -signal.SIGKILL:
-            message = "killed from outside, most likely by the kernel because memory ran out"
-            return Failure(position, Cause.OUT_OF_MEMORY, "SIGKILL", message, printed)
-        if death.code < 0:
-            name = signal.Signals(-death.code).name
-            return Failure(position, Cause.CRASHED, name, f"its process ended by {name}", printed)
-        return Failure(position, Cause.CRASHED, "Exit", f"the model ended its process with code {death.code}", printed)
+    def _start_over(self) -> None:
+        """The server has ended, and nobody here is to blame: what was not answered goes back in line."""
+        self._lose(f"the fork server of model {self._context.model.label} ended")
+        for child in list(self._children):
+            self._put_back(child, child.given[child.n_answered :])
+            self._forget(child)
+        self._selector.unregister(self._connection)
+        self._connection.close()
+        self._connection = self._connected()
 
+    def _lose(self, what: str) -> None:
+        self._n_lost += 1
+        if self._n_lost >= LOSSES:
+            raise ModelError(f"{what} {LOSSES} times in a row without running a simulation")
 
-def _outcome(came: Answer, simulation: Simulation) -> Mapping[str, Scalars | pa.Table] | Failure:
-    if came.failure is None:
-        return came.outputs
-    told = came.failure
-    message, trace = bounded_message(told["message"]), bounded_traceback(told["traceback"])
-    return Failure(simulation.position, Cause(told["kind"]), told["type"], message, trace)
+    def _put_back(self, child: _Child, simulations: list[Simulation]) -> None:
+        self._todo.extendleft(reversed(simulations))
+        child.given, child.n_answered = [], 0
+
+    # What every child does next
+
+    def _assign(self) -> None:
+        for child in list(self._children):
+            if child.is_ready and not child.is_busy:
+                self._give_more(child)
+        while self._todo and len(self._children) < self._chunk.width and self._n_waiting_for() < len(self._todo):
+            self._borrow()
+
+    def _n_waiting_for(self) -> int:
+        return sum(not child.is_ready for child in self._children)
+
+    def _borrow(self) -> None:
+        began_s = time.monotonic()
+        lent = self._connection.child(
+            self._chunk.limit_bytes, is_hard=self._context.is_hard, worker_bytes=self._worker_bytes
+        )
+        child = _Child(lent, lent.is_ready, since_s=time.monotonic())
+        if lent.is_ready:
+            self._sharing.forked(child.since_s - began_s)
+        self._selector.register(lent.channel, selectors.EVENT_READ, child)
+        self._selector.register(lent.capture, selectors.EVENT_READ, child)
+        self._children.append(child)
+        if child.is_ready:
+            self._give_more(child)
+
+    def _give_more(self, child: _Child) -> None:
+        waiting = [simulation.set_index for simulation in islice(self._todo, MAX_BATCH * self._chunk.width)]
+        n = self._sharing.batch(child.served, waiting, self._chunk.width) if waiting else 0
+        if n == 0:
+            self._part_with(child)
+            return
+        child.given, child.n_answered = [self._todo.popleft() for _ in range(n)], 0
+        child.since_s = time.monotonic()
+        asked = {
+            "simulations": [(dict(simulation.params), simulation.seed) for simulation in child.given],
+            "scenario": self._context.run.scenario,
+            "outputs": self._context.outputs,
+            "measure": self._own_bytes == 0,
+        }
+        # Where the child has died by now, its exit arrives from the server.
+        with suppress(OSError):
+            wire.send(child.lent.channel, asked)
+
+    def _part_with(self, child: _Child) -> None:
+        """Nothing more for this child: the next supervisor may have it, or it ends with its channel."""
+        if not self._connection.forks:
+            retire_after = self._context.per_child or RETIRE_AFTER
+            retire_after = 1 if self._context.isolation == "fresh" else retire_after
+            self._connection.give_back(child.lent.pid, child.served.n, retire_after)
+        self._forget(child)
+
+    def _forget(self, child: _Child) -> None:
+        self._children.remove(child)
+        for source in (child.lent.channel, child.lent.capture):
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(source)
+        child.lent.channel.close()
+        child.lent.board.close()
+        os.close(child.lent.capture)
+
+    # What comes back
+
+    def _what_came(self) -> Iterator[tuple[Simulation, Attempt]]:
+        for key, _ in self._selector.select(self._patience_s()):
+            if key.fileobj is self._connection:
+                self._connection.hear()
+            elif key.data in self._children:
+                yield from self._read(key.data, is_channel=key.fileobj is key.data.lent.channel)
+        for child in list(self._children):
+            if (ended := self._connection.exit_of(child.lent.pid)) is not None:
+                yield from self._died(child, ended)
+        self._stop_the_late()
+
+    def _read(self, child: _Child, *, is_channel: bool) -> Iterator[tuple[Simulation, Attempt]]:
+        if not is_channel:
+            self._read_capture(child)
+            return
+        message = wire.receive(child.lent.channel)
+        if message is None:
+            self._selector.unregister(child.lent.channel)
+        elif "error" in message.header:
+            raise ModelError(message.header["error"])
+        elif "ready" in message.header:
+            child.is_ready = True
+            self._connection.arm(child.lent.pid, self._chunk.limit_bytes, is_hard=self._context.is_hard)
+        else:
+            self._own_bytes = max(self._own_bytes, message.header.get("own_bytes", 0))
+            for answer in answers_of(message):
+                yield self._answered(child, answer)
+
+    def _answered(self, child: _Child, answer: Answer) -> tuple[Simulation, Attempt]:
+        simulation = child.given[child.n_answered]
+        child.n_answered += 1
+        self._n_lost = 0
+        served = child.served
+        self._sharing.simulated(answer.seconds, is_first=served.n == 0)
+        child.served = Served(served.n + 1, served.seconds + answer.seconds, served.sets | {simulation.set_index})
+        outcome = answer.outputs if answer.failure is None else failure_of_answer(answer.failure, simulation.position)
+        return simulation, Attempt(outcome, answer.seconds, answer.peak_bytes)
+
+    def _died(self, child: _Child, ended: Mapping[str, Any]) -> Iterator[tuple[Simulation, Attempt]]:
+        """Whoever was running is the one it happened to; those around it go back in line."""
+        # What it had answered before is still in the channel.
+        while self._is_readable(child.lent.channel):
+            yield from self._read(child, is_channel=True)
+        while self._is_readable(child.lent.capture):
+            self._read_capture(child)
+        index, since_s = child.lent.board.state
+        unanswered = child.given[child.n_answered :]
+        if index >= child.n_answered and index < len(child.given):
+            simulation = child.given[index]
+            seconds = time.monotonic() - since_s
+            death = Death(
+                seconds, ended["peak_bytes"], ended["code"], ended["reason"], ended["kernel_killed"],
+                child.printed.decode(errors="replace"),
+            )  # fmt: skip
+            failure = failure_of_death(death, simulation.position, self._context.timeout_s, self._chunk.limit_bytes)
+            unanswered.remove(simulation)
+            self._put_back(child, unanswered)
+            self._forget(child)
+            yield simulation, Attempt(failure, death.seconds, death.peak_bytes)
+            return
+        self._put_back(child, unanswered)
+        self._forget(child)
+        if index in (NOT_READY, RESTING) and unanswered:
+            self._lose(f"a child of model {self._context.model.label} ended (code {ended['code']})")
+
+    def _is_readable(self, source: socket.socket | int) -> bool:
+        if not any(key.fileobj is source for key in self._selector.get_map().values()):
+            return False
+        with selectors.DefaultSelector() as selector:
+            selector.register(source, selectors.EVENT_READ)
+            return bool(selector.select(0))
+
+    def _read_capture(self, child: _Child) -> None:
+        data = os.read(child.lent.capture, 65536)
+        if not data:
+            self._selector.unregister(child.lent.capture)
+        child.printed = (child.printed + data)[-KEPT_OUTPUT_BYTES:]
+
+    # Time limits
+
+    def _patience_s(self) -> float:
+        if not self._context.timeout_s:
+            return LOOK_EVERY_S
+        deadlines = (self._deadline_s(child) for child in self._children if child.is_busy and not child.is_late)
+        return min(LOOK_EVERY_S, max(0.0, min(deadlines, default=float("inf")) - time.monotonic()))
+
+    def _deadline_s(self, child: _Child) -> float:
+        index, since_s = child.lent.board.state
+        return (since_s if index >= 0 else child.since_s) + self._context.timeout_s
+
+    def _stop_the_late(self) -> None:
+        if not self._context.timeout_s:
+            return
+        now_s = time.monotonic()
+        for child in self._children:
+            if child.is_busy and not child.is_late and now_s >= self._deadline_s(child):
+                child.is_late = True
+                self._connection.kill(child.lent.pid, TIMEOUT)

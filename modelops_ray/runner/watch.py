@@ -1,18 +1,25 @@
-"""Who of the children on a node has to go, and what each of them uses.
+"""Who of the children on a node has to go, and what each of them and everything it started uses.
 
-Owns the decision, which is pure, and reading `/proc`. Does not kill.
+Owns the decisions, which are pure, and reading `/proc`. Does not kill.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from .measure import private_bytes, resident_parts
+
 PRESSURE = 0.88
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+"""Share of a node's memory above which somebody is killed."""
+CRAWLING_STALL = 0.4
+"""Share of the time in which everybody waits for pages, above which a node crawls."""
+CRAWLING_FAULTS_PER_S = 1000.0
+CRAWLING_FILL = 0.7
+CRAWLING_S = 3.0
 _PROC = Path("/proc")
 
 
@@ -42,36 +49,129 @@ def over_hard_limit(readings: Iterable[Reading]) -> list[Reading]:
     return [reading for reading in readings if reading.limit.is_hard and reading.excess_bytes > 0]
 
 
-def to_relieve(readings: Iterable[Reading], node_used_bytes: int, node_limit_bytes: int) -> Reading | None:
-    """The one to kill where the node is short of memory: the furthest above its limit; None if nobody is above."""
-    if node_used_bytes <= PRESSURE * node_limit_bytes:
+def to_relieve(
+    readings: Iterable[Reading], node_used_bytes: int, node_limit_bytes: int, *, crawls: bool = False
+) -> Reading | None:
+    """The one to kill where the node is short of memory: the furthest above its limit.
+
+    None if nobody is above, unless the node `crawls`: then somebody has to go, or nobody gets anywhere.
+    """
+    if not crawls and node_used_bytes <= PRESSURE * node_limit_bytes:
         return None
     worst = max(readings, key=lambda reading: reading.excess_bytes, default=None)
-    return worst if worst is not None and worst.excess_bytes > 0 else None
+    return worst if worst is not None and (crawls or worst.excess_bytes > 0) else None
 
 
-def resident_bytes(pid: int, proc: Path = _PROC) -> int:
-    """Resident memory of a process; 0 once it has gone."""
+class Strain(NamedTuple):
+    """Counters of the kernel that tell endless reclaim; `stalled_s` is None where it does not keep that one."""
+
+    now_s: float
+    stalled_s: float | None
+    major_faults: int
+    fill: float
+
+
+@dataclass
+class Crawl:
+    """Tells when a node has done little but wait for memory for some seconds."""
+
+    last: Strain | None = None
+    since_s: float | None = None
+
+    def look(self, now: Strain) -> bool:
+        """Take in what the counters say now, and say whether the node crawls."""
+        last, self.last = self.last, now
+        if last is None or not _is_strained(last, now):
+            self.since_s = None
+            return False
+        if self.since_s is None:
+            self.since_s = last.now_s
+        return now.now_s - self.since_s >= CRAWLING_S
+
+    def relieved(self) -> None:
+        """Somebody was killed: wait for what that brings."""
+        self.since_s = None
+
+
+def _is_strained(last: Strain, now: Strain) -> bool:
+    seconds = now.now_s - last.now_s
+    if now.fill < CRAWLING_FILL or seconds <= 0:
+        return False
+    if (now.stalled_s or 0.0) - (last.stalled_s or 0.0) > CRAWLING_STALL * seconds:
+        return True
+    # The machine's stall says nothing of one cgroup of several; its own page faults do.
+    return now.major_faults - last.major_faults > CRAWLING_FAULTS_PER_S * seconds
+
+
+class Process(NamedTuple):
+    """One line of the process table."""
+
+    pid: int
+    parent: int
+    group: int
+    state: str
+    started_ticks: int
+
+
+def process(pid: int, proc: Path = _PROC) -> Process | None:
+    """Look one process up; None once it has ended."""
     try:
-        return int((proc / str(pid) / "statm").read_bytes().split()[1]) * _PAGE_BYTES
+        # The name before it may hold spaces and brackets.
+        fields = (proc / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+        return Process(pid, int(fields[1]), int(fields[2]), fields[0].decode(), int(fields[19]))
     except (FileNotFoundError, ProcessLookupError, IndexError):
-        return 0
+        return None
 
 
-def members(groups: Collection[int], proc: Path = _PROC) -> Mapping[int, list[int]]:
-    """The processes of some process groups, without their leaders."""
-    found: dict[int, list[int]] = {group: [] for group in groups}
-    for entry in os.scandir(proc):
-        if entry.name.isdecimal() and int(entry.name) not in found:
-            group = _group_of(Path(entry.path))
-            if group in found:
-                found[group].append(int(entry.name))
+def processes(proc: Path = _PROC) -> list[Process]:
+    """Return the process table."""
+    pids = (int(entry.name) for entry in os.scandir(proc) if entry.name.isdecimal())
+    return [found for pid in pids if (found := process(pid, proc)) is not None]
+
+
+def families(heads: Collection[int], table: Iterable[Process], known: Mapping[int, int]) -> dict[int, list[int]]:
+    """Return by head whatever it started: of its process group, its descendants, and who was known as its before.
+
+    Args:
+        heads: Process numbers of children; each leads its process group.
+        table: All processes.
+        known: Head by process number, from an earlier look.
+    """
+    found: dict[int, list[int]] = {head: [] for head in heads}
+    by_pid = {one.pid: one for one in table}
+    for one in by_pid.values():
+        head = _head_of(one, by_pid, found, known)
+        if head is not None and head != one.pid:
+            found[head].append(one.pid)
     return found
 
 
-def _group_of(process: Path) -> int:
-    try:
-        # The name before it may hold spaces and brackets.
-        return int((process / "stat").read_bytes().rpartition(b")")[2].split()[2])
-    except (FileNotFoundError, ProcessLookupError, IndexError):
-        return 0
+def _head_of(
+    one: Process, by_pid: Mapping[int, Process], heads: Collection[int], known: Mapping[int, int]
+) -> int | None:
+    at: Process | None = one
+    while at is not None:
+        for head in (at.pid, at.group, known.get(at.pid, -1)):
+            if head in heads:
+                return head
+        at = by_pid.get(at.parent)
+    return None
+
+
+@dataclass
+class Use:
+    """What a process uses of its own: read exactly at first sight, then followed by what it adds."""
+
+    pid: int
+    own_bytes: int = field(init=False)
+    made_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look at it for the first time."""
+        self.made_bytes = resident_parts(self.pid).made_bytes
+        self.own_bytes = private_bytes(self.pid) if self.made_bytes else 0
+
+    def bytes(self) -> int:
+        """Return what it uses now; 0 once it has ended."""
+        made_bytes = resident_parts(self.pid).made_bytes
+        return max(0, self.own_bytes + made_bytes - self.made_bytes) if made_bytes else 0

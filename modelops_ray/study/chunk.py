@@ -28,7 +28,10 @@ class Simulation:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The simulations of one task; `attempts[i]` says which try it is for `simulations[i]`, from 1."""
+    """The simulations of one task; `attempts[i]` says which try it is for `simulations[i]`, from 1.
+
+    `width` of them run at a time, each held to `limit_bytes`; `request_bytes` and `cpus` are those of the whole task.
+    """
 
     chunk_id: int
     simulations: tuple[Simulation, ...]
@@ -37,6 +40,7 @@ class Chunk:
     limit_bytes: int
     cpus: float = 1.0
     announce: bool = False
+    width: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from support.studies import assert_equal_datasets, rows, wait_until
 
@@ -86,27 +84,38 @@ def test_every_bad_end_is_told_apart_and_the_good_ones_complete(here, tmp_path):
 def test_children_return_what_the_process_itself_would(here, tmp_path):
     """Bit for bit, also where a model prints and where it forgot its seed."""
     study = study_of(here, ["works", "prints", "forgets its seed"], 4)
-    for isolation in ("none", "fork"):
+    for isolation in ("none", "fork", "reuse", "fresh"):
         ended = here.run(study, tmp_path / isolation, "--backend", "local", "--isolation", isolation)
         assert 0 == ended.code, ended.stderr
-    assert {"completed": 12} == {"completed": json.loads(ended.stdout)["completed"]}
-    assert_equal_datasets(tmp_path / "none", tmp_path / "fork")
+        assert_equal_datasets(tmp_path / "none", tmp_path / isolation)
 
 
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
-        ("raise OSError('no licence')", "does not import: OSError: no licence"),
-        ("import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()", "threads"),
-    ],
-)
-def test_a_model_that_cannot_be_forked_ends_the_run_once(here, tmp_path, line, told):
-    """With one line that says why, instead of one failure for each simulation."""
+def start_only_in_a_server(here, line):
+    """Have the model do something at import, in the processes that simulate and not in the driver."""
     (here.folder / "model.py").write_text(f"import os\nif os.getenv('PYTHONHASHSEED') == '0':\n    {line}\n{MODEL}")
     here.environ["PYTHONHASHSEED"] = "random"
+
+
+def test_a_model_that_cannot_be_imported_ends_the_run_once(here, tmp_path):
+    """With one line that says why, instead of one failure for each simulation."""
+    start_only_in_a_server(here, "raise OSError('no licence')")
     ended = here.run(study_of(here, ["works"] * 3), tmp_path / "run", "--backend", "local", "--isolation", "fork")
     assert 1 == ended.code
-    assert told in ended.stderr.splitlines()[-1]
+    assert "does not import: OSError: no licence" in ended.stderr.splitlines()[-1]
+
+
+def test_a_model_that_starts_a_thread_is_not_forked_and_the_run_says_so(here, tmp_path):
+    """Once, and by name; the results are those of any other level."""
+    sleeps = "threading.Thread(target=time.sleep, args=(99,), daemon=True).start()"
+    start_only_in_a_server(here, f"import threading, time; {sleeps}")
+    study = study_of(here, ["works"] * 3)
+    ended = here.run(study, tmp_path / "fork", "--backend", "local")
+    assert 0 == ended.code, ended.stderr
+    told = [line for line in ended.stderr.splitlines() if "starts threads" in line]
+    assert 1 == len(told)
+    assert "--isolation reuse" in told[0]
+    assert 0 == here.run(study, tmp_path / "none", "--backend", "local", "--isolation", "none").code
+    assert_equal_datasets(tmp_path / "none", tmp_path / "fork")
 
 
 def test_several_workers_of_a_ray_share_one_server(here, tmp_path):

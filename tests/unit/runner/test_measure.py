@@ -141,7 +141,7 @@ def test_private_memory_grows_by_what_is_allocated():
 
 def test_without_smaps_rollup_resident_memory_stands_in(tmp_path):
     """Resident memory is an upper bound of private memory."""
-    assert private_bytes(tmp_path) >= private_bytes() > MIB
+    assert private_bytes(proc=tmp_path) >= private_bytes() > MIB
 
 
 def test_a_c_library_without_trim_is_served(monkeypatch):

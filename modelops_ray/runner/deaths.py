@@ -1,0 +1,43 @@
+"""What the end of a child, or what it tells of an exception, means for the simulation it ran.
+
+Owns causes and sentences. What follows from them is the core's business.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+
+from modelops_ray.core.events import Cause, Failure
+from modelops_ray.core.messages import mib
+from modelops_ray.runner.failures import bounded_message, bounded_traceback
+from modelops_ray.runner.forked import Death
+
+KILLED = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
+"""Killed by signal 9, as the kernel tells it and as shells do."""
+
+
+def failure_of_answer(told: Mapping[str, str], position: int) -> Failure:
+    """What a child said that a model raised."""
+    message, trace = bounded_message(told["message"]), bounded_traceback(told["traceback"])
+    return Failure(position, Cause(told["kind"]), told["type"], message, trace)
+
+
+def failure_of_death(death: Death, position: int, timeout_s: float, limit_bytes: int) -> Failure:
+    """Why a child ended in the middle of a simulation."""
+    trace = bounded_traceback(death.printed)
+    if death.reason == "timeout":
+        message = f"it took longer than {timeout_s:g} s; raise --timeout, or 0 for no limit"
+        return Failure(position, Cause.TIMEOUT, "Timeout", message, trace)
+    is_victim = death.peak_bytes <= limit_bytes
+    if death.reason:
+        message = f"killed: {death.reason}"
+        return Failure(position, Cause.OUT_OF_MEMORY, "OutOfMemory", message, trace, is_victim=is_victim)
+    if death.code in KILLED and death.kernel_killed is not False:
+        by = "by the kernel, because memory ran out" if death.kernel_killed else "from outside, most likely for memory"
+        message = f"killed {by}; it was seen to use {mib(death.peak_bytes)}"
+        return Failure(position, Cause.OUT_OF_MEMORY, "SIGKILL", message, trace, is_victim=is_victim)
+    if death.code < 0:
+        name = signal.Signals(-death.code).name
+        return Failure(position, Cause.CRASHED, name, f"its process ended by {name}", trace)
+    return Failure(position, Cause.CRASHED, "Exit", f"the model ended its process with code {death.code}", trace)
