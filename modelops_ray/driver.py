@@ -151,7 +151,6 @@ class Driver:
     def snapshot(self) -> Snapshot:
         """The run at this moment."""
         counters, dispatch = self._state.counters, self._state.dispatch
-        slots = dispatch.window.slots_at(dispatch.typical_request_bytes)
         return Snapshot(
             elapsed_s=self._clock() - self._began_s,
             simulations=len(self._simulations),
@@ -160,7 +159,7 @@ class Driver:
             failed=counters.failed,
             committed=counters.committed,
             outstanding=len(dispatch.outstanding),
-            running=min(slots, len(dispatch.outstanding)),
+            running=min(dispatch.concurrency, dispatch.n_slots_asked_for),
             is_probing=dispatch.is_probing,
             requested_bytes=dispatch.requested_bytes,
             capacity=self._capacity,
@@ -222,7 +221,8 @@ class Driver:
             attempts=action.attempts,
             request_bytes=action.request_bytes,
             limit_bytes=action.limit_bytes,
-            cpus=self._state.policy.cpus,
+            cpus=self._state.policy.cpus * action.width,
+            width=action.width,
             announce=action.announce,
         )
 

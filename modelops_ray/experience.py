@@ -83,6 +83,7 @@ class Experience:
             timeout_s=config.timeout_s,
             chunk=config.chunk,
             window=config.window,
+            may_share=config.isolation != "none" and config.backend == "ray",
             known_base_bytes=self.profile.base_bytes or None if self.profile is not None else None,
         )
 

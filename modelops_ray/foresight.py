@@ -105,7 +105,8 @@ def measure(question: Question, samples: int, watcher: Watcher) -> Profiled:
     return Profiled(
         simulations=len(completed),
         failed=table.num_rows - len(completed),
-        worker_bytes=max(0, base_bytes - model_bytes),
+        # In a fork the model is the server's, and no part of the worker.
+        worker_bytes=base_bytes if question.config.isolation == "fork" else max(0, base_bytes - model_bytes),
         model_bytes=model_bytes,
         peak_bytes_median=peaks[len(peaks) // 2],
         peak_bytes_max=peaks[-1],

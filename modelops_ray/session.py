@@ -156,20 +156,10 @@ def _nothing_to_do(question: Question, entry: Entry) -> Outcome:
 @contextmanager
 def _backend(question: Question, watcher: Watcher) -> Iterator[Backend]:
     config = question.config
-    context = ChunkContext(
-        question.model,
-        question.identity,
-        question.study.outputs,
-        config.timeout_s,
-        isolation=config.isolation,
-        cpus=config.cpus,
-        is_hard=config.memory_bytes is not None or config.max_memory_bytes is not None,
-        per_child=config.per_child,
-    )
-    run: RunChunk = functools.partial(run_chunk, context)
     with ExitStack() as stack:
         backend: Backend
         if config.backend == "local":
+            run: RunChunk = functools.partial(run_chunk, _context(question, config.limit_memory_bytes or 0))
             backend = LocalBackend(run, cpus=config.cpus, memory_bytes=config.limit_memory_bytes)
         else:
             cluster = stack.enter_context(
@@ -180,11 +170,28 @@ def _backend(question: Question, watcher: Watcher) -> Iterator[Backend]:
                     limit_cpus=config.limit_cpus,
                 )
             )
-            backend = RayBackend(run, cluster)
+            # What may be used in total is enforced where it is ours to say; a pod has its own limit.
+            node_bytes = cluster.memory_bytes if config.limit_memory_bytes else 0
+            backend = RayBackend(functools.partial(run_chunk, _context(question, node_bytes)), cluster)
             started = "started" if cluster.owned else f"joined at {cluster.address}"
             watcher.note(f"Ray {started} in {cluster.start_s:.1f} s")
         stack.callback(backend.close)
         yield backend
+
+
+def _context(question: Question, node_bytes: int) -> ChunkContext:
+    config = question.config
+    return ChunkContext(
+        question.model,
+        question.identity,
+        question.study.outputs,
+        config.timeout_s,
+        isolation=config.isolation,
+        cpus=config.cpus,
+        is_hard=config.memory_bytes is not None or config.max_memory_bytes is not None,
+        per_child=config.per_child,
+        node_bytes=node_bytes,
+    )
 
 
 class _Session:

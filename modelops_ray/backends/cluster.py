@@ -29,6 +29,7 @@ class Cluster:
     address: str
     owned: bool
     start_s: float
+    memory_bytes: int = 0
 
 
 @contextmanager
@@ -51,8 +52,8 @@ def connect(
     wanted = address or (None if ray.is_initialized() else environ.get("RAY_ADDRESS") or None)
     _refuse(wanted)
     if wanted in {None, "local"} and not ray.is_initialized():
-        with embedded_ray(limit_memory_bytes, limit_cpus):
-            yield Cluster(_gcs_address(), owned=True, start_s=time.monotonic() - started_s)
+        with embedded_ray(limit_memory_bytes, limit_cpus) as chosen:
+            yield Cluster(_gcs_address(), True, time.monotonic() - started_s, chosen.memory_bytes)
         return
     if limit_memory_bytes is not None or limit_cpus is not None:
         raise UsageError("--limit-memory and --limit-cpus are for an embedded Ray, not for one that runs already")

@@ -131,8 +131,8 @@ class Blame:
     def _raise(self, limit_bytes: int, failure: Failure, trouble: Trouble) -> int:
         memory = self._dispatch.memory
         seen_bytes = max(failure.peak_bytes, memory.peak_bytes_max)
-        top_bytes = max(1, self._dispatch.top_bytes - memory.base_bytes)
-        return raised(limit_bytes, seen_bytes, self._policy.attempts - trouble.blamed, top_bytes)
+        tries_left = self._policy.attempts - trouble.blamed
+        return raised(limit_bytes, seen_bytes, tries_left, self._dispatch.top_limit_bytes)
 
     def _fail(self, failure: Failure, trouble: Trouble, chunk: Outstanding, *, at_top: bool) -> None:
         message = failure.message

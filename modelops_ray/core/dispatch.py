@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from modelops_ray.core.events import Capacity, SubmitChunk
 from modelops_ray.core.memory import MemoryModel, RequestSizes
+from modelops_ray.core.overhead import Overhead
 from modelops_ray.core.plan import Choice, Pending, Piece, chunk_size
 from modelops_ray.core.policy import MIB, Policy
 from modelops_ray.core.starvation import Queue
@@ -28,6 +29,7 @@ class Outstanding:
 
     piece: Piece
     request_bytes: int
+    width: int = 1
 
 
 class Dispatch:
@@ -40,8 +42,8 @@ class Dispatch:
         self.window = Window(policy)
         self.queue = Queue()
         self.sizes = RequestSizes(policy.request_sizes)
-        base_bytes = policy.known_base_bytes or policy.base_guess_bytes
-        self.memory = MemoryModel(policy.memory_bytes, self.sizes, base_bytes)
+        overhead = Overhead(policy.known_base_bytes or policy.base_guess_bytes)
+        self.memory = MemoryModel(policy.memory_bytes, self.sizes, overhead)
         self.outstanding: dict[int, Outstanding] = {}
         self.n_most_outstanding = 0
         self.request_bytes_max = 0
@@ -57,7 +59,12 @@ class Dispatch:
     def top_bytes(self) -> int:
         """The largest request there can be: the largest node (as last seen), or the user's cap."""
         cap = self.policy.max_memory_bytes
-        return self._largest_bytes if cap is None else min(self._largest_bytes, self.memory.base_bytes + cap)
+        return self._largest_bytes if cap is None else min(self._largest_bytes, self.memory.overhead.task_bytes(cap))
+
+    @property
+    def top_limit_bytes(self) -> int:
+        """The most that one simulation can get."""
+        return max(1, self.memory.overhead.limit_bytes(self.top_bytes))
 
     @property
     def is_probing(self) -> bool:
@@ -70,7 +77,7 @@ class Dispatch:
     def _plenty_bytes(self) -> int:
         """The limit of a probe, so that with its worker it asks for plenty and not more."""
         plenty_bytes = self.window.plenty_bytes
-        return max(plenty_bytes - self.memory.base_bytes, plenty_bytes // 2)
+        return max(self.memory.overhead.limit_bytes(plenty_bytes), plenty_bytes // 2)
 
     @property
     def mean_seconds(self) -> float:
@@ -88,13 +95,37 @@ class Dispatch:
         return sum(size * count for size, count in self.sizes.in_use.items())
 
     @property
+    def n_slots_asked_for(self) -> int:
+        """Simulations that outstanding chunks would run at once."""
+        return sum(chunk.width for chunk in self.outstanding.values())
+
+    @property
+    def _typical_width(self) -> int:
+        return self.memory.width_for(self.memory.limit_for(-1, self._plenty_bytes))
+
+    @property
     def typical_request_bytes(self) -> int:
-        """The request of a simulation of which only the model is known."""
-        return self.memory.request_for(self.memory.limit_for(-1, self._plenty_bytes), self.top_bytes)
+        """What a simulation of which only the model is known asks for: its part of the request of its task."""
+        limit, width = self.memory.limit_for(-1, self._plenty_bytes), self._typical_width
+        return self.memory.request_for(limit, self.top_bytes, width) // width
+
+    @property
+    def concurrency(self) -> int:
+        """How many of those run at once on what is there."""
+        width = self._typical_width
+        return width * self.window.slots_at(self.typical_request_bytes * width, width)
+
+    def _slots_per_node(self, capacity: Capacity) -> int:
+        """Simulations that the CPUs of the smallest node run at once; 1 where every task runs one at a time."""
+        if not self.policy.may_share:
+            return 1
+        return max(1, int(min((node.cpus for node in capacity.nodes), default=1.0) / self.policy.cpus + 1e-9))
 
     def look(self, capacity: Capacity) -> list[int]:
         """Take note of the cluster; return the chunks that no node of it could hold any more."""
         self.window.look(capacity)
+        self.memory.overhead.look(capacity.nodes)
+        self.memory.slots_per_node = self._slots_per_node(capacity)
         if self.window.largest_bytes:
             self._largest_bytes = self.window.largest_bytes
         if self._known_peaks:
@@ -111,7 +142,7 @@ class Dispatch:
         chunk = self.outstanding.pop(chunk_id, None)
         if chunk is not None:
             self.sizes.release(chunk.request_bytes)
-            self.queue.end(chunk_id, self.window.slots_at(chunk.request_bytes))
+            self.queue.end(chunk_id, self.window.slots_at(chunk.request_bytes, chunk.width))
         return chunk
 
     def observe(self, set_index: int, seconds: float, peak_bytes: int) -> None:
@@ -143,25 +174,26 @@ class Dispatch:
             attempt_of: Which try the next one of a position is, from 1.
         """
         while self.pending.n and (chosen := self._choose(unwritten_bytes)) is not None:
-            choice, limit_bytes, request_bytes = chosen
+            choice, limit_bytes, request_bytes, width = chosen
             if self.is_probing:
                 self.pending.spread(self.policy.probes)
-            piece = self.pending.take(choice, self._chunk_size(choice, request_bytes), limit_bytes)
+            piece = self.pending.take(choice, self._chunk_size(choice, request_bytes, width), limit_bytes)
             for set_index in set(piece.sets):
                 if not self.pending.holds(set_index):
                     self.memory.forget(set_index)
-            yield self._launch(piece, request_bytes, tuple(map(attempt_of, piece.positions)))
+            yield self._launch(piece, request_bytes, width, tuple(map(attempt_of, piece.positions)))
 
-    def _choose(self, unwritten_bytes: int) -> tuple[Choice, int, int] | None:
+    def _choose(self, unwritten_bytes: int) -> tuple[Choice, int, int, int] | None:
         """The first candidate that is admitted, or None; with nothing in flight or unwritten the first always is."""
         if (self.outstanding or unwritten_bytes) and (self._is_full or not self._may_finish_more(unwritten_bytes)):
             return None
         top_bytes = self.top_bytes
         for choice in self._candidates():
             limit = choice.limit_bytes or self.memory.limit_for(choice.set_index, self._plenty_bytes)
-            request = self.memory.request_for(limit, top_bytes)
-            if not self.outstanding or self._admits(request):
-                return choice, limit, request
+            width = 1 if self.is_probing else self.memory.width_for(limit)
+            request = self.memory.request_for(limit, top_bytes, width)
+            if not self.outstanding or self._admits(request, width):
+                return choice, limit, request, width
         return None
 
     @property
@@ -182,18 +214,18 @@ class Dispatch:
         if unranked is not None and unranked.kind == "begun":
             yield unranked
 
-    def _admits(self, request_bytes: int) -> bool:
+    def _admits(self, request_bytes: int, width: int) -> bool:
         n_outstanding = len(self.outstanding)
-        if n_outstanding >= self.window.size_at(min(request_bytes, self.sizes.smallest_in_use)):
+        if n_outstanding >= self.window.size_at(min(request_bytes, self.sizes.smallest_in_use), width):
             return False
         if self.queue.is_held_back(request_bytes):
             return False
-        if self.is_probing and n_outstanding >= min(self.policy.probes, self.window.slots_at(request_bytes)):
+        if self.is_probing and n_outstanding >= min(self.policy.probes, self.window.slots_at(request_bytes, width)):
             return False
         n_at_least = sum([n for size, n in self.sizes.in_use.items() if size >= request_bytes])
-        return n_at_least < self.window.size_at(request_bytes)
+        return n_at_least < self.window.size_at(request_bytes, width)
 
-    def _chunk_size(self, choice: Choice, request_bytes: int) -> int:
+    def _chunk_size(self, choice: Choice, request_bytes: int, width: int) -> int:
         if self.policy.chunk is not None:
             return self.policy.chunk
         if self.is_probing:
@@ -202,19 +234,19 @@ class Dispatch:
             choice.seconds or self._seconds,
             self._bytes_each,
             self.pending.n,
-            self.window.slots_at(request_bytes),
-            target_s=self.policy.chunk_target_s,
+            self.window.slots_at(request_bytes, width),
+            target_s=self.policy.chunk_target_s * width,
             target_bytes=OUTPUT_TARGET_BYTES,
             most=self.policy.chunk_max,
         )
 
-    def _launch(self, piece: Piece, request_bytes: int, attempts: tuple[int, ...]) -> SubmitChunk:
+    def _launch(self, piece: Piece, request_bytes: int, width: int, attempts: tuple[int, ...]) -> SubmitChunk:
         chunk_id, self._next_id = self._next_id, self._next_id + 1
-        self.outstanding[chunk_id] = Outstanding(piece, request_bytes)
+        self.outstanding[chunk_id] = Outstanding(piece, request_bytes, width)
         self.sizes.acquire(request_bytes)
         announce = self.sizes.are_several
         if announce:
             self.queue.join(chunk_id, request_bytes)
         self.request_bytes_max = max(self.request_bytes_max, request_bytes)
         self.n_most_outstanding = max(self.n_most_outstanding, len(self.outstanding))
-        return SubmitChunk(chunk_id, piece.positions, attempts, request_bytes, piece.limit_bytes, announce)
+        return SubmitChunk(chunk_id, piece.positions, attempts, request_bytes, piece.limit_bytes, announce, width)

@@ -65,7 +65,8 @@ class Failure:
 class ChunkReport:
     """What a finished chunk tells: small facts only; positions it did not reach are simply absent.
 
-    `base_bytes` is the memory of the worker before its first simulation: interpreter, imports, model.
+    `base_bytes` is the memory of a worker with one process for simulations, before the first of them: interpreter,
+    imports, model; `child_bytes` of it are that process's.
     `shared_bytes` is what all workers of its node share: the model, in the fork server.
     `payload_bytes` is the size of the outputs that wait to be committed.
     `notice` is something the user should be told once.
@@ -75,6 +76,7 @@ class ChunkReport:
     completed: tuple[Measured, ...]
     failures: tuple[Failure, ...] = ()
     base_bytes: int = 0
+    child_bytes: int = 0
     shared_bytes: int = 0
     payload_bytes: int = 0
     node: str = ""
@@ -211,7 +213,7 @@ class SubmitChunk:
     """Run these simulations in one task that asks for `request_bytes`.
 
     `attempts` counts for each position which try this is, from 1. `limit_bytes` is the part of the request that is
-    meant for one simulation. With `announce` the backend should tell when the chunk starts.
+    meant for one simulation, `width` of them run at a time. With `announce` the backend should tell when it starts.
     """
 
     chunk_id: int
@@ -220,6 +222,7 @@ class SubmitChunk:
     request_bytes: int
     limit_bytes: int
     announce: bool = False
+    width: int = 1
 
 
 @dataclass(frozen=True, slots=True)

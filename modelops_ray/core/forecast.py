@@ -31,7 +31,7 @@ def forecast(
     """Forecast a run from what its dispatch has learned, or was told by a profile."""
     is_known = dispatch.memory.n_samples > 0 and bool(dispatch.window.capacity.nodes)
     request_bytes = dispatch.typical_request_bytes if is_known or dispatch.policy.memory_bytes else None
-    concurrency = dispatch.window.slots_at(request_bytes) if request_bytes and is_known else None
+    concurrency = dispatch.concurrency if request_bytes and is_known else None
     seconds = dispatch.mean_seconds if is_known else None
     each = dispatch.output_bytes_mean or bytes_each
     return Forecast(

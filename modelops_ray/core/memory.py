@@ -1,6 +1,6 @@
 """How much memory to ask for: what was measured, the first allocation, the raise after an overrun, request sizes.
 
-A *limit* is what one simulation may add; a *request* is what its task declares: the worker's base plus the limit,
+A *limit* is what one simulation may add; a *request* is what its task declares: that of `overhead` and the limit,
 rounded up to one of the few sizes in use. Does not know chunks, tasks or nodes; the largest node is a number here.
 """
 
@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from modelops_ray.core.overhead import Overhead
 from modelops_ray.core.policy import MIB
 
 _BIN = math.log(1.05)
@@ -189,10 +190,11 @@ class MemoryModel:
 
     given_bytes: int | None
     sizes: RequestSizes
-    base_bytes: int
+    overhead: Overhead
     counts: dict[int, int] = field(default_factory=dict)
     n_samples: int = 0
     peak_bytes_max: int = 0
+    slots_per_node: int = 1
     _sets: dict[int, tuple[int, int]] = field(default_factory=dict)
     _first_bytes: int = 0
     _planned_at: int = 0
@@ -218,10 +220,6 @@ class MemoryModel:
         if counts:
             self._replan(top_bytes)
 
-    def observe_base(self, base_bytes: int) -> None:
-        """Learn what a worker owns before its first simulation; the largest counts."""
-        self.base_bytes = max(self.base_bytes, base_bytes)
-
     def forget(self, set_index: int) -> None:
         """Drop what is known of one parameter set."""
         self._sets.pop(set_index, None)
@@ -236,12 +234,26 @@ class MemoryModel:
             return self.given_bytes
         return self._first_bytes or plenty_bytes
 
-    def request_for(self, limit_bytes: int, top_bytes: int) -> int:
-        """The request that covers the worker and one simulation."""
-        return self.sizes.size_for(self.base_bytes + limit_bytes, top_bytes)
+    def request_for(self, limit_bytes: int, top_bytes: int, width: int = 1) -> int:
+        """The request that covers the worker and `width` simulations at a time."""
+        return self.sizes.size_for(self.overhead.task_bytes(limit_bytes, width), top_bytes)
+
+    @property
+    def base_bytes(self) -> int:
+        """What a task of one simulation at a time declares besides that."""
+        return self.overhead.task_bytes(0)
+
+    def width_for(self, limit_bytes: int) -> int:
+        """How many simulations of this limit share a task."""
+        return self.overhead.width(limit_bytes, self.slots_per_node)
 
     def _replan(self, top_bytes: int) -> None:
         self._planned_at = max(4, self.n_samples)
         self._first_bytes = first_allocation(self.counts)
-        wishes = [(min(top_bytes, self.base_bytes + with_margin(edge_of(i))), n) for i, n in self.counts.items()]
+        limits = {index: with_margin(edge_of(index)) for index in self.counts}
+        widths = {index: self.width_for(limit) for index, limit in limits.items()}
+        wishes = [
+            (min(top_bytes, self.overhead.task_bytes(limit, widths[index])), -(-self.counts[index] // widths[index]))
+            for index, limit in limits.items()
+        ]
         self.sizes.plan(partition(wishes, self.sizes.n_sizes - 4))

@@ -38,7 +38,7 @@ def needs_more(limit_bytes: int, request_bytes: int, *, at_top: bool, n_blamed: 
 def no_progress(dispatch: Dispatch, waited_s: float) -> str:
     """Nothing finished for too long."""
     requests = ", ".join(mib(size) for size in sorted(dispatch.sizes.in_use)) or "none"
-    n_slots = dispatch.window.slots_at(dispatch.typical_request_bytes)
+    n_slots = dispatch.concurrency
     return (
         f"nothing finished for {waited_s:.0f} s: {len(dispatch.outstanding)} tasks wait or run (requests: {requests}; "
         f"{dispatch.policy.cpus:g} CPUs each), {dispatch.pending.n} simulations are pending, and the cluster has "

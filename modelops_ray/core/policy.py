@@ -20,6 +20,7 @@ class Policy:
     chunk: int | None = None
     window: int | None = None
     known_base_bytes: int | None = None
+    may_share: bool = False
 
     chunk_target_s: float = 1.0
     chunk_max: int = 2000

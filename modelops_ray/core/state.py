@@ -108,7 +108,7 @@ class RunState:
 
     def _on_capacity(self, event: CapacityChanged) -> Iterator[CancelChunk]:
         homeless = self.dispatch.look(event.capacity)
-        n_slots = self.dispatch.window.slots_at(self.dispatch.typical_request_bytes)
+        n_slots = self.dispatch.concurrency
         self._progress.look(event.now_s, n_slots)
         self._refuse_the_impossible(event)
         for chunk_id in homeless:
@@ -120,10 +120,10 @@ class RunState:
         most_cpus = max((node.cpus for node in nodes), default=self.policy.cpus)
         if most_cpus < self.policy.cpus:
             self._end(Ending.GAVE_UP, messages.too_many_cpus(self.policy.cpus, most_cpus))
-        given, base = self.policy.memory_bytes, self.dispatch.memory.base_bytes
+        given, memory = self.policy.memory_bytes, self.dispatch.memory
         top = self.dispatch.top_bytes
-        if given is not None and top and given + base > top:
-            self._end(Ending.GAVE_UP, messages.too_much_memory(given, base, top))
+        if given is not None and top and memory.overhead.task_bytes(given) > top:
+            self._end(Ending.GAVE_UP, messages.too_much_memory(given, memory.base_bytes, top))
 
     def _on_finished(self, event: ChunkFinished) -> None:
         chunk = self.dispatch.drop(event.chunk_id)
@@ -132,7 +132,7 @@ class RunState:
         report, done = event.report, {m.position for m in event.report.completed}
         self._progress.moved(event.now_s)
         self.dispatch.window.recover()
-        self.dispatch.memory.observe_base(report.base_bytes)
+        self.dispatch.memory.overhead.observe(report)
         if report.notice:
             self.notices[report.notice] = None
         self.dispatch.observe_payload(report.payload_bytes, len(done))

@@ -45,8 +45,8 @@ class Window:
     largest_bytes: int = 0
     plenty_bytes: int = 2**30
     payload_budget_bytes: int = 256 * 2**20
-    _slots: dict[int, int] = field(default_factory=dict)
-    _sizes: dict[int, int] = field(default_factory=dict)
+    _slots: dict[tuple[int, int], int] = field(default_factory=dict)
+    _sizes: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def look(self, capacity: Capacity) -> None:
         """Take note of the cluster as it is now."""
@@ -66,20 +66,22 @@ class Window:
     def _all_nodes(self) -> tuple[Node, ...]:
         return self.capacity.reachable or self.capacity.nodes
 
-    def slots_at(self, request_bytes: int) -> int:
-        """Tasks of this request that run at once on what is there now."""
-        if request_bytes not in self._slots:
-            self._slots[request_bytes] = slots(self.capacity.nodes, self.policy.cpus, request_bytes)
-        return self._slots[request_bytes]
+    def slots_at(self, request_bytes: int, width: int = 1) -> int:
+        """Tasks of this request, of `width` simulations at a time, that run at once on what is there now."""
+        key = request_bytes, width
+        if key not in self._slots:
+            self._slots[key] = slots(self.capacity.nodes, width * self.policy.cpus, request_bytes)
+        return self._slots[key]
 
-    def size_at(self, request_bytes: int) -> int:
+    def size_at(self, request_bytes: int, width: int = 1) -> int:
         """How many chunks of at least this request may be outstanding; never below 1."""
         if self.policy.window is not None:
             return self.policy.window
-        if request_bytes not in self._sizes:
-            reachable = slots(self._all_nodes, self.policy.cpus, request_bytes)
-            self._sizes[request_bytes] = window_size(self.slots_at(request_bytes), reachable, self.policy.window_cap)
-        return max(1, int(self._sizes[request_bytes] * self.factor))
+        key = request_bytes, width
+        if key not in self._sizes:
+            reachable = slots(self._all_nodes, width * self.policy.cpus, request_bytes)
+            self._sizes[key] = window_size(self.slots_at(*key), reachable, self.policy.window_cap)
+        return max(1, int(self._sizes[key] * self.factor))
 
     def shrink(self) -> None:
         """Ray ran out of memory although nobody overran: have less in flight."""

@@ -109,7 +109,7 @@ def _order(names: Sequence[str], *, is_outcome: bool) -> list[str]:
     """Put first what people look for; identifiers, which nobody reads, are left out."""
     parameters = _parameters(names)
     if is_outcome:
-        wanted = ["replicate", *parameters, "status", "cause", "seconds", "peak_bytes", "error_message", *_LATER]
+        wanted = ["replicate", *parameters, "status", "cause", "error_message", "seconds", "peak_bytes", *_LATER]
         return [name for name in wanted if name in names]
     own = [name for name in names if name not in _IDENTITY and name not in parameters]
     return ["replicate", *parameters, *own, "seed"]

@@ -63,6 +63,10 @@ class Executor(Protocol):
         """What a worker and its child own before the first simulation."""
 
     @property
+    def child_bytes(self) -> int:
+        """How much of that is the child's."""
+
+    @property
     def shared_bytes(self) -> int:
         """What all workers of the node share."""
 
@@ -117,6 +121,8 @@ class _ChunkRun:
         self._completed: list[_Completed] = []
         self._failures: list[Failure] = []
         self._node = platform.node()
+        # One simulation's part of what the task declares.
+        self._request_bytes = chunk.request_bytes // chunk.width
 
     def run(self) -> tuple[ChunkReport, Payload]:
         fatal = None
@@ -130,6 +136,7 @@ class _ChunkRun:
             completed=tuple(Measured(c.simulation.position, c.seconds, c.peak_bytes) for c in self._completed),
             failures=tuple(self._failures),
             base_bytes=self._executor.base_bytes,
+            child_bytes=self._executor.child_bytes,
             shared_bytes=self._executor.shared_bytes,
             notice=self._executor.notice,
             payload_bytes=payload.simulations.nbytes + sum(table.nbytes for table in tables),
@@ -157,7 +164,7 @@ class _ChunkRun:
 
     def _fail(self, failure: Failure, attempts: int, seconds: float, peak_bytes: int) -> None:
         measured = replace(failure, attempts=attempts, seconds=seconds, peak_bytes=peak_bytes)
-        self._failures.append(replace(measured, request_bytes=self._chunk.request_bytes, node=self._node))
+        self._failures.append(replace(measured, request_bytes=self._request_bytes, node=self._node))
 
     def _payload(self) -> Payload:
         done, n_done = self._completed, len(self._completed)
@@ -167,7 +174,7 @@ class _ChunkRun:
             "attempts": [c.attempts for c in done],
             "seconds": [c.seconds for c in done],
             "peak_bytes": [c.peak_bytes for c in done],
-            "request_bytes": [self._chunk.request_bytes] * n_done,
+            "request_bytes": [self._request_bytes] * n_done,
             "node": [self._node] * n_done,
         }
         simulations = completed_rows(self._context.run, identities, outcomes)

@@ -59,6 +59,7 @@ class InProcess:
     meter: Meter
     guard: Guard
     base_bytes: int
+    child_bytes: int = 0
     shared_bytes: int = 0
     notice: str = ""
 

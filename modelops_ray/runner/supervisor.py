@@ -112,6 +112,11 @@ class InChildren:
         return self._worker_bytes + self._own_bytes
 
     @property
+    def child_bytes(self) -> int:
+        """How much of that is the child's."""
+        return self._own_bytes
+
+    @property
     def shared_bytes(self) -> int:
         """What the fork server of this node owns."""
         return self._connection.private_bytes

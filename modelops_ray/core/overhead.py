@@ -1,0 +1,69 @@
+"""What a task needs besides its simulations: its worker, their processes, and its share of the model they all have.
+
+Owns the arithmetic between a limit (of one simulation) and a request (of a task of `width` simulations at a time).
+Does not know peaks or sizes in use.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from modelops_ray.core.events import ChunkReport, Node
+
+WORTH_SHARING = 0.1
+"""A worker is shared by as many simulations as make it no more than this much of what one of them needs."""
+MAX_WIDTH = 16
+TASKS_PER_NODE = 4
+"""A node should hold so many tasks at least, or their ends would leave it idle."""
+
+
+@dataclass(slots=True)
+class Overhead:
+    """Sizes in bytes, the largest seen; a guess until the first chunk reports.
+
+    `worker_bytes` a worker's own, `child_bytes` what each simulation's process adds before it begins, `shared_bytes`
+    what all of a node share, `node_bytes` the memory of the smallest node.
+    """
+
+    worker_bytes: int
+    child_bytes: int = 0
+    shared_bytes: int = 0
+    node_bytes: int = 0
+    is_guess: bool = True
+
+    def observe(self, report: ChunkReport) -> None:
+        """Learn from a chunk."""
+        worker_bytes = report.base_bytes - report.child_bytes
+        if not report.base_bytes:
+            return
+        if self.is_guess:
+            self.worker_bytes, self.is_guess = worker_bytes, False
+        self.worker_bytes = max(self.worker_bytes, worker_bytes)
+        self.child_bytes = max(self.child_bytes, report.child_bytes)
+        self.shared_bytes = max(self.shared_bytes, report.shared_bytes)
+
+    def look(self, nodes: Iterable[Node]) -> None:
+        """Learn how large the smallest node is."""
+        self.node_bytes = min((node.memory_bytes for node in nodes), default=0)
+
+    @property
+    def _share(self) -> float:
+        """So much larger is every request that on a full node the shares sum to what is shared, whatever the mix."""
+        left_bytes = max(self.node_bytes - self.shared_bytes, self.node_bytes // 2)
+        return self.node_bytes / left_bytes if left_bytes else 1.0
+
+    def task_bytes(self, limit_bytes: int, width: int = 1) -> int:
+        """What a task has to declare."""
+        return math.ceil((self.worker_bytes + width * (self.child_bytes + limit_bytes)) * self._share)
+
+    def limit_bytes(self, task_bytes: int) -> int:
+        """What one simulation may use in a task of its own; may be negative."""
+        return int(task_bytes / self._share) - self.worker_bytes - self.child_bytes
+
+    def width(self, limit_bytes: int, slots_per_node: int) -> int:
+        """How many simulations share a worker: as many as it takes for its memory not to matter."""
+        each_bytes = max(1, limit_bytes + self.child_bytes)
+        wanted = math.ceil(self.worker_bytes / (WORTH_SHARING * each_bytes))
+        return max(1, min(wanted, slots_per_node // TASKS_PER_NODE, MAX_WIDTH))
