@@ -37,7 +37,8 @@ THREAD_LIMITS = (
 CACHES = ("NUMBA_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
 IDLE_S = 60.0
 KEPT_OUTPUT_BYTES = 8 * 1024
-STARTS = 3
+STARTS = 7
+FIRST_PAUSE_S = 0.05
 
 
 class ServerEndedError(Exception):
@@ -188,7 +189,7 @@ def connect(wanted: Wanted) -> Connection:
     base, keeper = base_folder(), _keeper()
     folder = base / _key(wanted, keeper)
     why = ""
-    for _ in range(STARTS):
+    for attempt in range(STARTS):
         with locked(base):
             channel = _connected(folder) or _started(wanted, keeper, folder)
         # It imports the model before it says anything.
@@ -198,6 +199,8 @@ def connect(wanted: Wanted) -> Connection:
         why = _last_words(folder)
         if why.startswith("model "):
             raise ModelError(why)
+        # Somebody killed it, or it was ending just when we came.
+        time.sleep(FIRST_PAUSE_S * 2**attempt)
     label = wanted.model.label
     raise ModelError(f"the fork server of model {label} did not start, {STARTS} times: {why or 'it said nothing'}")
 

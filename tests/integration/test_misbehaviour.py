@@ -125,7 +125,7 @@ def simulate(params, seed):
 '''
 BAD = {
     "leaks": ("out_of_memory", "OutOfMemory"),
-    "allocates": ("out_of_memory", "_ArrayMemoryError"),
+    "allocates": ("out_of_memory", "MemoryError"),
     "loops": ("timeout", "Timeout"),
     "ignores_sigterm": ("timeout", "Timeout"),
     "segfaults": ("crashed", "SIGSEGV"),

@@ -177,7 +177,7 @@ class Place:
 def _title_if(folder: Path, mark: bytes) -> str:
     """Return the command line of a process that was started with this in its environment, else ""."""
     try:
-        if mark not in (folder / "environ").read_bytes().split(b"\0"):
+        if not any(entry.startswith(mark) for entry in (folder / "environ").read_bytes().split(b"\0")):
             return ""
         return (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
