@@ -193,8 +193,14 @@ class Dispatch:
             width = 1 if self.is_probing else self.memory.width_for(limit)
             request = self.memory.request_for(limit, top_bytes, width)
             if not self.outstanding or self._admits(request, width):
-                return choice, limit, request, width
+                return choice, self._granted(limit, request, width), request, width
         return None
+
+    def _granted(self, limit_bytes: int, request_bytes: int, width: int) -> int:
+        """What is declared may be used, also where it was rounded up; a limit of the user stays as it is."""
+        if self.policy.memory_bytes is not None and request_bytes < self.top_bytes:
+            return limit_bytes
+        return max(limit_bytes, self.memory.overhead.limit_bytes(request_bytes, width))
 
     @property
     def _is_full(self) -> bool:

@@ -58,9 +58,9 @@ class Overhead:
         """What a task has to declare."""
         return math.ceil((self.worker_bytes + width * (self.child_bytes + limit_bytes)) * self._share)
 
-    def limit_bytes(self, task_bytes: int) -> int:
-        """What one simulation may use in a task of its own; may be negative."""
-        return int(task_bytes / self._share) - self.worker_bytes - self.child_bytes
+    def limit_bytes(self, task_bytes: int, width: int = 1) -> int:
+        """What each of `width` simulations may use in a task that declares so much; may be negative."""
+        return (int(task_bytes / self._share) - self.worker_bytes) // width - self.child_bytes
 
     def width(self, limit_bytes: int, slots_per_node: int) -> int:
         """How many simulations share a worker: as many as it takes for its memory not to matter."""

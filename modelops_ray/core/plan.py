@@ -141,7 +141,7 @@ class Pending:
     def take(self, choice: Choice, n: int, limit_bytes: int) -> Piece:
         """Remove up to `n` simulations of a choice just made."""
         if choice.kind == "repeat":
-            piece = self._take_repeat(choice.size_class, n)
+            piece = self._take_repeat(choice.size_class, n)._replace(limit_bytes=limit_bytes)
         else:
             taker = {"fresh": self._take_fresh, "begun": self._take_begun, "known": self._take_known}[choice.kind]
             taken = taker(choice.size_class, n)
@@ -160,7 +160,7 @@ class Pending:
             pieces.appendleft(Piece(piece.positions[n:], piece.sets[n:], piece.limit_bytes))
         if not pieces:
             del self._repeats[size_class]
-        return Piece(piece.positions[:n], piece.sets[:n], piece.limit_bytes)
+        return piece._replace(positions=piece.positions[:n], sets=piece.sets[:n])
 
     def _take_fresh(self, _: int, n: int) -> list[tuple[int, int]]:
         taken: list[tuple[int, int]] = []

@@ -22,7 +22,7 @@ _PROC = Path("/proc/self")
 _RETAINED_BYTES = 8 * 2**20
 _SAMPLE_S = 0.005
 _STATUS = re.compile(rb"^(VmHWM|RssAnon|RssFile|RssShmem):\s+(\d+) kB", re.MULTILINE)
-_PRIVATE = re.compile(rb"^Private_(?:Clean|Dirty):\s+(\d+) kB", re.MULTILINE)
+_PRIVATE = re.compile(rb"^Private_Dirty:\s+(\d+) kB", re.MULTILINE)
 
 
 class Resident(NamedTuple):
@@ -198,7 +198,10 @@ def release_memory() -> None:
 
 
 def private_bytes(pid: int | str = "self", proc: Path = Path("/proc")) -> int:
-    """Return the memory that only one process has mapped; all resident memory where the kernel does not tell."""
+    """Return the memory that only one process has and has written; all resident memory where the kernel does not tell.
+
+    Clean pages are files', which the kernel takes back when memory is short: whose they seem to be changes with that.
+    """
     try:
         rollup = (proc / str(pid) / "smaps_rollup").read_bytes()
     except OSError:

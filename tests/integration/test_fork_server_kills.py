@@ -30,8 +30,6 @@ def simulate(params, seed):
 """
 
 
-
-
 @pytest.mark.long
 @pytest.mark.timeout(240)
 def test_kills_of_server_children_and_workers_change_nothing(place, tmp_path):
