@@ -12,9 +12,7 @@ from modelops_ray.core.events import Cause, Failure
 from modelops_ray.core.messages import mib
 from modelops_ray.runner.failures import bounded_message, bounded_traceback
 from modelops_ray.runner.forked import Death
-
-KILLED = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
-"""Killed by signal 9, as the kernel tells it and as shells do."""
+from modelops_ray.runner.forkserver import KILLED
 
 
 def failure_of_answer(told: Mapping[str, str], position: int) -> Failure:

@@ -17,7 +17,6 @@ import signal
 import socket
 import struct
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -45,6 +44,8 @@ SCAN_EVERY_S = 0.25
 STRAIN_EVERY_S = 0.5
 READY_WITHIN_S = 10.0
 IDLE_CHILD_S = 30.0
+KILLED = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
+"""Killed by signal 9, as the kernel tells it and as shells do."""
 _MIB = 2**20
 _UCRED = struct.Struct("3i")
 _UNLIMITED = Limit(2**62, is_hard=False)
@@ -115,11 +116,13 @@ class Server:
         self._worker_bytes: dict[socket.socket, int] = {}
         self._has_buried = False
         self._keeper = os.pidfd_open(terms.keeper)
-        self._last_s = self._scanned_s = self._strained_s = time.monotonic()
+        self._last_s = self._watched_s = self._scanned_s = self._strained_s = time.monotonic()
         self._crawl = Crawl()
         self._data_bytes = self._most_data_bytes()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._keeper, selectors.EVENT_READ, self._end)
+        self._names = os.open(terms.folder / "children", os.O_WRONLY | os.O_CREAT, 0o600)
+        self._kills, self._n_born = kernel_kills(), 0
         self._is_over = False
 
     def run(self) -> None:
@@ -130,7 +133,9 @@ class Server:
                 # An event before it may have ended this one, and its number may be another's by now.
                 if self._selector.get_map().get(key.fileobj) is key:
                     key.data()
-            self._watch()
+            if time.monotonic() - self._watched_s >= TICK_S:
+                self._watch()
+                self._watched_s = time.monotonic()
             if self._children:
                 self._last_s = time.monotonic()
             if time.monotonic() - self._last_s > self._terms.idle_s:
@@ -200,7 +205,9 @@ class Server:
         self._name_children()
         self._selector.register(one.pidfd, selectors.EVENT_READ, lambda: self._reap(connection, one))
         is_ready = one.n_served > 0 or self._model is not None
-        if is_ready:
+        if self._model is not None:
+            one.limit = Limit(asked["limit_bytes"], asked["is_hard"])
+        elif is_ready:
             self._arm(one, asked)
         _tell(connection, {"pid": one.pid, "ready": is_ready}, fds)
         if self._model is not None:
@@ -211,9 +218,11 @@ class Server:
         ours, theirs = socket.socketpair()
         read_fd, write_fd = os.pipe()
         board_fd = Board.create()
-        folder = tempfile.mkdtemp(prefix="child-", dir=self._terms.folder)
+        self._n_born += 1
+        folder = f"{self._terms.folder}/child-{self._n_born}"
+        os.mkdir(folder, 0o700)  # noqa: PTH102 (once per child)
         room = Room(theirs.fileno(), write_fd, board_fd, folder, self._data_bytes)
-        kills, server = kernel_kills(), os.getpid()
+        server = os.getpid()
         pid = os.fork()
         if pid == 0:
             self._be_child(room, server)
@@ -225,7 +234,7 @@ class Server:
         born = process(pid)
         ticks = 0 if born is None else born.started_ticks
         made_bytes = resident_parts(pid).made_bytes
-        one = Child(pid, os.pidfd_open(pid), Board(board_fd), _UNLIMITED, folder, made_bytes, ticks, kills)
+        one = Child(pid, os.pidfd_open(pid), Board(board_fd), _UNLIMITED, folder, made_bytes, ticks, self._kills)
         if self._model is None:
             one.kept_fds = fds
         return one, fds
@@ -267,7 +276,7 @@ class Server:
         """A child that was lent ended."""
         del self._children[connection][one.pid]
         code = self._bury(one)
-        kills = kernel_kills()
+        kills = kernel_kills() if code in KILLED else one.kills_before
         told = {
             "exit": one.pid,
             "code": code,
@@ -286,13 +295,17 @@ class Server:
         os.close(one.pidfd)
         one.board.close()
         _close(one.kept_fds)
-        shutil.rmtree(one.folder, ignore_errors=True)
+        try:
+            os.rmdir(one.folder)  # noqa: PTH106 (once per child; most leave it empty)
+        except OSError:
+            shutil.rmtree(one.folder, ignore_errors=True)
         return os.waitstatus_to_exitcode(status)
 
     def _name_children(self) -> None:
         """Write down who is to be swept away should this process be killed."""
-        lines = (f"{one.pid} {one.started_ticks}\n" for one in self._everybody())
-        (self._terms.folder / "children").write_text("".join(lines))
+        lines = "".join([f"{one.pid} {one.started_ticks}\n" for one in self._everybody()]).encode()
+        os.pwrite(self._names, lines, 0)
+        os.ftruncate(self._names, len(lines))
 
     def _everybody(self) -> Iterator[Child]:
         for children in self._children.values():
@@ -305,6 +318,7 @@ class Server:
             return
         now_s = time.monotonic()
         if now_s - self._scanned_s > SCAN_EVERY_S:
+            self._kills = kernel_kills()
             self._scan(everybody)
             self._look_for_the_stuck(everybody, now_s)
             self._scanned_s = time.monotonic()

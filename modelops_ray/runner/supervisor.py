@@ -44,6 +44,7 @@ LOSSES = 5
 """So many times in a row the server, or a child before its first simulation, may end before the run does."""
 RETIRE_AFTER = 200
 LOOK_EVERY_S = 1.0
+MEASURED_EVERY_S = 10.0
 
 
 @contextmanager
@@ -66,10 +67,23 @@ def _require_same_once(ref: ModelRef) -> None:
     require_same(ref)
 
 
+@dataclass(slots=True)
+class _Learned:
+    """What this worker has learned of a model; it outlives chunks. `own_bytes` is what a child owns at birth."""
+
+    sharing: Sharing
+    own_bytes: int = 0
+
+
 @functools.lru_cache(maxsize=1)
-def _sharing(_digest: str, isolation: str, per_child: int | None) -> Sharing:
-    """What this worker has learned; it outlives chunks."""
-    return Sharing(1 if isolation == "fresh" else per_child, goes_on=isolation == "reuse")
+def _learned(_digest: str, isolation: str, per_child: int | None) -> _Learned:
+    return _Learned(Sharing(1 if isolation == "fresh" else per_child, goes_on=isolation == "reuse"))
+
+
+@functools.lru_cache(maxsize=1)
+def _worker_bytes(_period: int) -> int:
+    """Measure this process; reading it takes milliseconds, and it hardly changes."""
+    return private_bytes()
 
 
 @dataclass(eq=False)
@@ -98,23 +112,23 @@ class InChildren:
         self._context, self._chunk = context, chunk
         forks = context.isolation == "fork"
         self._wanted = Wanted(context.model, context.cpus, forks, context.node_bytes)
-        self._sharing = _sharing(context.model.digest, context.isolation, context.per_child)
+        self._learned = _learned(context.model.digest, context.isolation, context.per_child)
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
         self._todo: deque[Simulation] = deque()
         self._n_lost = 0
-        self._worker_bytes, self._own_bytes = private_bytes(), 0
+        self._worker_bytes = _worker_bytes(int(time.monotonic() / MEASURED_EVERY_S))
         self._connection = self._connected()
 
     @property
     def base_bytes(self) -> int:
         """What this worker and a child own before the first simulation, the server's pages apart."""
-        return self._worker_bytes + self._own_bytes
+        return self._worker_bytes + self._learned.own_bytes
 
     @property
     def child_bytes(self) -> int:
         """How much of that is the child's."""
-        return self._own_bytes
+        return self._learned.own_bytes
 
     @property
     def shared_bytes(self) -> int:
@@ -152,7 +166,7 @@ class InChildren:
         connection = connect(self._wanted)
         self._selector.register(connection, selectors.EVENT_READ)
         if not connection.forks and self._wanted.forks:
-            self._sharing = _sharing(self._context.model.digest, "reuse", self._context.per_child)
+            self._learned = _learned(self._context.model.digest, "reuse", self._context.per_child)
         return connection
 
     def _start_over(self) -> None:
@@ -193,7 +207,7 @@ class InChildren:
         )
         child = _Child(lent, lent.is_ready, since_s=time.monotonic())
         if lent.is_ready:
-            self._sharing.forked(child.since_s - began_s)
+            self._learned.sharing.forked(child.since_s - began_s)
         self._selector.register(lent.channel, selectors.EVENT_READ, child)
         self._selector.register(lent.capture, selectors.EVENT_READ, child)
         self._children.append(child)
@@ -202,7 +216,7 @@ class InChildren:
 
     def _give_more(self, child: _Child) -> None:
         waiting = [simulation.set_index for simulation in islice(self._todo, MAX_BATCH * self._chunk.width)]
-        n = self._sharing.batch(child.served, waiting, self._chunk.width) if waiting else 0
+        n = self._learned.sharing.batch(child.served, waiting, self._chunk.width) if waiting else 0
         if n == 0:
             self._part_with(child)
             return
@@ -212,7 +226,7 @@ class InChildren:
             "simulations": [(dict(simulation.params), simulation.seed) for simulation in child.given],
             "scenario": self._context.run.scenario,
             "outputs": self._context.outputs,
-            "measure": self._own_bytes == 0,
+            "measure": self._learned.own_bytes == 0,
         }
         # Where the child has died by now, its exit arrives from the server.
         with suppress(OSError):
@@ -261,19 +275,19 @@ class InChildren:
             child.is_ready = True
             self._connection.arm(child.lent.pid, self._chunk.limit_bytes, is_hard=self._context.is_hard)
         else:
-            self._own_bytes = max(self._own_bytes, message.header.get("own_bytes", 0))
-            for answer in answers_of(message):
-                yield self._answered(child, answer)
+            self._learned.own_bytes = max(self._learned.own_bytes, message.header.get("own_bytes", 0))
+            answers = answers_of(message)
+            answered = child.given[child.n_answered : child.n_answered + len(answers)]
+            child.n_answered += len(answers)
+            self._learn(child, answered, answers)
+            yield from map(_attempted, answered, answers)
 
-    def _answered(self, child: _Child, answer: Answer) -> tuple[Simulation, Attempt]:
-        simulation = child.given[child.n_answered]
-        child.n_answered += 1
+    def _learn(self, child: _Child, answered: list[Simulation], answers: list[Answer]) -> None:
         self._n_lost = 0
-        served = child.served
-        self._sharing.simulated(answer.seconds, is_first=served.n == 0)
-        child.served = Served(served.n + 1, served.seconds + answer.seconds, served.sets | {simulation.set_index})
-        outcome = answer.outputs if answer.failure is None else failure_of_answer(answer.failure, simulation.position)
-        return simulation, Attempt(outcome, answer.seconds, answer.peak_bytes)
+        seconds = sum(answer.seconds for answer in answers)
+        served, sets = child.served, frozenset(simulation.set_index for simulation in answered)
+        self._learned.sharing.simulated(seconds / len(answers), is_first=served.n == 0)
+        child.served = Served(served.n + len(answers), served.seconds + seconds, served.sets | sets)
 
     def _died(self, child: _Child, ended: Mapping[str, Any]) -> Iterator[tuple[Simulation, Attempt]]:
         """Whoever was running is the one it happened to; those around it go back in line."""
@@ -335,3 +349,8 @@ class InChildren:
             if child.is_busy and not child.is_late and now_s >= self._deadline_s(child):
                 child.is_late = True
                 self._connection.kill(child.lent.pid, TIMEOUT)
+
+
+def _attempted(simulation: Simulation, answer: Answer) -> tuple[Simulation, Attempt]:
+    outcome = answer.outputs if answer.failure is None else failure_of_answer(answer.failure, simulation.position)
+    return simulation, Attempt(outcome, answer.seconds, answer.peak_bytes)
