@@ -94,7 +94,6 @@ class RunConfig:
     max_failures: MaxFailures | None = None
     isolation: Isolation = "fork"
     per_child: int | None = None
-    check_leaks: bool = False
     chunk: int | None = None
     window: int | None = None
     seeds: SeedPolicy = "job-file"
