@@ -175,7 +175,9 @@ class _Work:
         began_s = time.perf_counter()
         failure, outputs = None, {}
         try:
-            outputs = outputs_of(self._model(params, seed, asked["scenario"]), asked["outputs"])
+            returned = self._model(params, seed, asked["scenario"])
+            self._meter.peak_bytes()
+            outputs = outputs_of(returned, asked["outputs"])
         except BaseException as error:  # noqa: BLE001 - whatever a model raises, sys.exit() included, is that simulation's failure
             failure = description_of(error)
         seconds = time.perf_counter() - began_s

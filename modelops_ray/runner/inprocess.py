@@ -85,6 +85,7 @@ class InProcess:
 
     def _call_model(self, simulation: Simulation) -> dict[str, Scalars | pa.Table]:
         returned = self.model(dict(simulation.params), simulation.seed, self.context.run.scenario)
+        self.meter.peak_bytes()
         return outputs_of(returned, self.context.outputs)
 
 

@@ -62,7 +62,10 @@ class Meter(Protocol):
         """Take the baseline of the next simulation."""
 
     def peak_bytes(self) -> int:
-        """Return how far the process grew above the baseline since `begin`; never negative."""
+        """Return how far the process grew above the baseline since `begin`, the most of all readings since then.
+
+        Read it also when the model is done: what is read of files after the peak would be taken from it.
+        """
 
     def grown_bytes(self) -> int:
         """Return how much more of its own the process has now than when the meter was opened."""
@@ -96,7 +99,7 @@ class ExactMeter:
         self._resident = _Resident()
         self._opened = self._parts()
         self._is_usage_reset = self._resets_usage()
-        self._before_bytes = self._file_before_bytes = 0
+        self._before_bytes = self._file_before_bytes = self._peak_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -110,6 +113,7 @@ class ExactMeter:
         """Give back what was freed before, take the baseline, and reset the mark."""
         self._before_bytes = self._resident.settled_bytes()
         self._file_before_bytes = self._resident.file_bytes
+        self._peak_bytes = 0
         os.write(self._reset, b"5")
 
     def peak_bytes(self) -> int:
@@ -120,7 +124,9 @@ class ExactMeter:
         else:
             now = self._parts()
             high_bytes, file_bytes = now.high_bytes, now.file_bytes
-        return max(0, high_bytes - self._before_bytes - max(0, file_bytes - self._file_before_bytes))
+        made_bytes = high_bytes - self._before_bytes - max(0, file_bytes - self._file_before_bytes)
+        self._peak_bytes = max(self._peak_bytes, made_bytes)
+        return self._peak_bytes
 
     def grown_bytes(self) -> int:
         """Return what was made since the meter was opened and is still there."""

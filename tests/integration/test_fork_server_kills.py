@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from support.studies import assert_equal_datasets, wait_until
 
+KILLS = 40
+
 MODEL = """
 import os
 import subprocess
@@ -33,14 +35,14 @@ def simulate(params, seed):
 @pytest.mark.long
 @pytest.mark.timeout(240)
 def test_kills_of_server_children_and_workers_change_nothing(place, tmp_path):
-    """More than a kill a second, of any of them, while a study runs."""
+    """More than a kill a second, of any of them, for most of a study."""
     (place.folder / "model.py").write_text(MODEL)
     study = place.study([{"what": "works", "set": i} for i in range(60)], 5)
     assert 0 == place.run(study, tmp_path / "none", "--backend", "local", "--isolation", "none").code
     running = place.start(study, tmp_path / "fork", "--attempts", "50")
     chance, killed = random.Random(7), []
     wait_until(lambda: place.processes("forkserver"), "a fork server", 60)
-    while running.process.poll() is None:
+    while running.process.poll() is None and len(killed) < KILLS:
         # A Ray node ends with its agents: that would be another test.
         rays = place.processes("ray::").items()
         workers = [pid for pid, title in rays if title.startswith("ray::") and "Agent" not in title]
@@ -52,7 +54,7 @@ def test_kills_of_server_children_and_workers_change_nothing(place, tmp_path):
         time.sleep(0.7)
     ended = running.wait()
     assert 0 == ended.code, ended.stderr
-    assert len(killed) > 10
+    assert len(killed) >= KILLS // 2
     assert_equal_datasets(tmp_path / "none", tmp_path / "fork")
     wait_until(lambda: not place.processes(), "everything to be gone", 10)
 
