@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.cgroups import memory_cgroup, why_not
+from benchmarks.cgroups import memory_cgroup, why_not
 from support.studies import rows
 
 MIB = 2**20

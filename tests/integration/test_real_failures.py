@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.cgroups import memory_cgroup, why_not
+from benchmarks.cgroups import memory_cgroup, why_not
 from support.studies import assert_equal_datasets, n_committed, rows, wait_for_commits, wait_until
 
 GIB = 2**30

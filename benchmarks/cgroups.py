@@ -1,6 +1,6 @@
 """A memory cgroup of our own below the one this process is in: a small machine in which the kernel really kills.
 
-Version 1 is what these tests were run on; version 2 goes through the same functions and is untested.
+Version 1 is what all of this was run on; version 2 goes through the same functions and is untested.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ class MemoryCgroup:
         """The most memory its processes had at once, the page cache included."""
         return int((self.path / PEAK[self.version]).read_text())
 
+    def processes(self) -> list[int]:
+        """Find the processes that are in it now."""
+        return [int(pid) for pid in (self.path / "cgroup.procs").read_text().split()]
+
     @property
     def kernel_kills(self) -> int:
         """How many of its processes the kernel killed."""
@@ -55,13 +59,14 @@ def why_not() -> str:
 
 
 @contextmanager
-def memory_cgroup(limit_bytes: int) -> Iterator[MemoryCgroup]:
-    """Make a cgroup with a limit, and remove it once its last process has gone."""
+def memory_cgroup(limit_bytes: int | None = None) -> Iterator[MemoryCgroup]:
+    """Make a cgroup, with a limit where one is given, and remove it once its last process has gone."""
     parent = _parent()
     assert parent is not None, "call why_not first"
-    group = MemoryCgroup(parent.path / f"modelops-ray-test-{secrets.token_hex(4)}", parent.version)
+    group = MemoryCgroup(parent.path / f"modelops-ray-{secrets.token_hex(4)}", parent.version)
     group.path.mkdir()
-    (group.path / LIMIT[group.version]).write_text(str(limit_bytes))
+    if limit_bytes is not None:
+        (group.path / LIMIT[group.version]).write_text(str(limit_bytes))
     try:
         yield group
     finally:
