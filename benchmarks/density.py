@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+import modelops_ray as mr
 from benchmarks.cgroups import MemoryCgroup, memory_cgroup
 from benchmarks.record import keep
 
@@ -33,44 +34,20 @@ PATIENCE_S = 900.0
 _PSS = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
 
 
-def hold(params: Mapping[str, Any], seed: int) -> dict[str, int]:
-    """Simulate a thousand people and keep them, until as many others do as were asked for, and a little longer."""
-    os.environ.setdefault("STARSIM_INSTALL_FONTS", "0")
-    import starsim as ss  # noqa: TID253 - imported when this module is, below; here it is a name
-
-    sim = ss.Sim(n_agents=1000, networks="random", diseases="sir", dur=20, rand_seed=seed % 2**32, verbose=0).run()
-    here = Path(params["folder"]) / f"{os.getpid()}"
-    here.touch()
-    try:
-        wait_for(lambda: len(os.listdir(params["folder"])) >= params["together"], params["hold_s"])  # noqa: PTH208
-        time.sleep(params["hold_s"])
-    finally:
-        here.unlink()
-    return {"infected": int(sim.results.sir.cum_infections[-1])}
-
-
-def wait_for(condition: Callable[[], bool], patience_s: float) -> bool:
-    """Wait until it holds, or for so long."""
-    end_s = time.monotonic() + patience_s
-    while not (holds := condition()) and time.monotonic() < end_s:
-        time.sleep(0.1)
-    return holds
-
-
 def run_ours(n: int, folder: str) -> None:
     """Run a study with `n` simulations in flight on a Ray that was told it has 64 CPUs."""
-    import modelops_ray as mr
-
     os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
     sets = {"set": list(range(n)), "folder": [f"{folder}/holding"], "together": [n], "hold_s": [6.0]}
     study = mr.Study.grid(sets, replicates=REPLICATES)
-    found = mr.run(study, hold, out=f"{folder}/run", limit_cpus=CPUS, cpus=CPUS / n)
-    assert found.summary["completed"] == len(study), found.summary
+    found = mr.run(study, model="benchmarks.holding:hold", progress=True, out=f"{folder}/run", limit_cpus=CPUS, cpus=CPUS / n)
+    assert found.summary["completed"] == n * REPLICATES, found.summary
 
 
 def run_processes(n: int, folder: str) -> None:
     """Run as many processes of plain Python, each with the model imported and one simulation."""
     tasks = [({"folder": f"{folder}/holding", "together": n, "hold_s": 20.0}, i) for i in range(n)]
+    from benchmarks.holding import hold
+
     with multiprocessing.get_context("spawn").Pool(n) as pool:
         pool.starmap(import_model, [()] * n, chunksize=1)
         pool.starmap(hold, tasks, chunksize=1)
@@ -78,7 +55,7 @@ def run_processes(n: int, folder: str) -> None:
 
 def import_model() -> None:
     """Be kept from taking a second simulation before the other processes have started."""
-    import starsim  # noqa: F401, TID253
+    import benchmarks.holding  # noqa: F401
 
     time.sleep(1)
 
@@ -146,8 +123,6 @@ def main(sizes: tuple[int, ...] = IN_FLIGHT) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in ENGINES:
-        from benchmarks import density
-
-        density.ENGINES[sys.argv[1]](int(sys.argv[2]), sys.argv[3])
+        ENGINES[sys.argv[1]](int(sys.argv[2]), sys.argv[3])
     else:
         main(tuple(map(int, sys.argv[1:])) or IN_FLIGHT)

@@ -181,6 +181,10 @@ class Dispatch:
             for set_index in set(piece.sets):
                 if not self.pending.holds(set_index):
                     self.memory.forget(set_index)
+            if len(piece.positions) < width:
+                width = len(piece.positions)
+                request_bytes = self.memory.request_for(limit_bytes, self.top_bytes, width)
+            piece = piece._replace(limit_bytes=self._granted(limit_bytes, request_bytes, width))
             yield self._launch(piece, request_bytes, width, tuple(map(attempt_of, piece.positions)))
 
     def _choose(self, unwritten_bytes: int) -> tuple[Choice, int, int, int] | None:
@@ -193,7 +197,7 @@ class Dispatch:
             width = 1 if self.is_probing else self.memory.width_for(limit)
             request = self.memory.request_for(limit, top_bytes, width)
             if not self.outstanding or self._admits(request, width):
-                return choice, self._granted(limit, request, width), request, width
+                return choice, limit, request, width
         return None
 
     def _granted(self, limit_bytes: int, request_bytes: int, width: int) -> int:
@@ -236,7 +240,7 @@ class Dispatch:
             return self.policy.chunk
         if self.is_probing:
             return 1
-        return chunk_size(
+        n = chunk_size(
             choice.seconds or self._seconds,
             self._bytes_each,
             self.pending.n,
@@ -245,6 +249,7 @@ class Dispatch:
             target_bytes=OUTPUT_TARGET_BYTES,
             most=self.policy.chunk_max,
         )
+        return max(n, width)
 
     def _launch(self, piece: Piece, request_bytes: int, width: int, attempts: tuple[int, ...]) -> SubmitChunk:
         chunk_id, self._next_id = self._next_id, self._next_id + 1

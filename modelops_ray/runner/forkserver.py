@@ -463,8 +463,8 @@ def _model_to_fork(folder: Path, listener: socket.socket) -> Model:
     except ModelError as error:
         # The last line of the log is what the supervisors tell the user.
         sys.exit(str(error))
-    if tracker.unsafe:
-        forbid_forks(folder, f"importing {tracker.culprit} starts threads ({', '.join(tracker.unsafe)})")
+    if why_not := tracker.why_not_fork():
+        forbid_forks(folder, why_not)
         listener.set_inheritable(True)
         again = command("forkserver", "again", str(folder), str(listener.fileno()))
         os.execv(again[0], again)  # noqa: S606 (ourselves)

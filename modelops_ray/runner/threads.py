@@ -7,62 +7,97 @@ from __future__ import annotations
 
 import builtins
 import os
+import signal
+import sys
+import time
+from importlib.util import resolve_name
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Of pyarrow's allocator, which restarts it in the child.
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Of pyarrow's allocator, which starts it again in the child.
 SURVIVE_A_FORK = frozenset({"jemalloc_bg_thd"})
-# OpenBLAS stops its pool before a fork and starts it again when it is needed; its threads have no name of their own.
-SURVIVE_IN = frozenset({"numpy", "scipy"})
+TRIAL_S = 5.0
 _TASKS = Path("/proc/self/task")
 
 
 class ThreadTracker:
-    """While it is open, remembers after which import each thread was there for the first time."""
+    """While it is open, remembers during which import each thread was there for the first time."""
 
     def __init__(self) -> None:
         self._import = builtins.__import__
         self._found: dict[int, str] = {}
-        self._n_before = len(os.listdir(_TASKS))  # noqa: PTH208 (twice as fast, once per import)
+        self._importing = ["the interpreter"]
 
     def __enter__(self) -> ThreadTracker:  # noqa: PYI034 (Self is of Python 3.11)
-        self._look("the interpreter")
-        builtins.__import__ = self._importing
+        self._look()
+        self._importing = ["the model"]
+        builtins.__import__ = self._imported
         return self
 
     def __exit__(self, *_: object) -> None:
         builtins.__import__ = self._import
-        self._look("the model")
+        self._look()
 
-    @property
-    def unsafe(self) -> list[str]:
-        """The names of the threads that are still there and that a fork would lose."""
-        return sorted({name for name, _ in self._unsafe()})
+    def why_not_fork(self) -> str:
+        """Name the module that started threads which a fork would lose; empty where nothing would be lost.
 
-    @property
-    def culprit(self) -> str:
-        """The module whose import started the first of them."""
-        return self._unsafe()[0][1]
+        OpenBLAS, for one, stops its threads before a fork and starts them again when it needs them. To know which do
+        that, this process forks once.
+        """
+        if any(self._losing()) and not _forks_once():
+            return "a fork of the model hangs"
+        losing = list(self._losing())
+        if not losing:
+            return ""
+        module = losing[0][1]
+        threads = sorted({thread for thread, starter in losing if starter == module})
+        return f"importing {module} starts threads ({', '.join(threads)})"
 
-    def _importing(self, name: str, *arguments: Any, **keywords: Any) -> Any:
-        found = self._import(name, *arguments, **keywords)
-        if len(os.listdir(_TASKS)) != self._n_before:  # noqa: PTH208
-            self._look(name)
-        return found
+    def _imported(self, name: str, *arguments: Any, **keywords: Any) -> Any:
+        module = _absolute(name, *arguments, **keywords)
+        if module in sys.modules:
+            return self._import(name, *arguments, **keywords)
+        self._look()
+        self._importing.append(module)
+        try:
+            return self._import(name, *arguments, **keywords)
+        finally:
+            self._look()
+            self._importing.pop()
 
-    def _look(self, module: str) -> None:
-        tasks = [int(task) for task in os.listdir(_TASKS)]  # noqa: PTH208
-        self._n_before = len(tasks)
-        for task in tasks:
-            self._found.setdefault(task, module)
+    def _look(self) -> None:
+        for task in os.listdir(_TASKS):  # noqa: PTH208 (twice as fast, twice per import)
+            self._found.setdefault(int(task), self._importing[-1])
 
-    def _unsafe(self) -> list[tuple[str, str]]:
-        threads = []
+    def _losing(self) -> Iterator[tuple[str, str]]:
         for task, module in self._found.items():
-            comm = _TASKS / str(task) / "comm"
-            if task == os.getpid() or not comm.exists():
-                continue
-            name = comm.read_text().strip()
-            if name not in SURVIVE_A_FORK and module.partition(".")[0] not in SURVIVE_IN:
-                threads.append((name, module))
-        return threads
+            try:
+                name = (_TASKS / str(task) / "comm").read_text().strip()
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has ended
+            if task != os.getpid() and name not in SURVIVE_A_FORK:
+                yield name, module
+
+
+def _absolute(name: str, scope: Any = None, _locals: Any = None, _names: Any = (), level: int = 0) -> str:
+    """The full name of what is imported; its arguments are those of `__import__`."""
+    package = (scope or {}).get("__package__")
+    return resolve_name("." * level + name, package) if level and package else name
+
+
+def _forks_once() -> bool:
+    """Fork a process that ends at once, and say whether it did."""
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    end_s = time.monotonic() + TRIAL_S
+    while time.monotonic() < end_s:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return True
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False
