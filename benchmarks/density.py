@@ -39,7 +39,9 @@ def run_ours(n: int, folder: str) -> None:
     os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
     sets = {"set": list(range(n)), "folder": [f"{folder}/holding"], "together": [n], "hold_s": [6.0]}
     study = mr.Study.grid(sets, replicates=REPLICATES)
-    found = mr.run(study, model="benchmarks.holding:hold", progress=True, out=f"{folder}/run", limit_cpus=CPUS, cpus=CPUS / n)
+    found = mr.run(
+        study, model="benchmarks.holding:hold", progress=True, out=f"{folder}/run", limit_cpus=CPUS, cpus=CPUS / n
+    )
     assert found.summary["completed"] == n * REPLICATES, found.summary
 
 
@@ -65,7 +67,7 @@ ENGINES: dict[str, Callable[[int, str], None]] = {"modelops-ray": run_ours, "pro
 
 def measure(engine: str, n: int) -> dict[str, Any]:
     """Run one engine in a cgroup of its own, and look at its memory whenever all simulations hold theirs."""
-    with memory_cgroup() as group, tempfile.TemporaryDirectory(dir="/tmp") as folder:  # noqa: S108 - sockets have short paths
+    with memory_cgroup() as group, tempfile.TemporaryDirectory(dir="/tmp") as folder:
         holding = Path(folder) / "holding"
         holding.mkdir()
         command = [*group.entering, sys.executable, "-m", "benchmarks.density", engine, str(n), folder]
@@ -78,7 +80,9 @@ def measure(engine: str, n: int) -> dict[str, Any]:
                 if len(list(holding.iterdir())) >= n:
                     looks.append(look(group))
                 time.sleep(0.5)
-        assert process.returncode == 0 and looks, Path(folder, "log").read_text()[-3000:]
+        said = Path(folder, "log").read_text()[-3000:]
+        assert process.returncode == 0, said
+        assert looks, said
         # The first round measures: what counts is how it goes on.
         last = looks[len(looks) // 2 :]
         return {

@@ -29,17 +29,15 @@ class ThreadTracker:
     def __init__(self) -> None:
         self._import = builtins.__import__
         self._found: dict[int, str] = {}
-        self._importing = ["the interpreter"]
 
     def __enter__(self) -> ThreadTracker:  # noqa: PYI034 (Self is of Python 3.11)
-        self._look()
-        self._importing = ["the model"]
-        builtins.__import__ = self._imported
+        self._look("the interpreter")
+        builtins.__import__ = self._imported  # type: ignore[assignment]
         return self
 
     def __exit__(self, *_: object) -> None:
         builtins.__import__ = self._import
-        self._look()
+        self._look("the model")
 
     def why_not_fork(self) -> str:
         """Name the module that started threads which a fork would lose; empty where nothing would be lost.
@@ -56,21 +54,21 @@ class ThreadTracker:
         threads = sorted({thread for thread, starter in losing if starter == module})
         return f"importing {module} starts threads ({', '.join(threads)})"
 
-    def _imported(self, name: str, *arguments: Any, **keywords: Any) -> Any:
-        module = _absolute(name, *arguments, **keywords)
-        if module in sys.modules:
-            return self._import(name, *arguments, **keywords)
-        self._look()
-        self._importing.append(module)
+    def _imported(self, name: str, scope: Any = None, _locals: Any = None, names: Any = (), level: int = 0) -> Any:
+        importer = (scope or {}).get("__name__", "the model")
+        module = _absolute(name, scope, level)
+        if module in sys.modules and not names:
+            return self._import(name, scope, _locals, names, level)
+        self._look(importer)
         try:
-            return self._import(name, *arguments, **keywords)
+            return self._import(name, scope, _locals, names, level)
         finally:
-            self._look()
-            self._importing.pop()
+            self._look(module)
 
-    def _look(self) -> None:
+    def _look(self, module: str) -> None:
+        """Note new threads as those of a module: the one that imports before, the imported one after an import."""
         for task in os.listdir(_TASKS):  # noqa: PTH208 (twice as fast, twice per import)
-            self._found.setdefault(int(task), self._importing[-1])
+            self._found.setdefault(int(task), module)
 
     def _losing(self) -> Iterator[tuple[str, str]]:
         for task, module in self._found.items():
@@ -82,8 +80,7 @@ class ThreadTracker:
                 yield name, module
 
 
-def _absolute(name: str, scope: Any = None, _locals: Any = None, _names: Any = (), level: int = 0) -> str:
-    """The full name of what is imported; its arguments are those of `__import__`."""
+def _absolute(name: str, scope: Any, level: int) -> str:
     package = (scope or {}).get("__package__")
     return resolve_name("." * level + name, package) if level and package else name
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.cgroups import memory_cgroup, why_not
 from support.studies import rows
+
+from benchmarks.cgroups import memory_cgroup, why_not
 
 MIB = 2**20
 MODEL = """

@@ -9,8 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from benchmarks.cgroups import memory_cgroup, why_not
 from support.studies import assert_equal_datasets, n_committed, rows, wait_for_commits, wait_until
+
+from benchmarks.cgroups import memory_cgroup, why_not
 
 GIB = 2**30
 MB = 10**6
