@@ -104,17 +104,38 @@ def measure_noop(rounds: int = 3, n: int = 100_000) -> None:
     keep("noop", {"simulations": n // 30 * 30, "per_second": rates, "median": statistics.median(rates)})
 
 
-def measure_busy(rounds: int = 3, n: int = 600, ms: float = 100.0) -> None:
-    """Simulations of 100 ms: our throughput over the pool's, and the pool's over its own."""
-    study = mr.Study.grid({"ms": [ms], "x": list(range(n // 30))}, replicates=30)
-    rows = []
-    for _ in range(rounds):
-        before = pool(study, busy, 1)
-        rate, summary, _watch = ours(study, busy)
-        rows.append({"pool": before, "ours": rate, "pool_again": pool(study, busy, 1), "wall": summary["wall_seconds"]})
-    ratios = [2 * row["ours"] / (row["pool"] + row["pool_again"]) for row in rows]
-    null = [row["pool_again"] / row["pool"] for row in rows]
-    keep("busy", {"ms": ms, "simulations": n, "rounds": rows, "ratio": statistics.median(ratios), "pool_to_pool": null})
+def measure_busy(rounds: int = 5, seconds: float = 30.0) -> None:
+    """Simulations of 100 and of 10 ms: ours over a pool's, a pool over itself, and a pool beside a Ray that idles."""
+    for ms in (100.0, 10.0):
+        sets = round(WORKERS * seconds * 1000 / ms / 30)
+        study = mr.Study.grid({"ms": [ms], "x": list(range(sets))}, replicates=30)
+        rows = [_round(study) for _ in range(rounds)]
+        base = [(row["pool"] + row["pool_again"]) / 2 for row in rows]
+        keep(
+            "busy",
+            {
+                "ms": ms,
+                "simulations": sets * 30,
+                "rounds": rows,
+                "ratio": statistics.median(row["ours"] / pool for row, pool in zip(rows, base, strict=True)),
+                "pool_to_pool": [row["pool_again"] / row["pool"] for row in rows],
+                "beside_idle_ray": statistics.median(
+                    row["beside_idle_ray"] / pool for row, pool in zip(rows, base, strict=True)
+                ),
+            },
+        )
+
+
+def _round(study: mr.Study) -> dict[str, float]:
+    import ray
+
+    before = pool(study, busy, 1)
+    rate, _summary, _watch = ours(study, busy)
+    again = pool(study, busy, 1)
+    ray.init(num_cpus=WORKERS, include_dashboard=False, configure_logging=False)
+    beside = pool(study, busy, 1)
+    ray.shutdown()
+    return {"pool": before, "ours": rate, "pool_again": again, "beside_idle_ray": beside}
 
 
 def measure_growth(sizes: tuple[int, int] = (12_000, 200_000), rounds: int = 3) -> None:
