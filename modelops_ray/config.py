@@ -102,6 +102,7 @@ class RunConfig:
     retry_failed: bool = False
     take_over: bool = False
     tolerate_failures: bool = False
+    check_leaks: bool = False
 
     def __post_init__(self) -> None:
         """Check ranges.

@@ -110,8 +110,7 @@ class InChildren:
     def __init__(self, context: ChunkContext, chunk: Chunk) -> None:
         """Connect."""
         self._context, self._chunk = context, chunk
-        forks = context.isolation == "fork"
-        self._wanted = Wanted(context.model, context.cpus, forks, context.node_bytes)
+        self._wanted = Wanted(context.model, context.cpus, context.isolation, context.node_bytes)
         self._learned = _learned(context.model.digest, context.isolation, context.per_child)
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
@@ -151,7 +150,9 @@ class InChildren:
         while self._todo or self._children:
             try:
                 self._assign()
-                yield from self._what_came()
+                # With nobody left there is nothing to wait for: not even the last child's end matters.
+                if self._children:
+                    yield from self._what_came()
             except ServerEndedError:
                 self._start_over()
 
