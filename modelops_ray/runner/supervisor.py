@@ -92,6 +92,7 @@ class _Child:
 
     lent: Lent
     is_ready: bool
+    asked_s: float
     served: Served = field(default_factory=Served)
     given: list[Simulation] = field(default_factory=list)
     n_answered: int = 0
@@ -202,13 +203,11 @@ class InChildren:
         return sum(not child.is_ready for child in self._children)
 
     def _borrow(self) -> None:
-        began_s = time.monotonic()
+        asked_s = time.monotonic()
         lent = self._connection.child(
             self._chunk.limit_bytes, is_hard=self._context.is_hard, worker_bytes=self._worker_bytes
         )
-        child = _Child(lent, lent.is_ready, since_s=time.monotonic())
-        if lent.is_ready:
-            self._learned.sharing.forked(child.since_s - began_s)
+        child = _Child(lent, lent.is_ready, asked_s)
         self._selector.register(lent.channel, selectors.EVENT_READ, child)
         self._selector.register(lent.capture, selectors.EVENT_READ, child)
         self._children.append(child)
@@ -287,6 +286,8 @@ class InChildren:
         self._n_lost = 0
         seconds = sum(answer.seconds for answer in answers)
         served, sets = child.served, frozenset(simulation.set_index for simulation in answered)
+        if served.n == 0 and self._connection.forks:
+            self._learned.sharing.forked(time.monotonic() - child.asked_s - seconds)
         self._learned.sharing.simulated(seconds / len(answers), is_first=served.n == 0)
         child.served = Served(served.n + len(answers), served.seconds + seconds, served.sets | sets)
 
