@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .errors import UsageError
+from modelops_ray.errors import UsageError
 
 SeedPolicy = Literal["job-file", "dask-compatible"]
 BackendName = Literal["ray", "local"]
