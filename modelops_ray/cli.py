@@ -186,7 +186,7 @@ def plan(study: Path, *, as_json: bool, model: str | None, **options: Any) -> No
 
     expected = api.plan(study, model=model, **_given(options))
     if as_json:
-        click.echo(json.dumps(asdict(expected)))
+        click.echo(json.dumps(expected.values()))
     else:
         print_plan(Console(highlight=False), expected)
 
