@@ -30,7 +30,8 @@ from modelops_ray.core.ranges import Ranges
 from modelops_ray.driver import Driver, Snapshot
 from modelops_ray.experience import Experience
 from modelops_ray.question import Question
-from modelops_ray.runner.chunk import ChunkContext, run_chunk
+from modelops_ray.runner.chunk import run_chunk
+from modelops_ray.runner.executor import ChunkContext
 from modelops_ray.runner.model import installed_versions
 from modelops_ray.store.entry import Entry, look
 from modelops_ray.store.opening import RunSpec

@@ -21,8 +21,8 @@ from typing import Any
 from modelops_ray.errors import ModelError
 from modelops_ray.runner import wire
 from modelops_ray.runner.board import NOT_READY, RESTING
-from modelops_ray.runner.chunk import Attempt, ChunkContext
 from modelops_ray.runner.deaths import failure_of_answer, failure_of_death
+from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.forked import (
     KEPT_OUTPUT_BYTES,
     Answer,
