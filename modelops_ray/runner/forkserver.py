@@ -1,9 +1,10 @@
-"""The fork server: imports a model once, forks children that simulate, and watches what they use.
+"""The fork server: imports a model once, and forks children that simulate.
 
-Owns its children: nobody else waits for them or kills them. One thread, which never simulates. It ends with the process
-that keeps it, or when nobody has asked for a while. Where a fork would not be safe, or is not wanted, its children are
-new interpreters that load the model themselves and are kept for the next supervisor. Runs in the model's interpreter
-and imports nothing of ours that needs more than the standard library and pyarrow.
+Owns its children: nobody else waits for them or kills them. What they use is its `warden`'s business. One thread, which
+never simulates. It ends with the process that keeps it, or when nobody has asked for a while. Where a fork would not be
+safe, or is not wanted, its children are new interpreters that load the model themselves and are kept for the next
+supervisor. Runs in the model's interpreter and imports nothing of ours that needs more than the standard library and
+pyarrow.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from ..machine import MemoryBounds, kernel_kills, memory_strain
+from ..machine import kernel_kills
 from . import child as child_side
 from . import wire
 from .board import NOT_READY, Board
@@ -34,62 +35,18 @@ from .boot import command
 from .child import Room
 from .measure import private_bytes, resident_parts
 from .threads import ThreadTracker
-from .watch import Crawl, Limit, Reading, Strain, Use, families, over_hard_limit, process, processes, to_relieve
+from .warden import UNLIMITED, Child, Warden
+from .watch import Limit, process
 
 if TYPE_CHECKING:
     from .calling import Model
 
 TICK_S = 0.05
-SCAN_EVERY_S = 0.25
-STRAIN_EVERY_S = 0.5
 READY_WITHIN_S = 10.0
 IDLE_CHILD_S = 30.0
 KILLED = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
 """Killed by signal 9, as the kernel tells it and as shells do."""
-_MIB = 2**20
 _UCRED = struct.Struct("3i")
-_UNLIMITED = Limit(2**62, is_hard=False)
-
-
-@dataclass(eq=False)
-class Child:
-    """A living child; `peak_bytes` is the most that was seen of it and its own above `base_bytes`."""
-
-    pid: int
-    pidfd: int
-    board: Board
-    limit: Limit
-    folder: str
-    base_bytes: int
-    started_ticks: int
-    kills_before: int | None
-    kept_fds: tuple[int, ...] = ()
-    n_served: int = 0
-    others: dict[int, Use] = field(default_factory=dict)
-    peak_bytes: int = 0
-    reason: str = ""
-
-    def reading(self) -> Reading:
-        """Look at it."""
-        own_bytes = resident_parts(self.pid).made_bytes - self.base_bytes
-        used_bytes = max(0, own_bytes) + sum(other.bytes() for other in self.others.values())
-        self.peak_bytes = max(self.peak_bytes, used_bytes)
-        return Reading(self.pid, used_bytes, self.limit)
-
-    def kill(self, reason: str) -> None:
-        """End it and everything it started."""
-        self.reason = self.reason or reason
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        self.kill_others()
-
-    def kill_others(self) -> None:
-        """End everything it started; it has not been waited for, so the number of its group is nobody else's."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        for pid in self.others:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -116,14 +73,13 @@ class Server:
         self._worker_bytes: dict[socket.socket, int] = {}
         self._has_buried = False
         self._keeper = os.pidfd_open(terms.keeper)
-        self._last_s = self._watched_s = self._scanned_s = self._strained_s = time.monotonic()
-        self._crawl = Crawl()
-        self._memory = MemoryBounds()
-        self._data_bytes = self._most_data_bytes()
+        self._last_s = self._watched_s = time.monotonic()
+        self._warden = Warden(terms.node_bytes)
+        self._data_bytes = self._warden.most_data_bytes()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._keeper, selectors.EVENT_READ, self._end)
         self._names = os.open(terms.folder / "children", os.O_WRONLY | os.O_CREAT, 0o600)
-        self._kills, self._n_born = kernel_kills(), 0
+        self._n_born = 0
         self._is_over = False
 
     def run(self) -> None:
@@ -235,7 +191,8 @@ class Server:
         born = process(pid)
         ticks = 0 if born is None else born.started_ticks
         made_bytes = resident_parts(pid).made_bytes
-        one = Child(pid, os.pidfd_open(pid), Board(board_fd), _UNLIMITED, folder, made_bytes, ticks, self._kills)
+        kills = self._warden.kernel_kills
+        one = Child(pid, os.pidfd_open(pid), Board(board_fd), UNLIMITED, folder, made_bytes, ticks, kills)
         if self._model is None:
             one.kept_fds = fds
         return one, fds
@@ -259,7 +216,7 @@ class Server:
         """A supervisor is done with a child: keep it for the next one, or let it end."""
         one.n_served += n_served
         del self._children[connection][one.pid]
-        one.limit = _UNLIMITED
+        one.limit = UNLIMITED
         if one.n_served >= retire_after:
             one.kill("it has served")
             self._bury(one)
@@ -317,35 +274,18 @@ class Server:
         everybody = {one.pid: one for one in self._everybody()}
         if not everybody and not self._has_buried:
             return
-        now_s = time.monotonic()
-        if now_s - self._scanned_s > SCAN_EVERY_S:
-            self._kills = kernel_kills()
-            self._scan(everybody)
-            self._look_for_the_stuck(everybody, now_s)
-            self._scanned_s = time.monotonic()
+        if self._warden.scan(everybody):
             self._has_buried = False
-        readings = [one.reading() for one in everybody.values()]
-        for reading in over_hard_limit(readings):
-            everybody[reading.pid].kill(
-                f"it used {_mib(reading.used_bytes)}, over its limit of {_mib(reading.limit[0])}"
-            )
-        self._relieve(everybody, readings, now_s)
+            self._look_for_the_stuck(everybody, time.monotonic())
+        own_bytes = self._private_bytes + sum(self._worker_bytes.values())
+        self._warden.hold(everybody, own_bytes, self._spare_one)
 
-    def _scan(self, everybody: dict[int, Child]) -> None:
-        """Find what the children started, and end what outlived them: it came to us when they ended."""
-        table = processes()
-        known = {pid: one.pid for one in everybody.values() for pid in one.others}
-        for pid, others in families(everybody, table, known).items():
-            one = everybody[pid]
-            one.others = {other: one.others.get(other) or Use(other) for other in others}
-        owned = {other for one in everybody.values() for other in one.others}
-        for stray in (p for p in table if p.parent == os.getpid() and p.pid not in everybody):
-            if stray.state == "Z":
-                with suppress(ChildProcessError):
-                    os.waitpid(stray.pid, os.WNOHANG)
-            elif stray.pid not in owned:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(stray.pid, signal.SIGKILL)
+    def _spare_one(self) -> bool:
+        """End a child that nobody uses now; say whether there was one."""
+        one = next(iter(self._idle), None)
+        if one is not None:
+            self._dismiss(one)
+        return one is not None
 
     def _look_for_the_stuck(self, everybody: dict[int, Child], now_s: float) -> None:
         """A fork that never comes to run anything holds a lock that a thread of ours held: fork is not safe here."""
@@ -364,43 +304,6 @@ class Server:
         forbid_forks(self._terms.folder, why)
         self._end()
 
-    def _relieve(self, everybody: dict[int, Child], readings: list[Reading], now_s: float) -> None:
-        """Kill one at a time where the node is short of memory; the next when its pages are back."""
-        if any(one.reason for one in everybody.values()):
-            return
-        crawls = False
-        if now_s - self._strained_s > STRAIN_EVERY_S:
-            self._strained_s = now_s
-            stalled_s, major_faults = memory_strain()
-            fill = max(used_bytes / limit_bytes for limit_bytes, used_bytes in self._bounds(readings))
-            crawls = self._crawl.look(Strain(now_s, stalled_s, major_faults, fill))
-        for limit_bytes, used_bytes in self._bounds(readings):
-            worst = to_relieve(readings, used_bytes, limit_bytes, crawls=crawls)
-            if worst is None:
-                continue
-            if self._idle:
-                self._dismiss(next(iter(self._idle)))
-                return
-            self._crawl.relieved()
-            where = "crawled for want of memory" if crawls else "was short of memory"
-            asked = _mib(worst.limit.limit_bytes)
-            everybody[worst.pid].kill(f"it used {_mib(worst.used_bytes)} of {asked} asked for when the node {where}")
-            return
-
-    def _bounds(self, readings: list[Reading]) -> list[tuple[int, int]]:
-        """What bounds this node's memory, and how much of each is used."""
-        bounds = [(bound.limit_bytes, bound.used_bytes) for bound in self._memory.read()]
-        if self._terms.node_bytes:
-            ours_bytes = self._private_bytes + sum(self._worker_bytes.values())
-            used_bytes = ours_bytes + sum(reading.used_bytes for reading in readings)
-            bounds.append((self._terms.node_bytes, used_bytes))
-        return bounds
-
-    def _most_data_bytes(self) -> int:
-        """More than this no child could ever have: asking for it fails in the child, before a page is touched."""
-        bounds = [bound.limit_bytes for bound in self._memory.read()]
-        return min([*bounds, self._terms.node_bytes or bounds[0]]) + resident_parts().made_bytes + 2**30
-
 
 def _tell(connection: socket.socket, header: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
     # Whoever has hung up is noticed when its connection is read.
@@ -411,10 +314,6 @@ def _tell(connection: socket.socket, header: dict[str, Any], fds: tuple[int, ...
 def _close(fds: tuple[int, ...]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-def _mib(n_bytes: int) -> str:
-    return f"{n_bytes / _MIB:,.0f} MiB"
 
 
 def forbid_forks(folder: Path, why: str) -> None:
