@@ -127,7 +127,7 @@ class Dispatch:
 
     def _slots_per_node(self, capacity: Capacity) -> int:
         """Simulations that the CPUs of the smallest node run at once; 1 where every task runs one at a time."""
-        if not self.policy.may_share:
+        if not self.policy.supervised:
             return 1
         return max(1, int(min((node.cpus for node in capacity.nodes), default=1.0) / self.policy.cpus + 1e-9))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -21,7 +22,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ from .boot import command
 from .child import Room
 from .measure import private_bytes, resident_parts
 from .threads import ThreadTracker
-from .warden import UNLIMITED, Child, Warden
+from .warden import UNLIMITED, Child, Warden, end_all
 from .watch import Limit, process
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 TICK_S = 0.05
 READY_WITHIN_S = 10.0
 IDLE_CHILD_S = 30.0
+FAILED = "failed"
+"""The file in a server's folder that says why its model cannot be loaded."""
 KILLED = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
 """Killed by signal 9, as the kernel tells it and as shells do."""
 _UCRED = struct.Struct("3i")
@@ -83,10 +86,17 @@ class Server:
         self._is_over = False
 
     def run(self) -> None:
-        """Serve until it is over."""
+        """Serve until it is over, and leave nothing behind."""
+        signal.signal(signal.SIGTERM, lambda *_: self._end())
+        try:
+            self._serve()
+        finally:
+            self._leave()
+
+    def _serve(self) -> None:
         while not self._is_over:
-            has_children = any(self._children.values()) or self._idle
-            for key, _ in self._selector.select(TICK_S if has_children else 1.0):
+            is_busy = self._has_children or self._has_buried
+            for key, _ in self._selector.select(TICK_S if is_busy else 1.0):
                 # An event before it may have ended this one, and its number may be another's by now.
                 if self._selector.get_map().get(key.fileobj) is key:
                     key.data()
@@ -97,10 +107,13 @@ class Server:
                 self._last_s = time.monotonic()
             if time.monotonic() - self._last_s > self._terms.idle_s:
                 self._end()
+
+    def _leave(self) -> None:
         for connection in list(self._children):
             self._hang_up(connection)
         for one in list(self._idle):
             self._dismiss(one)
+        end_all()
         # Under this name the next server may already be starting while this one still removes files.
         gone = self._terms.folder.with_suffix(f".{os.getpid()}")
         with suppress(OSError):
@@ -152,8 +165,14 @@ class Server:
         """Lend a child: one that is idle, else a new one."""
         self._worker_bytes[connection] = asked["worker_bytes"]
         one = next(iter(self._idle), None)
+        is_ready = one is not None or self._model is not None
         if one is None:
-            one, fds = self._born()
+            try:
+                one, fds = self._born()
+            except OSError as error:
+                # Out of processes, descriptors or disk: those who have children keep them.
+                _tell(connection, {"error": f"no process can be started: {error.strerror}"})
+                return
         else:
             del self._idle[one]
             self._selector.unregister(one.pidfd)
@@ -161,7 +180,6 @@ class Server:
         self._children[connection][one.pid] = one
         self._name_children()
         self._selector.register(one.pidfd, selectors.EVENT_READ, lambda: self._reap(connection, one))
-        is_ready = one.n_served > 0 or self._model is not None
         if self._model is not None:
             one.limit = Limit(asked["limit_bytes"], asked["is_hard"])
         elif is_ready:
@@ -171,28 +189,38 @@ class Server:
             _close(fds)
 
     def _born(self) -> tuple[Child, tuple[int, ...]]:
-        """Fork; return the child and the supervisor's ends of its channel and output, and its board."""
-        ours, theirs = socket.socketpair()
-        read_fd, write_fd = os.pipe()
-        board_fd = Board.create()
+        """Fork; return the child and the supervisor's ends of its channel and output, and its board.
+
+        Raises:
+            OSError: There is no process, descriptor or disk left for it; nothing stays behind.
+        """
+        kills = self._warden.kernel_kills if self._has_children else kernel_kills()
         self._n_born += 1
         folder = f"{self._terms.folder}/child-{self._n_born}"
-        os.mkdir(folder, 0o700)  # noqa: PTH102 (once per child)
-        room = Room(theirs.fileno(), write_fd, board_fd, folder, self._data_bytes)
-        server = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._be_child(room, server)
-        with suppress(PermissionError, ProcessLookupError):
+        with ExitStack() as always, ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            always.callback(theirs.close)
+            read_fd, write_fd = os.pipe()
+            undo.callback(os.close, read_fd)
+            always.callback(os.close, write_fd)
+            board_fd = Board.create()
+            undo.callback(os.close, board_fd)
+            os.mkdir(folder, 0o700)  # noqa: PTH102 (once per child)
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            room = Room(theirs.fileno(), write_fd, board_fd, folder, self._data_bytes)
+            server = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                self._be_child(room, server)
+            pidfd = os.pidfd_open(pid)
+            undo.pop_all()
+        with suppress(PermissionError):
             os.setpgid(pid, pid)
-        theirs.close()
-        os.close(write_fd)
         fds = (ours.detach(), read_fd, board_fd)
         born = process(pid)
         ticks = 0 if born is None else born.started_ticks
-        made_bytes = resident_parts(pid).made_bytes
-        kills = self._warden.kernel_kills
-        one = Child(pid, os.pidfd_open(pid), Board(board_fd), UNLIMITED, folder, made_bytes, ticks, kills)
+        one = Child(pid, pidfd, Board(board_fd), UNLIMITED, folder, resident_parts(pid).made_bytes, ticks, kills)
         if self._model is None:
             one.kept_fds = fds
         return one, fds
@@ -265,6 +293,10 @@ class Server:
         os.pwrite(self._names, lines, 0)
         os.ftruncate(self._names, len(lines))
 
+    @property
+    def _has_children(self) -> bool:
+        return any(self._children.values()) or bool(self._idle)
+
     def _everybody(self) -> Iterator[Child]:
         for children in self._children.values():
             yield from children.values()
@@ -274,8 +306,10 @@ class Server:
         everybody = {one.pid: one for one in self._everybody()}
         if not everybody and not self._has_buried:
             return
-        if self._warden.scan(everybody):
-            self._has_buried = False
+        n_orphans = self._warden.scan(everybody)
+        if n_orphans is not None:
+            # What they had started comes to us in turn.
+            self._has_buried = n_orphans > 0
             self._look_for_the_stuck(everybody, time.monotonic())
         own_bytes = self._private_bytes + sum(self._worker_bytes.values())
         self._warden.hold(everybody, own_bytes, self._spare_one)
@@ -338,6 +372,7 @@ def main(step: str, path: str, listener_fd: str = "") -> None:
     with suppress(FileNotFoundError):
         os.chdir(spec["workdir"])
     _adopt_orphans()
+    _raise_limit_of_files()
     terms = Terms(folder, spec["keeper"], spec["idle_s"], spec["node_bytes"])
     if step == "start":
         listener = socket.socket(socket.AF_UNIX)
@@ -361,8 +396,8 @@ def _model_to_fork(folder: Path, listener: socket.socket) -> Model:
             model = child_side.model_of(folder)
             child_side.warm_up()
     except ModelError as error:
-        # The last line of the log is what the supervisors tell the user.
-        sys.exit(str(error))
+        (folder / FAILED).write_text(str(error))
+        sys.exit(1)
     if why_not := tracker.why_not_fork():
         forbid_forks(folder, why_not)
         listener.set_inheritable(True)
@@ -370,6 +405,13 @@ def _model_to_fork(folder: Path, listener: socket.socket) -> Model:
         os.execv(again[0], again)  # noqa: S606 (ourselves)
     sys.stdout.flush()
     return model
+
+
+def _raise_limit_of_files() -> None:
+    """Each child takes some descriptors, and the usual limit is that of a person's shell."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _adopt_orphans() -> None:

@@ -20,6 +20,7 @@ from .watch import Crawl, Limit, Process, Reading, Strain, Use, families, over_h
 
 SCAN_EVERY_S = 0.25
 STRAIN_EVERY_S = 0.5
+ENDING_S = 5.0
 UNLIMITED = Limit(2**62, is_hard=False)
 _MIB = 2**20
 
@@ -41,9 +42,13 @@ class Child:
     others: dict[int, Use] = field(default_factory=dict)
     peak_bytes: int = 0
     reason: str = ""
+    _stage: tuple[int, float] = (0, 0.0)
 
     def reading(self) -> Reading:
-        """Look at it."""
+        """Look at it; the peak is that of the simulation it is in."""
+        stage = self.board.state
+        if stage != self._stage:
+            self._stage, self.peak_bytes = stage, 0
         own_bytes = resident_parts(self.pid).made_bytes - self.base_bytes
         used_bytes = max(0, own_bytes) + sum(other.bytes() for other in self.others.values())
         self.peak_bytes = max(self.peak_bytes, used_bytes)
@@ -74,6 +79,8 @@ class Warden:
         self._memory = MemoryBounds()
         self._crawl = Crawl()
         self._scanned_s = self._strained_s = time.monotonic()
+        # What the model's import started is part of the model.
+        self._spared = {one.pid for one in processes() if one.parent == os.getpid()}
         self.kernel_kills = kernel_kills()
 
     def most_data_bytes(self) -> int:
@@ -81,21 +88,23 @@ class Warden:
         bounds = [bound.limit_bytes for bound in self._memory.read()]
         return min([*bounds, self._node_bytes or bounds[0]]) + resident_parts().made_bytes + 2**30
 
-    def scan(self, everybody: Mapping[int, Child]) -> bool:
-        """Where it is time, find what children started, and end what outlived them; say whether it was."""
+    def scan(self, everybody: Mapping[int, Child]) -> int | None:
+        """Find what children started, and end what outlived them; say how many those were, None if it is not time."""
         if time.monotonic() - self._scanned_s <= SCAN_EVERY_S:
-            return False
+            return None
         self.kernel_kills = kernel_kills()
         table = processes()
         known = {pid: one.pid for one in everybody.values() for pid in one.others}
         for pid, others in families(everybody, table, known).items():
             one = everybody[pid]
             one.others = {other: one.others.get(other) or Use(other) for other in others}
-        owned = {other for one in everybody.values() for other in one.others}
-        for orphan in (p for p in table if p.parent == os.getpid() and p.pid not in everybody):
-            _lay_to_rest(orphan, is_owned=orphan.pid in owned)
+        kept = {*self._spared, *(other for one in everybody.values() for other in one.others)}
+        ours = [one for one in table if one.parent == os.getpid() and one.pid not in everybody]
+        orphans = [one for one in ours if one.pid not in kept or one.state == "Z"]
+        for orphan in orphans:
+            _lay_to_rest(orphan)
         self._scanned_s = time.monotonic()
-        return True
+        return len(orphans)
 
     def hold(self, everybody: Mapping[int, Child], own_bytes: int, spare_one: Callable[[], bool]) -> None:
         """Kill who is over a hard limit; short of memory, let one go that nobody uses, else kill the worst.
@@ -136,14 +145,26 @@ class Warden:
         return self._crawl.look(Strain(now_s, stalled_s, major_faults, fill))
 
 
-def _lay_to_rest(orphan: Process, *, is_owned: bool) -> None:
-    """Wait for one that has ended; kill one that no living child started."""
-    if orphan.state == "Z":
+def end_all() -> None:
+    """Kill every child of this process, and whatever comes to it when they end."""
+    deadline_s = time.monotonic() + ENDING_S
+    while time.monotonic() < deadline_s:
+        left = [one for one in processes() if one.parent == os.getpid()]
+        if not left:
+            return
+        for one in left:
+            _lay_to_rest(one)
+        time.sleep(0.005)
+
+
+def _lay_to_rest(one: Process) -> None:
+    """Wait for one that has ended; kill one that has not."""
+    if one.state == "Z":
         with suppress(ChildProcessError):
-            os.waitpid(orphan.pid, os.WNOHANG)
-    elif not is_owned:
+            os.waitpid(one.pid, os.WNOHANG)
+    else:
         with suppress(ProcessLookupError, PermissionError):
-            os.kill(orphan.pid, signal.SIGKILL)
+            os.kill(one.pid, signal.SIGKILL)
 
 
 def _why(worst: Reading, *, crawls: bool) -> str:
