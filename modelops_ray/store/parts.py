@@ -89,7 +89,7 @@ def _verified(folder: Folder, part: LivePart) -> pa.BufferReader:
         raise _changed(folder, part, "its content is damaged")
     # Arrow's own memory: a thread of its pool that lets go of Python's while the interpreter ends aborts the process.
     copy = pa.allocate_buffer(len(data))
-    memoryview(copy)[:] = data
+    memoryview(copy).cast("B")[:] = data
     return pa.BufferReader(copy)
 
 
