@@ -334,3 +334,17 @@ def test_a_forecast_says_how_many_the_memory_holds_and_how_many_without_a_server
     assert 5 * expected.fit_unshared < expected.fit_in_memory <= (8 * GIB - 1000 * MIB) // (10 * MIB + limit)
     assert expected.concurrency <= expected.fit_in_memory
     assert not any(key.startswith("fit_") for key in expected.values())
+
+
+@pytest.mark.parametrize("cause", [Cause.CRASHED, Cause.OUT_OF_MEMORY])
+def test_the_end_of_a_worker_that_only_supervises_costs_a_simulation_nothing(cause):
+    """It ran in a process of its own: another worker repeats it with what it had, while others make progress."""
+    state, actions = begun(n=4, supervised=True, memory_bytes=100 * MIB, attempts=2, window=10)
+    (first, *others) = of(SubmitChunk, actions)
+    for now_s in range(1, 6):
+        actions = state.handle(ChunkFailed(float(now_s), first.chunk_id, cause, "Killed", "the worker died"))
+        (again,) = of(SubmitChunk, actions)
+        assert (first.positions, first.request_bytes) == (again.positions, again.request_bytes)
+        first = again
+    assert others
+    assert 0 == state.counters.failed
