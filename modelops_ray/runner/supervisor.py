@@ -13,7 +13,7 @@ import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -49,6 +49,7 @@ TIMEOUT = "timeout"
 LOSSES = 5
 """So many times in a row the server, or a child before its first simulation, may end before the run does."""
 RETIRE_AFTER = 200
+MAX_WORK_CHARACTERS = 16 * 2**20
 LOOK_EVERY_S = 1.0
 NO_CHILD_PAUSE_S = 1.0
 MEASURED_EVERY_S = 10.0
@@ -239,6 +240,7 @@ class InChildren:
         if n == 0:
             self._part_with(child)
             return
+        n = affordable(islice(self._todo, n))
         child.given, child.n_answered = [self._todo.popleft() for _ in range(n)], 0
         child.since_s = time.monotonic()
         asked = {
@@ -387,6 +389,20 @@ class InChildren:
             if child.is_busy and not child.is_late and now_s >= self._deadline_s(child):
                 child.is_late = True
                 self._connection.kill(child.lent.pid, TIMEOUT)
+
+
+def affordable(simulations: Iterable[Simulation]) -> int:
+    """How many of these a child may be given at once for the size of their parameters; the first one always."""
+    sets: set[int] = set()
+    n = n_characters = 0
+    for simulation in simulations:
+        if simulation.set_index not in sets:
+            sets.add(simulation.set_index)
+            n_characters += sum(len(value) for value in simulation.params.values() if isinstance(value, str))
+        if n and n_characters > MAX_WORK_CHARACTERS:
+            break
+        n += 1
+    return n
 
 
 def work_of(simulations: list[Simulation]) -> bytes:

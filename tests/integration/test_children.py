@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.models import context_of, write
+from support.models import chunk_of, context_of, write
 
 from modelops_ray.core.events import Cause
 from modelops_ray.errors import ModelError
@@ -19,6 +19,7 @@ from modelops_ray.runner import forked
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.runner.forked import NoChildError, Wanted, connect
 from modelops_ray.runner.leavings import base_folder
+from modelops_ray.runner.supervisor import affordable
 from modelops_ray.study.chunk import Chunk, Simulation
 
 MIB = 2**20
@@ -231,3 +232,11 @@ def test_another_environment_has_a_server_of_its_own(context, monkeypatch):
         monkeypatch.setenv("DISTRICT", district)
         _, payload = run_chunk(ready, several(1))
         assert [district] == [row["seen"] for row in rows(payload).values()]
+
+
+def test_children_are_not_given_more_text_at_once_than_a_few_megabytes():
+    """The first simulation always, and replicates for nothing."""
+    chunk = chunk_of([{"beta": "x" * 5 * MIB, "n": 1}] * 10)
+    assert 3 == affordable(chunk.simulations)
+    assert 1 == affordable(chunk_of([{"beta": "x" * 50 * MIB, "n": 1}] * 2).simulations)
+    assert 100 == affordable(several(100, text="x" * 5 * MIB).simulations)
