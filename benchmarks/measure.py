@@ -38,7 +38,7 @@ CHECK_S = 180.0
 SEED = 1
 MOST_SAMPLES = 300
 NANNY_KILLS = re.compile(r"exceeded \d+% memory budget")
-MONITOR_KILLS = re.compile(r"Killing worker", re.IGNORECASE)
+MONITOR_KILLS = re.compile(r"Killing (\d+) worker\(s\), kill details")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True) if not os.environ.get("KEEP") else None
 
 
 def _client(engine: Engine, site: Site, address: str | None) -> Ended:
@@ -184,8 +184,8 @@ def _facts(folder: Path) -> dict[str, Any]:
 def _engine_kills(folder: Path, pods: Sequence[Pod]) -> int:
     """Count the workers that the engine's own watch killed, in what nannies and raylets wrote."""
     nannies = sum(len(NANNY_KILLS.findall(pod.log.read_text(errors="replace"))) for pod in pods if pod.log.exists())
-    raylets = folder.glob("r/session_*/logs/raylet*.out")
-    return nannies + sum(len(MONITOR_KILLS.findall(one.read_text(errors="replace"))) for one in set(raylets))
+    raylets = folder.glob("p*/r/session_2*/logs/raylet*.out")
+    return nannies + sum(sum(map(int, MONITOR_KILLS.findall(one.read_text(errors="replace")))) for one in set(raylets))
 
 
 def _last_words(folder: Path) -> str:

@@ -23,7 +23,7 @@ LOOK_EVERY_S = 0.05
 SAMPLE_EVERY_S = 0.1
 BACK_OFF_S = (0.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0)
 """Pauses of a kubelet before it starts a container again, the last one for ever."""
-AS_A_CONTAINER = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+AS_A_CONTAINER = 'mount --bind "$1" "$2" && mount --bind "$3" "$4" && shift 4 && exec "$@"'
 
 
 @dataclass
@@ -42,14 +42,16 @@ class Pod:
     _environment: Mapping[str, str] = field(default_factory=dict)
     _main: subprocess.Popen[bytes] | None = None
     _again_s: float = 0.0
+    _private: Path = Path()
 
     @property
     def log(self) -> Path:
         """What its processes print."""
         return self.folder / "log"
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start its main process; it is started again whenever it ends."""
+    def start(self, command: Sequence[str], environment: Mapping[str, str], private: Path | None = None) -> None:
+        """Start its main process, which is started again whenever it ends; `private` is another folder in every pod."""
+        self._private = private or self.folder
         self._command, self._environment = command, {**environment, "TMPDIR": str(self.folder)}
         self._spawn()
 
@@ -97,8 +99,10 @@ class Pod:
         groups = [path for path in (self.counting, self.group and self.group.path) if path is not None]
         if self.group is None:
             return entering(*groups) if groups else ()
-        see = ("unshare", "--mount", "sh", "-c", AS_A_CONTAINER, "pod", str(self.group.path), str(self.group.mount))
-        return (*entering(*groups), *see)
+        here = self.folder if self._private == self.folder else self.folder / self._private.name
+        here.mkdir(exist_ok=True)
+        mounts = map(str, (self.group.path, self.group.mount, here, self._private))
+        return (*entering(*groups), "unshare", "--mount", "sh", "-c", AS_A_CONTAINER, "pod", *mounts)
 
     def _new_kernel_kills(self) -> int:
         before = self.kernel_kills

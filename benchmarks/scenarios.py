@@ -108,7 +108,7 @@ def at_once(layout: Layout, need_bytes: int, own_bytes: int = 64 * MIB) -> int:
 def need_sweep(size: Size, ratios: tuple[float, ...] = RATIOS) -> list[Case]:
     """A simulation needs so many times a Dask process's share of its pod."""
     if size == "small":
-        small = Layout(pods=2, pod_bytes=GIB, slots=2)
+        small = Layout(pods=2, pod_bytes=2 * GIB, slots=2)
         return [_need("need_sweep", size, small, ratio, waves=3, hold_s=0.3) for ratio in (0.3, 1.3)]
     return [_need("need_sweep", size, INCIDENT, ratio, waves=WAVES, hold_s=HOLD_S) for ratio in ratios]
 
@@ -134,7 +134,7 @@ def _need(scenario: str, size: Size, layout: Layout, ratio: float, waves: int, h
 
 def memory_tail(size: Size) -> list[Case]:
     """One parameter set in twenty needs eight times the median."""
-    layout = INCIDENT if size == "full" else Layout(pods=2, pod_bytes=GIB, slots=2)
+    layout = INCIDENT if size == "full" else Layout(pods=2, pod_bytes=2 * GIB, slots=2)
     mib = 320 if size == "full" else 64
     sets = 60 if size == "full" else 5
     axes = {"mib": [mib], "tail": [8], "every": [20], "hold_s": [HOLD_S], "ledger": [""], "x": list(range(8, 8 + sets))}

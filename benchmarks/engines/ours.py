@@ -50,7 +50,7 @@ def work(job: Job) -> None:
         "first_commit_s": summary["seconds_to_first_commit"],
         "request_bytes": summary["request_bytes_max"],
         "ending": f"{outcome.finish.ending}: {outcome.finish.message}"[:300],
-        "notes": watch.notes,
+        "notes": [note for note in watch.notes if not note.startswith("Ray ")],
     }
     _read(job)
 

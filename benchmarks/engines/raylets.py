@@ -17,7 +17,7 @@ from benchmarks.models import MIB
 from benchmarks.scenarios import GIB, Layout
 
 HEAD_STORE_BYTES = 512 * MIB
-JOIN_S = 120.0
+JOIN_S = 60.0
 RAY = Path(sys.executable).with_name("ray")
 ENVIRONMENT = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
@@ -45,9 +45,12 @@ def raylets(site: Site) -> Iterator[str | None]:
         head = _command("--head", f"--port={address.rpartition(':')[2]}", f"--temp-dir={site.folder}/r")
         head += ["--num-cpus=0", "--include-dashboard=false", f"--object-store-memory={HEAD_STORE_BYTES}"]
         stack.enter_context(process(head, environment, site.folder / "head.log", entering_counting))
-        _wait_for_port(int(address.rpartition(":")[2]))
+        _wait_until_started(site.folder / "head.log")
         for pod in site.pods:
-            pod.start(_command(f"--address={address}", *_sizes(site)), environment)
+            # Raylets of one machine share a folder and race for sockets in it; pods do not.
+            pod.start(_command(f"--address={address}", *_sizes(site)), environment, private=site.folder / "r")
+            if pod.group is None:
+                _wait_until_started(pod.log)
         yield address
 
 
@@ -79,13 +82,9 @@ def join(address: str, layout: Layout) -> None:
         time.sleep(0.1)
 
 
-def _wait_for_port(port: int) -> None:
-    import socket
-
+def _wait_until_started(log: Path) -> None:
+    """Wait for the whole head: a raylet that finds only its GCS gives up after half a minute."""
     deadline_s = time.monotonic() + JOIN_S
-    while True:
-        with socket.socket() as one:
-            if one.connect_ex(("127.0.0.1", port)) == 0:
-                return
+    while b"Ray runtime started" not in log.read_bytes():
         assert time.monotonic() < deadline_s, "the head did not start"
         time.sleep(0.1)
