@@ -16,7 +16,7 @@ Size = Literal["small", "full"]
 
 STUCK_AFTER = 3.0
 """An engine gets so many times what the practical limit takes, and `GRACE_S`, before it counts as stuck."""
-GRACE_S = 20.0
+GRACE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Scenario:
 # The report's pod: 4 GiB, 2 CPUs, 4 Dask processes. The pod is kept as it is, because what an interpreter needs does
 # not shrink with it; what scales with the machine is how many there are: one per core, instead of 4.
 INCIDENT = Layout(pods=2, pod_bytes=4 * GIB, slots=4)
-WAVES = 20
-HOLD_S = 0.8
+WAVES = 8
+HOLD_S = 1.5
 RATIOS = (0.3, 0.7, 1.0, 1.3, 2.0)
 
 
@@ -115,7 +115,8 @@ def need_sweep(size: Size, ratios: tuple[float, ...] = RATIOS) -> list[Case]:
 
 def _need(scenario: str, size: Size, layout: Layout, ratio: float, waves: int, hold_s: float) -> Case:
     mib = round(ratio * layout.share_bytes / MIB)
-    n = waves * at_once(layout, mib * MIB)
+    n = max(24 if size == "full" else 0, waves * at_once(layout, mib * MIB))
+    waves = n // at_once(layout, mib * MIB)
     # Filling takes a seventh of a second of CPU per GiB.
     wave_s = hold_s + at_once(layout, mib * MIB) * mib / 1024 * 0.14 / 2
     return Case(
@@ -222,7 +223,7 @@ def large_outputs(size: Size) -> list[Case]:
 
 def worker_loss(size: Size) -> list[Case]:
     """A worker process is killed every few seconds."""
-    case = _need("worker_loss", size, INCIDENT, 0.1, waves=40 if size == "full" else 6, hold_s=0.8)
+    case = _need("worker_loss", size, INCIDENT, 0.1, waves=20 if size == "full" else 6, hold_s=0.8)
     return [replace(case, point=None, losing_every_s=3.0 if size == "full" else 1.5)]
 
 

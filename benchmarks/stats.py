@@ -36,11 +36,13 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def steady_per_second(progress: Progress) -> float | None:
-    """Results per second from the first result until the last is kept: start-ups and first imports are apart.
+    """Results per second from the moment a fifth of them is there until the last is kept.
 
-    None where there was no second moment with results.
+    What comes before is start-up, for everybody: imports, first touches of memory, and finding out what a simulation
+    needs. None where there was no second moment with results.
     """
-    with_results = [(seconds, done, committed) for seconds, done, committed, _ in progress if done]
+    most = max((done for _, done, _, _ in progress), default=0)
+    with_results = [(seconds, done, committed) for seconds, done, committed, _ in progress if done >= max(1, most / 5)]
     if not with_results:
         return None
     began_s, already, _ = with_results[0]
