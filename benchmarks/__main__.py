@@ -32,9 +32,7 @@ def main() -> None:
 @click.option("--size", type=click.Choice(["small", "full"]), default="full", show_default=True)
 @click.option("--point", "points", multiple=True, type=float, help="Only these points of the scenario's axis.")
 @click.option("--records", "folder", type=click.Path(path_type=Path), default=RECORDS, help="Where records are kept.")
-def run(
-    scenario: str, engines: Sequence[str], repeat: int, size: Size, points: Sequence[float], folder: Path
-) -> None:
+def run(scenario: str, engines: Sequence[str], repeat: int, size: Size, points: Sequence[float], folder: Path) -> None:
     """Run a scenario with all engines it is about, and keep a record of each run."""
     chosen = SCENARIOS[scenario]
     console.print(f"{scenario}: {chosen.question}")

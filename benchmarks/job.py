@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.models import ANSWERS, Params
+from benchmarks.models import Params, answer_of
 from benchmarks.scenarios import Case, Layout
 from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
@@ -55,7 +55,7 @@ class Job:
     def study(self) -> Study:
         """The study, as ours takes it."""
         axes = dict(self.case.axes)
-        if self.case.keeps_ledger:
+        if "ledger" in axes:
             axes["ledger"] = [str(self.folder / "ledger")]
         return Study.grid(axes, replicates=self.case.replicates)
 
@@ -98,11 +98,12 @@ class Job:
         self._write(time.monotonic() - self.began_s, force=True)
         (self.folder / "ended").touch()
         self.check()
-        (self.folder / "outcome.json").write_text(json.dumps({"lost": self.lost, "driver_own_bytes": self.own_bytes, **self.facts}))
+        outcome = {"lost": self.lost, "driver_own_bytes": self.own_bytes, **self.facts}
+        (self.folder / "outcome.json").write_text(json.dumps(outcome))
 
     def check(self) -> None:
         """Compare results with the answer, after the clock has stopped."""
-        answer = ANSWERS[self.case.model]
+        answer = answer_of(self.case.model)
         tasks = self.tasks
         checked = [position for position in self.values if position % self.case.check_every == 0]
         wrong = sum(self.values[position] != answer(*tasks[position]) for position in checked)

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.cgroups import cpu_cgroup, entering
@@ -36,6 +37,8 @@ LOOK_EVERY_S = 0.05
 CHECK_S = 180.0
 """How long a client may take after its last result, to read what was kept and to compare it with the answer."""
 SEED = 1
+WEIGH_EVERY_S = 0.5
+PSS = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
 MOST_SAMPLES = 300
 NANNY_KILLS = re.compile(r"exceeded \d+% memory budget")
 MONITOR_KILLS = re.compile(r"Killing (\d+) worker\(s\), kill details")
@@ -50,6 +53,7 @@ class Ended:
     is_stuck: bool
     code: int | None
     losses: int
+    held_bytes: int | None
 
 
 @dataclass(frozen=True)
@@ -116,17 +120,18 @@ def _client(engine: Engine, site: Site, address: str | None) -> Ended:
     command = python("-m", "benchmarks.client", engine.name, str(site.folder), *([address] if address else []))
     with process(command, site.environment, site.folder / "client.log", entering(*groups)) as client:
         ready_s = _ready(client, site.folder)
-        losses = _Losses(engine, site)
+        losses, scales = _Losses(engine, site), _Scales(site)
         ended_file, deadline_s = site.folder / "ended", ready_s + site.case.stuck_s
         while client.poll() is None and not ended_file.exists() and time.monotonic() < deadline_s:
             losses.look(time.monotonic())
+            scales.look(time.monotonic())
             time.sleep(LOOK_EVERY_S)
         wall_s = time.monotonic() - ready_s
         if ended_file.exists():
             with suppress(subprocess.TimeoutExpired):
                 client.wait(CHECK_S)
         is_stuck = client.poll() is None and not ended_file.exists()
-        return Ended(ready_s, wall_s, is_stuck, client.poll(), losses.n)
+        return Ended(ready_s, wall_s, is_stuck, client.poll(), losses.n, scales.held_bytes)
 
 
 def _ready(client: subprocess.Popen[bytes], folder: Path) -> float:
@@ -158,6 +163,37 @@ class _Losses:
             with suppress(ProcessLookupError):
                 os.kill(self._rng.choice(found), signal.SIGKILL)
                 self.n += 1
+
+
+class _Scales:
+    """Weighs everything in the pods whenever all simulations that wait for each other are there."""
+
+    def __init__(self, site: Site) -> None:
+        self._holding, self._together = site.folder / "ledger", site.case.holds
+        self._pods = site.pods
+        self._next_s = 0.0
+        self._looks: list[int] = []
+
+    @property
+    def held_bytes(self) -> int | None:
+        """The median of the later half: the first simulations are the ones that are measured."""
+        last = self._looks[len(self._looks) // 2 :]
+        return int(median(last)) if last else None
+
+    def look(self, now_s: float) -> None:
+        """Weigh, if they are there."""
+        if not self._together or now_s < self._next_s or len(list(self._holding.iterdir())) < self._together:
+            return
+        self._looks.append(sum(_pss_bytes(pid) for pod in self._pods for pid in pod.processes()))
+        self._next_s = now_s + WEIGH_EVERY_S
+
+
+def _pss_bytes(pid: int) -> int:
+    """Read what a process has, its share of what it shares."""
+    with suppress(OSError):
+        found = PSS.search(Path(f"/proc/{pid}/smaps_rollup").read_bytes())
+        return int(found[1]) * 1024 if found else 0
+    return 0
 
 
 def _command_line(pid: int) -> str:
@@ -255,6 +291,7 @@ def _record(engine: Engine, case: Case, layout: Layout, ran: Ran, run_id: str, r
         workers_there_s=round(ended.ready_at_s - ran.began_at_s, 2),
         progress=thinned(progress, MOST_SAMPLES),
         facts={key: value for key, value in facts.items() if key not in {"lost", "wrong", "checked"}},
+        held_bytes=ended.held_bytes,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -106,9 +107,9 @@ def three_decades(n: int, seed: int = 1) -> list[float]:
 Model = Callable[[Params, int], Rows]
 Answer = Callable[[Params, int], float]
 
-ANSWERS: Mapping[str, Answer] = {
-    "benchmarks.models:noop": noop_answer,
-    "benchmarks.models:busy": busy_answer,
-    "benchmarks.models:need": need_answer,
-    "benchmarks.models:large": large_answer,
-}
+
+def answer_of(model: str) -> Answer:
+    """Find what says what a model must return."""
+    module, _, name = model.partition(":")
+    answer: Answer = getattr(import_module(module), f"{name}_answer")
+    return answer

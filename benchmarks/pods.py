@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from benchmarks.cgroups import MemoryCgroup, entering, memory_cgroup, why_not
 
@@ -131,7 +132,7 @@ class Kubelet:
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._look_after, daemon=True)
 
-    def __enter__(self) -> Kubelet:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -102,6 +102,8 @@ class Record(_Frozen):
     workers_there_s: float
     progress: list[tuple[float, int, int, int]]
     facts: dict[str, Any]
+    held_bytes: int | None = None
+    """What everything in the pods had together, shared pages once, while all simulations held theirs."""
 
 
 def place() -> Place:

@@ -52,7 +52,7 @@ def with_efficiency(records: Sequence[Record]) -> list[Record]:
 
 
 def _touch_memory(case: Case) -> None:
-    """Touch as much memory as all pods may have: on a virtual machine the first touch ever costs ten times the others."""
+    """Touch as much memory as all pods may have: a virtual machine's first touch ever costs ten times the others."""
     if case.layout.pod_bytes is not None:
         n_bytes = case.layout.pods * case.layout.pod_bytes
         subprocess.run([sys.executable, "-c", TOUCH, str(n_bytes)], check=True)

@@ -50,6 +50,7 @@ class Case:
         need_bytes: What the largest simulation fills; what `dask-tuned` is told.
         check_every: Every how-manyeth result is compared with the answer.
         keeps_ledger: Whether the model takes part in `ledger`.
+        holds: So many simulations wait for each other and are then weighed together; 0 for none.
         losing_every_s: A worker process is killed every so many seconds; 0 for never.
     """
 
@@ -64,8 +65,9 @@ class Case:
     need_bytes: int = 0
     check_every: int = 1
     keeps_ledger: bool = False
+    holds: int = 0
     losing_every_s: float = 0.0
-    object_store_bytes: int = 128 * MIB
+    object_store_bytes: int = 80 * MIB
 
     @property
     def simulations(self) -> int:
@@ -96,6 +98,8 @@ class Scenario:
 INCIDENT = Layout(pods=2, pod_bytes=4 * GIB, slots=4)
 WAVES = 8
 HOLD_S = 1.5
+STARSIM_MIB = 30
+"""What a simulation of 1,000 people adds to a process that has imported Starsim."""
 RATIOS = (0.3, 0.7, 1.0, 1.3, 2.0)
 
 
@@ -227,12 +231,71 @@ def worker_loss(size: Size) -> list[Case]:
     return [replace(case, point=None, losing_every_s=3.0 if size == "full" else 1.5)]
 
 
+def incident(size: Size) -> list[Case]:
+    """The incident's study: 20 x 20 parameter sets of Starsim's SIR, 30 replicates, in 4 pods of 4 GiB."""
+    per_axis, replicates = (20, 30) if size == "full" else (2, 3)
+    axes = {
+        "beta": [round(0.01 + 0.005 * i, 3) for i in range(per_axis)],
+        "dur_inf": [3.0 + 0.5 * i for i in range(per_axis)],
+    }
+    n = per_axis**2 * replicates
+    layout = Layout(pods=4 if size == "full" else 1, pod_bytes=4 * GIB, slots=4)
+    model = "benchmarks.epidemics:sir"
+    return [Case("incident", size, model, axes, replicates, layout, limit_s=n * 0.05 + 60, check_every=max(1, n // 50))]
+
+
+def incident_small(size: Size) -> list[Case]:
+    """The same model, of which each simulation needs 1.3 times a Dask process's share of its pod."""
+    layout = INCIDENT if size == "full" else Layout(pods=1, pod_bytes=4 * GIB, slots=4)
+    mib = round(1.3 * layout.share_bytes / MIB) - STARSIM_MIB
+    n = 20 if size == "full" else 2
+    axes = {"beta": [0.05], "dur_inf": [5.0], "mib": [mib], "hold_s": [1.0], "ledger": [""], "x": list(range(n))}
+    return [
+        Case(
+            "incident-small",
+            size,
+            "benchmarks.epidemics:heavy_sir",
+            axes,
+            4,
+            layout,
+            limit_s=n * 4 * 1.8 / at_once(layout, (mib + STARSIM_MIB) * MIB) + 5,
+            need_bytes=(mib + STARSIM_MIB) * MIB,
+            check_every=10,
+            keeps_ledger=True,
+        )
+    ]
+
+
+def density(size: Size) -> list[Case]:
+    """So many Starsim simulations in flight, on one machine without a limit."""
+    return [
+        Case(
+            "density",
+            size,
+            "benchmarks.epidemics:kept",
+            {"together": [n], "hold_s": [4.0], "ledger": [""], "x": list(range(n))},
+            4,
+            Layout(slots=n),
+            limit_s=60.0 + 4 * n,
+            point=n,
+            check_every=n,
+            holds=n,
+        )
+        for n in ((4, 8, 16) if size == "full" else (2,))
+    ]
+
+
 MAIN = ("modelops-ray", "ray-plain", "dask-incident", "dask-tuned")
+INCIDENT_ENGINES = ("modelops-ray", "dask-incident")
+GROWING = ("modelops-ray", "dask-incident")
+WEIGHED = ("modelops-ray", "dask-incident")
 
 SCENARIOS: Mapping[str, Scenario] = {
     one.name: one
     for one in (
         Scenario("need_sweep", "From which need per process on does each engine fail?", need_sweep),
+        Scenario("incident", "What do the incident's 12,000 simulations do?", incident, INCIDENT_ENGINES),
+        Scenario("incident-small", "And where each needs 1.3 times its share?", incident_small),
         Scenario("memory_tail", "What if one simulation in twenty needs eight times the median?", memory_tail),
         Scenario("long_tail", "What if run times differ by three decades?", long_tail, MAIN),
         Scenario("many_tiny", "How many simulations of 1 ms per second?", busy_for("many_tiny", 1, 15, 200), MAIN),
@@ -241,6 +304,7 @@ SCENARIOS: Mapping[str, Scenario] = {
         Scenario("noop", "What does the engine itself cost?", noop, MAIN),
         Scenario("large_outputs", "What if the outputs are ten times the object store?", large_outputs, MAIN),
         Scenario("worker_loss", "What if a worker dies every few seconds?", worker_loss, MAIN),
-        Scenario("driver_growth", "What does each simulation cost the driver?", driver_growth, MAIN),
+        Scenario("driver_growth", "What does each simulation cost the driver?", driver_growth, GROWING),
+        Scenario("density", "What does each further simulation in flight cost?", density, WEIGHED),
     )
 }

@@ -7,6 +7,4 @@ from collections.abc import Mapping
 from benchmarks.engines import dask, ours, plain, pool
 from benchmarks.engines.base import Engine
 
-ENGINES: Mapping[str, Engine] = {
-    one.name: one for one in (*pool.ENGINES, *ours.ENGINES, *plain.ENGINES, *dask.ENGINES)
-}
+ENGINES: Mapping[str, Engine] = {one.name: one for one in (*pool.ENGINES, *ours.ENGINES, *plain.ENGINES, *dask.ENGINES)}

@@ -165,7 +165,6 @@ def _again(job: Job, connected: Any, position: int, tries: int) -> Any:
     return connected.submit(call, job.case.model, params, seed, pure=False, key=f"batch-{tries}-{position}")
 
 
-
 def window(job: Job, connected: Any) -> None:
     """Keep twice as many submitted as there are processes."""
     from distributed import as_completed

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from benchmarks.engines.base import Engine
 from benchmarks.engines.raylets import join, raylets
 from benchmarks.job import Job
+from benchmarks.models import MIB
 
 
 class Watch:
@@ -62,9 +64,16 @@ def _read(job: Job) -> None:
     table = run.simulations()
     if table.num_rows != job.case.simulations:
         job.facts["missing"] = job.case.simulations - table.num_rows
+    job.facts["request_mib"] = _counted(table["request_bytes"].to_pylist())
     completed = [i for i, status in enumerate(table["status"].to_pylist()) if status == "completed"]
     if completed:
         job.values.update(zip(completed, run.output("result")["value"].to_pylist(), strict=True))
+
+
+def _counted(sizes: list[int]) -> dict[str, int]:
+    """How many simulations were declared with which size, in MiB."""
+    found = Counter(size // MIB for size in sizes)
+    return {str(mib): n for mib, n in sorted(found.items())}
 
 
 def is_worker(command: str) -> bool:

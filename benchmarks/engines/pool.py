@@ -66,7 +66,8 @@ def _serve(job: Job, workers: list[Connection[Any, Any]]) -> None:
             results, seconds = worker.recv()
             for position, value in results:
                 job.finish(position, value)
-            size[id(worker)] = _next_size(size[id(worker)], seconds, job.case.simulations - len(job.values), len(workers))
+            left_over = job.case.simulations - len(job.values)
+            size[id(worker)] = _next_size(size[id(worker)], seconds, left_over, len(workers))
             _give(worker, left, size[id(worker)])
 
 

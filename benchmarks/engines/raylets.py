@@ -34,7 +34,7 @@ def node_memory_bytes(pod_bytes: int, store_bytes: int) -> int:
 
 @contextmanager
 def raylets(site: Site) -> Iterator[str | None]:
-    """Start the cluster and give the address of its GCS; None where there are no pods, and the client starts its own."""
+    """Start the cluster and give the address of its GCS; None without pods: the client starts one."""
     if site.layout.pod_bytes is None:
         yield None
         return
