@@ -56,14 +56,13 @@ def attempt(folder: str, x: int, seed: int) -> Iterator[Attempt]:
 def tally(folder: Path) -> Tally:
     """Read what became of all attempts."""
     began: Counter[str] = Counter()
-    finished, wasted_s = 0, 0.0
+    finished, wasted_s = set[str](), 0.0
     for entry in os.scandir(folder):
         simulation, _, began_ns = entry.name.removesuffix(DONE).rpartition("-")
-        is_done = entry.name.endswith(DONE)
-        is_second = began[simulation] > 0 and is_done
         began[simulation] += 1
-        finished += is_done and not is_second
-        if not is_done:
+        if entry.name.endswith(DONE):
+            finished.add(simulation)
+        else:
             wasted_s += max(0.0, entry.stat().st_mtime - int(began_ns) / 1e9)
     n = began.total()
-    return Tally(n, finished, n - len(began), round(wasted_s, 2))
+    return Tally(n, len(finished), n - len(began), round(wasted_s, 2))

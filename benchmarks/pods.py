@@ -97,7 +97,7 @@ class Pod:
             )
 
     def _entering(self) -> tuple[str, ...]:
-        groups = [path for path in (self.counting, self.group and self.group.path) if path is not None]
+        groups = [path for path in (self.counting, self.group.path if self.group else None) if path is not None]
         if self.group is None:
             return entering(*groups) if groups else ()
         here = self.folder if self._private == self.folder else self.folder / self._private.name

@@ -41,14 +41,20 @@ def run_round(case: Case, engines: Sequence[str], repeat: int, tell: Callable[[R
 
 def with_efficiency(records: Sequence[Record]) -> list[Record]:
     """Compare every engine with the pools of its round."""
-    pools = [record.per_second for record in records if record.engine == BASE and record.per_second]
+    pools = [record for record in records if record.engine == BASE and record.per_second]
     if not pools:
         return list(records)
-    base = mean(pools)
+    base = mean(record.per_second or 0.0 for record in pools)
     return [
-        record.model_copy(update={"efficiency": round(record.per_second / base, 4) if record.per_second else None})
+        record.model_copy(update={"efficiency": _efficiency(record, base, pools[0])}) if record.per_second else record
         for record in records
     ]
+
+
+def _efficiency(record: Record, base: float, pool: Record) -> float:
+    """Compare a rate with the pool's: on pods twice as large twice as much is to be expected."""
+    larger = (record.pod_bytes or 1) * record.pods / ((pool.pod_bytes or 1) * pool.pods)
+    return round((record.per_second or 0.0) / base / larger, 4)
 
 
 def _touch_memory(case: Case) -> None:

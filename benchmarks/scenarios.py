@@ -13,6 +13,7 @@ from benchmarks.models import MIB, need_mib, three_decades
 
 GIB = 2**30
 Size = Literal["small", "full"]
+Axes = Mapping[str, list[Any]]
 
 STUCK_AFTER = 3.0
 """An engine gets so many times what the practical limit takes, and `GRACE_S`, before it counts as stuck."""
@@ -57,7 +58,7 @@ class Case:
     scenario: str
     size: Size
     model: str
-    axes: Mapping[str, list[Any]]
+    axes: Axes
     replicates: int
     layout: Layout
     limit_s: float
@@ -142,7 +143,14 @@ def memory_tail(size: Size) -> list[Case]:
     layout = INCIDENT if size == "full" else Layout(pods=2, pod_bytes=2 * GIB, slots=2)
     mib = 320 if size == "full" else 64
     sets = 60 if size == "full" else 5
-    axes = {"mib": [mib], "tail": [8], "every": [20], "hold_s": [HOLD_S], "ledger": [""], "x": list(range(8, 8 + sets))}
+    axes: Axes = {
+        "mib": [mib],
+        "tail": [8],
+        "every": [20],
+        "hold_s": [HOLD_S],
+        "ledger": [""],
+        "x": list(range(8, 8 + sets)),
+    }
     large = sum(need_mib({"mib": mib, "tail": 8, "every": 20, "x": x}) > mib for x in axes["x"])
     # The small ones by slots, the large ones one per pod.
     seconds = 4 * ((sets - large) / (layout.pods * layout.slots) + large / layout.pods) * HOLD_S * 1.2
@@ -166,7 +174,7 @@ def busy_for(name: str, ms: float, full_s: float, small: int) -> Callable[[Size]
 
     def cases(size: Size) -> list[Case]:
         sets = max(1, round((full_s * 2 * 1000 / ms if size == "full" else small) / 10))
-        axes = {"ms": [ms], "x": list(range(sets))}
+        axes: Axes = {"ms": [ms], "x": list(range(sets))}
         return [Case(name, size, "benchmarks.models:busy", axes, 10, Layout(), limit_s=max(1.0, sets * ms / 200))]
 
     return cases
@@ -176,7 +184,7 @@ def long_tail(size: Size) -> list[Case]:
     """Run times over three decades."""
     times = three_decades(40 if size == "full" else 4)
     replicates = 5 if size == "full" else 2
-    axes = {"ms": times}
+    axes: Axes = {"ms": times}
     seconds = sum(times) * replicates / 2000
     return [Case("long_tail", size, "benchmarks.models:busy", axes, replicates, Layout(), limit_s=round(seconds, 1))]
 
@@ -184,7 +192,7 @@ def long_tail(size: Size) -> list[Case]:
 def noop(size: Size) -> list[Case]:
     """Nothing but the engine's own cost; the limit is what a thousand a second would take."""
     n = 100_000 if size == "full" else 1_000
-    axes = {"x": [float(i) for i in range(n // 20)]}
+    axes: Axes = {"x": [float(i) for i in range(n // 20)]}
     return [Case("noop", size, "benchmarks.models:noop", axes, 20, Layout(), limit_s=n / 1000)]
 
 
@@ -234,7 +242,7 @@ def worker_loss(size: Size) -> list[Case]:
 def incident(size: Size) -> list[Case]:
     """The incident's study: 20 x 20 parameter sets of Starsim's SIR, 30 replicates, in 4 pods of 4 GiB."""
     per_axis, replicates = (20, 30) if size == "full" else (2, 3)
-    axes = {
+    axes: Axes = {
         "beta": [round(0.01 + 0.005 * i, 3) for i in range(per_axis)],
         "dur_inf": [3.0 + 0.5 * i for i in range(per_axis)],
     }
@@ -249,7 +257,7 @@ def incident_small(size: Size) -> list[Case]:
     layout = INCIDENT if size == "full" else Layout(pods=1, pod_bytes=4 * GIB, slots=4)
     mib = round(1.3 * layout.share_bytes / MIB) - STARSIM_MIB
     n = 20 if size == "full" else 2
-    axes = {"beta": [0.05], "dur_inf": [5.0], "mib": [mib], "hold_s": [1.0], "ledger": [""], "x": list(range(n))}
+    axes: Axes = {"beta": [0.05], "dur_inf": [5.0], "mib": [mib], "hold_s": [1.0], "ledger": [""], "x": list(range(n))}
     return [
         Case(
             "incident-small",
