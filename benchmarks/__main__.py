@@ -17,6 +17,7 @@ from benchmarks.records import RECORDS, Record
 from benchmarks.rounds import run_round
 from benchmarks.scenarios import SCENARIOS, Size
 
+README = Path(__file__).parents[1] / "README.md"
 console = Console(highlight=False)
 
 
@@ -88,13 +89,13 @@ def _table(scenario: str, chosen: Sequence[Row]) -> Table:
 @click.option("--records", "folder", type=click.Path(path_type=Path), default=RECORDS)
 @click.option("--to", "target", type=click.Path(path_type=Path), default=RECORDS / "report.html", show_default=False)
 def report(folder: Path, target: Path) -> None:
-    """Write the HTML report, and print the table for the README."""
+    """Write the HTML report and the tables of the README."""
     from benchmarks.report import page, readme
 
     found = [record for record in records.read(folder) if record.size == "full"]
     target.write_text(page.render(found), encoding="utf-8")
-    print(readme.table(found))
-    console.print(f"wrote {target}")
+    README.write_text(readme.put_into(README.read_text(encoding="utf-8"), readme.table(found)), encoding="utf-8")
+    console.print(f"wrote {target} and the tables in {README.name}")
 
 
 if __name__ == "__main__":

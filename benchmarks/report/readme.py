@@ -10,6 +10,8 @@ from benchmarks.report.text import INCIDENT, OURS, PLAIN, POOL, TUNED, in_order,
 
 RATES = ("noop", "many_tiny", "ten_ms", "hundred_ms", "long_tail", "memory_tail", "incident-small", "large_outputs")
 RATES_TOO = ("worker_loss", "incident")
+BEGIN = "<!-- Written by `python -m benchmarks report` from the records. -->"
+END = "<!-- End of what is written from the records. -->"
 COLUMNS = (OURS, POOL, PLAIN, INCIDENT, TUNED)
 
 
@@ -17,6 +19,14 @@ def table(records: Iterable[Record]) -> str:
     """Write both tables."""
     found = rows(records)
     return "\n".join([*sweep(found), "", *rates(found)])
+
+
+def put_into(text: str, written: str) -> str:
+    """Replace what stands between the two marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    assert after, f"README has no {BEGIN} ... {END}"
+    return f"{before}{BEGIN}\n\n{written}\n\n{END}{after}"
 
 
 def sweep(found: Sequence[Row]) -> list[str]:

@@ -1,8 +1,11 @@
 """The answer and the tables, from records."""
 
+from pathlib import Path
+
 import pytest
 from support.records import record
 
+from benchmarks import records
 from benchmarks.compare import rows
 from benchmarks.report import readme
 from benchmarks.report.answer import answer, density_slope, growth_slope, holds_up_to
@@ -42,6 +45,12 @@ def test_the_readme_table_has_a_row_per_engine_and_a_column_per_need():
     table = readme.table(SWEEP)
     assert "| need of a simulation, in shares | 0.7 | 1.3 |" in table
     assert "| dask-incident | 0.80 | stuck 0/40 |" in table
+
+
+def test_the_readme_says_what_the_committed_records_say():
+    """Nobody types figures; `python -m benchmarks report` writes them."""
+    found = [one for one in records.read(records.RECORDS) if one.size == "full"]
+    assert readme.table(found) in (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def test_slopes_come_from_what_was_weighed_and_completed():
