@@ -51,10 +51,12 @@ class Pod:
         return self.folder / "log"
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], private: Path | None = None) -> None:
-        """Start its main process, which is started again whenever it ends; `private` is another folder in every pod."""
-        self._private = private or self.folder
-        self._command, self._environment = command, {**environment, "TMPDIR": str(self.folder)}
-        self._spawn()
+        """Have its main process started, and again whenever it ends; `private` is another folder in every pod.
+
+        Whoever looks after it does that, alone: two of one pod would be twice what fits.
+        """
+        self._private, self._environment = private or self.folder, {**environment, "TMPDIR": str(self.folder)}
+        self._command = command
 
     def look(self, now_s: float) -> None:
         """Do what a kubelet does when something happened."""

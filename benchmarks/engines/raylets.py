@@ -85,6 +85,6 @@ def join(address: str, layout: Layout) -> None:
 def _wait_until_started(log: Path) -> None:
     """Wait for the whole head: a raylet that finds only its GCS gives up after half a minute."""
     deadline_s = time.monotonic() + JOIN_S
-    while b"Ray runtime started" not in log.read_bytes():
+    while not log.exists() or b"Ray runtime started" not in log.read_bytes():
         assert time.monotonic() < deadline_s, "the head did not start"
         time.sleep(0.1)
