@@ -15,6 +15,8 @@ GIB = 2**30
 Size = Literal["small", "full"]
 Axes = Mapping[str, list[Any]]
 
+STORE_BYTES = 80 * MIB
+"""Ray's object store in a pod, where outputs are small; its own minimum is 75 MiB."""
 STUCK_AFTER = 3.0
 """An engine gets so many times what the practical limit takes, and `GRACE_S`, before it counts as stuck."""
 GRACE_S = 10.0
@@ -68,7 +70,7 @@ class Case:
     keeps_ledger: bool = False
     holds: int = 0
     losing_every_s: float = 0.0
-    object_store_bytes: int = 80 * MIB
+    object_store_bytes: int = STORE_BYTES
 
     @property
     def simulations(self) -> int:

@@ -8,15 +8,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from benchmarks.compare import Row, number
+from benchmarks.engines.raylets import node_memory_bytes
+from benchmarks.models import MIB
 from benchmarks.report.text import INCIDENT, OURS, PLAIN, POOL, PROPOSALS, TUNED, of, points, size
+from benchmarks.scenarios import STORE_BYTES, Layout, at_once
 from benchmarks.stats import per_further
 
 SWEEP = "need_sweep"
+ENOUGH = 0.9
+"""The share of the practical limit that ours should reach."""
+
+Part = Callable[[Sequence[Row]], list[str]]
 
 
 def answer(rows: Sequence[Row]) -> list[str]:
     """Say all that the records bear out."""
-    parts: list[Callable[[Sequence[Row]], list[str]]] = [_ours, _failing, _proposals, _tuned, _rates, _density, _growth]
+    parts: list[Callable[[Sequence[Row]], list[str]]] = [
+        _ours,
+        _why_short,
+        _failing,
+        _proposals,
+        _tuned,
+        _rates,
+        _density,
+        _growth,
+    ]
     return [sentence for part in parts for sentence in part(rows)]
 
 
@@ -39,6 +55,26 @@ def _ours(rows: Sequence[Row]) -> list[str]:
     kernel = sum(row.kernel_kills for row in own)
     kills = f"{kernel or 'no'} kernel kill{'s' if kernel != 1 else ''}"
     return [f"modelops-ray completes {complete} of {len(own)} points of need_sweep, with {kills}: {_figures(own)}."]
+
+
+def _why_short(rows: Sequence[Row]) -> list[str]:
+    """Say of every need at which ours is below what it should reach how much it declares, and how many that lets run."""
+    found = []
+    for row in of(rows, SWEEP, OURS):
+        record, sizes = row.middle, row.middle.facts.get("request_mib")
+        if row.efficiency is None or row.efficiency.median >= ENOUGH or not sizes or record.pod_bytes is None:
+            continue
+        mib, n = max(sizes.items(), key=lambda one: one[1])
+        memory_bytes = node_memory_bytes(record.pod_bytes, STORE_BYTES)
+        layout = Layout(record.pods, record.pod_bytes, record.slots)
+        need_bytes = int((row.point or 0.0) * layout.share_bytes)
+        fit = min(record.slots, memory_bytes // (int(mib) * MIB))
+        found.append(
+            f"Why not more at {row.point:g}: of {size(need_bytes)} each, {n} of {record.simulations} were declared as "
+            f"{size(int(mib) * MIB)}, of which the {size(memory_bytes)} that a pod offers to Ray hold {fit} at a time; "
+            f"the pool runs {at_once(layout, need_bytes) // layout.pods} in the bare pod."
+        )
+    return found
 
 
 def _failing(rows: Sequence[Row]) -> list[str]:
@@ -67,7 +103,7 @@ def _proposals(rows: Sequence[Row]) -> list[str]:
             found.append(f"Worth taking today: {engine}, up to {last:g} times a process's share{after}.")
         else:
             useless.append(
-                f"{engine} moves nothing: it holds up to {last or 0:g}, as the incident's own setting{after}."
+                f"{engine} changes nothing: it holds up to {last or 0:g}, as the incident's own setting does{after}."
             )
     return found + useless
 

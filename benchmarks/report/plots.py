@@ -26,6 +26,8 @@ from benchmarks.report.text import INCIDENT, OURS, PLAIN, POOL, TUNED, in_order,
 COLOURS = {OURS: "#1f5fa8", POOL: "#222222", PLAIN: "#d07a00", INCIDENT: "#b3261e", TUNED: "#2e7d32"}
 OTHER = "#9a9a9a"
 OUTCOMES = {"complete": "#dcebd9", "incomplete": "#fbe3b5", "stuck": "#f3c5bf", "failed": "#e3d3ea"}
+ALL = 99.9
+"""Percent done of a line that came to its end."""
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -91,22 +93,22 @@ def over_time(records: Sequence[Record]) -> str:
             style: dict[str, Any] = {"color": colour(record.engine), "lw": 2.0 if record.engine in COLOURS else 1.2}
             axes.plot(seconds, share, **style)
             ends.append((share[-1], seconds[-1], record.engine))
-        _label_ends(axes, ends)
         axes.set(xlabel="seconds since the workers were there", ylabel="simulations done, %", ylim=(-2, 104))
-        axes.set_xlim(0, max((end[1] for end in ends), default=1) * 1.25)
+        axes.set_xlim(0, max((end[1] for end in ends), default=1) * 1.4)
+        _label_ends(axes, ends)
         return svg(figure)
 
 
 def _label_ends(axes: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
-    """Name lines at their ends, each a little below the one before where they would lie on each other."""
-    last: dict[int, float] = {}
-    for height, at, engine in sorted(ends, key=lambda end: (-end[0], end[1])):
-        bucket = round(height / 101)
-        y = min(height, last.get(bucket, 1e9) - 5.5) if at > 0 else height
-        if bucket == 0 and bucket not in last:
-            y = height + 5.5 * sum(end[0] < 50 for end in ends)
-        last[bucket] = y
-        axes.annotate(engine, (at, height), (at + 1.0, y), fontsize=8, color=colour(engine), va="center")
+    """Name lines at their ends: above the plot those that came to the end, at the side those that did not."""
+    last = -1e9
+    for _, at, engine in sorted((end for end in ends if end[0] >= ALL), key=lambda end: end[1]):
+        last = max(at, last + axes.get_xlim()[1] / 45)
+        axes.text(last, 105, engine, rotation=40, fontsize=8, color=colour(engine), ha="left", va="bottom")
+    for n, (height, at, engine) in enumerate(sorted((end for end in ends if end[0] < ALL), key=lambda end: end[0])):
+        text = f"{engine} {height:.0f} %, ended after {at:.0f} s"
+        place = (0.99, 0.05 + 0.06 * n)
+        axes.annotate(text, place, xycoords="axes fraction", fontsize=8, color=colour(engine), ha="right")
 
 
 def memory(records: Sequence[Record]) -> str:
@@ -115,9 +117,7 @@ def memory(records: Sequence[Record]) -> str:
     columns = 3
     n_rows = -(-len(chosen) // columns)
     with mpl.rc_context(STYLE):
-        figure, grid = plt.subplots(
-            n_rows, columns, figsize=(8.6, 1.5 * n_rows + 0.3), sharex=True, sharey=True, squeeze=False
-        )
+        figure, grid = plt.subplots(n_rows, columns, figsize=(8.6, 1.5 * n_rows + 0.3), sharex=True, squeeze=False)
         panels = grid.flat
         for axes, record in zip(panels, chosen, strict=False):
             _pods(axes, record)
@@ -139,7 +139,7 @@ def _pods(axes: Axes, record: Record) -> None:
     axes.set_title(
         f"{record.engine}: {record.outcome}" + (f", {killed} killed" if killed else ""), fontsize=8, loc="left"
     )
-    axes.set_ylim(0)
+    axes.set_ylim(0, 1.1 * max(pod.limit_bytes for pod in record.pod_records) / 2**30)
 
 
 def efficiency(rows: Sequence[Row], scenarios: Sequence[str]) -> str:

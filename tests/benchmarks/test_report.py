@@ -30,11 +30,11 @@ def test_an_engine_holds_up_to_the_last_need_at_which_everything_was_complete():
     assert (1.3, 0.7, None) == tuple(holds_up_to(found, one) for one in ("dask-8gi", "dask-incident", "ray-plain"))
 
 
-def test_the_answer_names_what_is_worth_taking_and_what_moves_nothing():
+def test_the_answer_names_what_is_worth_taking_and_what_changes_nothing():
     """Each with its figures."""
     said = answer(rows(SWEEP))
     assert "Worth taking today: dask-8gi, up to 1.3 times a process's share." in said
-    assert any(one.startswith("dask-batches moves nothing: it holds up to 0.7") for one in said)
+    assert any(one.startswith("dask-batches changes nothing: it holds up to 0.7") for one in said)
     failing = "dask-incident fails from 1.3 times a process's share on: stuck with 0 of 40 after 20 s, 3 lost, "
     assert failing + "50 kills by its own watch, 100 s of work thrown away." in said
     assert "modelops-ray completes 2 of 2 points of need_sweep, with no kernel kills: 0.7: 0.95 of the pool" in said[0]
