@@ -58,7 +58,7 @@ def _ours(rows: Sequence[Row]) -> list[str]:
 
 
 def _why_short(rows: Sequence[Row]) -> list[str]:
-    """Say of every need at which ours is below what it should reach how much it declares, and how many that lets run."""
+    """Say, wherever ours is below what it should reach, how much it declares and how many that lets run."""
     found = []
     for row in of(rows, SWEEP, OURS):
         record, sizes = row.middle, row.middle.facts.get("request_mib")
