@@ -77,9 +77,9 @@ def compare(names: Sequence[str], folder: Path, size: Size) -> None:
 def _table(scenario: str, chosen: Sequence[Row]) -> Table:
     table = Table(title=scenario, title_justify="left", box=None, pad_edge=False)
     for name, justify in (("point", "right"), ("engine", "left"), ("outcome", "left"), ("done", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for name in ("per second", "of pool", "killed", ""):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for name in ("per s", "of pool", "killed", "spread"):
+        table.add_column(name, justify="right", no_wrap=name != "spread")
     for row in chosen:
         table.add_row(*row.cells())
     return table
