@@ -14,7 +14,7 @@ from benchmarks.cgroups import why_not
 from benchmarks.compare import Row, rows
 from benchmarks.engines import ENGINES
 from benchmarks.records import RECORDS, Record
-from benchmarks.rounds import run_round
+from benchmarks.rounds import order, run_round
 from benchmarks.scenarios import SCENARIOS, Size
 
 README = Path(__file__).parents[1] / "README.md"
@@ -28,7 +28,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("scenario", type=click.Choice(list(SCENARIOS)))
-@click.option("--engine", "engines", multiple=True, type=click.Choice(list(ENGINES)), help="Only these; pool always.")
+@click.option("--engine", "engines", multiple=True, type=click.Choice(list(ENGINES)), help="Only these, and the pool.")
 @click.option("--repeat", default=1, show_default=True, help="Rounds.")
 @click.option("--size", type=click.Choice(["small", "full"]), default="full", show_default=True)
 @click.option("--point", "points", multiple=True, type=float, help="Only these points of the scenario's axis.")
@@ -43,7 +43,8 @@ def run(scenario: str, engines: Sequence[str], repeat: int, size: Size, points: 
         for case in chosen.cases(size):
             if points and case.point not in points:
                 continue
-            names = engines or chosen.engines or tuple(ENGINES)
+            wanted = engines or chosen.engines or tuple(ENGINES)
+            names = order(wanted, number, against_pool=chosen.against_pool)
             console.print(f"round {number + 1}" + ("" if case.point is None else f", point {case.point:g}"))
             found = run_round(case, names, number, _tell)
             records.append(folder / f"{scenario}.jsonl", found)

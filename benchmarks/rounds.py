@@ -21,19 +21,22 @@ BASE = "pool"
 TOUCH = "import numpy as np; np.empty(int(__import__('sys').argv[1]), dtype=np.uint8)[::4096] = 1"
 
 
-def order(engines: Sequence[str], repeat: int) -> list[str]:
+def order(engines: Sequence[str], repeat: int, *, against_pool: bool = True) -> list[str]:
     """The pool, the others starting with another one every time, and the pool again."""
     others = [name for name in engines if name != BASE]
     at = repeat % max(1, len(others))
-    return [BASE, *others[at:], *others[:at], *([BASE] if others else [])]
+    turned = [*others[at:], *others[:at]]
+    if not against_pool:
+        return turned
+    return [BASE, *turned, BASE] if others else [BASE]
 
 
-def run_round(case: Case, engines: Sequence[str], repeat: int, tell: Callable[[Record], None]) -> list[Record]:
-    """Run one case with every engine."""
+def run_round(case: Case, names: Sequence[str], repeat: int, tell: Callable[[Record], None]) -> list[Record]:
+    """Run one case with every engine, in this order."""
     run_id = secrets.token_hex(4)
     _touch_memory(case)
     records = []
-    for name in order(engines, repeat):
+    for name in names:
         records.append(measure(ENGINES[name], case, run_id, repeat))
         tell(records[-1])
     return with_efficiency(records)

@@ -35,6 +35,7 @@ def test_the_pool_runs_first_and_last_and_the_others_take_turns():
     engines = ["pool", "a", "b", "c"]
     assert ["pool", "a", "b", "c", "pool"] == order(engines, 0)
     assert ["pool", "b", "c", "a", "pool"] == order(engines, 1)
+    assert ["c", "a", "b"] == order(engines, 2, against_pool=False)
 
 
 def test_efficiency_is_over_the_pools_of_the_same_round():
