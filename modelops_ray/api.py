@@ -12,11 +12,11 @@ from typing import Any, TypedDict, Unpack
 
 import pyarrow as pa
 
-from modelops_ray import foresight
+from modelops_ray import foresight, leaks
 from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, parse_size
 from modelops_ray.core.events import Ending
 from modelops_ray.core.forecast import Forecast
-from modelops_ray.errors import NoProgressError, UsageError
+from modelops_ray.errors import ModelError, NoProgressError, UsageError
 from modelops_ray.foresight import Profiled
 from modelops_ray.question import Question, ask
 from modelops_ray.report.progress import display
@@ -36,6 +36,7 @@ class Options(TypedDict, total=False):
     address: str | None
     attempts: int
     backend: BackendName
+    check_leaks: bool
     chunk: int | None
     cpus: float
     fresh: bool
@@ -124,12 +125,15 @@ def run(
         ModelopsRayError: Whatever makes the command line exit with 1 or 2; what had finished is committed.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after committing all that had finished.
     """
+    config = configure(out=out, **options)
     with display(quiet=not progress) as watcher:
-        outcome = run_session(study, model, configure(out=out, **options), watcher)
-    if outcome.finish.ending is Ending.STOPPED:
-        raise KeyboardInterrupt(outcome.finish.message)
-    if outcome.finish.ending is Ending.GAVE_UP:
-        raise NoProgressError(outcome.finish.message)
+        outcome = run_session(study, model, config, watcher)
+        if outcome.finish.ending is Ending.STOPPED:
+            raise KeyboardInterrupt(outcome.finish.message)
+        if outcome.finish.ending is Ending.GAVE_UP:
+            raise NoProgressError(outcome.finish.message)
+        if config.check_leaks:
+            require_no_leaks(study, model, config, watcher)
     return Run(outcome.summary["run_dir"])
 
 
@@ -137,6 +141,19 @@ def run_session(study: Study | str | Path, model: Model | None, config: RunConfi
     """Run a study, telling a watcher, and return how it ended instead of raising."""
     refuse_while_loading()
     return execute(_ask(study, model, config), watcher)
+
+
+def require_no_leaks(study: Study | str | Path, model: Model | None, config: RunConfig, watcher: Watcher) -> int:
+    """Run a sample of what a run completed again, each simulation in a new process; return how many.
+
+    Raises:
+        ModelError: Some came out otherwise: the model keeps state between simulations, or is not reproducible.
+        UsageError: The run completed nothing.
+    """
+    found = leaks.check(_ask(study, model, config), watcher)
+    if found.complaint:
+        raise ModelError(found.complaint)
+    return found.simulations
 
 
 def plan(

@@ -122,6 +122,7 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 @click.option("--only", metavar="TASK_ID", help="Run one simulation.")
 @click.option("--take-over", is_flag=True, help="Go on although another session seems to write.")
 @click.option("--tolerate-failures", is_flag=True, help="Exit 0 instead of 3.")
+@click.option("--check-leaks", is_flag=True, help="At the end, compare a few simulations with new processes.")
 @_JSON
 @click.option("--quiet", is_flag=True, help="No display.")
 @_asking
@@ -137,7 +138,13 @@ def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options
         click.echo(json.dumps(outcome.summary))
     else:
         _print_outcome(outcome.summary)
-    _exit(outcome, tolerate_failures=config.tolerate_failures)
+    _exit_unless_complete(outcome)
+    if config.check_leaks:
+        with display(quiet=quiet) as watcher:
+            n = api.require_no_leaks(study, model, config, watcher)
+        click.echo(f"no leaks: {n} simulations came out the same in a new process", err=True)
+    if outcome.summary["failed"] and not config.tolerate_failures:
+        raise SystemExit(EXIT_FAILURES)
 
 
 def _print_outcome(summary: dict[str, Any]) -> None:
@@ -155,8 +162,8 @@ def _print_outcome(summary: dict[str, Any]) -> None:
         print_failures(console, found.failures(), summary["run_dir"])
 
 
-def _exit(outcome: Any, *, tolerate_failures: bool) -> None:
-    """End with the code the interface promises."""
+def _exit_unless_complete(outcome: Any) -> None:
+    """End with the code the interface promises where not every simulation has a row."""
     from modelops_ray.core.events import Ending
 
     ending, message = outcome.finish.ending, outcome.finish.message
@@ -166,8 +173,6 @@ def _exit(outcome: Any, *, tolerate_failures: bool) -> None:
     if ending is Ending.GAVE_UP:
         click.echo(f"modelops-ray: {message}", err=True)
         raise SystemExit(1)
-    if outcome.summary["failed"] and not tolerate_failures:
-        raise SystemExit(EXIT_FAILURES)
 
 
 @main.command()
@@ -181,7 +186,7 @@ def plan(study: Path, *, as_json: bool, model: str | None, **options: Any) -> No
 
     expected = api.plan(study, model=model, **_given(options))
     if as_json:
-        click.echo(json.dumps(asdict(expected)))
+        click.echo(json.dumps(expected.values()))
     else:
         print_plan(Console(highlight=False), expected)
 

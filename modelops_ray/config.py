@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .errors import UsageError
+from modelops_ray.errors import UsageError
 
 SeedPolicy = Literal["job-file", "dask-compatible"]
 BackendName = Literal["ray", "local"]
@@ -102,6 +102,7 @@ class RunConfig:
     retry_failed: bool = False
     take_over: bool = False
     tolerate_failures: bool = False
+    check_leaks: bool = False
 
     def __post_init__(self) -> None:
         """Check ranges.

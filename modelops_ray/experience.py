@@ -51,6 +51,7 @@ class Experience:
             StorageError: It cannot be written.
         """
         dispatch, completed = state.dispatch, state.counters.completed
+        overhead = dispatch.memory.overhead
         measured = Counter(dispatch.memory.counts)
         measured.subtract(self._peaks)
         peaks = {edge_of(index): count for index, count in measured.items() if count > 0}
@@ -59,7 +60,9 @@ class Experience:
         new = Profile(
             model_digest=self._question.model.digest,
             samples=completed,
-            base_bytes=dispatch.memory.base_bytes,
+            base_bytes=overhead.worker_bytes + overhead.child_bytes,
+            child_bytes=overhead.child_bytes,
+            shared_bytes=overhead.shared_bytes,
             peaks=peaks,
             seconds=dispatch.mean_seconds * completed,
             output_bytes=int(dispatch.output_bytes_mean * completed),
@@ -72,7 +75,7 @@ class Experience:
 
     def _policy(self) -> Policy:
         """The core's knobs from the user's."""
-        config = self._question.config
+        config, profile = self._question.config, self.profile
         too_many = config.max_failures
         return Policy(
             cpus=config.cpus,
@@ -84,7 +87,9 @@ class Experience:
             chunk=config.chunk,
             window=config.window,
             may_share=config.isolation != "none" and config.backend == "ray",
-            known_base_bytes=self.profile.base_bytes or None if self.profile is not None else None,
+            known_worker_bytes=max(0, profile.base_bytes - profile.child_bytes) if profile is not None else 0,
+            known_child_bytes=profile.child_bytes if profile is not None else 0,
+            known_shared_bytes=profile.shared_bytes if profile is not None else 0,
         )
 
 

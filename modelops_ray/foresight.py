@@ -6,9 +6,7 @@ Runs nothing for a plan; a profile is an ordinary session in a folder that is th
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from modelops_ray.backends.cluster import connect, would_start
 from modelops_ray.backends.embedded import sizes
@@ -21,8 +19,7 @@ from modelops_ray.experience import Experience
 from modelops_ray.machine import available_memory_bytes, usable_cpus
 from modelops_ray.question import Question
 from modelops_ray.runner.footprint import loading_bytes
-from modelops_ray.session import PLAN_FROM_SIMULATIONS, Watcher, execute
-from modelops_ray.store.reader import RunReader
+from modelops_ray.session import PLAN_FROM_SIMULATIONS, Watcher, aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +87,8 @@ def measure(question: Question, samples: int, watcher: Watcher) -> Profiled:
         ModelError: None of them completed.
     """
     model_bytes = loading_bytes(question.model)
-    with tempfile.TemporaryDirectory(prefix="modelops-ray-profile-") as folder:
-        out = Path(folder) / "run"
-        config = replace(question.config, out=out, fresh=False, retry_failed=False)
-        execute(replace(question, config=config, out=out, only=_spread(question, samples)), watcher)
-        table = RunReader(out).simulations()
+    with aside(question, _spread(question, samples), watcher) as run:
+        table = run.simulations()
     completed = [row for row in table.to_pylist() if row["status"] == "completed"]
     if not completed:
         row = table.to_pylist()[0]

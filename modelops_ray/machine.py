@@ -17,6 +17,7 @@ from .errors import BackendError
 
 ROOT = Path("/")
 RECENT_S = 10.0
+_MEMINFO = re.compile(rb"^(MemTotal|MemAvailable): *(\d+) kB", re.MULTILINE)
 
 
 class MemoryGroup(NamedTuple):
@@ -34,28 +35,28 @@ def available_memory_bytes(keep_free: float = 0.05, root: Path = ROOT) -> int:
     """
     info = _meminfo(root)
     machine = info["MemAvailable"] - keep_free * info["MemTotal"]
-    groups = (group.limit_bytes * (1 - keep_free) - group.used_bytes for group in memory_groups(root))
+    groups = (group.limit_bytes * (1 - keep_free) - group.used_bytes for group in MemoryBounds(root).groups())
     return max(0, int(min(machine, *groups, machine)))
 
 
-def memory_bounds(root: Path = ROOT) -> list[MemoryGroup]:
-    """Everything that bounds this process's memory: the machine, and the cgroups around the process."""
-    info = _meminfo(root)
-    return [MemoryGroup(info["MemTotal"], info["MemTotal"] - info["MemAvailable"]), *memory_groups(root)]
+class MemoryBounds:
+    """Everything that bounds this process's memory: the machine, and the cgroups with a limit around the process.
 
+    Where they are is looked up once; what they say, and which of them have a limit, at every `read`.
+    """
 
-def memory_groups(root: Path = ROOT) -> Iterator[MemoryGroup]:
-    """Yield the memory cgroups with a limit, from this process's own up to the root of the mount."""
-    directory = _memory_cgroup(root)
-    if directory is None:
-        return
-    mount = _mount(root, directory)
-    for folder in (directory, *directory.parents):
-        group = _read_group(folder)
-        if group is not None:
-            yield group
-        if folder == mount:
-            return
+    def __init__(self, root: Path = ROOT) -> None:
+        self._root = root
+        self._folders = _memory_cgroups(root)
+
+    def read(self) -> list[MemoryGroup]:
+        """Read them, the machine first and the closest cgroup next."""
+        info = _meminfo(self._root)
+        return [MemoryGroup(info["MemTotal"], info["MemTotal"] - info["MemAvailable"]), *self.groups()]
+
+    def groups(self) -> Iterator[MemoryGroup]:
+        """Read the cgroups, from this process's own up to the root of the mount."""
+        return filter(None, map(_read_group, self._folders))
 
 
 def usable_cpus(root: Path = ROOT) -> int:
@@ -128,10 +129,18 @@ class KernelKills:
 def _meminfo(root: Path) -> dict[str, int]:
     path = root / "proc/meminfo"
     try:
-        lines = path.read_text().splitlines()
+        text = path.read_bytes()
     except OSError as error:
         raise BackendError(f"cannot read {path} ({error.strerror}); give --limit-memory, on Linux") from error
-    return {key: int(value.split()[0]) * 1024 for key, value in (line.split(":", 1) for line in lines)}
+    return {key.decode(): int(kib) * 1024 for key, kib in _MEMINFO.findall(text)}
+
+
+def _memory_cgroups(root: Path) -> list[Path]:
+    directory = _memory_cgroup(root)
+    if directory is None:
+        return []
+    mount = _mount(root, directory)
+    return [folder for folder in (directory, *directory.parents) if folder.is_relative_to(mount)]
 
 
 def _memory_cgroup(root: Path) -> Path | None:
@@ -189,6 +198,7 @@ def _read_keys(path: Path) -> dict[str, int]:
 def _read_text(path: Path) -> str:
     """Read a file of the kernel; "" where this kernel has none, which differs by version and configuration."""
     try:
-        return path.read_text()
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123 (20 times a second)
+            return file.read()
     except FileNotFoundError:
         return ""

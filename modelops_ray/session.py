@@ -10,11 +10,12 @@ import functools
 import os
 import resource
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,10 +26,12 @@ from modelops_ray.backends.ray import RayBackend
 from modelops_ray.config import RunConfig
 from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.forecast import Forecast, forecast
+from modelops_ray.core.ranges import Ranges
 from modelops_ray.driver import Driver, Snapshot
 from modelops_ray.experience import Experience
 from modelops_ray.question import Question
-from modelops_ray.runner.chunk import ChunkContext, run_chunk
+from modelops_ray.runner.chunk import run_chunk
+from modelops_ray.runner.executor import ChunkContext
 from modelops_ray.runner.model import installed_versions
 from modelops_ray.store.entry import Entry, look
 from modelops_ray.store.opening import RunSpec
@@ -105,6 +108,20 @@ def execute(question: Question, watcher: Watcher) -> Outcome:
             watcher.note(warning)
         session = _Session(question, store, backend, watcher, began_s)
         return session.run()
+
+
+@contextmanager
+def aside(question: Question, only: Ranges, watcher: Watcher, **changes: Any) -> Iterator[RunReader]:
+    """Run a few simulations in a folder that is thrown away afterwards, with other knobs, and open what they left.
+
+    Raises:
+        ModelopsRayError: As `execute`.
+    """
+    with tempfile.TemporaryDirectory(prefix="modelops-ray-aside-") as folder:
+        out = Path(folder) / "run"
+        config = replace(question.config, out=out, fresh=False, retry_failed=False, **changes)
+        execute(replace(question, config=config, out=out, only=only), watcher)
+        yield RunReader(out)
 
 
 def _look(question: Question) -> Entry:

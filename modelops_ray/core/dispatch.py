@@ -42,7 +42,9 @@ class Dispatch:
         self.window = Window(policy)
         self.queue = Queue()
         self.sizes = RequestSizes(policy.request_sizes)
-        overhead = Overhead(policy.known_base_bytes or policy.base_guess_bytes)
+        overhead = Overhead(
+            policy.known_worker_bytes or policy.base_guess_bytes, policy.known_child_bytes, policy.known_shared_bytes
+        )
         self.memory = MemoryModel(policy.memory_bytes, self.sizes, overhead)
         self.outstanding: dict[int, Outstanding] = {}
         self.n_most_outstanding = 0
@@ -108,6 +110,14 @@ class Dispatch:
         """What a simulation of which only the model is known asks for: its part of the request of its task."""
         limit, width = self.memory.limit_for(-1, self._plenty_bytes), self._typical_width
         return self.memory.request_for(limit, self.top_bytes, width) // width
+
+    @property
+    def fit_in_memory(self) -> tuple[int, int]:
+        """How many simulations the memory that is there holds at once, and how many if each imported the model."""
+        request, width = self.typical_request_bytes, self._typical_width
+        alone = self.memory.overhead.unshared_bytes(self.memory.limit_for(-1, self._plenty_bytes))
+        memory = [node.memory_bytes for node in self.window.capacity.nodes]
+        return width * sum(each // (request * width) for each in memory), sum(each // alone for each in memory)
 
     @property
     def concurrency(self) -> int:

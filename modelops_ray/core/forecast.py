@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from modelops_ray.core.dispatch import Dispatch
 
@@ -13,6 +14,7 @@ class Forecast:
 
     `concurrency` is how many simulations run at once, `request_bytes` what one of them asks for, `wall_seconds` how
     long the simulations not done yet will take on the nodes that are there now. `warnings` are sentences for the user.
+    Their memory alone holds `fit_in_memory` simulations at once, and `fit_unshared` if each imported the model itself.
     """
 
     simulations: int
@@ -23,6 +25,12 @@ class Forecast:
     wall_seconds: float | None
     output_bytes: int | None
     warnings: tuple[str, ...] = ()
+    fit_in_memory: int | None = None
+    fit_unshared: int | None = None
+
+    def values(self) -> dict[str, Any]:
+        """What `plan --json` prints."""
+        return {key: value for key, value in asdict(self).items() if not key.startswith("fit_")}
 
 
 def forecast(
@@ -33,6 +41,7 @@ def forecast(
     request_bytes = dispatch.typical_request_bytes if is_known or dispatch.policy.memory_bytes else None
     concurrency = dispatch.concurrency if request_bytes and is_known else None
     seconds = dispatch.mean_seconds if is_known else None
+    together, alone = dispatch.fit_in_memory if request_bytes and is_known else (None, None)
     each = dispatch.output_bytes_mean or bytes_each
     return Forecast(
         simulations=n_simulations,
@@ -42,4 +51,6 @@ def forecast(
         concurrency=concurrency,
         wall_seconds=n_left * seconds / concurrency if seconds is not None and concurrency else None,
         output_bytes=int(each * n_simulations) if each else None,
+        fit_in_memory=together,
+        fit_unshared=alone,
     )

@@ -34,9 +34,9 @@ def edge_of(index: int, step: float = _BIN) -> int:
 def with_margin(peak_bytes: int, n_samples: int = 4) -> int:
     """What to allow a simulation of whose like `n_samples` peaked at `peak_bytes` at most.
 
-    32 MiB more and 10 % (after four samples; 25 % after one): an overrun costs a whole run, a margin only head-room.
+    16 MiB more and 10 % (after four samples; 25 % after one): an overrun costs a whole run, a margin only head-room.
     """
-    return int(peak_bytes * (1.05 + 0.2 / n_samples)) + 32 * MIB
+    return int(peak_bytes * (1.05 + 0.2 / n_samples)) + 16 * MIB
 
 
 def first_allocation(counts: Mapping[int, int]) -> int:

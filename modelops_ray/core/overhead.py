@@ -58,6 +58,10 @@ class Overhead:
         """What a task has to declare."""
         return math.ceil((self.worker_bytes + width * (self.child_bytes + limit_bytes)) * self._share)
 
+    def unshared_bytes(self, limit_bytes: int) -> int:
+        """What a task would have to declare if its worker imported the model itself."""
+        return self.worker_bytes + self.shared_bytes + limit_bytes
+
     def limit_bytes(self, task_bytes: int, width: int = 1) -> int:
         """What each of `width` simulations may use in a task that declares so much; may be negative."""
         return (int(task_bytes / self._share) - self.worker_bytes) // width - self.child_bytes

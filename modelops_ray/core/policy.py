@@ -19,7 +19,9 @@ class Policy:
     timeout_s: float = 1800.0
     chunk: int | None = None
     window: int | None = None
-    known_base_bytes: int | None = None
+    known_worker_bytes: int = 0
+    known_child_bytes: int = 0
+    known_shared_bytes: int = 0
     may_share: bool = False
 
     chunk_target_s: float = 1.0

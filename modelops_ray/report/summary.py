@@ -87,12 +87,20 @@ def print_plan(console: Console, expected: Forecast) -> None:
             unknown if expected.seconds_per_simulation is None else duration(expected.seconds_per_simulation),
         ),
         ("at a time", unknown if expected.concurrency is None else f"{expected.concurrency:,}"),
+        ("memory holds", unknown if expected.fit_in_memory is None else _density(expected)),
         ("duration", unknown if expected.wall_seconds is None else f"about {duration(expected.wall_seconds)}"),
         ("outputs", unknown if expected.output_bytes is None else f"about {format_size(expected.output_bytes)}"),
     ]
     facts(console, rows)
     for warning in expected.warnings:
         _warn(console, warning)
+
+
+def _density(expected: Forecast) -> str:
+    text = f"{expected.fit_in_memory:,} at a time"
+    if expected.fit_unshared is None or expected.fit_unshared >= (expected.fit_in_memory or 0):
+        return text
+    return f"{text}, against {expected.fit_unshared:,} if each imported the model itself"
 
 
 def _warn(console: Console, text: str) -> None:

@@ -41,6 +41,7 @@ FIRST_IN_LINE = 1000
 FLUSH_S = 0.02
 FLUSH_BYTES = 2**20
 _PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _settle(room: Room, parent: int) -> None:
     with suppress(OSError):
         os.nice(NICENESS)
     with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(FIRST_IN_LINE))
+        _write("/proc/self/oom_score_adj", str(FIRST_IN_LINE))
     if room.data_bytes:
         resource.setrlimit(resource.RLIMIT_DATA, (room.data_bytes, room.data_bytes))
     os.environ["TMPDIR"] = room.folder
@@ -118,9 +119,14 @@ def _settle(room: Room, parent: int) -> None:
         sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
 
 
+def _write(path: str, text: str) -> None:
+    with open(path, "wb", buffering=0) as file:  # noqa: PTH123 (once per child)
+        file.write(text.encode())
+
+
 def _die_with(parent: int) -> None:
     """Have the kernel end this process with the server, and make sure that it had not ended before that."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 

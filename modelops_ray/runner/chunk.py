@@ -7,79 +7,17 @@ Owns the order, the bounds of a chunk, and that no failure of one simulation rea
 from __future__ import annotations
 
 import platform
-from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from dataclasses import replace
+from typing import Any, NamedTuple
 
-import pyarrow as pa
-
-from modelops_ray.config import Isolation
 from modelops_ray.core.events import ChunkReport, Failure, Measured
 from modelops_ray.runner.collect import Collector, ColumnCollisionError
-from modelops_ray.runner.loading import ModelRef
-from modelops_ray.runner.tables import Scalars
+from modelops_ray.runner.executor import Attempt, ChunkContext, Executor
+from modelops_ray.runner.inprocess import in_this_process
+from modelops_ray.runner.supervisor import in_children
 from modelops_ray.study.chunk import Chunk, Payload, Simulation
-from modelops_ray.study.rows import RunIdentity, completed_rows, identity_table
-
-TARGET_PAYLOAD_BYTES = 16 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkContext:
-    """What all chunks of a run share; small, and pickled to every worker.
-
-    `outputs` are the names to keep, None keeps all. `timeout_s` is per simulation, 0 for none. With `is_hard` a
-    simulation is killed for more than its limit even where there is memory left. `per_child` simulations share a
-    process; None leaves it to what is measured. All of a node use `node_bytes` at most, 0 for what it has. A chunk ends
-    early when its outputs reach `target_payload_bytes`.
-    """
-
-    model: ModelRef
-    run: RunIdentity
-    outputs: tuple[str, ...] | None = None
-    timeout_s: float = 0.0
-    isolation: Isolation = "none"
-    cpus: float = 1.0
-    is_hard: bool = False
-    per_child: int | None = None
-    node_bytes: int = 0
-    target_payload_bytes: int = TARGET_PAYLOAD_BYTES
-
-
-class Attempt(NamedTuple):
-    """What came of one simulation: its outputs, or why there are none, and what it took."""
-
-    outcome: Mapping[str, Scalars | pa.Table] | Failure
-    seconds: float
-    peak_bytes: int
-
-
-class Executor(Protocol):
-    """Runs the simulations of a chunk, at one level of isolation."""
-
-    @property
-    def base_bytes(self) -> int:
-        """What a worker and its child own before the first simulation."""
-
-    @property
-    def child_bytes(self) -> int:
-        """How much of that is the child's."""
-
-    @property
-    def shared_bytes(self) -> int:
-        """What all workers of the node share."""
-
-    @property
-    def notice(self) -> str:
-        """What the user should be told once, or nothing."""
-
-    def run(self, simulations: tuple[Simulation, ...]) -> Generator[tuple[Simulation, Attempt]]:
-        """Run simulations and yield each with what came of it; whatever one does is its own attempt's failure.
-
-        Raises:
-            ModelError: No simulation can be run.
-        """
+from modelops_ray.study.rows import completed_rows, identity_table
 
 
 class _Completed(NamedTuple):
@@ -103,13 +41,7 @@ def run_chunk(context: ChunkContext, chunk: Chunk) -> tuple[ChunkReport, Payload
 
 
 def _executor(context: ChunkContext, chunk: Chunk) -> AbstractContextManager[Executor]:
-    if context.isolation == "none":
-        from modelops_ray.runner.inprocess import in_this_process
-
-        return in_this_process(context)
-    from modelops_ray.runner.supervisor import in_children
-
-    return in_children(context, chunk)
+    return in_this_process(context) if context.isolation == "none" else in_children(context, chunk)
 
 
 class _ChunkRun:

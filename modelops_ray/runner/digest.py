@@ -14,7 +14,6 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
-from ..config import format_size
 from ..errors import ModelError
 
 MAX_FILES = 10_000
@@ -75,7 +74,7 @@ def _digest(root: Path, files: Iterable[Path], name: str) -> str:
         content = _read(path)
         total_bytes += len(content)
         if total_bytes > MAX_FILES_BYTES:
-            raise _too_large(root, f"more than {format_size(MAX_FILES_BYTES)} of Python files")
+            raise _too_large(root, f"more than {MAX_FILES_BYTES:,} bytes of Python files")
         sha.update(b"\0" + os.fsencode(path.relative_to(root).as_posix()) + b"\0" + hashlib.sha256(content).digest())
     return sha.hexdigest()
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from modelops_ray.config import Isolation
 from modelops_ray.errors import ModelError
 from modelops_ray.runner import boot, wire
 from modelops_ray.runner.board import Board
@@ -47,12 +48,20 @@ class ServerEndedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which fork server; two that want the same share one. `node_bytes` is what the node may use, 0 for all of it."""
+    """Which fork server; two that want the same share one, and the children that go on.
+
+    `node_bytes` is what the node may use, 0 for all of it.
+    """
 
     model: ModelRef
     cpus: float
-    forks: bool
+    isolation: Isolation
     node_bytes: int = 0
+
+    @property
+    def forks(self) -> bool:
+        """Whether its children are forks of it, where that is safe."""
+        return self.isolation == "fork"
 
 
 class Answer(NamedTuple):
@@ -216,7 +225,7 @@ def _keeper() -> int:
 def _key(wanted: Wanted, keeper: int) -> str:
     """Short, for a socket's path has 108 characters at most."""
     ref = wanted.model
-    parts = (ref.digest, ref.label, ref.location, ref.root, sys.executable, f"{wanted.cpus:g}", str(wanted.forks))
+    parts = (ref.digest, ref.label, ref.location, ref.root, _python(ref), f"{wanted.cpus:g}", wanted.isolation)
     return hashlib.sha256("|".join((*parts, str(wanted.node_bytes), str(keeper))).encode()).hexdigest()[:12]
 
 
@@ -261,13 +270,17 @@ def _start(wanted: Wanted, keeper: int, folder: Path) -> int:
     with (folder / "log").open("wb") as log:
         # It forks once more, so that it is nobody's child: Ray kills the children of a worker that retires.
         starter = subprocess.run(  # noqa: S603 (ourselves)
-            boot.command("forkserver", "start", str(folder)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=log, start_new_session=True, check=False,
+            boot.command("forkserver", "start", str(folder), python=_python(ref)), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=log, start_new_session=True, check=False,
             env=os.environ | limits | caches | {"PYTHONHASHSEED": "0"},
         )  # fmt: skip
     server = int(starter.stdout or 0)
     write_server(folder, server)
     return server
+
+
+def _python(ref: ModelRef) -> str:
+    return ref.python or sys.executable
 
 
 def _last_words(folder: Path) -> str:

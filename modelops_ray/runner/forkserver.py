@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from ..machine import kernel_kills, memory_bounds, memory_strain
+from ..machine import MemoryBounds, kernel_kills, memory_strain
 from . import child as child_side
 from . import wire
 from .board import NOT_READY, Board
@@ -118,6 +118,7 @@ class Server:
         self._keeper = os.pidfd_open(terms.keeper)
         self._last_s = self._watched_s = self._scanned_s = self._strained_s = time.monotonic()
         self._crawl = Crawl()
+        self._memory = MemoryBounds()
         self._data_bytes = self._most_data_bytes()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._keeper, selectors.EVENT_READ, self._end)
@@ -388,7 +389,7 @@ class Server:
 
     def _bounds(self, readings: list[Reading]) -> list[tuple[int, int]]:
         """What bounds this node's memory, and how much of each is used."""
-        bounds = [(bound.limit_bytes, bound.used_bytes) for bound in memory_bounds()]
+        bounds = [(bound.limit_bytes, bound.used_bytes) for bound in self._memory.read()]
         if self._terms.node_bytes:
             ours_bytes = self._private_bytes + sum(self._worker_bytes.values())
             used_bytes = ours_bytes + sum(reading.used_bytes for reading in readings)
@@ -397,7 +398,7 @@ class Server:
 
     def _most_data_bytes(self) -> int:
         """More than this no child could ever have: asking for it fails in the child, before a page is touched."""
-        bounds = [bound.limit_bytes for bound in memory_bounds()]
+        bounds = [bound.limit_bytes for bound in self._memory.read()]
         return min([*bounds, self._terms.node_bytes or bounds[0]]) + resident_parts().made_bytes + 2**30
 
 

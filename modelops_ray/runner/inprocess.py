@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from modelops_ray.core.events import Failure
 from modelops_ray.runner.calling import Model
-from modelops_ray.runner.chunk import Attempt, ChunkContext
+from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.failures import failure_of
 from modelops_ray.runner.guard import Guard
 from modelops_ray.runner.loading import load_model

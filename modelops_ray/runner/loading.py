@@ -26,18 +26,19 @@ from ..errors import ModelError
 from .calling import Model, calling
 from .digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
 
-# Python's own `test` package is not used by anything, and a good name for a first try.
-_STANDARD = sys.stdlib_module_names - {"test"}
+# Python's own `test` package is not used by anything, and a good name for a first try. Python 3.9 names no others.
+_STANDARD = getattr(sys, "stdlib_module_names", frozenset(sys.builtin_module_names)) - {"test"}
 _NEVER_FORGOTTEN = _STANDARD | {__name__.partition(".")[0]}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelRef:
     """A model as it travels to where it runs.
 
     `location` is a file's absolute path or a module's name, `root` the folder from which a module is imported.
     `label` is for people. `entrypoint_name` and `digest` (64 hex digits) are the model's identity: neither depends on
-    where its files lie.
+    where its files lie. `python` is the interpreter that has its packages, at least 3.9 and with pyarrow; empty for the
+    one that Ray runs on.
     """
 
     kind: Literal["file", "module", "pickled"]
@@ -48,9 +49,10 @@ class ModelRef:
     location: str = ""
     root: str = ""
     pickled: bytes = b""
+    python: str = ""
 
 
-@dataclass(slots=True)
+@dataclass
 class _Process:
     """What this process has loaded: one model at a time, so that two models never share a helper module."""
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc/self")
 _RETAINED_BYTES = 8 * 2**20
+_ROUNDING_BYTES = 2**20
 _SAMPLE_S = 0.005
 _STATUS = re.compile(rb"^(VmHWM|RssAnon|RssFile|RssShmem):\s+(\d+) kB", re.MULTILINE)
 _PRIVATE = re.compile(rb"^Private_Dirty:\s+(\d+) kB", re.MULTILINE)
@@ -40,7 +41,8 @@ class Resident(NamedTuple):
 def resident_parts(pid: int | str = "self") -> Resident:
     """Read the resident memory of a process; nothing once it has ended."""
     try:
-        return _parts(Path(f"/proc/{pid}/status").read_bytes())
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:  # noqa: PTH123 (of every child, often)
+            return _parts(file.read(PAGE_BYTES))
     except (FileNotFoundError, ProcessLookupError):
         return Resident(0, 0, 0)
 
@@ -135,13 +137,9 @@ class ExactMeter:
     def _resets_usage(self) -> bool:
         """Whether getrusage, which takes 1 µs and not 30, follows the mark: in a process that was forked it does.
 
-        After an exec it also remembers the program before, and then only grows.
+        After an exec it also remembers the program before: then it says more now than is resident.
         """
-        held = b"1" * _RETAINED_BYTES
-        high_bytes = _usage_bytes()
-        del held
-        os.write(self._reset, b"5")
-        return _usage_bytes() < high_bytes
+        return _usage_bytes() <= self._resident.bytes() + _ROUNDING_BYTES
 
     def _parts(self) -> Resident:
         return _parts(os.pread(self._status, 4096, 0))

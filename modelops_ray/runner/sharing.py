@@ -7,6 +7,7 @@ with state in C are known to go wrong after some.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,8 +42,8 @@ class Sharing:
     simulation_s: float | None = None
 
     def forked(self, seconds: float) -> None:
-        """Learn what a fork took; its end costs about the same again."""
-        self.fork_s += _WEIGHT * (2 * seconds - self.fork_s)
+        """Learn what a fork took, from asking for it to its first answer less the simulations; its end costs half."""
+        self.fork_s += _WEIGHT * (1.5 * seconds - self.fork_s)
 
     def simulated(self, seconds: float, *, is_first: bool) -> None:
         """Learn what a simulation took; the first of a child may compile, so it only counts where it is less."""
@@ -77,7 +78,8 @@ class Sharing:
         left_s = SHARED_FORKS * self.fork_s - served.seconds
         if left_s <= 0 or self.simulation_s is None:
             return 0
-        return int(left_s / max(self.simulation_s, 1e-6))
+        # Rounded up: a child is replaced once it has run for as long, not when the next would make it longer.
+        return math.ceil(left_s / max(self.simulation_s, 1e-6))
 
     def _per_message(self) -> int:
         if self.simulation_s is None:

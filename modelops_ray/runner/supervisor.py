@@ -21,8 +21,8 @@ from typing import Any
 from modelops_ray.errors import ModelError
 from modelops_ray.runner import wire
 from modelops_ray.runner.board import NOT_READY, RESTING
-from modelops_ray.runner.chunk import Attempt, ChunkContext
 from modelops_ray.runner.deaths import failure_of_answer, failure_of_death
+from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.forked import (
     KEPT_OUTPUT_BYTES,
     Answer,
@@ -92,6 +92,7 @@ class _Child:
 
     lent: Lent
     is_ready: bool
+    asked_s: float
     served: Served = field(default_factory=Served)
     given: list[Simulation] = field(default_factory=list)
     n_answered: int = 0
@@ -110,8 +111,7 @@ class InChildren:
     def __init__(self, context: ChunkContext, chunk: Chunk) -> None:
         """Connect."""
         self._context, self._chunk = context, chunk
-        forks = context.isolation == "fork"
-        self._wanted = Wanted(context.model, context.cpus, forks, context.node_bytes)
+        self._wanted = Wanted(context.model, context.cpus, context.isolation, context.node_bytes)
         self._learned = _learned(context.model.digest, context.isolation, context.per_child)
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
@@ -151,7 +151,9 @@ class InChildren:
         while self._todo or self._children:
             try:
                 self._assign()
-                yield from self._what_came()
+                # With nobody left there is nothing to wait for: not even the last child's end matters.
+                if self._children:
+                    yield from self._what_came()
             except ServerEndedError:
                 self._start_over()
 
@@ -201,13 +203,11 @@ class InChildren:
         return sum(not child.is_ready for child in self._children)
 
     def _borrow(self) -> None:
-        began_s = time.monotonic()
+        asked_s = time.monotonic()
         lent = self._connection.child(
             self._chunk.limit_bytes, is_hard=self._context.is_hard, worker_bytes=self._worker_bytes
         )
-        child = _Child(lent, lent.is_ready, since_s=time.monotonic())
-        if lent.is_ready:
-            self._learned.sharing.forked(child.since_s - began_s)
+        child = _Child(lent, lent.is_ready, asked_s)
         self._selector.register(lent.channel, selectors.EVENT_READ, child)
         self._selector.register(lent.capture, selectors.EVENT_READ, child)
         self._children.append(child)
@@ -286,6 +286,8 @@ class InChildren:
         self._n_lost = 0
         seconds = sum(answer.seconds for answer in answers)
         served, sets = child.served, frozenset(simulation.set_index for simulation in answered)
+        if served.n == 0 and self._connection.forks:
+            self._learned.sharing.forked(time.monotonic() - child.asked_s - seconds)
         self._learned.sharing.simulated(seconds / len(answers), is_first=served.n == 0)
         child.served = Served(served.n + len(answers), served.seconds + seconds, served.sets | sets)
 

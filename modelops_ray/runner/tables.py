@@ -207,7 +207,7 @@ def plain_table(table: pa.Table) -> pa.Table:
     schema = pa.schema([pa.field(field.name, plain_type(field.type)) for field in table.schema])
     if table.schema.equals(schema, check_metadata=True):
         return table
-    arrays = [_decoded(column, field.type) for column, field in zip(table.columns, schema, strict=True)]
+    arrays = [_decoded(column, field.type) for column, field in zip(table.columns, schema)]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 

@@ -21,6 +21,7 @@ CRAWLING_FAULTS_PER_S = 1000.0
 CRAWLING_FILL = 0.7
 CRAWLING_S = 3.0
 _PROC = Path("/proc")
+_STAT_BYTES = 4096
 
 
 class Limit(NamedTuple):
@@ -116,8 +117,9 @@ class Process(NamedTuple):
 def process(pid: int, proc: Path = _PROC) -> Process | None:
     """Look one process up; None once it has ended."""
     try:
-        # The name before it may hold spaces and brackets.
-        fields = (proc / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+        with open(f"{proc}/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 (of every process, often)
+            # The name before it may hold spaces and brackets.
+            fields = file.read(_STAT_BYTES).rpartition(b")")[2].split()
         return Process(pid, int(fields[1]), int(fields[2]), fields[0].decode(), int(fields[19]))
     except (FileNotFoundError, ProcessLookupError, IndexError):
         return None

@@ -30,8 +30,9 @@ class Profile(BaseModel):
     """Measurements of one model, summed over all runs.
 
     `peaks` counts simulations by the upper edge in bytes of their bin, as `core.memory` has them. `base_bytes` is the
-    memory of a worker before its first simulation, the largest seen. `seconds` and `output_bytes` are totals over
-    all `samples`.
+    memory of a worker and a process for simulations before the first of them, `child_bytes` that of the process alone,
+    `shared_bytes` what all of a node share: the largest seen of each. `seconds` and `output_bytes` are totals over all
+    `samples`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +41,8 @@ class Profile(BaseModel):
     model_digest: str
     samples: Count = 0
     base_bytes: Count = 0
+    child_bytes: Count = 0
+    shared_bytes: Count = 0
     peaks: dict[Positive, Positive] = {}
     seconds: Amount = 0.0
     output_bytes: Count = 0
@@ -71,6 +74,8 @@ class Profile(BaseModel):
             update={
                 "samples": self.samples + other.samples,
                 "base_bytes": max(self.base_bytes, other.base_bytes),
+                "child_bytes": max(self.child_bytes, other.child_bytes),
+                "shared_bytes": max(self.shared_bytes, other.shared_bytes),
                 "peaks": _fewer(Counter(self.peaks) + Counter(other.peaks)),
                 "seconds": self.seconds + other.seconds,
                 "output_bytes": self.output_bytes + other.output_bytes,

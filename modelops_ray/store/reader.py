@@ -6,7 +6,7 @@ Owns study order and what `status` shows. Shows committed rows only, verified; c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import JsonValue
 
+from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, UsageError
 from modelops_ray.store.batch import Positions
 from modelops_ray.store.commits import LivePart, Log, damaged, read_log
@@ -87,6 +88,23 @@ class RunReader:
             ResultsError: A commit or a part is missing or damaged.
         """
         return self._consistent(lambda log: self._output(log, name))
+
+    def output_of(self, name: str, task_ids: Sequence[str]) -> pa.Table:
+        """Return the rows that some simulations have in one output, in no order; reads a part at a time.
+
+        Raises:
+            ResultsError: A commit or a part is missing or damaged.
+        """
+        return self._consistent(lambda log: self._output_of(log, name, pa.array(task_ids, pa.string())))
+
+    def completed(self) -> Ranges:
+        """Return the positions of all simulations with a result; reads the commits only.
+
+        Raises:
+            ResultsError: A commit is missing or damaged.
+        """
+        parts = _parts_of(self.log(), SIMULATIONS)
+        return Ranges(pair for part in parts if not part.failed for pair in part.positions.tolist())
 
     def failures(self) -> pa.Table:
         """Return the rows of `simulations` that failed, in no order; reads nothing else.
@@ -181,6 +199,10 @@ class RunReader:
             )
         order = np.argsort(positions[at.to_numpy()], kind="stable")
         return table.take(pa.array(order))
+
+    def _output_of(self, log: Log, name: str, task_ids: pa.Array) -> pa.Table:
+        tables = (read_part(self._folder, part) for part in _parts_of(log, f"{OUTPUTS}/{name}"))
+        return pa.concat_tables([table.filter(pc.is_in(table["task_id"], task_ids)) for table in tables])
 
     def _failures(self, log: Log) -> pa.Table:
         parts = [part for part in _parts_of(log, SIMULATIONS) if part.failed]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from modelops_ray.runner.chunk import ChunkContext
+from modelops_ray.runner.executor import ChunkContext
 from modelops_ray.runner.model import resolve_model
 from modelops_ray.study.chunk import Chunk, Scalar, Simulation
 from modelops_ray.study.rows import RunIdentity

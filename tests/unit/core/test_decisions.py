@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelops_ray.core.dispatch import Dispatch
 from modelops_ray.core.events import (
     CancelChunk,
     Capacity,
@@ -30,6 +31,7 @@ from modelops_ray.core.events import (
     Ticked,
     WritePart,
 )
+from modelops_ray.core.forecast import forecast
 from modelops_ray.core.memory import RequestSizes, bin_of, edge_of, first_allocation, partition, raised, with_margin
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.retry import KillGuard, Outcome
@@ -319,3 +321,16 @@ def test_others_are_held_back_for_the_one_that_was_overtaken_too_often():
     assert not queue.is_held_back(8 * GIB)
     queue.leave(1)
     assert not queue.is_held_back(GIB)
+
+
+def test_a_forecast_says_how_many_the_memory_holds_and_how_many_without_a_server():
+    """What a model's import takes is there once per node, and not once per simulation; it is shared by all requests."""
+    known = {"known_worker_bytes": 100 * MIB, "known_child_bytes": 10 * MIB, "known_shared_bytes": 1000 * MIB}
+    dispatch = Dispatch(Policy(**known), known_peaks={bin_of(50 * MIB): 100}, known_seconds=1.0)
+    dispatch.look(Capacity((Node(64.0, 8 * GIB),)))
+    expected = forecast(dispatch, n_simulations=100, n_sets=10, n_left=100)
+    limit = with_margin(edge_of(bin_of(50 * MIB)))
+    assert (8 * GIB) // (1100 * MIB + limit) == expected.fit_unshared
+    assert 5 * expected.fit_unshared < expected.fit_in_memory <= (8 * GIB - 1000 * MIB) // (10 * MIB + limit)
+    assert expected.concurrency <= expected.fit_in_memory
+    assert not any(key.startswith("fit_") for key in expected.values())

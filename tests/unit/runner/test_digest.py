@@ -96,7 +96,7 @@ def test_two_functions_of_one_folder_are_two_models(tmp_path):
     ("limit", "value", "says"),
     [
         ("MAX_FILES", 2, "more than 2 Python files"),
-        ("MAX_FILES_BYTES", 100, "more than 100 B of Python files"),
+        ("MAX_FILES_BYTES", 100, "more than 100 bytes of Python files"),
         ("MAX_ENTRIES", 2, "more than 2 files"),
     ],
 )

@@ -1,0 +1,60 @@
+"""What a child of the fork server costs: asked for, given one empty simulation, answered, gone and waited for.
+
+One after the other, with Starsim imported, and with nothing but NumPy and pyarrow.
+`python -m benchmarks.forking [CHILDREN]`
+"""
+
+from __future__ import annotations
+
+import select
+import sys
+import time
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from benchmarks.record import keep
+from modelops_ray.runner import wire
+from modelops_ray.runner.forked import Connection, Wanted, connect
+from modelops_ray.runner.model import resolve_model
+
+MODELS = {"starsim": "benchmarks.idle_starsim:simulate", "numpy": "benchmarks.models:noop"}
+ASKED = {"simulations": [({"x": 1.0}, 1)], "scenario": "baseline", "outputs": None, "measure": False}
+SECOND_S = 1.0
+
+
+def one_child(connection: Connection) -> tuple[float, float]:
+    """Have one child; return the seconds until it answered, and until it was gone."""
+    began_s = time.perf_counter()
+    lent = connection.child(2**30, is_hard=False, worker_bytes=0)
+    wire.send(lent.channel, ASKED)
+    answer = wire.receive(lent.channel)
+    answered_s = time.perf_counter()
+    assert answer is not None
+    lent.channel.close()
+    while connection.exit_of(lent.pid) is None:
+        select.select([connection], [], [])
+        connection.hear()
+    return answered_s - began_s, time.perf_counter() - began_s
+
+
+def measure(name: str, n: int) -> dict[str, Any]:
+    """Have so many children of one model, after a few that nobody counts."""
+    model = resolve_model(MODELS[name], Path.cwd())
+    connection = connect(Wanted(model, 1.0, "fork"))
+    times = [one_child(connection) for _ in range(n + 10)][10:]
+    connection.close()
+    answered, gone = ([1000 * row[i] for row in times] for i in (0, 1))
+    return {
+        "model": name,
+        "server_private_mib": round(connection.private_bytes / 2**20, 1),
+        "answered_ms": round(median(answered), 2),
+        "gone_ms": round(median(gone), 2),
+        "gone_ms_p95": round(quantiles(gone, n=20)[-1], 2),
+        "share_of_a_second": round(median(gone) / 1000 / (SECOND_S + median(gone) / 1000), 4),
+    }
+
+
+if __name__ == "__main__":
+    children = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    keep("forking", {"children": children, "rows": [measure(name, children) for name in MODELS]})

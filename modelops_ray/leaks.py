@@ -1,0 +1,129 @@
+"""Whether a model keeps state between its simulations: a few run again, each in a new interpreter, and are compared.
+
+Owns the comparison and the sentence that follows from it. The runs are ordinary sessions in folders that are thrown
+away; the run that is checked is only read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from modelops_ray.core.ranges import Ranges
+from modelops_ray.errors import UsageError
+from modelops_ray.question import Question
+from modelops_ray.session import Watcher, aside
+from modelops_ray.store.reader import RunReader
+
+SAMPLES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One simulation that came out otherwise when it ran alone, and the first place where it did."""
+
+    task_id: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What running `simulations` of them again showed; not `is_reproducible` where even two new processes differ."""
+
+    model: str
+    simulations: int
+    differences: tuple[Difference, ...] = ()
+    is_reproducible: bool = True
+
+    @property
+    def complaint(self) -> str:
+        """One line that says what is wrong and what to do; empty if nothing is."""
+        if not self.differences:
+            return ""
+        first = self.differences[0]
+        found = f"{len(self.differences)} of {self.simulations} simulations (first {first.task_id}: {first.where})"
+        if not self.is_reproducible:
+            return (
+                f"model {self.model} is not a function of its parameters and its seed: {found} differ between two new "
+                "processes; seed every generator it draws from, and let nothing depend on the time or the process"
+            )
+        return (
+            f"model {self.model} keeps state between simulations: {found} came out otherwise in a new process; "
+            "run the study with --isolation fresh --fresh, or have the model build everything anew"
+        )
+
+
+def check(question: Question, watcher: Watcher, samples: int = SAMPLES) -> Check:
+    """Run a sample of what a run completed again, and compare value for value.
+
+    Raises:
+        UsageError: The run has completed nothing.
+        ModelopsRayError: The simulations cannot be run again.
+    """
+    before = RunReader(question.out)
+    sample = _sample(before, samples)
+    if not len(sample):
+        raise UsageError(f"{question.out}: nothing completed, so there is nothing to check for leaks")
+    watcher.note(f"checking for leaks: {len(sample)} simulations once more, each in a new process")
+    with aside(question, sample, watcher, isolation="fresh") as alone:
+        differences = tuple(compared(before, alone))
+        if not differences:
+            return Check(question.model.label, len(sample))
+        with aside(question, sample, watcher, isolation="fresh") as again:
+            is_reproducible = not any(compared(alone, again))
+    return Check(question.model.label, len(sample), differences, is_reproducible)
+
+
+def _sample(run: RunReader, samples: int) -> Ranges:
+    completed = run.completed()
+    n = min(samples, len(completed))
+    wanted = {index * len(completed) // n for index in range(n)}
+    return Ranges.of(position for index, position in enumerate(completed) if index in wanted)
+
+
+def compared(before: RunReader, alone: RunReader) -> Iterator[Difference]:
+    """Yield the simulations of `alone` that have another result in `before`, in study order."""
+    again = alone.simulations().select(["task_id", "status", "error_message"]).to_pylist()
+    task_ids = [row["task_id"] for row in again]
+    tables = {name: _both(before, alone, name, task_ids) for name in before.output_names()}
+    for row in again:
+        if row["status"] != "completed":
+            yield Difference(row["task_id"], f"alone it fails: {row['error_message']}")
+            continue
+        places = (_first_place(name, _rows_of(one, row), _rows_of(other, row)) for name, (one, other) in tables.items())
+        if (where := next(filter(None, places), "")) or not tables:
+            yield Difference(row["task_id"], where or "it has no outputs")
+
+
+def _both(before: RunReader, alone: RunReader, name: str, task_ids: Sequence[str]) -> tuple[pa.Table, pa.Table]:
+    one = before.output_of(name, task_ids)
+    return one, alone.output_of(name, task_ids) if name in alone.output_names() else one.slice(0, 0)
+
+
+def _rows_of(table: pa.Table, row: dict[str, str]) -> pa.Table:
+    return table.filter(pa.compute.equal(table["task_id"], row["task_id"]))
+
+
+def _first_place(name: str, one: pa.Table, other: pa.Table) -> str:
+    """Where two tables differ; empty if they are equal value for value. Integers may have become floats in a study."""
+    if one.num_rows != other.num_rows:
+        return f"output {name!r} has {other.num_rows} rows alone and {one.num_rows} in the run"
+    if one.num_rows == 0:
+        return ""
+    if one.column_names != other.column_names:
+        return f"output {name!r} has the columns {', '.join(other.column_names)} alone"
+    for column in one.column_names:
+        if not _are_equal(one[column], other[column].cast(one[column].type)):
+            return f"column {column!r} of output {name!r}"
+    return ""
+
+
+def _are_equal(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
+    if not pa.types.is_floating(one.type):
+        return bool(one.equals(other))
+    # As bits, for NaN is not equal to itself.
+    bits = (values.fill_null(0.0).to_numpy().view(f"u{one.type.byte_width}") for values in (one, other))
+    return bool(one.is_null().equals(other.is_null())) and np.array_equal(*bits)
