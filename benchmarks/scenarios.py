@@ -242,7 +242,7 @@ def large_outputs(size: Size) -> list[Case]:
 def worker_loss(size: Size) -> list[Case]:
     """A worker process is killed every few seconds."""
     case = _need("worker_loss", size, INCIDENT, 0.1, waves=20 if size == "full" else 6, hold_s=0.8)
-    return [replace(case, point=None, losing_every_s=3.0 if size == "full" else 1.5)]
+    return [replace(case, point=None, losing_every_s=3.0)]
 
 
 def incident(size: Size) -> list[Case]:
