@@ -58,6 +58,8 @@ def work(job: Job) -> None:
 
 
 def _read(job: Job) -> None:
+    import pyarrow.compute as pc
+
     import modelops_ray as mr
 
     run = mr.open_run(job.folder / "run")
@@ -65,6 +67,10 @@ def _read(job: Job) -> None:
     if table.num_rows != job.case.simulations:
         job.facts["missing"] = job.case.simulations - table.num_rows
     job.facts["request_mib"] = _counted(table["request_bytes"].to_pylist())
+    failed = table.filter(pc.equal(table["status"], "failed")).slice(0, 1).to_pylist()
+    if failed:
+        one = failed[0]
+        job.facts["why_lost"] = f"{one['cause']}: {one['error_type']}: {one['error_message']}"[:300]
     completed = [i for i, status in enumerate(table["status"].to_pylist()) if status == "completed"]
     if completed:
         job.values.update(zip(completed, run.output("result")["value"].to_pylist(), strict=True))
