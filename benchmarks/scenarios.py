@@ -107,6 +107,8 @@ WAVES = 8
 HOLD_S = 1.5
 STARSIM_MIB = 30
 """What a simulation of 1,000 people adds to a process that has imported Starsim."""
+REPLICATES = 30
+"""Of every parameter set, as in the incident: a process of ours runs replicates of a few sets, and no more."""
 RATIOS = (0.3, 0.7, 1.0, 1.3, 2.0)
 
 
@@ -179,9 +181,10 @@ def busy_for(name: str, ms: float, full_s: float, small: int) -> Callable[[Size]
     """Every simulation computes for so long; about `full_s` seconds in total on two cores."""
 
     def cases(size: Size) -> list[Case]:
-        sets = max(1, round((full_s * 2 * 1000 / ms if size == "full" else small) / 10))
+        sets = max(1, round((full_s * 2 * 1000 / ms if size == "full" else small) / REPLICATES))
         axes: Axes = {"ms": [ms], "x": list(range(sets))}
-        return [Case(name, size, "benchmarks.models:busy", axes, 10, Layout(), limit_s=max(1.0, sets * ms / 200))]
+        seconds = max(1.0, sets * REPLICATES * ms / 2000)
+        return [Case(name, size, "benchmarks.models:busy", axes, REPLICATES, Layout(), limit_s=seconds)]
 
     return cases
 
@@ -197,9 +200,9 @@ def long_tail(size: Size) -> list[Case]:
 
 def noop(size: Size) -> list[Case]:
     """Nothing but the engine's own cost; the limit is what a thousand a second would take."""
-    n = 60_000 if size == "full" else 1_000
-    axes: Axes = {"x": [float(i) for i in range(n // 20)]}
-    return [Case("noop", size, "benchmarks.models:noop", axes, 20, Layout(), limit_s=n / 1000)]
+    n = 60_000 if size == "full" else 900
+    axes: Axes = {"x": [float(i) for i in range(n // REPLICATES)]}
+    return [Case("noop", size, "benchmarks.models:noop", axes, REPLICATES, Layout(), limit_s=n / 1000)]
 
 
 def driver_growth(size: Size) -> list[Case]:
