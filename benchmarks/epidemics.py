@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.fillers import PAGE, fill, hold
 from benchmarks.ledger import attempt
-from benchmarks.models import MIB, PAGE, Params, Rows, fill, hold
+from benchmarks.models import MIB, Params, Rows
 
 # On its first import Starsim otherwise writes fonts to the user's cache, which every worker would do at once.
 os.environ.setdefault("STARSIM_INSTALL_FONTS", "0")

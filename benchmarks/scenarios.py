@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from benchmarks.models import MIB, need_mib, three_decades
+from benchmarks.fillers import need_mib
+from benchmarks.models import MIB, three_decades
 
 GIB = 2**30
 Size = Literal["small", "full"]
@@ -135,7 +136,7 @@ def _need(scenario: str, size: Size, layout: Layout, ratio: float, waves: int, h
     return Case(
         scenario,
         size,
-        "benchmarks.models:need",
+        "benchmarks.fillers:need",
         {"mib": [mib], "hold_s": [hold_s], "ledger": [""], "x": list(range(-(-n // 4)))},
         4,
         layout,
@@ -166,7 +167,7 @@ def memory_tail(size: Size) -> list[Case]:
         Case(
             "memory_tail",
             size,
-            "benchmarks.models:need",
+            "benchmarks.fillers:need",
             axes,
             4,
             layout,
@@ -231,7 +232,7 @@ def large_outputs(size: Size) -> list[Case]:
         Case(
             "large_outputs",
             size,
-            "benchmarks.models:large",
+            "benchmarks.fillers:large",
             {"mib": [20], "x": list(range(n // 2))},
             2,
             Layout(pods=1, pod_bytes=4 * GIB, slots=2),

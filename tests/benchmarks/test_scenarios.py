@@ -5,6 +5,7 @@ import os
 import pytest
 
 from benchmarks import models
+from benchmarks.calling import load, value_of
 from benchmarks.ledger import attempt, tally
 from benchmarks.scenarios import GIB, SCENARIOS, Layout, at_once
 
@@ -29,19 +30,16 @@ def test_how_many_fit_is_arithmetic():
 @pytest.mark.parametrize(
     ("model", "params"),
     [
-        ("noop", {"x": 1.0}),
-        ("busy", {"ms": 1.0}),
-        ("need", {"mib": 3, "hold_s": 0.0, "ledger": "", "x": 0}),
-        ("need", {"mib": 3, "hold_s": 0.0, "ledger": "", "x": 10, "every": 20, "tail": 8}),
-        ("large", {"mib": 1}),
+        ("benchmarks.models:noop", {"x": 1.0}),
+        ("benchmarks.models:busy", {"ms": 1.0}),
+        ("benchmarks.fillers:need", {"mib": 3, "hold_s": 0.0, "ledger": "", "x": 0}),
+        ("benchmarks.fillers:need", {"mib": 3, "hold_s": 0.0, "ledger": "", "x": 10, "every": 20, "tail": 8}),
+        ("benchmarks.fillers:large", {"mib": 1}),
     ],
 )
 def test_a_model_returns_its_answer(model, params):
     """The same value from the same seed, whoever computes it."""
-    from benchmarks.calling import value_of
-
-    name = f"benchmarks.models:{model}"
-    assert value_of(getattr(models, model)(params, 12345)) == models.answer_of(name)(params, 12345)
+    assert value_of(load(model)(params, 12345)) == models.answer_of(model)(params, 12345)
 
 
 def test_run_times_cover_three_decades_evenly():
