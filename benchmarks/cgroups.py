@@ -1,23 +1,43 @@
-"""A memory cgroup of our own below the one this process is in: a small machine in which the kernel really kills.
+"""Cgroups of our own below the one this process is in: a small machine in which the kernel really kills.
 
-Version 1 is what all of this was run on; version 2 goes through the same functions and is untested.
+Owns making, reading and removing them. Version 1 is what all of this was run on; version 2 goes through the same
+functions and is untested.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 V1 = Path("/sys/fs/cgroup/memory")
+V1_CPU = Path("/sys/fs/cgroup/cpuacct")
 V2 = Path("/sys/fs/cgroup")
 LIMIT = {1: "memory.limit_in_bytes", 2: "memory.max"}
 PEAK = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
+NOW = {1: "memory.usage_in_bytes", 2: "memory.current"}
+CACHE = {1: ("total_inactive_file", "total_active_file"), 2: ("inactive_file", "active_file")}
 EVENTS = {1: "memory.oom_control", 2: "memory.events"}
+
+
+class CpuGroup(NamedTuple):
+    """Counts what its processes compute, those that have ended included; no limit."""
+
+    path: Path
+    version: int
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of all processes that were ever in it."""
+        if self.version == 1:
+            return int((self.path / "cpuacct.usage").read_text()) / 1e9
+        return _keys(self.path / "cpu.stat")["usage_usec"] / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +48,52 @@ class MemoryCgroup:
     version: int
 
     @property
+    def mount(self) -> Path:
+        """Where a container with this limit would see this cgroup's own files."""
+        return V1 if self.version == 1 else V2
+
+    @property
     def entering(self) -> tuple[str, ...]:
         """The beginning of a command line that enters the cgroup and then runs the rest of it."""
-        return ("sh", "-c", f'echo $$ > "{self.path}/cgroup.procs" && exec "$@"', "enter")
+        return entering(self.path)
 
     @property
     def peak_bytes(self) -> int:
         """The most memory its processes had at once, the page cache included."""
         return int((self.path / PEAK[self.version]).read_text())
 
+    @property
+    def working_set_bytes(self) -> int:
+        """What its processes have now, without the page cache, which the kernel takes back before it kills."""
+        stat = _keys(self.path / "memory.stat")
+        now_bytes = int((self.path / NOW[self.version]).read_text())
+        return max(0, now_bytes - sum(stat[key] for key in CACHE[self.version]))
+
     def processes(self) -> list[int]:
         """Find the processes that are in it now."""
         return [int(pid) for pid in (self.path / "cgroup.procs").read_text().split()]
 
+    def kill(self) -> int:
+        """Kill every process in it, those meanwhile started included, and say how many there were."""
+        found = set[int]()
+        while pids := self.processes():
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            found.update(pids)
+            time.sleep(0.02)
+        return len(found)
+
     @property
     def kernel_kills(self) -> int:
         """How many of its processes the kernel killed."""
-        pairs = (line.split() for line in (self.path / EVENTS[self.version]).read_text().splitlines())
-        return {key: int(value) for key, value in pairs}["oom_kill"]
+        return _keys(self.path / EVENTS[self.version])["oom_kill"]
+
+
+def entering(*paths: Path) -> tuple[str, ...]:
+    """Make the beginning of a command line that enters cgroups and then runs the rest of it."""
+    enter = "".join(f'echo $$ > "{path}/cgroup.procs" && ' for path in paths)
+    return ("sh", "-c", f'{enter}exec "$@"', "enter")
 
 
 def why_not() -> str:
@@ -63,7 +111,7 @@ def memory_cgroup(limit_bytes: int | None = None) -> Iterator[MemoryCgroup]:
     """Make a cgroup, with a limit where one is given, and remove it once its last process has gone."""
     parent = _parent()
     assert parent is not None, "call why_not first"
-    group = MemoryCgroup(parent.path / f"modelops-ray-{secrets.token_hex(4)}", parent.version)
+    group = MemoryCgroup(parent.path / _name(), parent.version)
     group.path.mkdir()
     if limit_bytes is not None:
         (group.path / LIMIT[group.version]).write_text(str(limit_bytes))
@@ -71,6 +119,25 @@ def memory_cgroup(limit_bytes: int | None = None) -> Iterator[MemoryCgroup]:
         yield group
     finally:
         _remove(group.path)
+
+
+@contextmanager
+def cpu_cgroup() -> Iterator[CpuGroup | None]:
+    """Make a cgroup that counts CPU time; None where none can be made."""
+    parent = _parent()
+    if parent is None or why_not() or not (parent.version == 2 or V1_CPU.is_dir()):
+        yield None
+        return
+    group = CpuGroup((V1_CPU if parent.version == 1 else parent.path) / _name(), parent.version)
+    group.path.mkdir()
+    try:
+        yield group
+    finally:
+        _remove(group.path)
+
+
+def _name() -> str:
+    return f"modelops-ray-{secrets.token_hex(4)}"
 
 
 def _parent() -> MemoryCgroup | None:
@@ -83,6 +150,11 @@ def _parent() -> MemoryCgroup | None:
         if number == "0" and (V2 / "cgroup.controllers").exists():
             return MemoryCgroup((V2 / path.lstrip("/")).parent, 2)
     return None
+
+
+def _keys(path: Path) -> dict[str, int]:
+    pairs = (line.split() for line in path.read_text().splitlines())
+    return {key: int(value) for key, value in pairs}
 
 
 def _remove(path: Path, patience_s: float = 20.0) -> None:

@@ -13,7 +13,7 @@ import time
 import tracemalloc
 from typing import Any
 
-from benchmarks.record import keep
+from benchmarks.records import keep
 from benchmarks.simulator import Cluster, Result, Workload
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.state import RunState

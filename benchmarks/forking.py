@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from benchmarks.record import keep
+from benchmarks.records import keep
 from modelops_ray.runner import wire
 from modelops_ray.runner.forked import Connection, Wanted, connect
 from modelops_ray.runner.model import resolve_model

@@ -21,7 +21,7 @@ import numpy as np
 
 import modelops_ray as mr
 from benchmarks.cgroups import MemoryCgroup, memory_cgroup
-from benchmarks.record import keep
+from benchmarks.records import keep
 
 MIB = 2**20
 LIMIT_MIB = 400

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import modelops_ray as mr
-from benchmarks.record import keep
+from benchmarks.records import keep
 
 MIB = 2**20
 CPUS = 4

@@ -1,0 +1,235 @@
+"""Dask as in the incident, with each of the report's proposals, and tuned as well as it can be.
+
+Every proposal is as written there; where it could not have run, what was mended is said beside it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from benchmarks.calling import call, call_with, value_of
+from benchmarks.engines.base import Engine
+from benchmarks.engines.dask_pods import DaskPods
+from benchmarks.job import Job
+from benchmarks.models import MIB
+from benchmarks.scenarios import Case, Layout
+
+BATCH = 100
+FIRST_BATCH, LARGEST_BATCH = 10, 1000
+LOOK_AT_PODS_S = 1.0
+OWN_BYTES = 140 * MIB
+"""What a Dask worker process has without a simulation."""
+JOIN_S = 180
+
+Run = Callable[[Job, Any], None]
+
+
+def client(job: Job, run: Run, pods: DaskPods) -> None:
+    """Connect, wait for all workers, run, and ask what was spilled."""
+    from distributed import Client
+
+    n = pods.processes(job.case, job.layout) * job.layout.pods
+    with Client(job.address, timeout=60) as connected:
+        connected.wait_for_workers(n, timeout=JOIN_S)
+        job.ready()
+        run(job, connected)
+        job.at(job.done, job.committed)
+        workers = connected.scheduler_info(n_workers=-1)["workers"].values()
+        job.facts["spilled_bytes"] = sum(one["metrics"].get("spilled_bytes", {}).get("disk", 0) for one in workers)
+        job.end()
+
+
+def submit(job: Job, connected: Any, position: int, function: Callable[..., Any] = call, *more: Any) -> Any:
+    """Submit one simulation as the report's job runner does."""
+    params, seed = job.tasks[position]
+    key = f"job-951bcfcb-p{position // job.case.replicates}-s{seed}-{position}"
+    return connected.submit(function, job.case.model, params, seed, *more, pure=False, key=key)
+
+
+def positions(job: Job) -> range:
+    """All simulations."""
+    return range(job.case.simulations)
+
+
+def collect(job: Job, futures: dict[Any, int]) -> None:
+    """Take results as they come; what Dask gave up is lost."""
+    from distributed import as_completed
+
+    for future, result in as_completed(futures, with_results=True, raise_errors=False):
+        take(job, futures.pop(future), future, result)
+
+
+def take(job: Job, position: int, future: Any, result: Any) -> None:
+    """Note one result or loss."""
+    if future.status == "finished":
+        job.finish(position, value_of(result))
+    else:
+        job.lose(f"{future.status}: {result!r}")
+
+
+def submit_all(job: Job, connected: Any) -> None:
+    """Submit everything at once."""
+    collect(job, {submit(job, connected, i): i for i in positions(job)})
+
+
+def batches(job: Job, connected: Any) -> None:
+    """Submit 100, take all of them, and so on; a result that is an error ends the job, as written."""
+    from distributed import as_completed
+
+    for start in range(0, job.case.simulations, BATCH):
+        futures = {submit(job, connected, i): i for i in positions(job)[start : start + BATCH]}
+        for future in as_completed(futures):
+            if future.status != "finished":
+                job.lose(f"{future.status}: {future.exception()!r}")
+                job.facts["failed"] = "result() of a simulation that Dask gave up ends the job"
+                return
+            job.finish(futures[future], value_of(future.result()))
+
+
+def semaphore(job: Job, connected: Any) -> None:
+    """Let as many run as the workers' memory holds by what one needs.
+
+    Mended: the semaphore is held while a simulation runs, on its worker; around `submit`, as written, it is given back
+    before anything runs. What one needs is the true value, not 100 MB.
+    """
+    from distributed import Semaphore
+
+    workers = connected.scheduler_info(n_workers=-1)["workers"].values()
+    total_bytes = sum(one["memory_limit"] for one in workers)
+    n = max(1, int(total_bytes / job.case.need_bytes)) if total_bytes and job.case.need_bytes else len(workers)
+    leases = Semaphore(max_leases=n, name="simulations")
+    collect(job, {submit(job, connected, i, call_with, leases): i for i in positions(job)})
+
+
+def abort(job: Job, connected: Any) -> None:
+    """Submit everything at once, and stop as soon as a pod was OOM-killed."""
+    is_over = threading.Event()
+    futures = {submit(job, connected, i): i for i in positions(job)}
+    killed: list[str] = []
+
+    def look() -> None:
+        while not is_over.wait(LOOK_AT_PODS_S):
+            if any(job.folder.glob("p*/oom_killed")):
+                killed.append("a pod was OOM-killed")
+                connected.cancel(list(futures), force=True)
+                return
+
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    from distributed import as_completed
+
+    for future, result in as_completed(dict(futures), with_results=True, raise_errors=False):
+        if killed:
+            job.facts["failed"] = killed[0]
+            break
+        take(job, futures[future], future, result)
+    is_over.set()
+    looking.join()
+
+
+def progressive(job: Job, connected: Any) -> None:
+    """Submit 10, then twice as many after every success, up to 1000; half as many after a failure.
+
+    Mended: what failed in a batch is submitted again, and a failure is any error, because Dask raises KilledWorker and
+    not MemoryError, and `errors="skip"` raises nothing. As written, a failing batch of one ends the job.
+    """
+    from distributed import as_completed
+
+    left, size, tries = list(positions(job)), FIRST_BATCH, 0
+    while left:
+        batch, left = left[:size], left[size:]
+        tries += 1
+        futures = {_again(job, connected, i, tries): i for i in batch}
+        failed = []
+        for future in as_completed(futures):
+            if future.status == "finished":
+                job.finish(futures[future], value_of(future.result()))
+            else:
+                failed.append(futures[future])
+                job.facts["why_lost"] = repr(future.exception())[:300]
+        if not failed:
+            size = min(2 * size, LARGEST_BATCH)
+            continue
+        if size == 1:
+            job.facts["failed"] = "a batch of one failed"
+            return
+        size, left = max(1, size // 2), failed + left
+
+
+def _again(job: Job, connected: Any, position: int, tries: int) -> Any:
+    params, seed = job.tasks[position]
+    return connected.submit(call, job.case.model, params, seed, pure=False, key=f"batch-{tries}-{position}")
+
+
+def window(job: Job, connected: Any) -> None:
+    """Keep twice as many submitted as there are processes."""
+    from distributed import as_completed
+
+    n = 2 * sum(one["nthreads"] for one in connected.scheduler_info(n_workers=-1)["workers"].values())
+    left = iter(positions(job))
+    futures = {submit(job, connected, i): i for i in islice(left, n)}
+    coming = as_completed(futures, with_results=True, raise_errors=False)
+    for future, result in coming:
+        take(job, futures.pop(future), future, result)
+        for i in islice(left, 1):
+            another = submit(job, connected, i)
+            futures[another] = i
+            coming.add(another)
+
+
+def that_fit(case: Case, layout: Layout) -> int:
+    """As many processes as fit into a pod, if one knows what the largest simulation needs."""
+    if layout.pod_bytes is None or not case.need_bytes:
+        return layout.slots
+    each_bytes = int(1.05 * case.need_bytes) + OWN_BYTES
+    return max(1, min(layout.slots, int(0.93 * layout.pod_bytes) // each_bytes))
+
+
+def twice_as_large(case: Case) -> Layout:
+    """Pods of twice the memory, as many as before: twice the hardware."""
+    layout = case.layout
+    return layout if layout.pod_bytes is None else replace(layout, pod_bytes=2 * layout.pod_bytes)
+
+
+INCIDENT = DaskPods()
+SATURATION = DaskPods(config={"DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION": "1.0"})
+TWO_BY_TWO = DaskPods(processes=lambda _, layout: max(1, layout.slots // 2), threads=2)
+# Workers that hold one simulation each need no watch on outputs, and pausing at 80 % would stop them between two.
+TUNED = DaskPods(
+    processes=that_fit,
+    config={
+        "DASK_DISTRIBUTED__WORKER__MEMORY__TARGET": "False",
+        "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL": "False",
+        "DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "0.94",
+        "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "0.98",
+    },
+)
+
+
+def is_worker(command: str) -> bool:
+    """Tell a worker process from the nanny that looks after it."""
+    return "spawn_main" in command
+
+
+def _engine(name: str, what: str, run: Run, pods: DaskPods = INCIDENT, **options: Any) -> Engine:
+    def work(job: Job) -> None:
+        client(job, run, pods)
+
+    return Engine(name, what, pods, work, is_worker=is_worker, **options)
+
+
+ENGINES = (
+    _engine("dask-incident", "Dask as in the incident: everything submitted, 4 processes a pod", submit_all),
+    _engine("dask-saturation", "worker-saturation 1.0", submit_all, SATURATION),
+    _engine("dask-batches", "100 at a time, with as_completed", batches),
+    _engine("dask-semaphore", "a semaphore from the workers' memory", semaphore),
+    _engine("dask-8gi", "pods twice as large", submit_all, layout=twice_as_large),
+    _engine("dask-2x2", "2 processes of 2 threads a pod", submit_all, TWO_BY_TWO),
+    _engine("dask-abort", "stop at the first pod that is OOM-killed", abort),
+    _engine("dask-progressive", "batches from 10 to 1000, halved at a failure", progressive),
+    _engine("dask-tuned", "the need is known: as many processes as fit, a window", window, TUNED),
+)

@@ -1,0 +1,42 @@
+"""`ray-plain`: Ray as its first tutorial uses it: everything submitted at once, no `memory=`, Ray's own retries."""
+
+from __future__ import annotations
+
+from benchmarks.calling import call, value_of
+from benchmarks.engines.base import Engine
+from benchmarks.engines.raylets import join, raylets
+from benchmarks.job import Job
+
+
+def work(job: Job) -> None:
+    """Submit everything and take results as they come."""
+    import ray
+
+    if job.address:
+        join(job.address, job.layout)
+    else:
+        ray.init(num_cpus=job.layout.slots, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    job.ready()
+    remote = ray.remote(call)
+    positions = {remote.remote(job.case.model, task.params, task.seed): i for i, task in enumerate(job.tasks)}
+    waiting = list(positions)
+    while waiting:
+        ready, waiting = ray.wait(waiting, num_returns=min(len(waiting), 100), timeout=0.1)
+        for ref in ready:
+            position = positions.pop(ref)
+            try:
+                job.finish(position, value_of(ray.get(ref)))
+            except ray.exceptions.RayError as error:
+                job.lose(f"{type(error).__name__}: {error}")
+    from ray._private.internal_api import get_memory_info_reply
+    from ray._private.state import state
+
+    job.facts["spilled_bytes"] = int(get_memory_info_reply(state).store_stats.spilled_bytes_total)
+
+
+def is_worker(command: str) -> bool:
+    """Tell a Ray worker."""
+    return command.startswith("ray::")
+
+
+ENGINES = (Engine("ray-plain", "Ray, everything submitted at once, no memory=", raylets, work, is_worker=is_worker),)

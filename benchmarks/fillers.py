@@ -1,0 +1,66 @@
+"""Models that fill memory, and what each must answer. Owns filling and holding; says who lives and dies in `ledger`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.ledger import Attempt, attempt
+from benchmarks.models import MIB, Params, Rows
+
+PAGE = 4096
+SLICE_BYTES = 16 * MIB
+BEAT_S = 0.05
+
+
+def need(params: Params, seed: int) -> Rows:
+    """Fill memory, page by page, and keep it for `hold_s` seconds.
+
+    `mib` of it, or `tail` times as much in one of `every` parameter sets where these are given.
+    """
+    with attempt(params["ledger"], params["x"], seed) as ledger:
+        held = fill(need_mib(params) * MIB, seed % 251, ledger)
+        hold(params["hold_s"], ledger)
+        return {"value": float(held[::PAGE].sum(dtype=np.int64))}
+
+
+def need_answer(params: Params, seed: int) -> float:
+    """Say what `need` returns: every page has the same first byte."""
+    return float(need_mib(params) * (MIB // PAGE) * (seed % 251))
+
+
+def need_mib(params: Params) -> int:
+    """How much a simulation fills."""
+    is_large = "every" in params and params["x"] % params["every"] == params["every"] // 2
+    return int(params["mib"] * (params["tail"] if is_large else 1))
+
+
+def fill(n_bytes: int, value: int, ledger: Attempt) -> npt.NDArray[np.uint8]:
+    """Touch every page of so much memory, as fast as the machine gives it."""
+    held = np.empty(n_bytes, dtype=np.uint8)
+    for start in range(0, n_bytes, SLICE_BYTES):
+        held[start : start + SLICE_BYTES : PAGE] = value
+        ledger.beat()
+    return held
+
+
+def hold(seconds: float, ledger: Attempt) -> None:
+    """Let time pass, with a sign of life every 50 ms."""
+    end_s = time.monotonic() + seconds
+    while (left_s := end_s - time.monotonic()) > 0:
+        time.sleep(min(BEAT_S, left_s))
+        ledger.beat()
+
+
+def large(params: Params, seed: int) -> Mapping[str, Rows]:
+    """Return `mib` MiB of random numbers and their sum."""
+    values = np.random.default_rng(seed).random(params["mib"] * MIB // 8)
+    return {"result": {"value": float(values.sum())}, "large": {"x": values}}
+
+
+def large_answer(params: Params, seed: int) -> float:
+    """Say what the sum in `large` is."""
+    return float(np.random.default_rng(seed).random(params["mib"] * MIB // 8).sum())

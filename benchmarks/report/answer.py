@@ -1,0 +1,223 @@
+"""The answer: which proposal is worth taking today and up to which need, and from where on only Ray holds.
+
+Pure: rows in, sentences out, each with the figures of the row it comes from. Owns the rules by which they are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from benchmarks.compare import Row, number
+from benchmarks.engines.raylets import node_memory_bytes
+from benchmarks.models import MIB
+from benchmarks.report.text import INCIDENT, OURS, PLAIN, POOL, PROPOSALS, TUNED, of, points, size
+from benchmarks.scenarios import STORE_BYTES, Layout, at_once
+from benchmarks.stats import per_further
+
+SWEEP = "need_sweep"
+ENOUGH = 0.9
+"""The share of the practical limit that ours should reach."""
+
+Part = Callable[[Sequence[Row]], list[str]]
+
+
+def answer(rows: Sequence[Row]) -> list[str]:
+    """Say all that the records bear out."""
+    parts: list[Callable[[Sequence[Row]], list[str]]] = [
+        _ours,
+        _why_short,
+        _failing,
+        _proposals,
+        _tuned,
+        _rates,
+        _density,
+        _growth,
+    ]
+    return [sentence for part in parts for sentence in part(rows)]
+
+
+def holds_up_to(rows: Sequence[Row], engine: str) -> float | None:
+    """The largest need up to which an engine completed everything, from the smallest on; None where it never did."""
+    last = None
+    for point in points(rows, SWEEP):
+        own = of(rows, SWEEP, engine, point)
+        if not own or any(row.outcome != "complete" for row in own):
+            break
+        last = point
+    return last
+
+
+def _ours(rows: Sequence[Row]) -> list[str]:
+    own = of(rows, SWEEP, OURS)
+    if not own:
+        return []
+    complete = sum(row.outcome == "complete" for row in own)
+    kernel = sum(row.kernel_kills for row in own)
+    kills = f"{kernel or 'no'} kernel kill{'s' if kernel != 1 else ''}"
+    return [f"modelops-ray completes {complete} of {len(own)} points of need_sweep, with {kills}: {_figures(own)}."]
+
+
+def _why_short(rows: Sequence[Row]) -> list[str]:
+    """Say, wherever ours is below what it should reach, how much it declares and how many that lets run."""
+    found = []
+    for row in of(rows, SWEEP, OURS):
+        record, sizes = row.middle, row.middle.facts.get("request_mib")
+        if row.efficiency is None or row.efficiency.median >= ENOUGH or not sizes or record.pod_bytes is None:
+            continue
+        mib, n = max(sizes.items(), key=lambda one: one[1])
+        memory_bytes = node_memory_bytes(record.pod_bytes, STORE_BYTES)
+        layout = Layout(record.pods, record.pod_bytes, record.slots)
+        need_bytes = int((row.point or 0.0) * layout.share_bytes)
+        fit = min(record.slots, memory_bytes // (int(mib) * MIB))
+        found.append(
+            f"Why not more at {row.point:g}: of {size(need_bytes)} each, {n} of {record.simulations} were declared as "
+            f"{size(int(mib) * MIB)}, of which the {size(memory_bytes)} that a pod offers to Ray hold {fit} at a time; "
+            f"the pool runs {at_once(layout, need_bytes) // layout.pods} in the bare pod."
+        )
+    return found
+
+
+def _failing(rows: Sequence[Row]) -> list[str]:
+    found = []
+    for engine in (INCIDENT, PLAIN):
+        by_point = sorted(of(rows, SWEEP, engine), key=lambda row: row.point or 0.0)
+        first = next((row for row in by_point if row.outcome != "complete"), None)
+        if first is not None:
+            found.append(f"{engine} fails from {_need(first)} on: {_what_happened(first)}.")
+        elif by_point:
+            found.append(f"{engine} completes every point of need_sweep: {_figures(by_point)}.")
+    return found
+
+
+def _proposals(rows: Sequence[Row]) -> list[str]:
+    base = holds_up_to(rows, INCIDENT) or 0.0
+    found, useless = [], []
+    for engine in PROPOSALS:
+        own = sorted(of(rows, SWEEP, engine), key=lambda row: row.point or 0.0)
+        if not own:
+            continue
+        last = holds_up_to(rows, engine)
+        beyond = next((row for row in own if row.outcome != "complete"), None)
+        after = "" if beyond is None else f"; at {beyond.point:g} {_what_happened(beyond)}"
+        if last is not None and last > base:
+            found.append(f"Worth taking today: {engine}, up to {last:g} times a process's share{after}.")
+        else:
+            useless.append(
+                f"{engine} changes nothing: it holds up to {last or 0:g}, as the incident's own setting does{after}."
+            )
+    return found + useless
+
+
+def _tuned(rows: Sequence[Row]) -> list[str]:
+    last, largest = holds_up_to(rows, TUNED), max(points(rows, SWEEP), default=None)
+    found = []
+    if last is not None:
+        kept = "every point" if last == largest else f"up to {last:g}"
+        found.append(
+            f"dask-tuned holds at {kept} of need_sweep, because it is told what a simulation needs and all need the "
+            f"same: {_figures(of(rows, SWEEP, TUNED))}."
+        )
+    tail = of(rows, "memory_tail")
+    if tail:
+        own = [row for row in tail if row.engine in {OURS, TUNED}]
+        found.append(
+            "Where one simulation in twenty needs eight times the median (memory_tail), it is sized for the largest: "
+            + "; ".join(f"{row.engine} {_short(row)}" for row in own)
+            + "."
+        )
+    others = [e for e in (*PROPOSALS, INCIDENT) if of(rows, SWEEP, e)]
+    failing = [p for p in points(rows, SWEEP) if not any((holds_up_to(rows, e) or 0.0) >= p for e in others)]
+    if failing:
+        found.append(
+            f"From {failing[0]:g} times a process's share on no proposal of the report holds; "
+            "only modelops-ray and a Dask that is told the need do."
+        )
+    return found
+
+
+def _rates(rows: Sequence[Row]) -> list[str]:
+    found = []
+    for scenario in ("noop", "many_tiny", "ten_ms", "hundred_ms", "long_tail"):
+        own, dask = (_one(rows, scenario, engine) for engine in (OURS, INCIDENT))
+        if own is None or own.rate is None:
+            continue
+        text = f"{scenario}: modelops-ray {number(own.rate.median)} simulations per second"
+        if own.efficiency is not None:
+            text += f", {own.efficiency.median:.2f} of the pool"
+        if dask is not None and dask.rate is not None:
+            text += f", {own.rate.median / dask.rate.median:.3g} times dask-incident's {number(dask.rate.median)}"
+        found.append(text + ".")
+    return found
+
+
+def _density(rows: Sequence[Row]) -> list[str]:
+    slopes = {engine: density_slope(rows, engine) for engine in (OURS, INCIDENT, POOL)}
+    own, dask = slopes[OURS], slopes[INCIDENT]
+    if own is None or dask is None:
+        return []
+    each = f"{size(own)} with modelops-ray and {size(dask)} with Dask, {own / dask:.2f} of it"
+    return [f"density: each further Starsim simulation in flight takes {each}."]
+
+
+def density_slope(rows: Sequence[Row], engine: str) -> float | None:
+    """Bytes per further simulation in flight; None where fewer than two sizes were weighed."""
+    found = [(row.point, row.middle.held_bytes) for row in of(rows, "density", engine)]
+    pairs = [(point, held) for point, held in found if point is not None and held]
+    return per_further([p for p, _ in pairs], [h for _, h in pairs]) if len(pairs) > 1 else None
+
+
+def _growth(rows: Sequence[Row]) -> list[str]:
+    found = []
+    for engine in (OURS, INCIDENT):
+        slope = growth_slope(rows, engine)
+        if slope is not None:
+            own = [row for row in of(rows, "driver_growth", engine) if row.outcome == "complete"]
+            low, high = own[0].point or 0, own[-1].point or 0
+            found.append(
+                f"driver_growth: {slope:,.0f} bytes of the driver's own memory per simulation with {engine}, "
+                f"from {low:,.0f} to {high:,.0f}."
+            )
+    return found
+
+
+def growth_slope(rows: Sequence[Row], engine: str) -> float | None:
+    """Bytes of the driver's own memory per simulation, over the sizes it completed."""
+    own = [row for row in of(rows, "driver_growth", engine) if row.outcome == "complete"]
+    pairs = [(row.point, row.middle.driver_own_bytes) for row in own]
+    known = [(point, own_bytes) for point, own_bytes in pairs if point is not None and own_bytes]
+    return per_further([p for p, _ in known], [b for _, b in known]) if len(known) > 1 else None
+
+
+def _one(rows: Sequence[Row], scenario: str, engine: str) -> Row | None:
+    return next(iter(of(rows, scenario, engine)), None)
+
+
+def _need(row: Row) -> str:
+    return f"{row.point:g} times a process's share"
+
+
+def _figures(rows: Sequence[Row]) -> str:
+    ordered = sorted(rows, key=lambda row: row.point or 0.0)
+    return ", ".join(f"{row.point:g}: {_short(row)}" for row in ordered)
+
+
+def _short(row: Row) -> str:
+    if row.outcome != "complete":
+        return f"{row.outcome} with {row.done} of {row.simulations}"
+    if row.efficiency is None:
+        return "complete"
+    return f"{row.efficiency.median:.2f} of the pool"
+
+
+def _what_happened(row: Row) -> str:
+    record = row.middle
+    parts = [f"{row.outcome} with {row.done} of {row.simulations} after {record.wall_s:.0f} s"]
+    if record.lost:
+        parts.append(f"{record.lost} lost")
+    if row.kernel_kills:
+        parts.append(f"{row.kernel_kills} kernel kills")
+    if row.engine_kills:
+        parts.append(f"{row.engine_kills} kills by its own watch")
+    if record.wasted_s:
+        parts.append(f"{record.wasted_s:.0f} s of work thrown away")
+    return ", ".join(parts)

@@ -1,0 +1,58 @@
+"""Records on disk, and rounds."""
+
+import pytest
+from pydantic import ValidationError
+from support.records import record
+
+from benchmarks import records
+from benchmarks.compare import rows
+from benchmarks.rounds import order, with_efficiency
+
+
+def test_records_come_back_as_they_were_kept(tmp_path):
+    """One line each."""
+    kept = [record("pool"), record("dask-incident", outcome="stuck", done=0)]
+    records.append(tmp_path / "need_sweep.jsonl", kept)
+    assert kept == records.read(tmp_path)
+    assert [] == records.read(tmp_path, ["noop"])
+
+
+def test_a_record_with_an_unknown_field_is_refused(tmp_path):
+    """Figures that nobody reads would rot."""
+    text = record("pool").model_dump_json()[:-1] + ', "speed": 1}'
+    (tmp_path / "x.jsonl").write_text(text + "\n")
+    with pytest.raises(ValidationError):
+        records.read(tmp_path)
+
+
+def test_committed_records_can_be_read():
+    """Their form does not drift away from the program that reads them."""
+    assert all(one.done <= one.simulations for one in records.read(records.RECORDS))
+
+
+def test_the_pool_runs_first_and_last_and_the_others_take_turns():
+    """Drift hits everybody, and the pool is compared with itself before anything is."""
+    engines = ["pool", "a", "b", "c"]
+    assert ["pool", "a", "b", "c", "pool"] == order(engines, 0)
+    assert ["pool", "b", "c", "a", "pool"] == order(engines, 1)
+    assert ["c", "a", "b"] == order(engines, 2, against_pool=False)
+
+
+def test_efficiency_is_over_the_pools_of_the_same_round():
+    """Twice the memory counts as twice the machine; what has no rate has no efficiency."""
+    found = with_efficiency(
+        [
+            record("pool", per_second=9.0),
+            record("modelops-ray", per_second=9.5),
+            record("dask-8gi", per_second=10.0, pod_bytes=8192 * 2**20),
+            record("dask-incident", per_second=None),
+            record("pool", per_second=11.0),
+        ]
+    )
+    assert [0.9, 0.95, 0.5, None, 1.1] == [one.efficiency for one in found]
+
+
+def test_repeats_become_one_row_with_the_worst_outcome():
+    """A row is complete only where every repeat was."""
+    [row] = rows([record("pool"), record("pool", outcome="stuck", done=3), record("pool")])
+    assert ("stuck", 3, 40) == (row.outcome, row.repeats, row.simulations)

@@ -1,0 +1,75 @@
+"""The answer and the tables, from records."""
+
+from pathlib import Path
+
+import pytest
+from support.records import record
+
+from benchmarks import records
+from benchmarks.compare import rows
+from benchmarks.report import readme
+from benchmarks.report.answer import answer, density_slope, growth_slope, holds_up_to
+
+SWEEP = [
+    record("modelops-ray", point=0.7, efficiency=0.95),
+    record("modelops-ray", point=1.3, efficiency=0.91),
+    record("pool", point=0.7, efficiency=1.0),
+    record("pool", point=1.3, efficiency=1.0),
+    record("dask-incident", point=0.7, efficiency=0.8),
+    record("dask-incident", point=1.3, outcome="stuck", done=0, lost=3, engine_kills=50, wasted_s=99.6),
+    record("dask-8gi", point=0.7, efficiency=0.8),
+    record("dask-8gi", point=1.3, efficiency=0.7),
+    record("dask-batches", point=0.7, efficiency=0.6),
+    record("dask-batches", point=1.3, outcome="failed", done=0),
+]
+
+
+def test_an_engine_holds_up_to_the_last_need_at_which_everything_was_complete():
+    """A need at which it failed ends that, whatever it did beyond."""
+    found = rows([*SWEEP, record("dask-incident", point=2.0)])
+    assert (1.3, 0.7, None) == tuple(holds_up_to(found, one) for one in ("dask-8gi", "dask-incident", "ray-plain"))
+
+
+def test_the_answer_names_what_is_worth_taking_and_what_changes_nothing():
+    """Each with its figures."""
+    said = answer(rows(SWEEP))
+    assert "Worth taking today: dask-8gi, up to 1.3 times a process's share." in said
+    assert any(one.startswith("dask-batches changes nothing: it holds up to 0.7") for one in said)
+    failing = "dask-incident fails from 1.3 times a process's share on: stuck with 0 of 40 after 20 s, 3 lost, "
+    assert failing + "50 kills by its own watch, 100 s of work thrown away." in said
+    assert "modelops-ray completes 2 of 2 points of need_sweep, with no kernel kills: 0.7: 0.95 of the pool" in said[0]
+
+
+def test_the_readme_table_has_a_row_per_engine_and_a_column_per_need():
+    """Failures are cells, not gaps."""
+    table = readme.table(SWEEP)
+    assert "| need of a simulation, in shares | 0.7 | 1.3 |" in table
+    assert "| dask-incident | 0.80 | stuck 0/40 |" in table
+
+
+def test_the_readme_says_what_the_committed_records_say():
+    """Nobody types figures; `python -m benchmarks report` writes them."""
+    found = [one for one in records.read(records.RECORDS) if one.size == "full"]
+    assert readme.table(found) in (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_slopes_come_from_what_was_weighed_and_completed():
+    """A size that was not reached does not count."""
+    held = [record("pool", scenario="density", point=n, held_bytes=1000 + 50 * n) for n in (4, 8, 16)]
+    assert 50.0 == pytest.approx(density_slope(rows(held), "pool"))
+    grown = [record("pool", scenario="driver_growth", point=n, driver_own_bytes=10**6 + 3 * n) for n in (10, 1000)]
+    stuck = record("pool", scenario="driver_growth", point=10**6, outcome="stuck", driver_own_bytes=10**9)
+    assert 3.0 == pytest.approx(growth_slope(rows([*grown, stuck]), "pool"))
+
+
+def test_the_page_is_one_file_with_every_row_and_plot():
+    """Nothing is loaded from anywhere."""
+    pytest.importorskip("matplotlib")
+    from benchmarks.report import page
+
+    more = [record("modelops-ray", scenario="ten_ms", point=None, efficiency=0.9)]
+    weighed = [record("pool", scenario="density", point=n, held_bytes=n * 2**30) for n in (4, 8)]
+    html = page.render([*SWEEP, *more, *weighed])
+    assert (5, 13) == (html.count("<svg"), html.count("<tr>") - 1)
+    assert "src=" not in html
+    assert "<title>" in html
