@@ -187,7 +187,8 @@ class Dispatch:
             choice, limit_bytes, request_bytes, width = chosen
             if self.is_probing:
                 self.pending.spread(self.policy.probes)
-            piece = self.pending.take(choice, self._chunk_size(choice, request_bytes, width), limit_bytes)
+            n = self._chunk_size(choice, request_bytes, width)
+            piece = self.pending.take(choice, n, limit_bytes, self._n_first)
             for set_index in set(piece.sets):
                 if not self.pending.holds(set_index):
                     self.memory.forget(set_index)
@@ -196,6 +197,11 @@ class Dispatch:
                 request_bytes = self.memory.request_for(limit_bytes, self.top_bytes, width)
             piece = piece._replace(limit_bytes=self._granted(limit_bytes, request_bytes, width))
             yield self._launch(piece, request_bytes, width, tuple(map(attempt_of, piece.positions)))
+
+    @property
+    def _n_first(self) -> int:
+        """Replicates of a set on the first visit: more than one where they are so short that they share a process."""
+        return max(1, int(self.policy.first_visit_s / self._seconds)) if self._seconds > 0 else 1
 
     def _choose(self, unwritten_bytes: int) -> tuple[Choice, int, int, int] | None:
         """The first candidate that is admitted, or None; with nothing in flight or unwritten the first always is."""

@@ -1,7 +1,8 @@
 """What waits, and in which order it is taken: the pending simulations and how they are cut into chunks.
 
-Order: repeats first; then one replicate of every parameter set, because its cost stands for the whole set; then the
-rest of the sets, the costliest first, so that neither large memory nor long runs are left for the end.
+Order: repeats first; then one replicate of every parameter set (some, where they are short), because its cost stands
+for the whole set; then the rest of the sets, the costliest first, so that neither large memory nor long runs are left
+for the end.
 Does not know windows, requests or chunks in flight.
 """
 
@@ -138,16 +139,24 @@ class Pending:
             return Choice("begun", 0, 0, next(iter(self._begun)), 0.0)
         return None
 
-    def take(self, choice: Choice, n: int, limit_bytes: int) -> Piece:
-        """Remove up to `n` simulations of a choice just made."""
+    def take(self, choice: Choice, n: int, limit_bytes: int, n_first: int = 1) -> Piece:
+        """Remove up to `n` simulations of a choice just made; of sets that are untouched `n_first` each."""
         if choice.kind == "repeat":
             piece = self._take_repeat(choice.size_class, n)._replace(limit_bytes=limit_bytes)
         else:
-            taker = {"fresh": self._take_fresh, "begun": self._take_begun, "known": self._take_known}[choice.kind]
-            taken = taker(choice.size_class, n)
+            taken = self._take_of(choice, n, n_first)
             piece = Piece(tuple(p for p, _ in taken), tuple(s for _, s in taken), limit_bytes)
         self.n -= len(piece.positions)
         return piece
+
+    def _take_of(self, choice: Choice, n: int, n_first: int) -> list[tuple[int, int]]:
+        match choice.kind:
+            case "fresh":
+                return self._take_fresh(n, n_first)
+            case "begun":
+                return self._take_begun(n)
+            case _:
+                return self._take_known(choice.size_class, n)
 
     def spread(self, n_parts: int) -> None:
         """Turn the untouched sets, so that the next ones taken come from all over the study."""
@@ -162,16 +171,16 @@ class Pending:
             del self._repeats[size_class]
         return piece._replace(positions=piece.positions[:n], sets=piece.sets[:n])
 
-    def _take_fresh(self, _: int, n: int) -> list[tuple[int, int]]:
+    def _take_fresh(self, n: int, n_first: int) -> list[tuple[int, int]]:
         taken: list[tuple[int, int]] = []
         while self._fresh and len(taken) < n:
             set_index = self._fresh.popleft()
-            taken += self._pop(set_index, 1)
+            taken += self._pop(set_index, min(n_first, n - len(taken)))
             if set_index in self._sets:
                 self._begun[set_index] = None
         return taken
 
-    def _take_begun(self, _: int, n: int) -> list[tuple[int, int]]:
+    def _take_begun(self, n: int) -> list[tuple[int, int]]:
         taken: list[tuple[int, int]] = []
         while self._begun and len(taken) < n:
             set_index = next(iter(self._begun))
