@@ -20,12 +20,11 @@ from modelops_ray.errors import (
     StudyError,
     UsageError,
 )
+from modelops_ray.version import __version__
 
 if TYPE_CHECKING:
     from modelops_ray.api import Run, open_run, plan, profile, run
     from modelops_ray.study.study import Study
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BackendError",

@@ -86,7 +86,7 @@ class Experience:
             timeout_s=config.timeout_s,
             chunk=config.chunk,
             window=config.window,
-            may_share=config.isolation != "none" and config.backend == "ray",
+            supervised=config.isolation != "none" and config.backend == "ray",
             known_worker_bytes=max(0, profile.base_bytes - profile.child_bytes) if profile is not None else 0,
             known_child_bytes=profile.child_bytes if profile is not None else 0,
             known_shared_bytes=profile.shared_bytes if profile is not None else 0,

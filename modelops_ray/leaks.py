@@ -115,13 +115,15 @@ def _first_place(name: str, one: pa.Table, other: pa.Table) -> str:
         return ""
     if one.column_names != other.column_names:
         return f"output {name!r} has the columns {', '.join(other.column_names)} alone"
-    for column in one.column_names:
-        if not _are_equal(one[column], other[column].cast(one[column].type)):
-            return f"column {column!r} of output {name!r}"
-    return ""
+    different = (column for column in one.column_names if not _are_equal(one[column], other[column]))
+    return next((f"column {column!r} of output {name!r}" for column in different), "")
 
 
 def _are_equal(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
+    try:
+        other = other.cast(one.type)
+    except pa.ArrowInvalid:
+        return False
     if not pa.types.is_floating(one.type):
         return bool(one.equals(other))
     # As bits, for NaN is not equal to itself.

@@ -54,6 +54,10 @@ class Blame:
         """A chunk's task died without a report."""
         if event.cause is Cause.OUT_OF_MEMORY:
             self._dispatch.window.shrink()
+        if self._policy.supervised and event.cause in (Cause.OUT_OF_MEMORY, Cause.CRASHED):
+            if event.cause is Cause.OUT_OF_MEMORY:
+                self._kills.note(Outcome.KILLED)
+            event = replace(event, cause=Cause.WORKER_LOST)
         if len(chunk.piece.positions) > 1:
             self._several_died(event, chunk.piece)
             return

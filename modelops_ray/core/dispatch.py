@@ -127,7 +127,7 @@ class Dispatch:
 
     def _slots_per_node(self, capacity: Capacity) -> int:
         """Simulations that the CPUs of the smallest node run at once; 1 where every task runs one at a time."""
-        if not self.policy.may_share:
+        if not self.policy.supervised:
             return 1
         return max(1, int(min((node.cpus for node in capacity.nodes), default=1.0) / self.policy.cpus + 1e-9))
 
@@ -211,10 +211,10 @@ class Dispatch:
         return None
 
     def _granted(self, limit_bytes: int, request_bytes: int, width: int) -> int:
-        """What is declared may be used, also where it was rounded up; a limit of the user stays as it is."""
+        """What is declared may be used, rounded up as it was, and no more; a limit of the user stays as it is."""
         if self.policy.memory_bytes is not None and request_bytes < self.top_bytes:
             return limit_bytes
-        return max(limit_bytes, self.memory.overhead.limit_bytes(request_bytes, width))
+        return max(1, self.memory.overhead.limit_bytes(request_bytes, width))
 
     @property
     def _is_full(self) -> bool:

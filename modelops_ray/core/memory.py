@@ -39,6 +39,11 @@ def with_margin(peak_bytes: int, n_samples: int = 4) -> int:
     return int(peak_bytes * (1.05 + 0.2 / n_samples)) + 16 * MIB
 
 
+def without_margin(limit_bytes: int) -> int:
+    """About what was measured where `with_margin` gave this limit after four samples, and 2 % more."""
+    return min(limit_bytes, max(_SMALLEST_PEAK_BYTES, int((limit_bytes - 16 * MIB) / 1.1 * 1.02)))
+
+
 def first_allocation(counts: Mapping[int, int]) -> int:
     """Choose the first limit that wastes least memory, given measured peaks and the price of a second try.
 
@@ -157,6 +162,10 @@ class RequestSizes:
             return best
         return min(edge_of(bin_of(wanted_bytes, _GRID), _GRID), top_bytes)
 
+    def may_use(self, size_bytes: int, top_bytes: int) -> bool:
+        """Whether this very size can be asked for now."""
+        return size_bytes in self.in_use or self._has_room(top_bytes)
+
     def _has_room(self, top_bytes: int) -> bool:
         # One place is kept for the largest request: the last resort must never wait for another size to drain.
         return len(self.in_use) - (top_bytes in self.in_use) < self.n_sizes - 1
@@ -235,8 +244,19 @@ class MemoryModel:
         return self._first_bytes or plenty_bytes
 
     def request_for(self, limit_bytes: int, top_bytes: int, width: int = 1) -> int:
-        """The request that covers the worker and `width` simulations at a time."""
-        return self.sizes.size_for(self.overhead.task_bytes(limit_bytes, width), top_bytes)
+        """The request that covers the worker and `width` simulations at a time.
+
+        Where one more task fits on a node with less of a margin, it does with less: a learned limit is soft.
+        """
+        size = self.sizes.size_for(self.overhead.task_bytes(limit_bytes, width), top_bytes)
+        least = self.overhead.task_bytes(without_margin(limit_bytes), width)
+        node_bytes, most = self.overhead.node_bytes, self.slots_per_node // width
+        if self.given_bytes is not None or least > min(size, top_bytes) or not node_bytes:
+            return size
+        n_fit = min(most, node_bytes // least)
+        if n_fit <= node_bytes // size or not self.sizes.may_use(fitting := node_bytes // n_fit, top_bytes):
+            return size
+        return fitting
 
     @property
     def base_bytes(self) -> int:

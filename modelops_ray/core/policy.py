@@ -9,7 +9,11 @@ MIB = 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What the user asked for and the constants of the policies; sizes in bytes, times in seconds."""
+    """What the user asked for and the constants of the policies; sizes in bytes, times in seconds.
+
+    `supervised` simulations run in processes of their own beside the worker: several may share one, and its end is none
+    of their doing.
+    """
 
     cpus: float = 1.0
     memory_bytes: int | None = None
@@ -22,7 +26,7 @@ class Policy:
     known_worker_bytes: int = 0
     known_child_bytes: int = 0
     known_shared_bytes: int = 0
-    may_share: bool = False
+    supervised: bool = False
 
     chunk_target_s: float = 1.0
     chunk_max: int = 2000

@@ -40,6 +40,7 @@ NICENESS = 5
 FIRST_IN_LINE = 1000
 FLUSH_S = 0.02
 FLUSH_BYTES = 2**20
+WORTH_MEASURING_S = 0.5
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
@@ -113,10 +114,16 @@ def _settle(room: Room, parent: int) -> None:
     with suppress(OSError):
         _write("/proc/self/oom_score_adj", str(FIRST_IN_LINE))
     if room.data_bytes:
-        resource.setrlimit(resource.RLIMIT_DATA, (room.data_bytes, room.data_bytes))
+        _limit_data(room.data_bytes)
     os.environ["TMPDIR"] = room.folder
     if "tempfile" in sys.modules:
         sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
+
+
+def _limit_data(data_bytes: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    least = data_bytes if hard == resource.RLIM_INFINITY else min(data_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (least, least))
 
 
 def _write(path: str, text: str) -> None:
@@ -144,7 +151,7 @@ def _serve(channel: socket.socket, board: Board, model: Model) -> NoReturn:
     with peak_meter() as meter:
         board.set(RESTING)
         while (message := wire.receive(channel)) is not None:
-            _Work(channel, board, meter, model, home).do(message.header)
+            _Work(channel, board, meter, model, home).do(message.header, json.loads(message.blobs[0]))
     os._exit(0)
 
 
@@ -154,17 +161,19 @@ class _Work:
     def __init__(self, channel: socket.socket, board: Board, meter: Meter, model: Model, home: str) -> None:
         self._channel, self._board, self._meter, self._model, self._home = channel, board, meter, model, home
         self._own_bytes: int | None = None
+        self._pid, self._longest_s = os.getpid(), 0.0
         self._answers: list[tuple[Any, ...]] = []
         self._blobs: list[bytes] = []
         self._n_bytes = 0
 
-    def do(self, asked: Mapping[str, Any]) -> None:
+    def do(self, asked: Mapping[str, Any], work: Mapping[str, Any]) -> None:
         flushed_s = time.monotonic()
-        for index, (params, seed) in enumerate(asked["simulations"]):
+        for index, (at, seed) in enumerate(work["runs"]):
             self._board.set(index)
             with suppress(OSError):
                 os.chdir(self._home)
-            self._simulate(params, seed, asked)
+            # Every simulation gets its own, or what one does to it would reach the next.
+            self._simulate(dict(work["params"][at]), seed, asked)
             now_s = time.monotonic()
             if now_s - flushed_s > FLUSH_S or self._n_bytes > FLUSH_BYTES:
                 self._flush(asked)
@@ -179,16 +188,21 @@ class _Work:
         seed_generators(seed)
         self._meter.begin()
         began_s = time.perf_counter()
-        failure, outputs = None, {}
+        failure, packed, n_blobs = None, {}, len(self._blobs)
         try:
             returned = self._model(params, seed, asked["scenario"])
+            if os.getpid() != self._pid:
+                os._exit(0)  # a process that the model forked and did not end
             self._meter.peak_bytes()
-            outputs = outputs_of(returned, asked["outputs"])
+            packed = self._packed(outputs_of(returned, asked["outputs"]))
         except BaseException as error:  # noqa: BLE001 - whatever a model raises, sys.exit() included, is that simulation's failure
+            if os.getpid() != self._pid:
+                os._exit(1)
             failure = description_of(error)
+            del self._blobs[n_blobs:]
         seconds = time.perf_counter() - began_s
-        packed = self._packed(outputs)
         self._answers.append((seconds, self._meter.peak_bytes(), failure, packed))
+        self._longest_s = max(self._longest_s, seconds)
 
     def _packed(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """Replace every table by the number of the blob that holds it as an Arrow stream."""
@@ -206,7 +220,8 @@ class _Work:
         sys.stdout.flush()
         sys.stderr.flush()
         header: dict[str, Any] = {"n": len(self._answers)}
-        if asked["measure"] and self._own_bytes is None:
+        # It takes milliseconds: once where nothing is known yet, and wherever that is nothing beside the simulation.
+        if (asked["measure"] or self._longest_s > WORTH_MEASURING_S) and self._own_bytes is None:
             header["own_bytes"] = self._own_bytes = max(0, private_bytes() - self._meter.grown_bytes())
         wire.send(self._channel, header, [pickle.dumps(self._answers), *self._blobs])
         self._answers, self._blobs, self._n_bytes = [], [], 0

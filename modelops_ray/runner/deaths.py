@@ -15,9 +15,10 @@ from modelops_ray.runner.forked import Death
 from modelops_ray.runner.forkserver import KILLED
 
 
-def failure_of_answer(told: Mapping[str, str], position: int) -> Failure:
-    """What a child said that a model raised."""
-    message, trace = bounded_message(told["message"]), bounded_traceback(told["traceback"])
+def failure_of_answer(told: Mapping[str, str], printed: str, position: int) -> Failure:
+    """What a child said that a model raised, and what was printed around then."""
+    said = f"{told['traceback'] or ''}\nprinted before it:\n{printed}" if printed else told["traceback"]
+    message, trace = bounded_message(told["message"]), bounded_traceback(said)
     return Failure(position, Cause(told["kind"]), told["type"], message, trace)
 
 
@@ -36,6 +37,14 @@ def failure_of_death(death: Death, position: int, timeout_s: float, limit_bytes:
         message = f"killed {by}; it was seen to use {mib(death.peak_bytes)}"
         return Failure(position, Cause.OUT_OF_MEMORY, "SIGKILL", message, trace, is_victim=is_victim)
     if death.code < 0:
-        name = signal.Signals(-death.code).name
+        name = _name_of(-death.code)
         return Failure(position, Cause.CRASHED, name, f"its process ended by {name}", trace)
     return Failure(position, Cause.CRASHED, "Exit", f"the model ended its process with code {death.code}", trace)
+
+
+def _name_of(number: int) -> str:
+    """Real-time signals have numbers only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

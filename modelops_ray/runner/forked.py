@@ -27,16 +27,21 @@ from modelops_ray.config import Isolation
 from modelops_ray.errors import ModelError
 from modelops_ray.runner import boot, wire
 from modelops_ray.runner.board import Board
+from modelops_ray.runner.forkserver import FAILED
 from modelops_ray.runner.leavings import base_folder, locked, sweep, write_server
 from modelops_ray.runner.loading import ModelRef
 from modelops_ray.runner.tables import Scalars
+from modelops_ray.runner.watch import process
+from modelops_ray.version import __version__
 
 THREAD_LIMITS = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
     "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS",
 )  # fmt: skip
+_OF_ONE_PROCESS = frozenset({*THREAD_LIMITS, "PWD", "OLDPWD", "SHLVL", "_"})
 CACHES = ("NUMBA_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
 IDLE_S = 60.0
+LOADING_WITHIN_S = 900.0
 KEPT_OUTPUT_BYTES = 8 * 1024
 STARTS = 7
 FIRST_PAUSE_S = 0.05
@@ -44,6 +49,10 @@ FIRST_PAUSE_S = 0.05
 
 class ServerEndedError(Exception):
     """The fork server has ended, and every child with it."""
+
+
+class NoChildError(Exception):
+    """The fork server cannot start another process now, for the reason it gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +131,15 @@ class Connection:
 
         Raises:
             ServerEndedError: It has.
+            NoChildError: It has no process, descriptor or disk left for one.
         """
         self._tell("child", limit_bytes=limit_bytes, is_hard=is_hard, worker_bytes=worker_bytes)
         while "exit" in (message := self._message()).header:
             self._exits[message.header["exit"]] = message.header
+        if "error" in message.header:
+            raise NoChildError(message.header["error"])
+        # The end of one that had the number before is nobody's any more.
+        self._exits.pop(message.header["pid"], None)
         channel_fd, capture, board_fd = message.fds
         lent = Lent(
             message.header["pid"],
@@ -201,17 +215,27 @@ def connect(wanted: Wanted) -> Connection:
     for attempt in range(STARTS):
         with locked(base):
             channel = _connected(folder) or _started(wanted, keeper, folder)
-        # It imports the model before it says anything.
-        hello = None if channel is None else wire.receive(channel)
+        hello = None if channel is None else _hello(channel, wanted.model.label)
         if channel is not None and hello is not None:
             return Connection(channel, hello.header)
-        why = _last_words(folder)
-        if why.startswith("model "):
-            raise ModelError(why)
+        if cannot := _text(folder / FAILED):
+            raise ModelError(cannot)
+        why = last_line(_text(folder / "log"))
         # Somebody killed it, or it was ending just when we came.
         time.sleep(FIRST_PAUSE_S * 2**attempt)
     label = wanted.model.label
-    raise ModelError(f"the fork server of model {label} did not start, {STARTS} times: {why or 'it said nothing'}")
+    raise ModelError(f"the fork server of model {label} did not start, {STARTS} times{why}")
+
+
+def _hello(channel: socket.socket, label: str) -> wire.Message | None:
+    """What a server says first, once it has imported the model; None if it ended instead."""
+    channel.settimeout(LOADING_WITHIN_S)
+    try:
+        hello = wire.receive(channel)
+    except TimeoutError:
+        raise ModelError(f"model {label} was not imported within {LOADING_WITHIN_S:g} s") from None
+    channel.settimeout(None)
+    return hello
 
 
 def _keeper() -> int:
@@ -226,7 +250,17 @@ def _key(wanted: Wanted, keeper: int) -> str:
     """Short, for a socket's path has 108 characters at most."""
     ref = wanted.model
     parts = (ref.digest, ref.label, ref.location, ref.root, _python(ref), f"{wanted.cpus:g}", wanted.isolation)
-    return hashlib.sha256("|".join((*parts, str(wanted.node_bytes), str(keeper))).encode()).hexdigest()[:12]
+    around = (__version__, json.dumps(_environment(), sort_keys=True), str(wanted.node_bytes), str(keeper))
+    return hashlib.sha256("|".join((*parts, *around)).encode()).hexdigest()[:12]
+
+
+def _environment() -> dict[str, str]:
+    """What a model may see of the environment of whoever asks; the rest differs from worker to worker of one run."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("RAY_") and not name.endswith("_VISIBLE_DEVICES") and name not in _OF_ONE_PROCESS
+    }
 
 
 def _connected(folder: Path) -> socket.socket | None:
@@ -244,7 +278,7 @@ def _started(wanted: Wanted, keeper: int, folder: Path) -> socket.socket | None:
     sweep(folder.parent)
     shutil.rmtree(folder, ignore_errors=True)
     server = _start(wanted, keeper, folder)
-    while server and Path(f"/proc/{server}").exists():
+    while server and (found := process(server)) is not None and found.state != "Z":
         if (connection := _connected(folder)) is not None:
             return connection
         time.sleep(0.01)
@@ -283,8 +317,18 @@ def _python(ref: ModelRef) -> str:
     return ref.python or sys.executable
 
 
-def _last_words(folder: Path) -> str:
+def last_words(wanted: Wanted) -> str:
+    """What the server printed last before it ended, to go at the end of a sentence; empty if nothing."""
+    return last_line(_text(base_folder() / _key(wanted, _keeper()) / "log"))
+
+
+def last_line(text: str) -> str:
+    """The last line of a text, to go at the end of a sentence; empty if there is none."""
+    lines = text.strip().splitlines()
+    return f" ({lines[-1].strip()})" if lines else ""
+
+
+def _text(path: Path) -> str:
     with suppress(FileNotFoundError):
-        lines = (folder / "log").read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        return path.read_text(errors="replace")
     return ""

@@ -1,9 +1,10 @@
-"""The fork server: imports a model once, forks children that simulate, and watches what they use.
+"""The fork server: imports a model once, and forks children that simulate.
 
-Owns its children: nobody else waits for them or kills them. One thread, which never simulates. It ends with the process
-that keeps it, or when nobody has asked for a while. Where a fork would not be safe, or is not wanted, its children are
-new interpreters that load the model themselves and are kept for the next supervisor. Runs in the model's interpreter
-and imports nothing of ours that needs more than the standard library and pyarrow.
+Owns its children: nobody else waits for them or kills them. What they use is its `warden`'s business. One thread, which
+never simulates. It ends with the process that keeps it, or when nobody has asked for a while. Where a fork would not be
+safe, or is not wanted, its children are new interpreters that load the model themselves and are kept for the next
+supervisor. Runs in the model's interpreter and imports nothing of ours that needs more than the standard library and
+pyarrow.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -20,13 +22,13 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
-from ..machine import MemoryBounds, kernel_kills, memory_strain
+from ..machine import kernel_kills
 from . import child as child_side
 from . import wire
 from .board import NOT_READY, Board
@@ -34,62 +36,20 @@ from .boot import command
 from .child import Room
 from .measure import private_bytes, resident_parts
 from .threads import ThreadTracker
-from .watch import Crawl, Limit, Reading, Strain, Use, families, over_hard_limit, process, processes, to_relieve
+from .warden import UNLIMITED, Child, Warden, end_all
+from .watch import Limit, process
 
 if TYPE_CHECKING:
     from .calling import Model
 
 TICK_S = 0.05
-SCAN_EVERY_S = 0.25
-STRAIN_EVERY_S = 0.5
 READY_WITHIN_S = 10.0
 IDLE_CHILD_S = 30.0
+FAILED = "failed"
+"""The file in a server's folder that says why its model cannot be loaded."""
 KILLED = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
 """Killed by signal 9, as the kernel tells it and as shells do."""
-_MIB = 2**20
 _UCRED = struct.Struct("3i")
-_UNLIMITED = Limit(2**62, is_hard=False)
-
-
-@dataclass(eq=False)
-class Child:
-    """A living child; `peak_bytes` is the most that was seen of it and its own above `base_bytes`."""
-
-    pid: int
-    pidfd: int
-    board: Board
-    limit: Limit
-    folder: str
-    base_bytes: int
-    started_ticks: int
-    kills_before: int | None
-    kept_fds: tuple[int, ...] = ()
-    n_served: int = 0
-    others: dict[int, Use] = field(default_factory=dict)
-    peak_bytes: int = 0
-    reason: str = ""
-
-    def reading(self) -> Reading:
-        """Look at it."""
-        own_bytes = resident_parts(self.pid).made_bytes - self.base_bytes
-        used_bytes = max(0, own_bytes) + sum(other.bytes() for other in self.others.values())
-        self.peak_bytes = max(self.peak_bytes, used_bytes)
-        return Reading(self.pid, used_bytes, self.limit)
-
-    def kill(self, reason: str) -> None:
-        """End it and everything it started."""
-        self.reason = self.reason or reason
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
-        self.kill_others()
-
-    def kill_others(self) -> None:
-        """End everything it started; it has not been waited for, so the number of its group is nobody else's."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        for pid in self.others:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -116,21 +76,27 @@ class Server:
         self._worker_bytes: dict[socket.socket, int] = {}
         self._has_buried = False
         self._keeper = os.pidfd_open(terms.keeper)
-        self._last_s = self._watched_s = self._scanned_s = self._strained_s = time.monotonic()
-        self._crawl = Crawl()
-        self._memory = MemoryBounds()
-        self._data_bytes = self._most_data_bytes()
+        self._last_s = self._watched_s = time.monotonic()
+        self._warden = Warden(terms.node_bytes)
+        self._data_bytes = self._warden.most_data_bytes()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._keeper, selectors.EVENT_READ, self._end)
         self._names = os.open(terms.folder / "children", os.O_WRONLY | os.O_CREAT, 0o600)
-        self._kills, self._n_born = kernel_kills(), 0
+        self._n_born = 0
         self._is_over = False
 
     def run(self) -> None:
-        """Serve until it is over."""
+        """Serve until it is over, and leave nothing behind."""
+        signal.signal(signal.SIGTERM, lambda *_: self._end())
+        try:
+            self._serve()
+        finally:
+            self._leave()
+
+    def _serve(self) -> None:
         while not self._is_over:
-            has_children = any(self._children.values()) or self._idle
-            for key, _ in self._selector.select(TICK_S if has_children else 1.0):
+            is_busy = self._has_children or self._has_buried
+            for key, _ in self._selector.select(TICK_S if is_busy else 1.0):
                 # An event before it may have ended this one, and its number may be another's by now.
                 if self._selector.get_map().get(key.fileobj) is key:
                     key.data()
@@ -141,10 +107,13 @@ class Server:
                 self._last_s = time.monotonic()
             if time.monotonic() - self._last_s > self._terms.idle_s:
                 self._end()
+
+    def _leave(self) -> None:
         for connection in list(self._children):
             self._hang_up(connection)
         for one in list(self._idle):
             self._dismiss(one)
+        end_all()
         # Under this name the next server may already be starting while this one still removes files.
         gone = self._terms.folder.with_suffix(f".{os.getpid()}")
         with suppress(OSError):
@@ -196,8 +165,14 @@ class Server:
         """Lend a child: one that is idle, else a new one."""
         self._worker_bytes[connection] = asked["worker_bytes"]
         one = next(iter(self._idle), None)
+        is_ready = one is not None or self._model is not None
         if one is None:
-            one, fds = self._born()
+            try:
+                one, fds = self._born()
+            except OSError as error:
+                # Out of processes, descriptors or disk: those who have children keep them.
+                _tell(connection, {"error": f"no process can be started: {error.strerror}"})
+                return
         else:
             del self._idle[one]
             self._selector.unregister(one.pidfd)
@@ -205,7 +180,6 @@ class Server:
         self._children[connection][one.pid] = one
         self._name_children()
         self._selector.register(one.pidfd, selectors.EVENT_READ, lambda: self._reap(connection, one))
-        is_ready = one.n_served > 0 or self._model is not None
         if self._model is not None:
             one.limit = Limit(asked["limit_bytes"], asked["is_hard"])
         elif is_ready:
@@ -215,27 +189,38 @@ class Server:
             _close(fds)
 
     def _born(self) -> tuple[Child, tuple[int, ...]]:
-        """Fork; return the child and the supervisor's ends of its channel and output, and its board."""
-        ours, theirs = socket.socketpair()
-        read_fd, write_fd = os.pipe()
-        board_fd = Board.create()
+        """Fork; return the child and the supervisor's ends of its channel and output, and its board.
+
+        Raises:
+            OSError: There is no process, descriptor or disk left for it; nothing stays behind.
+        """
+        kills = self._warden.kernel_kills if self._has_children else kernel_kills()
         self._n_born += 1
         folder = f"{self._terms.folder}/child-{self._n_born}"
-        os.mkdir(folder, 0o700)  # noqa: PTH102 (once per child)
-        room = Room(theirs.fileno(), write_fd, board_fd, folder, self._data_bytes)
-        server = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            self._be_child(room, server)
-        with suppress(PermissionError, ProcessLookupError):
+        with ExitStack() as always, ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            always.callback(theirs.close)
+            read_fd, write_fd = os.pipe()
+            undo.callback(os.close, read_fd)
+            always.callback(os.close, write_fd)
+            board_fd = Board.create()
+            undo.callback(os.close, board_fd)
+            os.mkdir(folder, 0o700)  # noqa: PTH102 (once per child)
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            room = Room(theirs.fileno(), write_fd, board_fd, folder, self._data_bytes)
+            server = os.getpid()
+            pid = os.fork()
+            if pid == 0:
+                self._be_child(room, server)
+            pidfd = os.pidfd_open(pid)
+            undo.pop_all()
+        with suppress(PermissionError):
             os.setpgid(pid, pid)
-        theirs.close()
-        os.close(write_fd)
         fds = (ours.detach(), read_fd, board_fd)
         born = process(pid)
         ticks = 0 if born is None else born.started_ticks
-        made_bytes = resident_parts(pid).made_bytes
-        one = Child(pid, os.pidfd_open(pid), Board(board_fd), _UNLIMITED, folder, made_bytes, ticks, self._kills)
+        one = Child(pid, pidfd, Board(board_fd), UNLIMITED, folder, resident_parts(pid).made_bytes, ticks, kills)
         if self._model is None:
             one.kept_fds = fds
         return one, fds
@@ -259,7 +244,7 @@ class Server:
         """A supervisor is done with a child: keep it for the next one, or let it end."""
         one.n_served += n_served
         del self._children[connection][one.pid]
-        one.limit = _UNLIMITED
+        one.limit = UNLIMITED
         if one.n_served >= retire_after:
             one.kill("it has served")
             self._bury(one)
@@ -308,6 +293,10 @@ class Server:
         os.pwrite(self._names, lines, 0)
         os.ftruncate(self._names, len(lines))
 
+    @property
+    def _has_children(self) -> bool:
+        return any(self._children.values()) or bool(self._idle)
+
     def _everybody(self) -> Iterator[Child]:
         for children in self._children.values():
             yield from children.values()
@@ -317,35 +306,20 @@ class Server:
         everybody = {one.pid: one for one in self._everybody()}
         if not everybody and not self._has_buried:
             return
-        now_s = time.monotonic()
-        if now_s - self._scanned_s > SCAN_EVERY_S:
-            self._kills = kernel_kills()
-            self._scan(everybody)
-            self._look_for_the_stuck(everybody, now_s)
-            self._scanned_s = time.monotonic()
-            self._has_buried = False
-        readings = [one.reading() for one in everybody.values()]
-        for reading in over_hard_limit(readings):
-            everybody[reading.pid].kill(
-                f"it used {_mib(reading.used_bytes)}, over its limit of {_mib(reading.limit[0])}"
-            )
-        self._relieve(everybody, readings, now_s)
+        n_orphans = self._warden.scan(everybody)
+        if n_orphans is not None:
+            # What they had started comes to us in turn.
+            self._has_buried = n_orphans > 0
+            self._look_for_the_stuck(everybody, time.monotonic())
+        own_bytes = self._private_bytes + sum(self._worker_bytes.values())
+        self._warden.hold(everybody, own_bytes, self._spare_one)
 
-    def _scan(self, everybody: dict[int, Child]) -> None:
-        """Find what the children started, and end what outlived them: it came to us when they ended."""
-        table = processes()
-        known = {pid: one.pid for one in everybody.values() for pid in one.others}
-        for pid, others in families(everybody, table, known).items():
-            one = everybody[pid]
-            one.others = {other: one.others.get(other) or Use(other) for other in others}
-        owned = {other for one in everybody.values() for other in one.others}
-        for stray in (p for p in table if p.parent == os.getpid() and p.pid not in everybody):
-            if stray.state == "Z":
-                with suppress(ChildProcessError):
-                    os.waitpid(stray.pid, os.WNOHANG)
-            elif stray.pid not in owned:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(stray.pid, signal.SIGKILL)
+    def _spare_one(self) -> bool:
+        """End a child that nobody uses now; say whether there was one."""
+        one = next(iter(self._idle), None)
+        if one is not None:
+            self._dismiss(one)
+        return one is not None
 
     def _look_for_the_stuck(self, everybody: dict[int, Child], now_s: float) -> None:
         """A fork that never comes to run anything holds a lock that a thread of ours held: fork is not safe here."""
@@ -364,43 +338,6 @@ class Server:
         forbid_forks(self._terms.folder, why)
         self._end()
 
-    def _relieve(self, everybody: dict[int, Child], readings: list[Reading], now_s: float) -> None:
-        """Kill one at a time where the node is short of memory; the next when its pages are back."""
-        if any(one.reason for one in everybody.values()):
-            return
-        crawls = False
-        if now_s - self._strained_s > STRAIN_EVERY_S:
-            self._strained_s = now_s
-            stalled_s, major_faults = memory_strain()
-            fill = max(used_bytes / limit_bytes for limit_bytes, used_bytes in self._bounds(readings))
-            crawls = self._crawl.look(Strain(now_s, stalled_s, major_faults, fill))
-        for limit_bytes, used_bytes in self._bounds(readings):
-            worst = to_relieve(readings, used_bytes, limit_bytes, crawls=crawls)
-            if worst is None:
-                continue
-            if self._idle:
-                self._dismiss(next(iter(self._idle)))
-                return
-            self._crawl.relieved()
-            where = "crawled for want of memory" if crawls else "was short of memory"
-            asked = _mib(worst.limit.limit_bytes)
-            everybody[worst.pid].kill(f"it used {_mib(worst.used_bytes)} of {asked} asked for when the node {where}")
-            return
-
-    def _bounds(self, readings: list[Reading]) -> list[tuple[int, int]]:
-        """What bounds this node's memory, and how much of each is used."""
-        bounds = [(bound.limit_bytes, bound.used_bytes) for bound in self._memory.read()]
-        if self._terms.node_bytes:
-            ours_bytes = self._private_bytes + sum(self._worker_bytes.values())
-            used_bytes = ours_bytes + sum(reading.used_bytes for reading in readings)
-            bounds.append((self._terms.node_bytes, used_bytes))
-        return bounds
-
-    def _most_data_bytes(self) -> int:
-        """More than this no child could ever have: asking for it fails in the child, before a page is touched."""
-        bounds = [bound.limit_bytes for bound in self._memory.read()]
-        return min([*bounds, self._terms.node_bytes or bounds[0]]) + resident_parts().made_bytes + 2**30
-
 
 def _tell(connection: socket.socket, header: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
     # Whoever has hung up is noticed when its connection is read.
@@ -411,10 +348,6 @@ def _tell(connection: socket.socket, header: dict[str, Any], fds: tuple[int, ...
 def _close(fds: tuple[int, ...]) -> None:
     for fd in fds:
         os.close(fd)
-
-
-def _mib(n_bytes: int) -> str:
-    return f"{n_bytes / _MIB:,.0f} MiB"
 
 
 def forbid_forks(folder: Path, why: str) -> None:
@@ -439,6 +372,7 @@ def main(step: str, path: str, listener_fd: str = "") -> None:
     with suppress(FileNotFoundError):
         os.chdir(spec["workdir"])
     _adopt_orphans()
+    _raise_limit_of_files()
     terms = Terms(folder, spec["keeper"], spec["idle_s"], spec["node_bytes"])
     if step == "start":
         listener = socket.socket(socket.AF_UNIX)
@@ -462,8 +396,8 @@ def _model_to_fork(folder: Path, listener: socket.socket) -> Model:
             model = child_side.model_of(folder)
             child_side.warm_up()
     except ModelError as error:
-        # The last line of the log is what the supervisors tell the user.
-        sys.exit(str(error))
+        (folder / FAILED).write_text(str(error))
+        sys.exit(1)
     if why_not := tracker.why_not_fork():
         forbid_forks(folder, why_not)
         listener.set_inheritable(True)
@@ -471,6 +405,13 @@ def _model_to_fork(folder: Path, listener: socket.socket) -> Model:
         os.execv(again[0], again)  # noqa: S606 (ourselves)
     sys.stdout.flush()
     return model
+
+
+def _raise_limit_of_files() -> None:
+    """Each child takes some descriptors, and the usual limit is that of a person's shell."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _adopt_orphans() -> None:

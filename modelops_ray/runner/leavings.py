@@ -6,6 +6,7 @@ Owns the folder of this user's servers, who may open it, and the rule for which 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import signal
@@ -18,6 +19,9 @@ from pathlib import Path
 from modelops_ray.errors import ModelError
 from modelops_ray.runner.watch import Process, process, processes
 
+MOST_CHARACTERS = 50
+"""A socket's path has 107 at most, and of those ours needs 48 below the folder for temporary files."""
+
 
 def base_folder() -> Path:
     """Return the folder of all servers of this user, which only this user can open.
@@ -25,12 +29,24 @@ def base_folder() -> Path:
     Raises:
         ModelError: Somebody else made it, or others can open it.
     """
-    base = Path(tempfile.gettempdir()) / f"modelops-ray-{os.getuid()}"
+    base = _place() / f"modelops-ray-{os.getuid()}-{_kernel()}"
     base.mkdir(mode=0o700, exist_ok=True)
     found = base.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise ModelError(f"{base} is not a folder of this user alone; remove it, or set TMPDIR to another place")
     return base
+
+
+def _place() -> Path:
+    """The folder for temporary files, unless its path is so long that no socket's would fit behind it."""
+    usual = Path(tempfile.gettempdir())
+    return usual if len(str(usual)) <= MOST_CHARACTERS else Path("/tmp")  # noqa: S108 (ours is one only this user opens)
+
+
+def _kernel() -> str:
+    """Tells apart who numbers processes: nodes and containers that share a folder would sweep each other's servers."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return hashlib.sha256(f"{boot}|{Path('/proc/self/ns/pid').readlink()}".encode()).hexdigest()[:8]
 
 
 @contextmanager

@@ -42,8 +42,8 @@ class Sharing:
     simulation_s: float | None = None
 
     def forked(self, seconds: float) -> None:
-        """Learn what a fork took, from asking for it to its first answer less the simulations; its end costs half."""
-        self.fork_s += _WEIGHT * (1.5 * seconds - self.fork_s)
+        """Learn what a fork took, from asking for it to its first answer less simulations; its end takes as much."""
+        self.fork_s += _WEIGHT * (2 * seconds - self.fork_s)
 
     def simulated(self, seconds: float, *, is_first: bool) -> None:
         """Learn what a simulation took; the first of a child may compile, so it only counts where it is less."""

@@ -7,17 +7,19 @@ means for a simulation is `deaths`' business, how many share a child `sharing`'s
 from __future__ import annotations
 
 import functools
+import json
 import os
 import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from modelops_ray.core.events import Failure
 from modelops_ray.errors import ModelError
 from modelops_ray.runner import wire
 from modelops_ray.runner.board import NOT_READY, RESTING
@@ -25,14 +27,18 @@ from modelops_ray.runner.deaths import failure_of_answer, failure_of_death
 from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.forked import (
     KEPT_OUTPUT_BYTES,
+    LOADING_WITHIN_S,
     Answer,
     Connection,
     Death,
     Lent,
+    NoChildError,
     ServerEndedError,
     Wanted,
     answers_of,
     connect,
+    last_line,
+    last_words,
 )  # fmt: skip
 from modelops_ray.runner.loading import ModelRef, require_same
 from modelops_ray.runner.measure import private_bytes
@@ -43,7 +49,9 @@ TIMEOUT = "timeout"
 LOSSES = 5
 """So many times in a row the server, or a child before its first simulation, may end before the run does."""
 RETIRE_AFTER = 200
+MAX_WORK_CHARACTERS = 16 * 2**20
 LOOK_EVERY_S = 1.0
+NO_CHILD_PAUSE_S = 1.0
 MEASURED_EVERY_S = 10.0
 
 
@@ -75,7 +83,8 @@ class _Learned:
     own_bytes: int = 0
 
 
-@functools.lru_cache(maxsize=1)
+# Two, for where `fork` turned out not to be safe and `reuse` is what is done.
+@functools.lru_cache(maxsize=2)
 def _learned(_digest: str, isolation: str, per_child: int | None) -> _Learned:
     return _Learned(Sharing(1 if isolation == "fresh" else per_child, goes_on=isolation == "reuse"))
 
@@ -103,6 +112,10 @@ class _Child:
     @property
     def is_busy(self) -> bool:
         return self.n_answered < len(self.given)
+
+    def said(self) -> str:
+        """The end of what it printed since its last answers."""
+        return self.printed.decode(errors="replace")
 
 
 class InChildren:
@@ -173,7 +186,7 @@ class InChildren:
 
     def _start_over(self) -> None:
         """The server has ended, and nobody here is to blame: what was not answered goes back in line."""
-        self._lose(f"the fork server of model {self._context.model.label} ended")
+        self._lose(f"the fork server of model {self._context.model.label} ended{last_words(self._wanted)}")
         for child in list(self._children):
             self._put_back(child, child.given[child.n_answered :])
             self._forget(child)
@@ -184,7 +197,7 @@ class InChildren:
     def _lose(self, what: str) -> None:
         self._n_lost += 1
         if self._n_lost >= LOSSES:
-            raise ModelError(f"{what} {LOSSES} times in a row without running a simulation")
+            raise ModelError(f"{what}, {LOSSES} times in a row without running a simulation")
 
     def _put_back(self, child: _Child, simulations: list[Simulation]) -> None:
         self._todo.extendleft(reversed(simulations))
@@ -196,17 +209,24 @@ class InChildren:
         for child in list(self._children):
             if child.is_ready and not child.is_busy:
                 self._give_more(child)
-        while self._todo and len(self._children) < self._chunk.width and self._n_waiting_for() < len(self._todo):
-            self._borrow()
+        for _ in range(self._chunk.width - len(self._children)):
+            if self._n_waiting_for() < len(self._todo):
+                self._borrow()
 
     def _n_waiting_for(self) -> int:
         return sum(not child.is_ready for child in self._children)
 
     def _borrow(self) -> None:
         asked_s = time.monotonic()
-        lent = self._connection.child(
-            self._chunk.limit_bytes, is_hard=self._context.is_hard, worker_bytes=self._worker_bytes
-        )
+        try:
+            lent = self._connection.child(
+                self._chunk.limit_bytes, is_hard=self._context.is_hard, worker_bytes=self._worker_bytes
+            )
+        except NoChildError as error:
+            if not self._children:
+                self._lose(f"a process for model {self._context.model.label} could not be had: {error}")
+                time.sleep(NO_CHILD_PAUSE_S)
+            return
         child = _Child(lent, lent.is_ready, asked_s)
         self._selector.register(lent.channel, selectors.EVENT_READ, child)
         self._selector.register(lent.capture, selectors.EVENT_READ, child)
@@ -220,17 +240,17 @@ class InChildren:
         if n == 0:
             self._part_with(child)
             return
+        n = affordable(islice(self._todo, n))
         child.given, child.n_answered = [self._todo.popleft() for _ in range(n)], 0
         child.since_s = time.monotonic()
         asked = {
-            "simulations": [(dict(simulation.params), simulation.seed) for simulation in child.given],
             "scenario": self._context.run.scenario,
             "outputs": self._context.outputs,
             "measure": self._learned.own_bytes == 0,
         }
         # Where the child has died by now, its exit arrives from the server.
         with suppress(OSError):
-            wire.send(child.lent.channel, asked)
+            wire.send(child.lent.channel, asked, [work_of(child.given)])
 
     def _part_with(self, child: _Child) -> None:
         """Nothing more for this child: the next supervisor may have it, or it ends with its channel."""
@@ -261,6 +281,7 @@ class InChildren:
             if (ended := self._connection.exit_of(child.lent.pid)) is not None:
                 yield from self._died(child, ended)
         self._stop_the_late()
+        self._give_up_on_the_unready()
 
     def _read(self, child: _Child, *, is_channel: bool) -> Iterator[tuple[Simulation, Attempt]]:
         if not is_channel:
@@ -280,7 +301,11 @@ class InChildren:
             answered = child.given[child.n_answered : child.n_answered + len(answers)]
             child.n_answered += len(answers)
             self._learn(child, answered, answers)
-            yield from map(_attempted, answered, answers)
+            if any(answer.failure is not None for answer in answers):
+                self._drain_capture(child)
+            for simulation, answer in zip(answered, answers, strict=True):
+                yield _attempted(simulation, answer, child.said())
+            child.printed = b""
 
     def _learn(self, child: _Child, answered: list[Simulation], answers: list[Answer]) -> None:
         self._n_lost = 0
@@ -296,8 +321,7 @@ class InChildren:
         # What it had answered before is still in the channel.
         while self._is_readable(child.lent.channel):
             yield from self._read(child, is_channel=True)
-        while self._is_readable(child.lent.capture):
-            self._read_capture(child)
+        self._drain_capture(child)
         index, since_s = child.lent.board.state
         unanswered = child.given[child.n_answered :]
         if index >= child.n_answered and index < len(child.given):
@@ -305,7 +329,7 @@ class InChildren:
             seconds = time.monotonic() - since_s
             death = Death(
                 seconds, ended["peak_bytes"], ended["code"], ended["reason"], ended["kernel_killed"],
-                child.printed.decode(errors="replace"),
+                child.said(),
             )  # fmt: skip
             failure = failure_of_death(death, simulation.position, self._context.timeout_s, self._chunk.limit_bytes)
             unanswered.remove(simulation)
@@ -315,8 +339,9 @@ class InChildren:
             return
         self._put_back(child, unanswered)
         self._forget(child)
-        if index in (NOT_READY, RESTING) and unanswered:
-            self._lose(f"a child of model {self._context.model.label} ended (code {ended['code']})")
+        if index == NOT_READY or (index == RESTING and unanswered):
+            why = f"a process of model {self._context.model.label} ended with code {ended['code']}"
+            self._lose(f"{why}{last_line(child.said())}")
 
     def _is_readable(self, source: socket.socket | int) -> bool:
         if not any(key.fileobj is source for key in self._selector.get_map().values()):
@@ -324,6 +349,10 @@ class InChildren:
         with selectors.DefaultSelector() as selector:
             selector.register(source, selectors.EVENT_READ)
             return bool(selector.select(0))
+
+    def _drain_capture(self, child: _Child) -> None:
+        while self._is_readable(child.lent.capture):
+            self._read_capture(child)
 
     def _read_capture(self, child: _Child) -> None:
         data = os.read(child.lent.capture, 65536)
@@ -343,6 +372,15 @@ class InChildren:
         index, since_s = child.lent.board.state
         return (since_s if index >= 0 else child.since_s) + self._context.timeout_s
 
+    def _give_up_on_the_unready(self) -> None:
+        """Loading a model takes a while, but not for ever."""
+        for child in self._children:
+            if not child.is_ready and time.monotonic() - child.asked_s > LOADING_WITHIN_S:
+                label = self._context.model.label
+                raise ModelError(
+                    f"model {label} was not imported within {LOADING_WITHIN_S:g} s by a process of its own"
+                )
+
     def _stop_the_late(self) -> None:
         if not self._context.timeout_s:
             return
@@ -353,6 +391,33 @@ class InChildren:
                 self._connection.kill(child.lent.pid, TIMEOUT)
 
 
-def _attempted(simulation: Simulation, answer: Answer) -> tuple[Simulation, Attempt]:
-    outcome = answer.outputs if answer.failure is None else failure_of_answer(answer.failure, simulation.position)
+def affordable(simulations: Iterable[Simulation]) -> int:
+    """How many of these a child may be given at once for the size of their parameters; the first one always."""
+    sets: set[int] = set()
+    n = n_characters = 0
+    for simulation in simulations:
+        if simulation.set_index not in sets:
+            sets.add(simulation.set_index)
+            n_characters += sum(len(value) for value in simulation.params.values() if isinstance(value, str))
+        if n and n_characters > MAX_WORK_CHARACTERS:
+            break
+        n += 1
+    return n
+
+
+def work_of(simulations: list[Simulation]) -> bytes:
+    """What a child is given to run; parameters that several share travel once."""
+    sets: dict[int, int] = {}
+    params: list[dict[str, Any]] = []
+    for simulation in simulations:
+        if simulation.set_index not in sets:
+            sets[simulation.set_index] = len(params)
+            params.append(dict(simulation.params))
+    return json.dumps({"params": params, "runs": [(sets[one.set_index], one.seed) for one in simulations]}).encode()
+
+
+def _attempted(simulation: Simulation, answer: Answer, printed: str) -> tuple[Simulation, Attempt]:
+    outcome: Failure | Mapping[str, Any] = answer.outputs
+    if answer.failure is not None:
+        outcome = failure_of_answer(answer.failure, printed, simulation.position)
     return simulation, Attempt(outcome, answer.seconds, answer.peak_bytes)

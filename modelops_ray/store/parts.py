@@ -87,7 +87,10 @@ def _verified(folder: Folder, part: LivePart) -> pa.BufferReader:
         raise _missing(folder, part)
     if hashlib.sha256(data).hexdigest() != part.sha256:
         raise _changed(folder, part, "its content is damaged")
-    return pa.BufferReader(data)
+    # Arrow's own memory: a thread of its pool that lets go of Python's while the interpreter ends aborts the process.
+    copy = pa.allocate_buffer(len(data))
+    memoryview(copy).cast("B")[:] = data
+    return pa.BufferReader(copy)
 
 
 def _missing(folder: Folder, part: LivePart) -> MissingPartError:

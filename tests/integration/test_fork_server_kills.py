@@ -39,7 +39,7 @@ def test_kills_of_server_children_and_workers_change_nothing(place, tmp_path):
     (place.folder / "model.py").write_text(MODEL)
     study = place.study([{"what": "works", "set": i} for i in range(60)], 5)
     assert 0 == place.run(study, tmp_path / "none", "--backend", "local", "--isolation", "none").code
-    running = place.start(study, tmp_path / "fork", "--attempts", "50")
+    running = place.start(study, tmp_path / "fork")
     chance, killed = random.Random(7), []
     wait_until(lambda: place.processes("forkserver"), "a fork server", 60)
     while running.process.poll() is None and len(killed) < KILLS:

@@ -32,7 +32,17 @@ from modelops_ray.core.events import (
     WritePart,
 )
 from modelops_ray.core.forecast import forecast
-from modelops_ray.core.memory import RequestSizes, bin_of, edge_of, first_allocation, partition, raised, with_margin
+from modelops_ray.core.memory import (
+    MemoryModel,
+    RequestSizes,
+    bin_of,
+    edge_of,
+    first_allocation,
+    partition,
+    raised,
+    with_margin,
+)
+from modelops_ray.core.overhead import Overhead
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.retry import KillGuard, Outcome
 from modelops_ray.core.starvation import Queue
@@ -334,3 +344,52 @@ def test_a_forecast_says_how_many_the_memory_holds_and_how_many_without_a_server
     assert 5 * expected.fit_unshared < expected.fit_in_memory <= (8 * GIB - 1000 * MIB) // (10 * MIB + limit)
     assert expected.concurrency <= expected.fit_in_memory
     assert not any(key.startswith("fit_") for key in expected.values())
+
+
+@pytest.mark.parametrize("cause", [Cause.CRASHED, Cause.OUT_OF_MEMORY])
+def test_the_end_of_a_worker_that_only_supervises_costs_a_simulation_nothing(cause):
+    """It ran in a process of its own: another worker repeats it with what it had, while others make progress."""
+    state, actions = begun(n=4, supervised=True, memory_bytes=100 * MIB, attempts=2, window=10)
+    (first, *others) = of(SubmitChunk, actions)
+    for now_s in range(1, 6):
+        actions = state.handle(ChunkFailed(float(now_s), first.chunk_id, cause, "Killed", "the worker died"))
+        (again,) = of(SubmitChunk, actions)
+        assert (first.positions, first.request_bytes) == (again.positions, again.request_bytes)
+        first = again
+    assert others
+    assert 0 == state.counters.failed
+
+
+def memory_model(peak_bytes, node_bytes=4 * GIB, cpus=4, given_bytes=None):
+    """A model that has seen simulations of one size, on nodes of one size."""
+    overhead = Overhead(100 * MIB, 10 * MIB, 200 * MIB, node_bytes, is_guess=False)
+    model = MemoryModel(given_bytes, RequestSizes(12), overhead, slots_per_node=cpus)
+    for _ in range(8):
+        model.observe(peak_bytes, node_bytes)
+    return model
+
+
+def test_a_margin_yields_where_without_it_one_more_fits_on_a_node():
+    """Two of 1.6 GiB on 4 GiB, although with a margin each would ask for more than half."""
+    model = memory_model(int(1.6 * GIB))
+    limit = model.limit_for(0, GIB)
+    assert model.overhead.task_bytes(limit) > 2 * GIB
+    assert 2 * GIB == model.request_for(limit, 4 * GIB)
+    assert int(1.6 * GIB) < model.overhead.limit_bytes(2 * GIB)
+
+
+def test_a_margin_stays_where_nothing_is_won_by_giving_it_up():
+    """Where CPUs are what is short, where not even the bare need fits, and where the user said how much."""
+    for model in (
+        memory_model(int(1.6 * GIB), cpus=1),
+        memory_model(int(1.9 * GIB)),
+        memory_model(int(1.6 * GIB), given_bytes=int(1.8 * GIB)),
+    ):
+        limit = model.limit_for(0, GIB)
+        assert model.request_for(limit, 4 * GIB) >= model.overhead.task_bytes(limit)
+
+
+def test_not_even_a_probe_may_use_more_than_the_cap():
+    """It asks for plenty, and plenty ends there."""
+    _, actions = begun(n=8, max_memory_bytes=100 * MIB)
+    assert {100 * MIB} == {chunk.limit_bytes for chunk in of(SubmitChunk, actions)}

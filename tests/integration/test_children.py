@@ -1,0 +1,242 @@
+"""Children of the fork server, chunk by chunk: who gets them, how they may end, and what they leave."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.models import chunk_of, context_of, write
+
+from modelops_ray.core.events import Cause
+from modelops_ray.errors import ModelError
+from modelops_ray.runner import forked
+from modelops_ray.runner.chunk import run_chunk
+from modelops_ray.runner.forked import NoChildError, Wanted, connect
+from modelops_ray.runner.leavings import base_folder
+from modelops_ray.runner.supervisor import affordable
+from modelops_ray.study.chunk import Chunk, Simulation
+
+MIB = 2**20
+PLAIN = "import os, time\ndef simulate(params, seed): return {'r': {'seed': seed, 'pid': os.getpid()}}"
+
+
+@pytest.fixture(autouse=True)
+def short_temporary_folder(tmp_path, monkeypatch):
+    """Servers have sockets, whose paths are short; they end soon. Not before `tmp_path`, which looks at it, too."""
+    folder = tempfile.mkdtemp(prefix="mr", dir="/tmp")
+    monkeypatch.setenv("TMPDIR", folder)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(forked, "IDLE_S", 1.0)
+    yield
+    # The server writes into its folder until it has ended.
+    deadline_s = time.monotonic() + 20
+    while list(Path(folder).glob("modelops-ray-*/*/socket")) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def context(tmp_path):
+    """Make a context of a model given as source."""
+
+    def context(source, isolation, **options):
+        return context_of(write(tmp_path / "model.py", source), isolation=isolation, **options)
+
+    return context
+
+
+def several(n, width=1, **params):
+    """A chunk of replicates of one parameter set."""
+    simulations = tuple(Simulation(i, 0, {"beta": 0.5, "n": 1, **params}, "0" * 64, i, 1000 + i) for i in range(n))
+    return Chunk(1, simulations, (1,) * n, 500 * MIB, 400 * MIB, width=width)
+
+
+def rows(payload):
+    """The rows of output `r`, by seed."""
+    found = [row for output in payload.outputs["r"] for row in output.table.to_pylist()]
+    return {row["seed"]: row for row in found}
+
+
+@pytest.mark.parametrize("isolation", ["fork", "reuse", "fresh"])
+@pytest.mark.parametrize("width", [1, 3])
+def test_chunks_of_any_width_return_every_simulation_once(context, isolation, width):
+    """One after the other, with children that were kept or not."""
+    ready = context(PLAIN, isolation)
+    for n in (5, 1, 7):
+        report, payload = run_chunk(ready, several(n, width))
+        assert list(range(n)) == sorted(done.position for done in report.completed)
+        assert set(range(1000, 1000 + n)) == set(rows(payload))
+
+
+def test_a_child_that_came_too_late_for_one_chunk_serves_the_next(context, tmp_path):
+    """It said that it was ready to somebody who has gone."""
+    first = tmp_path / "first"
+    slow = f"import os, time\nif os.getenv('PYTHONHASHSEED') == '0':\n try: os.mkdir({str(first)!r})\n"
+    slow += f" except FileExistsError: time.sleep(1.5)\n{PLAIN}"
+    ready = context(slow, "reuse")
+    for _ in range(2):
+        report, _ = run_chunk(ready, several(6, width=2))
+        assert 6 == len(report.completed)
+
+
+@pytest.mark.parametrize("isolation", ["reuse", "fresh"])
+def test_children_that_end_while_they_load_end_the_run_and_say_why(context, isolation):
+    """After a few, not never."""
+    dying = "import os, sys\nif os.getenv('PYTHONHASHSEED') == '0':\n"
+    dying += f"    print('no licence here', file=sys.stderr, flush=True)\n    os._exit(3)\n{PLAIN}"
+    with pytest.raises(ModelError, match=r"ended with code 3 \(no licence here\), 5 times in a row"):
+        run_chunk(context(dying, isolation), several(2))
+
+
+def test_parameters_of_any_size_travel(context):
+    """Once per parameter set, however many replicates it has."""
+    source = "def simulate(params, seed): return {'r': {'seed': seed, 'size': len(params['text'])}}"
+    ready = context(source, "fork")
+    ready = replace(ready, run=replace(ready.run, parameter_types={}))
+    report, payload = run_chunk(ready, several(100, text="x" * 5_000_000))
+    assert 100 == len(report.completed)
+    assert {5_000_000} == {row["size"] for row in rows(payload).values()}
+
+
+def test_what_a_model_does_to_its_parameters_does_not_reach_the_next(context):
+    """Although replicates are sent the same."""
+    source = "def simulate(params, seed): return {'r': {'seed': seed, 'n': params.pop('n')}}"
+    report, _ = run_chunk(context(source, "fork", per_child=10), several(10))
+    assert 10 == len(report.completed)
+
+
+def test_a_model_that_forks_and_goes_on_in_both_is_one_model(context):
+    """What the copy returns is nobody's result."""
+    source = "import os\ndef simulate(params, seed):\n    os.fork()\n    return {'r': {'seed': seed}}"
+    report, payload = run_chunk(context(source, "fork", per_child=5), several(20))
+    assert (20, 0) == (len(report.completed), len(report.failures))
+    assert {1000 + i for i in range(20)} == set(rows(payload))
+
+
+def test_a_peak_is_that_of_the_simulation_that_died_not_of_one_before_it_in_the_child(context):
+    """Or the memory model would learn it for the wrong parameters."""
+    source = """
+        import os, signal, time
+        import numpy as np
+        def simulate(params, seed):
+            held = np.ones((200 if seed == 1000 else 1) * 2**20 // 8)
+            time.sleep(0.3)
+            if seed == 1001:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return {"r": {"seed": seed, "held": held.nbytes}}
+    """
+    ready = context(source, "fork", per_child=2)
+    report, _ = run_chunk(ready, several(1))
+    assert report.completed[0].peak_bytes >= 190 * MIB
+    report, _ = run_chunk(ready, several(2))
+    (failure,) = report.failures
+    assert (1, "SIGKILL") == (failure.position, failure.error_type)
+    assert failure.peak_bytes < 100 * MIB
+
+
+def test_processes_that_the_import_started_live_as_long_as_the_model(context):
+    """They are no strays of a simulation."""
+    source = """
+        import os, subprocess, time
+        HELPER = subprocess.Popen(["sleep", "100"]) if os.getenv("PYTHONHASHSEED") == "0" else None
+        def simulate(params, seed):
+            time.sleep(0.7)
+            state = open(f"/proc/{HELPER.pid}/stat").read().split()[2]
+            return {"r": {"seed": seed, "state": state}}
+    """
+    _, payload = run_chunk(context(source, "fork"), several(2))
+    assert {"S"} == {row["state"] for row in rows(payload).values()}
+
+
+@pytest.mark.parametrize("how", ["sleep 987", "sleep 987 & sleep 987 & wait"])
+def test_nothing_that_a_simulation_started_outlives_it(context, how):
+    """Also in a session of its own, and what that had started."""
+    source = f"""
+        import subprocess
+        def simulate(params, seed):
+            subprocess.Popen(["sh", "-c", {how!r}], start_new_session=True)
+            return {{"r": {{"seed": seed}}}}
+    """
+    report, _ = run_chunk(context(source, "fork"), several(2))
+    assert 2 == len(report.completed)
+    deadline_s = time.monotonic() + 10
+    while left := [pid for pid in Path("/proc").iterdir() if _sleeps(pid)]:
+        assert time.monotonic() < deadline_s, f"left: {left}"
+        time.sleep(0.1)
+
+
+def _sleeps(pid):
+    try:
+        return (pid / "cmdline").read_bytes().startswith(b"sleep\x00987")
+    except OSError:
+        return False
+
+
+def test_what_was_printed_before_an_exception_is_kept_with_it(context):
+    """On either stream, also by C."""
+    source = """
+        import os, sys
+        def simulate(params, seed):
+            print("to be seen"); os.write(1, b"from C"); print("and heard", file=sys.stderr)
+            raise LookupError("no such district")
+    """
+    report, _ = run_chunk(context(source, "fork"), several(1))
+    (failure,) = report.failures
+    assert (Cause.MODEL_ERROR, "LookupError") == (failure.cause, failure.error_type)
+    assert all(text in failure.traceback for text in ("to be seen", "from C", "and heard", "LookupError"))
+
+
+def test_a_server_that_cannot_start_a_process_says_so_and_keeps_those_it_has(context):
+    """Whatever it is that has run out."""
+    wanted = Wanted(context(PLAIN, "fork").model, 1.0, "fork")
+    with closing(connect(wanted)) as connection:
+        one = connection.child(10 * MIB, is_hard=False, worker_bytes=0)
+        (folder,) = {path.parent for path in base_folder().glob("*/server.json")}
+        folder.rename(folder.with_suffix(".away"))
+        try:
+            with pytest.raises(NoChildError, match="no process can be started"):
+                connection.child(10 * MIB, is_hard=False, worker_bytes=0)
+            assert Path(f"/proc/{one.pid}").exists()
+        finally:
+            folder.with_suffix(".away").rename(folder)
+        other = connection.child(10 * MIB, is_hard=False, worker_bytes=0)
+        assert other.is_ready
+        for lent in (one, other):
+            lent.channel.close()
+            lent.board.close()
+            os.close(lent.capture)
+
+
+def test_a_long_folder_for_temporary_files_is_no_obstacle(context, tmp_path, monkeypatch):
+    """Sockets are put where their paths are short enough."""
+    long = tmp_path / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    report, _ = run_chunk(context(PLAIN, "fork"), several(2))
+    assert 2 == len(report.completed)
+
+
+def test_another_environment_has_a_server_of_its_own(context, monkeypatch):
+    """A model may have read it at import."""
+    source = "import os\nSEEN = os.getenv('DISTRICT')\n"
+    source += "def simulate(params, seed): return {'r': {'seed': seed, 'seen': SEEN}}"
+    ready = context(source, "fork")
+    for district in ("north", "south"):
+        monkeypatch.setenv("DISTRICT", district)
+        _, payload = run_chunk(ready, several(1))
+        assert [district] == [row["seen"] for row in rows(payload).values()]
+
+
+def test_children_are_not_given_more_text_at_once_than_a_few_megabytes():
+    """The first simulation always, and replicates for nothing."""
+    chunk = chunk_of([{"beta": "x" * 5 * MIB, "n": 1}] * 10)
+    assert 3 == affordable(chunk.simulations)
+    assert 1 == affordable(chunk_of([{"beta": "x" * 50 * MIB, "n": 1}] * 2).simulations)
+    assert 100 == affordable(several(100, text="x" * 5 * MIB).simulations)
