@@ -60,7 +60,8 @@ def rows(records: Iterable[Record]) -> list[Row]:
 def _row(group: Sequence[Record]) -> Row:
     outcome = min((record.outcome for record in group), key=WORST_FIRST.index)
     rates = [record.per_second for record in group if record.per_second]
-    efficiencies = [record.efficiency for record in group if record.efficiency]
+    # What came of a few simulations out of many says nothing about a rate.
+    efficiencies = [one.efficiency for one in group if one.efficiency and one.outcome == "complete"]
     first = group[0]
     by_done = sorted(group, key=lambda record: (record.done, record.per_second or 0.0))
     middle = by_done[len(group) // 2]

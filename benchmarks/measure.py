@@ -31,7 +31,7 @@ from benchmarks.records import Outcome, PodRecord, Record, now, place, versions
 from benchmarks.scenarios import Case, Layout
 from benchmarks.stats import Progress, steady_per_second, thinned
 
-READY_S = 300.0
+READY_S = 180.0
 """How long an engine may take until its workers are there."""
 LOOK_EVERY_S = 0.05
 CHECK_S = 180.0
@@ -121,7 +121,8 @@ def _client(engine: Engine, site: Site, address: str | None) -> Ended:
     with process(command, site.environment, site.folder / "client.log", entering(*groups)) as client:
         ready_s = _ready(client, site.folder)
         losses, scales = _Losses(engine, site), _Scales(site)
-        ended_file, deadline_s = site.folder / "ended", ready_s + site.case.stuck_s
+        was_ready = (site.folder / "progress.jsonl").exists()
+        ended_file, deadline_s = site.folder / "ended", ready_s + site.case.stuck_s * was_ready
         while client.poll() is None and not ended_file.exists() and time.monotonic() < deadline_s:
             losses.look(time.monotonic())
             scales.look(time.monotonic())
@@ -232,6 +233,8 @@ def _last_words(folder: Path) -> str:
 def outcome_of(case: Case, ran: Ran) -> tuple[Outcome, str]:
     """Say in one word what came of it, and in a sentence why."""
     done = ran.progress[-1][1] if ran.progress else 0
+    if ran.ended.is_stuck and not ran.progress:
+        return "failed", f"its workers were not there after {READY_S:.0f} s"
     if ran.ended.is_stuck:
         return "stuck", f"{done} of {case.simulations} after {ran.ended.wall_s:.0f} s"
     if ran.ended.code != 0:

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 
-def wait_for(condition, patience_s=20.0):
+def wait_for(condition, patience_s=60.0):
     """Look until something holds."""
     deadline_s = time.monotonic() + patience_s
     while not condition():
