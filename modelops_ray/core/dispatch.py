@@ -109,7 +109,8 @@ class Dispatch:
     def typical_request_bytes(self) -> int:
         """What a simulation of which only the model is known asks for: its part of the request of its task."""
         limit, width = self.memory.limit_for(-1, self._plenty_bytes), self._typical_width
-        return self.memory.request_for(limit, self.top_bytes, width) // width
+        least = self.memory.least_for(-1, limit)
+        return self.memory.request_for(limit, self.top_bytes, width, least_limit_bytes=least) // width
 
     @property
     def fit_in_memory(self) -> tuple[int, int]:
@@ -211,7 +212,8 @@ class Dispatch:
         for choice in self._candidates():
             limit = choice.limit_bytes or self.memory.limit_for(choice.set_index, self._plenty_bytes)
             width = 1 if self.is_probing else self.memory.width_for(limit)
-            request = self.memory.request_for(limit, top_bytes, width)
+            least = None if choice.limit_bytes else self.memory.least_for(choice.set_index, limit)
+            request = self.memory.request_for(limit, top_bytes, width, least_limit_bytes=least)
             if not self.outstanding or self._admits(request, width):
                 return choice, limit, request, width
         return None

@@ -17,6 +17,8 @@ from modelops_ray.core.policy import MIB
 _BIN = math.log(1.05)
 _GRID = math.log(2.0) / 4
 _SMALLEST_PEAK_BYTES = MIB
+LEAST_MARGIN = 1.03
+"""So much more than the highest peak seen is the least that is ever asked for."""
 
 
 def bin_of(size_bytes: float, step: float = _BIN) -> int:
@@ -37,11 +39,6 @@ def with_margin(peak_bytes: int, n_samples: int = 4) -> int:
     16 MiB more and 10 % (after four samples; 25 % after one): an overrun costs a whole run, a margin only head-room.
     """
     return int(peak_bytes * (1.05 + 0.2 / n_samples)) + 16 * MIB
-
-
-def without_margin(limit_bytes: int) -> int:
-    """About what was measured where `with_margin` gave this limit after four samples, and 2 % more."""
-    return min(limit_bytes, max(_SMALLEST_PEAK_BYTES, int((limit_bytes - 16 * MIB) / 1.1 * 1.02)))
 
 
 def first_allocation(counts: Mapping[int, int]) -> int:
@@ -205,13 +202,16 @@ class MemoryModel:
     peak_bytes_max: int = 0
     slots_per_node: int = 1
     _sets: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _highest: dict[int, int] = field(default_factory=dict)
     _first_bytes: int = 0
+    _first_least_bytes: int = 0
     _planned_at: int = 0
 
     def observe(self, peak_bytes: int, top_bytes: int) -> None:
         """Learn the peak of a simulation, completed or not."""
         index = bin_of(peak_bytes)
         self.counts[index] = self.counts.get(index, 0) + 1
+        self._highest[index] = max(peak_bytes, self._highest.get(index, 0))
         self.n_samples += 1
         self.peak_bytes_max = max(self.peak_bytes_max, peak_bytes)
         if self.n_samples >= 2 * self._planned_at:
@@ -243,13 +243,23 @@ class MemoryModel:
             return self.given_bytes
         return self._first_bytes or plenty_bytes
 
-    def request_for(self, limit_bytes: int, top_bytes: int, width: int = 1) -> int:
+    def least_for(self, set_index: int, limit_bytes: int) -> int:
+        """What `limit_for` would be nearly without a margin; the limit itself where nothing was measured."""
+        _, peak_bytes = self._sets.get(set_index, (0, self._first_least_bytes))
+        return min(limit_bytes, int(LEAST_MARGIN * peak_bytes)) if peak_bytes else limit_bytes
+
+    def request_for(
+        self, limit_bytes: int, top_bytes: int, width: int = 1, *, least_limit_bytes: int | None = None
+    ) -> int:
         """The request that covers the worker and `width` simulations at a time.
 
-        Where one more task fits on a node with less of a margin, it does with less: a learned limit is soft.
+        Where one more task fits on a node with less of a margin, down to `least_limit_bytes`, it does with less: a
+        learned limit is soft.
         """
         size = self.sizes.size_for(self.overhead.task_bytes(limit_bytes, width), top_bytes)
-        least = self.overhead.task_bytes(without_margin(limit_bytes), width)
+        if least_limit_bytes is None:
+            return size
+        least = self.overhead.task_bytes(least_limit_bytes, width)
         node_bytes, most = self.overhead.node_bytes, self.slots_per_node // width
         if self.given_bytes is not None or least > min(size, top_bytes) or not node_bytes:
             return size
@@ -270,6 +280,8 @@ class MemoryModel:
     def _replan(self, top_bytes: int) -> None:
         self._planned_at = max(4, self.n_samples)
         self._first_bytes = first_allocation(self.counts)
+        chosen = [index for index in self.counts if with_margin(edge_of(index)) <= self._first_bytes]
+        self._first_least_bytes = max(self._highest.get(index, edge_of(index)) for index in chosen)
         limits = {index: with_margin(edge_of(index)) for index in self.counts}
         widths = {index: self.width_for(limit) for index, limit in limits.items()}
         wishes = [

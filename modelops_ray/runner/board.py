@@ -11,7 +11,7 @@ import os
 import struct
 import time
 
-_LAYOUT = struct.Struct("=qd")
+_BYTES = 16
 NOT_READY = -2
 RESTING = -1
 
@@ -19,30 +19,37 @@ RESTING = -1
 class Board:
     """The index of the simulation that a child is in, among those it was given last, and when that began.
 
-    `NOT_READY` before a child can run anything, `RESTING` between what it is given.
+    `NOT_READY` before a child can run anything, `RESTING` between what it is given. Each of the two is one aligned store
+    of eight bytes, of which nobody reads a half. The time is written first and read last, so that nobody reads a new
+    index with an older time.
     """
 
     def __init__(self, fd: int) -> None:
         """Map a board; the descriptor stays the caller's."""
-        self._memory = mmap.mmap(fd, _LAYOUT.size)
+        self._memory = mmap.mmap(fd, _BYTES)
+        self._index = memoryview(self._memory).cast("q")
+        self._since_s = memoryview(self._memory).cast("d")
 
     @staticmethod
     def create() -> int:
         """Return the descriptor of a new board."""
         fd = os.memfd_create("board")
-        os.write(fd, _LAYOUT.pack(NOT_READY, time.monotonic()))
+        os.write(fd, struct.pack("=qd", NOT_READY, time.monotonic()))
         return fd
 
     def set(self, index: int) -> None:
         """Say where the child is now."""
-        _LAYOUT.pack_into(self._memory, 0, index, time.monotonic())
+        self._since_s[1] = time.monotonic()
+        self._index[0] = index
 
     @property
     def state(self) -> tuple[int, float]:
         """Where the child is, and since when, on the monotonic clock of this machine."""
-        index, since_s = _LAYOUT.unpack_from(self._memory)
-        return index, since_s
+        index = self._index[0]
+        return index, self._since_s[1]
 
     def close(self) -> None:
         """Let go of the memory."""
+        self._index.release()
+        self._since_s.release()
         self._memory.close()

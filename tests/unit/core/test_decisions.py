@@ -374,7 +374,7 @@ def test_a_margin_yields_where_without_it_one_more_fits_on_a_node():
     model = memory_model(int(1.6 * GIB))
     limit = model.limit_for(0, GIB)
     assert model.overhead.task_bytes(limit) > 2 * GIB
-    assert 2 * GIB == model.request_for(limit, 4 * GIB)
+    assert 2 * GIB == model.request_for(limit, 4 * GIB, least_limit_bytes=model.least_for(0, limit))
     assert int(1.6 * GIB) < model.overhead.limit_bytes(2 * GIB)
 
 
@@ -386,7 +386,8 @@ def test_a_margin_stays_where_nothing_is_won_by_giving_it_up():
         memory_model(int(1.6 * GIB), given_bytes=int(1.8 * GIB)),
     ):
         limit = model.limit_for(0, GIB)
-        assert model.request_for(limit, 4 * GIB) >= model.overhead.task_bytes(limit)
+        request = model.request_for(limit, 4 * GIB, least_limit_bytes=model.least_for(0, limit))
+        assert request >= model.overhead.task_bytes(limit)
 
 
 def test_not_even_a_probe_may_use_more_than_the_cap():
