@@ -19,9 +19,9 @@ RESTING = -1
 class Board:
     """The index of the simulation that a child is in, among those it was given last, and when that began.
 
-    `NOT_READY` before a child can run anything, `RESTING` between what it is given. Each of the two is one aligned store
-    of eight bytes, of which nobody reads a half. The time is written first and read last, so that nobody reads a new
-    index with an older time.
+    `NOT_READY` before a child can run anything, `RESTING` between what it is given. Each of the two is one aligned
+    store of eight bytes, of which nobody reads a half. The time is written first and read last, so that nobody reads a
+    new index with an older time.
     """
 
     def __init__(self, fd: int) -> None:
