@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,4 +101,6 @@ def report(folder: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
+    # Under `uv run`, Ray would start every worker by another `uv run`, which takes longer than some scenarios.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     main()
