@@ -13,8 +13,8 @@ from modelops_ray.runner.watch import process
 MIB = 2**20
 EAT = "x = []\nwhile True: x.append(bytes(2**20 * 8) + b'x')"
 SEE = """
-from modelops_ray.machine import memory_groups
-print([group.limit_bytes for group in memory_groups()], flush=True)
+from modelops_ray.machine import MemoryBounds
+print([group.limit_bytes for group in MemoryBounds().groups()], flush=True)
 import time
 time.sleep(60)
 """
