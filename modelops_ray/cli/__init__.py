@@ -1,0 +1,22 @@
+"""The command line: options to knobs, outcomes to exit codes, errors to one line. Nothing is decided here."""
+
+from __future__ import annotations
+
+import click
+
+import modelops_ray
+from modelops_ray.cli.directory import results, status
+from modelops_ray.cli.outcomes import Commands
+from modelops_ray.cli.study import plan, profile, run
+
+__all__ = ["main"]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(modelops_ray.__version__, prog_name="modelops-ray")
+def main() -> None:
+    """Run simulation studies on Ray: memory measured, learned and declared; nothing lost."""
+
+
+for command in (run, plan, profile, status, results):
+    main.add_command(command)

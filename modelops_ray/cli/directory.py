@@ -1,0 +1,68 @@
+"""The commands about a run directory: status, results."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from modelops_ray.cli.options import DEBUG, JSON, RUN_DIR
+
+STATUS_EVERY_S = 2.0
+
+
+@click.command()
+@RUN_DIR
+@click.option("--follow", is_flag=True, help="Again every two seconds, until the run ends.")
+@JSON
+@DEBUG
+def status(run_dir: Path, *, follow: bool, as_json: bool) -> None:
+    """Say how far RUN_DIR is, live or finished, from the directory alone."""
+    from modelops_ray import api
+    from modelops_ray.report.summary import print_status, status_values
+
+    found = api.open_run(run_dir)
+    console = Console(highlight=False)
+    for state in _states(found, follow=follow):
+        if as_json:
+            click.echo(json.dumps(status_values(state)))
+        else:
+            print_status(console, state)
+
+
+def _states(found: Any, *, follow: bool) -> Iterator[Any]:
+    while True:
+        state = found.status()
+        yield state
+        if not follow or not state.running:
+            return
+        time.sleep(STATUS_EVERY_S)
+
+
+@click.command()
+@RUN_DIR
+@click.option("--output", metavar="NAME", help="An output of the model; default: one row per simulation.")
+@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="Write .parquet, .csv or .arrow.")
+@JSON
+@DEBUG
+def results(run_dir: Path, *, output: str | None, to: Path | None, as_json: bool) -> None:
+    """Show or export the tables of RUN_DIR: committed rows only, in study order."""
+    from modelops_ray import api
+    from modelops_ray.report.tables import print_table
+    from modelops_ray.store.tables import write_table
+
+    found = api.open_run(run_dir)
+    table = found.simulations() if output is None else found.output(output)
+    if to is not None:
+        write_table(table, to)
+    if as_json:
+        click.echo(json.dumps({"rows": table.num_rows, "columns": table.column_names, "outputs": found.output_names}))
+    elif to is None:
+        print_table(Console(highlight=False), table, found.output_names)
+    else:
+        click.echo(f"{table.num_rows:,} rows written to {to}")

@@ -1,0 +1,108 @@
+"""The commands about a study: run, plan, profile."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from modelops_ray.cli.options import JSON, STUDY, asking, given
+from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED
+
+
+@click.command()
+@STUDY
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Run directory (runs/<study>-<8 hex>).")
+@click.option("--fresh", is_flag=True, help="Start over; the old run is moved aside.")
+@click.option("--retry-failed", is_flag=True, help="Repeat what failed.")
+@click.option("--only", metavar="TASK_ID", help="Run one simulation.")
+@click.option("--take-over", is_flag=True, help="Go on although another session seems to write.")
+@click.option("--tolerate-failures", is_flag=True, help="Exit 0 instead of 3.")
+@click.option("--check-leaks", is_flag=True, help="At the end, compare a few simulations with new processes.")
+@JSON
+@click.option("--quiet", is_flag=True, help="No display.")
+@asking
+def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options: Any) -> None:
+    """Run STUDY to its end, or go on with it."""
+    from modelops_ray import api
+    from modelops_ray.report.progress import display
+
+    config = api.configure(**given(options))
+    with display(quiet=quiet) as watcher:
+        outcome = api.run_session(study, model, config, watcher)
+    if as_json:
+        click.echo(json.dumps(outcome.summary))
+    else:
+        _print_outcome(outcome.summary)
+    _exit_unless_complete(outcome)
+    if config.check_leaks:
+        with display(quiet=quiet) as watcher:
+            n = api.require_no_leaks(study, model, config, watcher)
+        click.echo(f"no leaks: {n} simulations came out the same in a new process", err=True)
+    if outcome.summary["failed"] and not config.tolerate_failures:
+        raise SystemExit(EXIT_FAILURES)
+
+
+def _print_outcome(summary: dict[str, Any]) -> None:
+    from modelops_ray.report.summary import print_failures, print_summary
+    from modelops_ray.report.tables import print_first_look
+    from modelops_ray.store.reader import RunReader
+
+    console = Console(highlight=False)
+    found = RunReader(summary["run_dir"])
+    if sizes := found.output_sizes():
+        print_first_look(console, sizes, found.output)
+        console.print()
+    print_summary(console, summary)
+    if summary["failed"]:
+        print_failures(console, found.failures(), summary["run_dir"])
+
+
+def _exit_unless_complete(outcome: Any) -> None:
+    """End with the code the interface promises where not every simulation has a row."""
+    from modelops_ray.core.events import Ending
+
+    ending, message = outcome.finish.ending, outcome.finish.message
+    if ending is Ending.STOPPED:
+        click.echo(f"modelops-ray: stopped by {message}; run the same command to go on", err=True)
+        raise SystemExit(EXIT_INTERRUPTED)
+    if ending is Ending.GAVE_UP:
+        click.echo(f"modelops-ray: {message}", err=True)
+        raise SystemExit(1)
+
+
+@click.command()
+@STUDY
+@JSON
+@asking
+def plan(study: Path, *, as_json: bool, model: str | None, **options: Any) -> None:
+    """Say what STUDY would take; runs nothing."""
+    from modelops_ray import api
+    from modelops_ray.report.summary import print_plan
+
+    expected = api.plan(study, model=model, **given(options))
+    if as_json:
+        click.echo(json.dumps(expected.values()))
+    else:
+        print_plan(Console(highlight=False), expected)
+
+
+@click.command()
+@STUDY
+@click.option("--samples", type=click.IntRange(1, 10_000), default=8, show_default=True, help="Simulations to run.")
+@JSON
+@asking
+def profile(study: Path, *, samples: int, as_json: bool, model: str | None, **options: Any) -> None:
+    """Measure a few simulations of STUDY and keep what they took."""
+    from modelops_ray import api
+    from modelops_ray.report.summary import print_profile
+
+    measured = api.profile(study, model=model, samples=samples, **given(options))
+    if as_json:
+        click.echo(json.dumps(asdict(measured)))
+    else:
+        print_profile(Console(highlight=False), measured)
