@@ -8,6 +8,7 @@ that loads the model itself. Imports nothing of ours that the model's interprete
 from __future__ import annotations
 
 import ctypes
+import importlib.abc
 import json
 import os
 import pickle
@@ -18,8 +19,8 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -241,7 +242,25 @@ def warm_up() -> None:
 
     seed_generators(0)
     resident_parts()
-    arrow_stream(outputs_of({"columns": {"x": [0.0]}, "row": {"x": 0.0}})["columns"])
+    with _not_importing("pandas"):
+        arrow_stream(outputs_of({"columns": {"x": [0.0]}, "row": {"x": 0.0}})["columns"])
+
+
+@contextmanager
+def _not_importing(package: str) -> Iterator[None]:
+    """Have pyarrow look for a package later, if a model brings it: unasked for, it doubles what a fork copies."""
+
+    class Nowhere(importlib.abc.MetaPathFinder):
+        def find_spec(self, fullname: str, *_: object) -> None:
+            if fullname == package:
+                raise ModuleNotFoundError(fullname)
+
+    finder = Nowhere()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def arrow_stream(table: Any) -> bytes:

@@ -111,6 +111,23 @@ def test_what_a_model_does_to_its_parameters_does_not_reach_the_next(context):
     assert 10 == len(report.completed)
 
 
+def test_pandas_is_not_imported_for_a_model_that_does_without_and_is_there_for_one_that_comes_to_it(context):
+    source = """
+import sys
+def simulate(params, seed):
+    early = "pandas" in sys.modules
+    import pandas as pd
+    days = pd.Index(pd.to_datetime(["2026-01-01", "2026-01-02"]), name="day")
+    table = pd.DataFrame({"n": pd.array([1, None], dtype="Int64"), "where": pd.Categorical(["a", "b"])}, index=days)
+    return {"early": {"early": early}, "table": table, "columns": {"n": table["n"], "where": table["where"]}}
+"""
+    forked_payload = run_chunk(context(source, "fork"), several(1))[1]
+    assert forked_payload.outputs["early"][0].table.column("early").to_pylist() == [False]
+    plain_payload = run_chunk(context(source, "none"), several(1))[1]
+    for name in ("table", "columns"):
+        assert forked_payload.outputs[name][0].table.equals(plain_payload.outputs[name][0].table)
+
+
 def test_a_model_that_forks_and_goes_on_in_both_is_one_model(context):
     """What the copy returns is nobody's result."""
     source = "import os\ndef simulate(params, seed):\n    os.fork()\n    return {'r': {'seed': seed}}"
