@@ -112,6 +112,7 @@ def test_what_a_model_does_to_its_parameters_does_not_reach_the_next(context):
 
 
 def test_pandas_is_not_imported_for_a_model_that_does_without_and_is_there_for_one_that_comes_to_it(context):
+    """Importing it in the server, as pyarrow would, doubles what a fork copies."""
     source = """
 import sys
 def simulate(params, seed):
