@@ -264,6 +264,7 @@ class Dispatch:
             self.pending.n,
             self.window.slots_at(request_bytes, width),
             target_s=self.policy.chunk_target_s * width,
+            least_s=self.policy.chunk_least_s * width,
             target_bytes=OUTPUT_TARGET_BYTES,
             most=self.policy.chunk_max,
         )

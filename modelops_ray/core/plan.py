@@ -218,14 +218,24 @@ def _size_class(limit_bytes: int) -> int:
 
 
 def chunk_size(
-    seconds: float, bytes_each: float, n_pending: int, n_slots: int, *, target_s: float, target_bytes: int, most: int
+    seconds: float,
+    bytes_each: float,
+    n_pending: int,
+    n_slots: int,
+    *,
+    target_s: float,
+    least_s: float,
+    target_bytes: int,
+    most: int,
 ) -> int:
     """How many simulations to give to one task.
 
     About `target_s` of work and `target_bytes` of outputs, and at the end of a study a quarter of a slot's fair
-    share, so that the last tasks end together (guided self-scheduling, Polychronopoulos and Kuck 1987).
+    share, so that the last tasks end together (guided self-scheduling, Polychronopoulos and Kuck 1987), but not below
+    `least_s` of work, which is what ending together would cost in tasks.
     """
     by_time = target_s / seconds if seconds > 0 else most
     by_bytes = target_bytes / bytes_each if bytes_each > 0 else most
     fair = -(-n_pending // (4 * max(1, n_slots)))
-    return max(1, min(most, int(by_time), int(by_bytes), fair))
+    worth_a_task = least_s / seconds if seconds > 0 else 1
+    return max(1, min(most, int(by_time), int(by_bytes), max(fair, int(worth_a_task))))

@@ -43,6 +43,7 @@ from modelops_ray.core.memory import (
     with_margin,
 )
 from modelops_ray.core.overhead import Overhead
+from modelops_ray.core.plan import chunk_size
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.retry import KillGuard, Outcome
 from modelops_ray.core.starvation import Queue
@@ -394,3 +395,20 @@ def test_not_even_a_probe_may_use_more_than_the_cap():
     """It asks for plenty, and plenty ends there."""
     _, actions = begun(n=8, max_memory_bytes=100 * MIB)
     assert {100 * MIB} == {chunk.limit_bytes for chunk in of(SubmitChunk, actions)}
+
+
+def size_of_next(seconds, n_pending, **changes):
+    """Simulations in the next chunk, on four slots."""
+    rules = {"target_s": 1.0, "least_s": 0.05, "target_bytes": 16 * MIB, "most": 2000} | changes
+    return chunk_size(seconds, 100.0, n_pending, 4, **rules)
+
+
+def test_the_last_chunks_shrink_so_that_all_end_together_but_not_below_what_a_task_is_worth():
+    assert [100, 63, 6, 5, 5] == [size_of_next(0.01, n) for n in (10_000, 1_000, 96, 70, 3)]
+    assert [2000, 2000] == [size_of_next(1e-5, n) for n in (100_000, 10)]
+    assert 1 == size_of_next(2.0, 8)
+
+
+@pytest.mark.parametrize("rule", [{"target_bytes": 300}, {"most": 3}, {"target_s": 0.03}])
+def test_no_chunk_is_made_larger_for_being_worth_a_task_than_outputs_time_and_count_allow(rule):
+    assert 3 == size_of_next(0.01, 3, **rule)
