@@ -261,8 +261,7 @@ class Dispatch:
         n = chunk_size(
             choice.seconds or self._seconds,
             self._bytes_each,
-            self.pending.n,
-            self.window.slots_at(request_bytes, width),
+            self.pending.n / max(1, self.window.slots_at(request_bytes, width)),
             target_s=self.policy.chunk_target_s * width,
             least_s=self.policy.chunk_least_s * width,
             target_bytes=OUTPUT_TARGET_BYTES,

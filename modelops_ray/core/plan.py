@@ -220,8 +220,7 @@ def _size_class(limit_bytes: int) -> int:
 def chunk_size(
     seconds: float,
     bytes_each: float,
-    n_pending: int,
-    n_slots: int,
+    n_left_per_slot: float,
     *,
     target_s: float,
     least_s: float,
@@ -236,6 +235,6 @@ def chunk_size(
     """
     by_time = target_s / seconds if seconds > 0 else most
     by_bytes = target_bytes / bytes_each if bytes_each > 0 else most
-    fair = -(-n_pending // (4 * max(1, n_slots)))
+    fair = math.ceil(n_left_per_slot / 4)
     worth_a_task = least_s / seconds if seconds > 0 else 1
     return max(1, min(most, int(by_time), int(by_bytes), max(fair, int(worth_a_task))))

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SHARED_FORKS = 20
-"""A child that has run for as many forks is replaced: what forks cost is then a twentieth."""
+"""A simulation that takes as many forks has a child of its own: the fork is then a twentieth of it."""
+LIFE_FORKS = 50
+"""A child that several shorter ones share is replaced once it has run for as many: forks cost a fiftieth of that."""
 MAX_SETS = 3
 BATCH_S = 0.1
 MAX_BATCH = 500
@@ -75,8 +77,10 @@ class Sharing:
 
     def _room(self, served: Served) -> int:
         """How many more fit into the life of a child."""
-        left_s = SHARED_FORKS * self.fork_s - served.seconds
-        if left_s <= 0 or self.simulation_s is None:
+        if self.simulation_s is None or self.simulation_s >= SHARED_FORKS * self.fork_s:
+            return 1 - served.n
+        left_s = LIFE_FORKS * self.fork_s - served.seconds
+        if left_s <= 0:
             return 0
         # Rounded up: a child is replaced once it has run for as long, not when the next would make it longer.
         return math.ceil(left_s / max(self.simulation_s, 1e-6))

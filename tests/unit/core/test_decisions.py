@@ -400,10 +400,11 @@ def test_not_even_a_probe_may_use_more_than_the_cap():
 def size_of_next(seconds, n_pending, **changes):
     """Simulations in the next chunk, on four slots."""
     rules = {"target_s": 1.0, "least_s": 0.05, "target_bytes": 16 * MIB, "most": 2000} | changes
-    return chunk_size(seconds, 100.0, n_pending, 4, **rules)
+    return chunk_size(seconds, 100.0, n_pending / 4, **rules)
 
 
 def test_the_last_chunks_shrink_so_that_all_end_together_but_not_below_what_a_task_is_worth():
+    """A task costs milliseconds, however little it runs."""
     assert [100, 63, 6, 5, 5] == [size_of_next(0.01, n) for n in (10_000, 1_000, 96, 70, 3)]
     assert [2000, 2000] == [size_of_next(1e-5, n) for n in (100_000, 10)]
     assert 1 == size_of_next(2.0, 8)
@@ -411,4 +412,5 @@ def test_the_last_chunks_shrink_so_that_all_end_together_but_not_below_what_a_ta
 
 @pytest.mark.parametrize("rule", [{"target_bytes": 300}, {"most": 3}, {"target_s": 0.03}])
 def test_no_chunk_is_made_larger_for_being_worth_a_task_than_outputs_time_and_count_allow(rule):
+    """Those are bounds of memory and of what is lost with a worker."""
     assert 3 == size_of_next(0.01, 3, **rule)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelops_ray.runner.sharing import MAX_SETS, SHARED_FORKS, Served, Sharing
+from modelops_ray.runner.sharing import LIFE_FORKS, MAX_SETS, Served, Sharing
 
 
 def test_a_simulation_longer_than_twenty_forks_has_a_child_of_its_own():
@@ -17,12 +17,13 @@ def test_a_simulation_longer_than_twenty_forks_has_a_child_of_its_own():
     assert 1 == sharing.batch(Served(), [0] * 49, 1)
 
 
-def test_short_ones_share_a_child_until_it_has_run_for_twenty_forks():
-    """What forks cost is then a twentieth of the time."""
+def test_short_ones_share_a_child_until_it_has_run_for_fifty_forks():
+    """What forks cost is then a fiftieth of the time."""
     sharing = Sharing(fork_s=0.01)
     sharing.simulated(0.001, is_first=False)
     assert 100 == sharing.batch(Served(), [0] * 500, 1)
-    assert 0 == sharing.batch(Served(200, SHARED_FORKS * 0.01, frozenset({0})), [0] * 500, 1)
+    assert 1 <= sharing.batch(Served(499, 0.499, frozenset({0})), [0] * 500, 1) <= 2
+    assert 0 == sharing.batch(Served(500, LIFE_FORKS * 0.01, frozenset({0})), [0] * 500, 1)
 
 
 def test_no_child_sees_more_than_three_parameter_sets():
