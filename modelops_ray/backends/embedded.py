@@ -43,6 +43,7 @@ SMALLEST_BYTES = 64 * MIB
 UNNEEDED = ("start_api_server", "start_monitor", "start_log_monitor")
 
 POPEN = "ConsolePopen"
+RAY_PARAMS = "RayParams"
 
 FOLDER_PREFIX = "modelops-ray-"
 # A socket's path must stay below 108 bytes, and Ray adds about 65 to its folder.
@@ -137,11 +138,17 @@ def _lean_node() -> Iterator[None]:
 
     Ray blocks Ctrl-C in its processes by itself, and not the SIGTERM that a supervisor sends to a whole group.
     """
-    from ray._private import services
+    from ray._private import parameter, services
     from ray._private.node import Node
 
+    # The port it would take by default may be another Ray's, and it would wait 3.4 s for that to end.
+    any_port = {RAY_PARAMS: functools.partial(vars(parameter)[RAY_PARAMS], dashboard_agent_listen_port=0)}
     apart = {POPEN: functools.partial(vars(services).get(POPEN, subprocess.Popen), process_group=0)}
-    with replaced(Node, dict.fromkeys(UNNEEDED, _start_nothing)), replaced(services, apart):
+    with (
+        replaced(Node, dict.fromkeys(UNNEEDED, _start_nothing)),
+        replaced(services, apart),
+        replaced(parameter, any_port),
+    ):
         yield
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -98,6 +99,18 @@ def test_an_embedded_ray_keeps_to_its_limits_and_leaves_nothing_behind(folder, m
     wait_for(lambda: not processes(str(folder)), patience_s=5.0)
     assert list(folder.iterdir()) == []
     assert set(Path("/dev/shm").iterdir()) <= shared
+
+
+def test_a_port_that_another_ray_has_does_not_hold_up_an_embedded_one(folder, monkeypatch):
+    """By default Ray's agent would try for seconds to get the one it always takes."""
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # another Ray has it
+            stack.enter_context(socket.create_server(("", 52365)))
+        stack.enter_context(connect(None, environ={}, limit_memory_bytes=2048 * MIB, limit_cpus=1))
+        [log] = folder.glob("*/ray/session_2*/logs/dashboard_agent.log")
+        assert "Dashboard agent http address" in log.read_text()
+        assert "Failed to bind" not in log.read_text()
 
 
 def test_a_killed_driver_takes_its_ray_along_and_the_next_start_removes_its_files(folder, monkeypatch):
