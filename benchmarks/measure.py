@@ -31,7 +31,7 @@ from benchmarks.records import Outcome, PodRecord, Record, now, place, versions
 from benchmarks.scenarios import Case, Layout
 from benchmarks.stats import Progress, steady_per_second, thinned
 
-READY_S = 180.0
+READY_S = 300.0
 """How long an engine may take until its workers are there."""
 LOOK_EVERY_S = 0.05
 CHECK_S = 180.0

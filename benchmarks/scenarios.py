@@ -302,7 +302,7 @@ def density(size: Size) -> list[Case]:
             check_every=n,
             holds=n,
         )
-        for n in ((4, 8, 16) if size == "full" else (2,))
+        for n in ((4, 8, 16, 32, 64) if size == "full" else (2,))
     ]
 
 

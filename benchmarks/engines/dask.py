@@ -23,7 +23,7 @@ FIRST_BATCH, LARGEST_BATCH = 10, 1000
 LOOK_AT_PODS_S = 1.0
 OWN_BYTES = 140 * MIB
 """What a Dask worker process has without a simulation."""
-JOIN_S = 180
+JOIN_S = 300
 
 Run = Callable[[Job, Any], None]
 
