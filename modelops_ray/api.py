@@ -22,6 +22,7 @@ from modelops_ray.question import Question, ask
 from modelops_ray.report.progress import display
 from modelops_ray.runner.loading import refuse_while_loading
 from modelops_ray.session import Outcome, Watcher, execute
+from modelops_ray.store.places import place_of
 from modelops_ray.store.reader import RunReader, Status
 from modelops_ray.study.study import Study
 
@@ -56,11 +57,15 @@ class Options(TypedDict, total=False):
 
 
 class Run:
-    """A run directory: what it holds, and the summary of the last session."""
+    """A run directory: what it holds, and the summary of the last session.
+
+    Attributes:
+        path: Where it is; a text where it is the URI of a folder in an object store.
+    """
 
     def __init__(self, path: str | Path) -> None:
         """Open a run directory; see `open_run`."""
-        self.path = Path(path)
+        self.path: Path | str = place_of(path)
         self._reader = RunReader(self.path)
 
     def __repr__(self) -> str:
@@ -117,7 +122,8 @@ def run(
         study: A study, or the path of a study file.
         model: A callable `(params, seed)` or `(params, seed, scenario)`, `path.py:function` or `module:function`; the
             study's own by default.
-        out: The run directory; by default `runs/<study>-<8 hex>` of the question.
+        out: The run directory, a path or a URI (`s3://bucket/runs/sir`); by default `runs/<study>-<8 hex>` of the
+            question.
         progress: Show how far it is, on stderr.
         options: As on the command line.
 
@@ -194,7 +200,7 @@ def profile(
 
 
 def open_run(path: str | Path) -> Run:
-    """Open what a run left, finished or not.
+    """Open what a run left, finished or not; a path, or a URI such as `s3://bucket/runs/sir`.
 
     Raises:
         ResultsError: It is no run directory, is damaged, or is of a newer format.
@@ -217,7 +223,7 @@ def configure(
         given["timeout_s"] = given.pop("timeout")
     too_many = given.pop("max_failures", None)
     config = RunConfig(**given, max_failures=None if too_many is None else MaxFailures.parse(str(too_many)))
-    return replace(config, out=None if out is None else Path(out), tolerate_failures=tolerate_failures)
+    return replace(config, out=None if out is None else place_of(out), tolerate_failures=tolerate_failures)
 
 
 def _size(option: str, size: str | int | None) -> int | None:

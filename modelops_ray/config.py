@@ -78,9 +78,12 @@ class MaxFailures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """The options of `run`, as in the interface; sizes in bytes, times in seconds, None where it is adapted."""
+    """The options of `run`, as in the interface; sizes in bytes, times in seconds, None where it is adapted.
 
-    out: Path | None = None
+    `out` is a path, or a text that is the URI of a folder in an object store.
+    """
+
+    out: Path | str | None = None
     model: str | None = None
     address: str | None = None
     backend: BackendName = "ray"

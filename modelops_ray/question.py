@@ -16,6 +16,7 @@ from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import UsageError
 from modelops_ray.runner.loading import ModelRef
 from modelops_ray.runner.model import resolve_model
+from modelops_ray.store.places import Place
 from modelops_ray.study.identity import task_id
 from modelops_ray.study.rows import RunIdentity
 from modelops_ray.study.schema import parameter_types
@@ -32,7 +33,7 @@ class Question:
     model: ModelRef
     identity: RunIdentity
     config: RunConfig
-    out: Path
+    out: Place
     only: Ranges | None
 
     @property

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from modelops_ray.store import opening
-from modelops_ray.store.files import Folder
 from modelops_ray.store.opening import RunSpec
+from modelops_ray.store.places import Place, open_folder
 from modelops_ray.store.progress import require_free
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.session import Clock, utc_now
@@ -29,7 +28,7 @@ class Entry:
 
 
 def look(
-    path: str | Path,
+    path: Place,
     spec: RunSpec,
     *,
     take_over: bool = False,
@@ -40,7 +39,7 @@ def look(
     """Check that a session may begin, and see whether there is anything for it to do.
 
     Args:
-        path: The run directory; there may be none yet.
+        path: Where the run directory is; there may be none yet.
         spec: What is asked; a directory of an older study that it contains goes on.
         take_over: Go on although another session seems to write.
         fresh: Move what is there aside and start over.
@@ -52,7 +51,7 @@ def look(
         RunInUseError: Another session writes it.
         StorageError: Reading failed.
     """
-    folder = Folder(Path(path))
+    folder = open_folder(path)
     found = None
     if fresh:
         opening.require_replaceable(folder)

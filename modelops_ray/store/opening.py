@@ -14,7 +14,7 @@ from modelops_ray.store import run_json
 from modelops_ray.store.batch import TableSchemas
 from modelops_ray.store.commits import FOLDER, Log, damaged, read_log
 from modelops_ray.store.extension import Move, find_move, kept, moved_parts
-from modelops_ray.store.files import Folder
+from modelops_ray.store.folder import Folder
 from modelops_ray.store.parts import require_sizes
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.session import Session
@@ -69,7 +69,7 @@ def look(folder: Folder, spec: RunSpec) -> Found | None:
     if run is None:
         _require_empty(folder)
         return None
-    path = str(folder.root / run_json.NAME)
+    path = folder.where(run_json.NAME)
     run_json.require_same_question(run, spec.asked, path)
     log = read_log(folder)
     _require_log(folder, log)
@@ -86,7 +86,7 @@ def look_or_create(folder: Folder, spec: RunSpec) -> Found:
     # Where another session made it in between, it is looked at like any other.
     found = found or look(folder, spec)
     if found is None:
-        raise ResultsError(f"{folder.root}: it disappeared while it was opened; start again")
+        raise ResultsError(f"{folder.where()}: it disappeared while it was opened; start again")
     return found
 
 
@@ -94,7 +94,7 @@ def _require_empty(folder: Folder) -> None:
     names = folder.names()
     if names:
         raise ResultsError(
-            f"{folder.root}: not a run directory, it holds {names[0]} and no {run_json.NAME}; give another --out"
+            f"{folder.where()}: not a run directory, it holds {names[0]} and no {run_json.NAME}; give another --out"
         )
 
 
@@ -102,7 +102,7 @@ def _require_log(folder: Folder, log: Log) -> None:
     """Parts come after the first commit, so parts without a log mean that the log was lost."""
     parts = _part_names(folder)
     if parts and log.last == 0:
-        raise damaged(str(folder.root / FOLDER), f"no commits, and there are parts such as {parts[0]}")
+        raise damaged(folder.where(FOLDER), f"no commits, and there are parts such as {parts[0]}")
 
 
 def _require_positions(log: Log, simulations: int, path: str) -> None:
@@ -197,4 +197,4 @@ def move_aside(folder: Folder, now: datetime) -> None:
     """
     require_replaceable(folder)
     if folder.names():
-        folder.move_aside(folder.root.with_name(f"{folder.root.name}.old-{now:%Y%m%dT%H%M%SZ}"))
+        folder.move_aside(f".old-{now:%Y%m%dT%H%M%SZ}")

@@ -21,8 +21,9 @@ from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, UsageError
 from modelops_ray.store.batch import Positions
 from modelops_ray.store.commits import LivePart, Log, damaged, read_log
-from modelops_ray.store.files import Folder
-from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, MissingPartError, read_part
+from modelops_ray.store.folder import Folder
+from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, MissingPartError, read_parts
+from modelops_ray.store.places import open_folder, place_of
 from modelops_ray.store.progress import read_progress
 from modelops_ray.store.run_json import NAME, RunJson, read_run_json
 from modelops_ray.store.session import Clock, utc_now
@@ -68,7 +69,7 @@ class RunReader:
         Raises:
             ResultsError: It is none, or is of a newer format.
         """
-        self._folder = Folder(Path(path))
+        self._folder = open_folder(place_of(path))
         self._clock = clock
         self.run = _read_run(self._folder)
 
@@ -189,19 +190,17 @@ class RunReader:
         parts = _parts_of(log, f"{OUTPUTS}/{name}")
         if not parts:
             known = ", ".join(_output_names(log)) or "none yet"
-            raise UsageError(f"{self._folder.root}: there is no output {name!r}; the outputs are: {known}")
+            raise UsageError(f"{self._folder.where()}: there is no output {name!r}; the outputs are: {known}")
         table = self._concatenated(parts, None)
         positions, tasks = self._unordered(log, ["task_id"])
         at = pc.index_in(table["task_id"], value_set=tasks["task_id"].combine_chunks())
         if at.null_count:
-            raise damaged(
-                str(self._folder.root / f"{OUTPUTS}/{name}"), "it has rows of a simulation that is not committed"
-            )
+            raise damaged(self._folder.where(f"{OUTPUTS}/{name}"), "it has rows of a simulation that is not committed")
         order = np.argsort(positions[at.to_numpy()], kind="stable")
         return table.take(pa.array(order))
 
     def _output_of(self, log: Log, name: str, task_ids: pa.Array) -> pa.Table:
-        tables = (read_part(self._folder, part) for part in _parts_of(log, f"{OUTPUTS}/{name}"))
+        tables = read_parts(self._folder, _parts_of(log, f"{OUTPUTS}/{name}"))
         return pa.concat_tables([table.filter(pc.is_in(table["task_id"], task_ids)) for table in tables])
 
     def _failures(self, log: Log) -> pa.Table:
@@ -209,20 +208,20 @@ class RunReader:
         return self._concatenated(parts, None) if parts else self._simulations(Log())
 
     def _concatenated(self, parts: list[LivePart], columns: list[str] | None) -> pa.Table:
-        return pa.concat_tables([read_part(self._folder, part, columns) for part in parts]).combine_chunks()
+        return pa.concat_tables(read_parts(self._folder, parts, columns)).combine_chunks()
 
     def _causes(self, log: Log) -> dict[str, int]:
         failed = [part for part in _parts_of(log, SIMULATIONS) if part.failed]
         counts: Counter[str] = Counter()
-        for part in failed:
-            counts.update(read_part(self._folder, part, ["cause"])["cause"].to_pylist())
+        for table in read_parts(self._folder, failed, ["cause"]):
+            counts.update(table["cause"].to_pylist())
         return dict(sorted(counts.items()))
 
 
 def _read_run(folder: Folder) -> RunJson:
     run = read_run_json(folder)
     if run is None:
-        raise ResultsError(f"{folder.root}: not a run directory, it has no {NAME}; give the directory of a run")
+        raise ResultsError(f"{folder.where()}: not a run directory, it has no {NAME}; give the directory of a run")
     return run
 
 

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from modelops_ray.config import SeedPolicy
 from modelops_ray.errors import ResultsError
 from modelops_ray.store.commits import damaged, parse_object, require_format
-from modelops_ray.store.files import Folder
+from modelops_ray.store.folder import Folder
 
 NAME = "run.json"
 FORMAT = 1
@@ -69,7 +69,7 @@ def read_run_json(folder: Folder) -> RunJson | None:
     data = folder.read(NAME)
     if data is None:
         return None
-    path = str(folder.root / NAME)
+    path = folder.where(NAME)
     document = parse_object(data, path)
     require_format(document, FORMAT, path)
     try:

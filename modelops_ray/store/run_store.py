@@ -19,7 +19,7 @@ from modelops_ray.store import opening
 from modelops_ray.store.batch import Batch, Positions, assemble
 from modelops_ray.store.columns import conformed
 from modelops_ray.store.commits import Log, Part
-from modelops_ray.store.files import Folder
+from modelops_ray.store.folder import Folder
 from modelops_ray.store.opening import Found, RunSpec
 from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, part_schema, read_part
 from modelops_ray.store.progress import require_free, writer
