@@ -5,19 +5,24 @@ Owns starting and ending them, and the environment in which a client finds them.
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, Self
 
 import pyarrow.fs as pafs
 
@@ -151,3 +156,73 @@ def _answers(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+class Meddler:
+    """A proxy in front of an object store that spoils the requests it is told to; the others go through untouched.
+
+    Attributes:
+        spoil: Is asked for every request, by method, path and headers: "pass" lets it through, "ignore condition"
+            takes the condition away, "lose answer" lets it through and hangs up, "refuse" answers 403, "break" 500.
+        seen: Method and path of all requests so far.
+    """
+
+    def __init__(self, port: int) -> None:
+        """Stand in front of the server on this port."""
+        self.spoil: Callable[[str, str, Mapping[str, str]], str] = lambda *_: "pass"
+        self.seen: list[tuple[str, str]] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Meddling, self, port))
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Meddling(BaseHTTPRequestHandler):
+    def __init__(self, meddler: Meddler, port: int, *args: Any) -> None:
+        self._meddler = meddler
+        self._port = port
+        super().__init__(*args)
+
+    def _handle(self) -> None:
+        how = self._meddler.spoil(self.command, self.path, self.headers)
+        self._meddler.seen.append((self.command, self.path))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if how in {"refuse", "break"}:
+            code = "AccessDenied" if how == "refuse" else "InternalError"
+            self._answer(403 if how == "refuse" else 500, {}, f"<Error><Code>{code}</Code></Error>".encode())
+            return
+        headers = {key: value for key, value in self.headers.items() if key.lower() != "if-none-match" or how == "pass"}
+        if how == "lose answer":
+            headers = dict(self.headers.items())
+        connection = http.client.HTTPConnection("127.0.0.1", self._port)
+        connection.request(self.command, self.path, body, headers)
+        with connection.getresponse() as response:
+            answer = response.read()
+        connection.close()
+        if how != "lose answer":
+            self._answer(response.status, dict(response.getheaders()), answer)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815 (http.server's names)
+
+    def _answer(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() not in {"connection", "transfer-encoding"}:
+                self.send_header(name, value)
+        if not any(name.lower() == "content-length" for name in headers):
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
