@@ -13,7 +13,7 @@ from typing import Any, TypedDict, Unpack
 import pyarrow as pa
 
 from modelops_ray import foresight, leaks
-from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, parse_size
+from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, Shard, parse_size
 from modelops_ray.core.events import Ending
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.errors import ModelError, NoProgressError, UsageError
@@ -23,7 +23,8 @@ from modelops_ray.report.progress import display
 from modelops_ray.runner.loading import refuse_while_loading
 from modelops_ray.session import Outcome, Watcher, execute
 from modelops_ray.store.places import place_of
-from modelops_ray.store.reader import RunReader, Status
+from modelops_ray.store.reader import RunReader
+from modelops_ray.store.status import Status
 from modelops_ray.study.study import Study
 
 __all__ = ["Options", "Run", "open_run", "plan", "profile", "run"]
@@ -51,6 +52,7 @@ class Options(TypedDict, total=False):
     only: str | None
     retry_failed: bool
     seeds: SeedPolicy
+    shard: str | None
     take_over: bool
     timeout: float
     window: int | None
@@ -221,6 +223,8 @@ def configure(
         given[f"{name}_bytes"] = _size(f"--{name.replace('_', '-')}", given.pop(name, None))
     if "timeout" in given:
         given["timeout_s"] = given.pop("timeout")
+    if given.get("shard") is not None:
+        given["shard"] = Shard.parse(given["shard"])
     too_many = given.pop("max_failures", None)
     config = RunConfig(**given, max_failures=None if too_many is None else MaxFailures.parse(str(too_many)))
     return replace(config, out=None if out is None else place_of(out), tolerate_failures=tolerate_failures)

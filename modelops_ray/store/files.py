@@ -53,6 +53,10 @@ class LocalFolder:
         """Its path, or that of something in it."""
         return str(self.root / name)
 
+    def inside(self, name: str) -> LocalFolder:
+        """Open a directory in this one."""
+        return LocalFolder(self.root / name)
+
     def identity(self) -> tuple[int, int] | None:
         """Tell this directory from another one that later has its name; None if there is none."""
         with reporting(self.root):

@@ -74,6 +74,10 @@ class Folder(Protocol):
         """How a user would write the folder, or something in it."""
         ...
 
+    def inside(self, name: str) -> Folder:
+        """Open a folder in this one."""
+        ...
+
     def identity(self) -> Hashable | None:
         """Tell this folder from another one that later has its name; None as long as there is nothing to tell by."""
         ...

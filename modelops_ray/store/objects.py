@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
@@ -60,6 +60,10 @@ class ObjectFolder:
     def where(self, name: str = "") -> str:
         """Its URI, or that of something in it."""
         return f"{self.uri}/{name}".rstrip("/")
+
+    def inside(self, name: str) -> ObjectFolder:
+        """Open a prefix below this one."""
+        return replace(self, uri=self.where(name), _prefix=self._key(name))
 
     def identity(self) -> str | None:
         """The mark of the first commit, which is made once and never changes; None before there is one."""
