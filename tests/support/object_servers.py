@@ -17,7 +17,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,6 +49,11 @@ class ObjectServer:
     port: int
     environ: Mapping[str, str]
     process: subprocess.Popen[bytes]
+
+    def environ_through(self, meddler: Meddler) -> dict[str, str]:
+        """The same for a client that is to go through a proxy."""
+        own = f"http://127.0.0.1:{self.port}"
+        return {name: value.replace(own, meddler.url) for name, value in self.environ.items()}
 
     def new_bucket(self) -> str:
         """Make an empty bucket and return its URI."""
@@ -163,13 +168,16 @@ class Meddler:
 
     Attributes:
         spoil: Is asked for every request, by method, path and headers: "pass" lets it through, "ignore condition"
-            takes the condition away, "lose answer" lets it through and hangs up, "refuse" answers 403, "break" 500.
+            takes the condition away, "lose answer" lets it through and hangs up, "refuse" answers 403, "break" 500,
+            "cut" lets half of it through and then nothing until the client is gone.
+        has_cut: Set once a request was cut.
         seen: Method and path of all requests so far.
     """
 
     def __init__(self, port: int) -> None:
         """Stand in front of the server on this port."""
         self.spoil: Callable[[str, str, Mapping[str, str]], str] = lambda *_: "pass"
+        self.has_cut = threading.Event()
         self.seen: list[tuple[str, str]] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Meddling, self, port))
 
@@ -196,6 +204,9 @@ class _Meddling(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         how = self._meddler.spoil(self.command, self.path, self.headers)
         self._meddler.seen.append((self.command, self.path))
+        if how == "cut":
+            self._cut()
+            return
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if how in {"refuse", "break"}:
             code = "AccessDenied" if how == "refuse" else "InternalError"
@@ -211,6 +222,16 @@ class _Meddling(BaseHTTPRequestHandler):
         connection.close()
         if how != "lose answer":
             self._answer(response.status, dict(response.getheaders()), answer)
+
+    def _cut(self) -> None:
+        half = self.rfile.read(int(self.headers["Content-Length"]) // 2)
+        lines = [f"{self.command} {self.path} HTTP/1.1", *(f"{key}: {value}" for key, value in self.headers.items())]
+        with socket.create_connection(("127.0.0.1", self._port)) as server:
+            server.sendall("\r\n".join([*lines, "", ""]).encode() + half)
+            self._meddler.has_cut.set()
+            with suppress(ConnectionError):
+                self.rfile.read()
+        self.close_connection = True
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815 (http.server's names)
 
