@@ -6,12 +6,15 @@ Owns which variables count and how patient requests are. The client library read
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from obstore.store import AzureStore, GCSStore, S3Store
+
+from modelops_ray.errors import UsageError
 
 if TYPE_CHECKING:
     from obstore.store import AzureConfig, ClientConfig, RetryConfig, S3Config
@@ -21,6 +24,7 @@ Client = S3Store | GCSStore | AzureStore
 REQUEST_S = 300
 """A part of 64 MiB passes through a line of 2 Mbit/s in that time."""
 
+_URL = re.compile(r"https?://[\w.\-]+(:\d+)?(/\S*)?|https?://\[[0-9a-fA-F:.]+\](:\d+)?(/\S*)?")
 _KINDS = {"s3": "s3", "gs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
 _OF_CONNECTION = {
     "AccountName": "account_name",
@@ -46,7 +50,11 @@ class Bucket:
 
 
 def bucket_of(uri: str, environ: Mapping[str, str]) -> tuple[Bucket, str]:
-    """Split a checked URI into its bucket and the folder in it."""
+    """Split a checked URI into its bucket and the folder in it.
+
+    Raises:
+        UsageError: The environment names an endpoint that is no URL.
+    """
     scheme, _, rest = uri.partition("://")
     authority, _, folder = rest.partition("/")
     kind = _KINDS[scheme]
@@ -54,6 +62,11 @@ def bucket_of(uri: str, environ: Mapping[str, str]) -> tuple[Bucket, str]:
     settings = {"s3": _s3_settings, "gs": lambda _: {}, "az": _azure_settings}[kind](environ)
     if host:
         settings["account_name"] = host.partition(".")[0]
+    if "endpoint" in settings and not _URL.fullmatch(settings["endpoint"]):
+        raise UsageError(
+            f"{uri}: the endpoint that the environment names is {settings['endpoint']!r}, which is no URL; "
+            "write it as https://HOST or http://HOST:PORT"
+        )
     return Bucket(kind, name, settings), folder
 
 

@@ -53,9 +53,17 @@ class ObjectFolder:
 
     @classmethod
     def at(cls, uri: str) -> ObjectFolder:
-        """Open the folder of a checked URI with what the environment says; no request is made yet."""
+        """Open the folder of a checked URI with what the environment says; no request is made yet.
+
+        Raises:
+            StorageError: What the environment says makes no sense.
+        """
         bucket, prefix = bucket_of(uri, os.environ)
-        return cls(uri, bucket, prefix, connect(bucket, retries=PATIENT_RETRIES, retry_s=PATIENT_S))
+        try:
+            client = connect(bucket, retries=PATIENT_RETRIES, retry_s=PATIENT_S)
+        except BaseError as error:
+            raise StorageError(f"{uri}: {explain(str(error), bucket.kind, bucket.name)}") from error
+        return cls(uri, bucket, prefix, client)
 
     def where(self, name: str = "") -> str:
         """Its URI, or that of something in it."""

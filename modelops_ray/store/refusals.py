@@ -20,7 +20,7 @@ CREDENTIALS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
-ENDPOINT = {"s3": "AWS_ENDPOINT_URL and AWS_REGION", "gs": "the network", "az": "AZURE_STORAGE_ENDPOINT"}
+ENDPOINT = {"s3": "AWS_ENDPOINT_URL and AWS_REGION", "gs": "the network", "az": "the network and the account's name"}
 BUCKET = {"s3": "bucket", "gs": "bucket", "az": "container"}
 
 
@@ -45,10 +45,17 @@ def explain(answer: str, kind: str, bucket: str) -> str:
         )
     if status in {"301", "307"} or "redirect" in answer:
         return f"the {BUCKET[kind]} is in another region; set AWS_REGION to the one it is in"
+    if status is None and "HTTP error" not in answer:
+        return f"{_first_line(answer)}; check {CREDENTIALS[kind]}"
     if status is None:
         server = _found(_SERVER, answer) or "the object store"
         return f"{server} cannot be reached; check {ENDPOINT[kind]}, and start again, {_NOTHING_LOST}"
     return f"the object store answered {status} {code or ''}".rstrip() + f"; start again later, {_NOTHING_LOST}"
+
+
+def _first_line(answer: str) -> str:
+    """The client library's own words without what it says to its developers."""
+    return answer.partition("\n")[0].rpartition(" error: ")[2].rstrip(" .")
 
 
 def is_final(answer: str) -> bool:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from support.stores import failure, grid, open_store, payload
 
-from modelops_ray.errors import RunInUseError
+from modelops_ray.errors import ModelopsRayError, RunInUseError
 from modelops_ray.store.places import open_folder
 from modelops_ray.store.reader import RunReader
 
@@ -189,3 +189,34 @@ def test_a_run_that_was_moved_aside_is_not_written_by_its_old_session(new_place)
         first.commit([payload(STUDY, range(5))], [])
 
     assert 1 == RunReader(place).simulations().num_rows
+
+
+def test_of_sessions_that_fight_for_a_run_every_result_counts_once(new_place):
+    """Each takes it over from the others, again and again, until all is done."""
+    place = new_place("run")
+    barrier = threading.Barrier(3)
+    errors = []
+
+    def fight():
+        barrier.wait()
+        for _ in range(30):
+            try:
+                store = open_store(place, STUDY, take_over=True)
+                for position in range(20):
+                    if position not in store.done():
+                        store.commit([payload(STUDY, [position])], [])
+            except ModelopsRayError as error:  # the others also sweep away what it is just writing
+                errors.append(error)
+            else:
+                return
+
+    threads = [threading.Thread(target=fight) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    open_store(place, STUDY, take_over=True).close("complete")
+
+    rows = RunReader(place).simulations()["task_id"].to_pylist()
+    assert len(rows) == len(set(rows)) == RunReader(place).output("incidence").num_rows / 3
+    assert errors

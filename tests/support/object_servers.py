@@ -120,7 +120,7 @@ def azurite_command() -> str | None:
 
 def why_no_azurite() -> str:
     """What to do about it."""
-    return f"Azurite is not installed; npm install --prefix {_modules().parent} azurite"
+    return f"Azurite is not installed; npm install --prefix {_modules().parent} azurite@3"
 
 
 def _modules() -> Path:
