@@ -13,7 +13,7 @@ from typing import Any, TypedDict, Unpack
 import pyarrow as pa
 
 from modelops_ray import foresight, leaks
-from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, parse_size
+from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, Shard, parse_size
 from modelops_ray.core.events import Ending
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.errors import ModelError, NoProgressError, UsageError
@@ -22,7 +22,9 @@ from modelops_ray.question import Question, ask
 from modelops_ray.report.progress import display
 from modelops_ray.runner.loading import refuse_while_loading
 from modelops_ray.session import Outcome, Watcher, execute
-from modelops_ray.store.reader import RunReader, Status
+from modelops_ray.store.places import place_of
+from modelops_ray.store.reader import RunReader
+from modelops_ray.store.status import Status
 from modelops_ray.study.study import Study
 
 __all__ = ["Options", "Run", "open_run", "plan", "profile", "run"]
@@ -50,17 +52,22 @@ class Options(TypedDict, total=False):
     only: str | None
     retry_failed: bool
     seeds: SeedPolicy
+    shard: str | None
     take_over: bool
     timeout: float
     window: int | None
 
 
 class Run:
-    """A run directory: what it holds, and the summary of the last session."""
+    """A run directory: what it holds, and the summary of the last session.
+
+    Attributes:
+        path: Where it is; a text where it is the URI of a folder in an object store.
+    """
 
     def __init__(self, path: str | Path) -> None:
         """Open a run directory; see `open_run`."""
-        self.path = Path(path)
+        self.path: Path | str = place_of(path)
         self._reader = RunReader(self.path)
 
     def __repr__(self) -> str:
@@ -117,7 +124,8 @@ def run(
         study: A study, or the path of a study file.
         model: A callable `(params, seed)` or `(params, seed, scenario)`, `path.py:function` or `module:function`; the
             study's own by default.
-        out: The run directory; by default `runs/<study>-<8 hex>` of the question.
+        out: The run directory, a path or a URI (`s3://bucket/runs/sir`); by default `runs/<study>-<8 hex>` of the
+            question.
         progress: Show how far it is, on stderr.
         options: As on the command line.
 
@@ -194,7 +202,7 @@ def profile(
 
 
 def open_run(path: str | Path) -> Run:
-    """Open what a run left, finished or not.
+    """Open what a run left, finished or not; a path, or a URI such as `s3://bucket/runs/sir`.
 
     Raises:
         ResultsError: It is no run directory, is damaged, or is of a newer format.
@@ -215,9 +223,11 @@ def configure(
         given[f"{name}_bytes"] = _size(f"--{name.replace('_', '-')}", given.pop(name, None))
     if "timeout" in given:
         given["timeout_s"] = given.pop("timeout")
+    if given.get("shard") is not None:
+        given["shard"] = Shard.parse(given["shard"])
     too_many = given.pop("max_failures", None)
     config = RunConfig(**given, max_failures=None if too_many is None else MaxFailures.parse(str(too_many)))
-    return replace(config, out=None if out is None else Path(out), tolerate_failures=tolerate_failures)
+    return replace(config, out=None if out is None else place_of(out), tolerate_failures=tolerate_failures)
 
 
 def _size(option: str, size: str | int | None) -> int | None:

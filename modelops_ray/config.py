@@ -21,6 +21,8 @@ _UNITS = {
     "": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50,
 }  # fmt: skip
+MAX_SHARDS = 10_000
+_SHARD = re.compile(r"(\d{1,6})/(\d{1,6})")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]*)")
 
 
@@ -76,11 +78,42 @@ class MaxFailures:
         return max(1, math.ceil(self.value * n_simulations / 100)) if self.percent else int(self.value)
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of the parts a study is split into; `number` counts from 1."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read `I/N`.
+
+        Raises:
+            UsageError: Not two whole numbers, or I is not between 1 and N.
+        """
+        match = _SHARD.fullmatch(text.strip())
+        if match is None or not 1 <= int(match[1]) <= int(match[2]) <= MAX_SHARDS:
+            raise UsageError(f"--shard {text!r} must be I/N with I from 1 to N and N up to {MAX_SHARDS:,}, such as 2/8")
+        return cls(int(match[1]), int(match[2]))
+
+    @property
+    def name(self) -> str:
+        """The folder it is kept in."""
+        return f"{self.number}-of-{self.of}"
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """The options of `run`, as in the interface; sizes in bytes, times in seconds, None where it is adapted."""
+    """The options of `run`, as in the interface; sizes in bytes, times in seconds, None where it is adapted.
 
-    out: Path | None = None
+    `out` is a path, or a text that is the URI of a folder in an object store.
+    """
+
+    out: Path | str | None = None
     model: str | None = None
     address: str | None = None
     backend: BackendName = "ray"
@@ -98,6 +131,7 @@ class RunConfig:
     window: int | None = None
     seeds: SeedPolicy = "job-file"
     only: str | None = None
+    shard: Shard | None = None
     fresh: bool = False
     retry_failed: bool = False
     take_over: bool = False

@@ -7,7 +7,7 @@ files.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,7 +19,6 @@ from modelops_ray.core.events import (
     Event,
     Finish,
     PartCommitted,
-    Segment,
     StopRequested,
     SubmitChunk,
     TasksAdded,
@@ -72,7 +71,7 @@ class Snapshot:
 class Driver:
     """Runs one session of a run to its end."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (parts that know nothing of each other come together here)
         self,
         state: RunState,
         backend: Backend,
@@ -80,6 +79,7 @@ class Driver:
         simulations: Simulations,
         *,
         only: Ranges | None = None,
+        n_simulations: int | None = None,
         observe: Callable[[Snapshot], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -91,6 +91,7 @@ class Driver:
             store: Keeps results.
             simulations: What there is to run.
             only: Leave out everything else.
+            n_simulations: How many there are to be in the end; by default, all.
             observe: Called at every turn of the loop with what a person may want to see; must be quick.
             clock: Seconds, monotonic.
         """
@@ -107,7 +108,8 @@ class Driver:
         self._first_commit_s: float | None = None
         done = store.done()
         self._n_resumed = len(done)
-        self._segments = simulations.segments(done) if only is None else _within(simulations.segments(done), only)
+        self._n_simulations = len(simulations) if n_simulations is None else n_simulations
+        self._segments = simulations.segments(done if only is None else done | only.complement(len(simulations)))
         self._writer = Writer(store, backend, self.counters, clock)
 
     @property
@@ -153,7 +155,7 @@ class Driver:
         counters, dispatch = self._state.counters, self._state.dispatch
         return Snapshot(
             elapsed_s=self._clock() - self._began_s,
-            simulations=len(self._simulations),
+            simulations=self._n_simulations,
             resumed=self._n_resumed,
             completed=counters.completed,
             failed=counters.failed,
@@ -236,12 +238,3 @@ class Driver:
         except ModelopsRayError:
             # The first error is the one to tell; what is not committed runs again at the next start.
             return
-
-
-def _within(segments: Iterator[Segment], only: Ranges) -> Iterator[Segment]:
-    """Cut segments down to some positions."""
-    for segment in segments:
-        for start, stop in only.pairs():
-            low, high = max(start, segment.start), min(stop, segment.stop)
-            if low < high:
-                yield Segment(segment.set_index, low, high)

@@ -82,7 +82,7 @@ class Experience:
             memory_bytes=config.memory_bytes,
             max_memory_bytes=config.max_memory_bytes,
             attempts=config.attempts,
-            max_failures=None if too_many is None else too_many.count(len(self._question.simulations)),
+            max_failures=None if too_many is None else too_many.count(self._question.n_simulations),
             timeout_s=config.timeout_s,
             chunk=config.chunk,
             window=config.window,

@@ -44,11 +44,11 @@ def foresee(question: Question) -> Forecast:
     experience = Experience(question)
     dispatch = experience.dispatch()
     dispatch.look(_capacity(question))
-    n_simulations = len(question.simulations)
+    n_simulations = question.n_simulations
     expected = forecast(
         dispatch,
         n_simulations=n_simulations,
-        n_sets=question.simulations.n_parameter_sets,
+        n_sets=question.n_parameter_sets,
         n_left=n_simulations,
         bytes_each=experience.profile.output_bytes_per_simulation if experience.profile is not None else None,
     )

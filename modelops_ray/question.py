@@ -16,24 +16,49 @@ from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import UsageError
 from modelops_ray.runner.loading import ModelRef
 from modelops_ray.runner.model import resolve_model
+from modelops_ray.store.places import Place, inside
+from modelops_ray.store.shards import FOLDER as SHARDS
 from modelops_ray.study.identity import task_id
 from modelops_ray.study.rows import RunIdentity
 from modelops_ray.study.schema import parameter_types
+from modelops_ray.study.shards import scope_of
 from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Everything a session needs to know; `only` are the positions to run where not all are."""
+    """Everything a session needs to know.
+
+    Attributes:
+        out: The run directory of the session: that of the whole run, or of the shard.
+        whole: The run directory of the whole run.
+        scope: The positions that the run directory is to answer where it is that of a shard.
+        only: The positions to run where not all are.
+    """
 
     study: Study
     simulations: Simulations
     model: ModelRef
     identity: RunIdentity
     config: RunConfig
-    out: Path
+    out: Place
+    whole: Place
+    scope: Ranges | None
     only: Ranges | None
+
+    @property
+    def n_simulations(self) -> int:
+        """How many simulations the run directory is to answer."""
+        return len(self.simulations) if self.scope is None else len(self.scope)
+
+    @property
+    def n_parameter_sets(self) -> int:
+        """Of how many parameter sets those are."""
+        if self.scope is None:
+            return self.simulations.n_parameter_sets
+        outside = self.scope.complement(len(self.simulations))
+        return len({segment.set_index for segment in self.simulations.segments(outside)})
 
     @property
     def note_on_repeats(self) -> str | None:
@@ -57,7 +82,7 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
     Raises:
         StudyError: The study names no model, or its seeds do not fit the policy.
         ModelError: The model cannot be found or called.
-        UsageError: `--only` names no simulation of the study.
+        UsageError: `--only` names no simulation of the study or of the shard, or there are too many shards.
     """
     simulations = Simulations(study, config.seeds)
     base = Path.cwd() if model is not None else study.folder or Path.cwd()
@@ -72,17 +97,21 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
         parameter_types=parameter_types(study),
     )
     out = config.out or Path("runs") / f"{name}-{_short_digest(study.digest, ref.digest, config.seeds)}"
-    only = None if config.only is None else _only(config.only, simulations, identity)
-    return Question(study, simulations, ref, identity, config, out, only)
+    scope = None if config.shard is None else scope_of(simulations, config.shard)
+    only = scope if config.only is None else _only(config.only, simulations, identity, scope)
+    place = out if config.shard is None else inside(out, f"{SHARDS}/{config.shard.name}")
+    return Question(study, simulations, ref, identity, config, place, out, scope, only)
 
 
 def _short_digest(*parts: str) -> str:
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:8]
 
 
-def _only(wanted: str, simulations: Simulations, identity: RunIdentity) -> Ranges:
+def _only(wanted: str, simulations: Simulations, identity: RunIdentity, scope: Ranges | None) -> Ranges:
     for simulation in simulations:
         if task_id(identity.bundle_ref, identity.entrypoint, simulation.param_id, simulation.seed) == wanted:
+            if scope is not None and simulation.position not in scope:
+                raise UsageError(f"--only {wanted}: this simulation is in another shard; give the --shard it is in")
             return Ranges.of([simulation.position])
     raise UsageError(
         f"--only {wanted}: no simulation of the study has this task_id; `results --to FILE.csv` lists them"

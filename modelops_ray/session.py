@@ -34,11 +34,11 @@ from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.runner.executor import ChunkContext
 from modelops_ray.runner.model import installed_versions
 from modelops_ray.store.entry import Entry, look
-from modelops_ray.store.opening import RunSpec
 from modelops_ray.store.reader import RunReader
-from modelops_ray.store.run_json import RunJson, StudyEntry
+from modelops_ray.store.run_json import RunJson, ShardEntry, StudyEntry
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.session import utc_now
+from modelops_ray.store.spec import RunSpec
 
 Summary = dict[str, Any]
 """The keys of `--json`, in their order."""
@@ -119,19 +119,23 @@ def aside(question: Question, only: Ranges, watcher: Watcher, **changes: Any) ->
     """
     with tempfile.TemporaryDirectory(prefix="modelops-ray-aside-") as folder:
         out = Path(folder) / "run"
-        config = replace(question.config, out=out, fresh=False, retry_failed=False, **changes)
-        execute(replace(question, config=config, out=out, only=only), watcher)
+        config = replace(question.config, out=out, shard=None, fresh=False, retry_failed=False, **changes)
+        execute(replace(question, config=config, out=out, whole=out, scope=None, only=only), watcher)
         yield RunReader(out)
 
 
 def _look(question: Question) -> Entry:
     config, study = question.config, question.study
+    shard = config.shard
     asked = RunJson(
         study=StudyEntry(digest=study.digest, simulations=len(question.simulations), document=study.to_dict()),
         model_digest=question.model.digest,
         model_label=question.model.label,
         entrypoint=question.identity.entrypoint,
         bundle_ref=question.identity.bundle_ref,
+        shard=None
+        if shard is None
+        else ShardEntry(number=shard.number, of=shard.of, simulations=question.n_simulations),
         seed_policy=config.seeds,
         config=_plain(config),
         versions=installed_versions(),
@@ -139,7 +143,8 @@ def _look(question: Question) -> Entry:
     )
     return look(
         question.out,
-        RunSpec.of(asked, study, question.simulations),
+        RunSpec.of(asked, study, question.simulations, question.scope),
+        whole=question.whole,
         take_over=config.take_over,
         fresh=config.fresh,
         retry_failed=config.retry_failed,
@@ -160,7 +165,7 @@ def _nothing_to_do(question: Question, entry: Entry) -> Outcome:
     summary |= {key: before.get(key, 0) for key in kept}
     summary |= {
         "run_dir": str(question.out),
-        "simulations": len(question.simulations),
+        "simulations": question.n_simulations,
         "completed": entry.completed,
         "failed": entry.failed,
         "resumed": entry.completed + entry.failed,
@@ -223,9 +228,15 @@ class _Session:
         self._experience = Experience(question)
         self._state = self._experience.state()
         self._driver = Driver(
-            self._state, backend, store, question.simulations, only=question.only, observe=self._observe
+            self._state,
+            backend,
+            store,
+            question.simulations,
+            only=question.only,
+            n_simulations=question.n_simulations,
+            observe=self._observe,
         )
-        self._was_planned = len(question.simulations) <= PLAN_FROM_SIMULATIONS
+        self._was_planned = question.n_simulations <= PLAN_FROM_SIMULATIONS
         self._resumed = store.completed + store.failed
         self._n_noted = 0
 
@@ -248,8 +259,8 @@ class _Session:
             self._watcher.planned(
                 forecast(
                     self._state.dispatch,
-                    n_simulations=len(self._question.simulations),
-                    n_sets=self._question.simulations.n_parameter_sets,
+                    n_simulations=self._question.n_simulations,
+                    n_sets=self._question.n_parameter_sets,
                     n_left=snapshot.left,
                 )
             )
@@ -263,7 +274,7 @@ class _Session:
         wall_s = time.monotonic() - self._began_s
         values = (
             str(self._question.out),
-            len(self._question.simulations),
+            self._question.n_simulations,
             self._store.completed,
             self._store.failed,
             self._resumed,

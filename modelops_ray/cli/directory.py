@@ -21,8 +21,8 @@ STATUS_EVERY_S = 2.0
 @click.option("--follow", is_flag=True, help="Again every two seconds, until the run ends.")
 @JSON
 @DEBUG
-def status(run_dir: Path, *, follow: bool, as_json: bool) -> None:
-    """Say how far RUN_DIR is, live or finished, from the directory alone."""
+def status(run_dir: str, *, follow: bool, as_json: bool) -> None:
+    """Say how far RUN_DIR is, live or finished, from the directory alone; a path or a URI."""
     from modelops_ray import api
     from modelops_ray.report.summary import print_status, status_values
 
@@ -50,7 +50,7 @@ def _states(found: Any, *, follow: bool) -> Iterator[Any]:
 @click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="Write .parquet, .csv or .arrow.")
 @JSON
 @DEBUG
-def results(run_dir: Path, *, output: str | None, to: Path | None, as_json: bool) -> None:
+def results(run_dir: str, *, output: str | None, to: Path | None, as_json: bool) -> None:
     """Show or export the tables of RUN_DIR: committed rows only, in study order."""
     from modelops_ray import api
     from modelops_ray.report.tables import print_table

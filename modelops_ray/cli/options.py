@@ -13,7 +13,9 @@ from modelops_ray.cli.outcomes import DEBUGGING
 F = TypeVar("F", bound=Callable[..., None])
 
 STUDY = click.argument("study", type=click.Path(path_type=Path))
-RUN_DIR = click.argument("run_dir", type=click.Path(path_type=Path))
+RUN_DIR = click.argument("run_dir")
+SHARD = click.option("--shard", metavar="I/N", help="Part I of N of the study, by parameter set.")
+OUT = click.option("--out", metavar="DIR", help="Run directory, a path or s3://, gs://, az:// (runs/<study>-<8 hex>).")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout.")
 
 

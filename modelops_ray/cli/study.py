@@ -10,13 +10,14 @@ from typing import Any
 import click
 from rich.console import Console
 
-from modelops_ray.cli.options import JSON, STUDY, asking, given
+from modelops_ray.cli.options import JSON, OUT, SHARD, STUDY, asking, given
 from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED
 
 
 @click.command()
 @STUDY
-@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Run directory (runs/<study>-<8 hex>).")
+@OUT
+@SHARD
 @click.option("--fresh", is_flag=True, help="Start over; the old run is moved aside.")
 @click.option("--retry-failed", is_flag=True, help="Repeat what failed.")
 @click.option("--only", metavar="TASK_ID", help="Run one simulation.")
@@ -77,6 +78,7 @@ def _exit_unless_complete(outcome: Any) -> None:
 
 @click.command()
 @STUDY
+@SHARD
 @JSON
 @asking
 def plan(study: Path, *, as_json: bool, model: str | None, **options: Any) -> None:

@@ -60,6 +60,10 @@ class Ranges:
         """Yield (start, stop) in order."""
         return zip(self._starts, self._stops, strict=True)
 
+    def complement(self, stop: int) -> Ranges:
+        """What of [0, stop) is not in the set."""
+        return Ranges(self.gaps(0, stop))
+
     def gaps(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Yield the half-open ranges of [start, stop) that are not in the set, in order."""
         at = max(0, bisect_right(self._starts, start) - 1)

@@ -15,9 +15,10 @@ from rich.console import Console
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.foresight import Profiled
 from modelops_ray.report.text import count, duration, format_size, one_line, rate
-from modelops_ray.store.reader import Status
+from modelops_ray.store.status import Status
 
 _MAX_KINDS = 5
+_MAX_SHARDS = 12
 _MAX_MESSAGE_CHARS = 200
 _WARNING = "warning: "
 
@@ -129,7 +130,15 @@ def print_profile(console: Console, measured: Profiled) -> None:
 
 
 def status_values(state: Status) -> dict[str, Any]:
-    """The state of a run as JSON values."""
+    """The state of a run as JSON values; of a run in shards also that of each, and which have not begun."""
+    values = _own_values(state)
+    if state.shards:
+        values["shards"] = {shard: _own_values(each) for shard, each in state.shards.items()}
+        values["shards_missing"] = list(state.missing)
+    return values
+
+
+def _own_values(state: Status) -> dict[str, Any]:
     return {
         "simulations": state.total,
         "completed": state.completed,
@@ -148,20 +157,41 @@ def print_status(console: Console, state: Status) -> None:
     """Print how far a run is."""
     done = state.completed + state.failed
     share = done / state.total if state.total else 1.0
-    if state.running:
-        life = f"running on {state.host} (process {state.pid}), heartbeat {duration(state.heartbeat_age_s or 0)} ago"
-    elif done == state.total:
-        life = "finished"
-    else:
-        life = f"not running ({state.ending or 'it was killed, or its machine is gone'}); run the study again to go on"
     rows = [
         ("done", f"{done:,} of {count(state.total, 'simulation')} ({share:.0%}) committed"),
         ("failed", f"{state.failed:,}" + _causes(state.causes)),
-        ("state", life),
+        *(_shards(state) if state.shards else [("state", _life(state))]),
     ]
     if state.running and (speed := _speed(state, state.total - done)):
         rows.append(("speed", speed))
     facts(console, rows)
+
+
+def _life(state: Status) -> str:
+    if state.running:
+        return f"running on {state.host} (process {state.pid}), heartbeat {duration(state.heartbeat_age_s or 0)} ago"
+    if state.is_done:
+        return "finished"
+    return f"not running ({state.ending or 'it was killed, or its machine is gone'}); run the study again to go on"
+
+
+def _shards(state: Status) -> list[tuple[str, str]]:
+    """How many shards are in which state, and a line for each that is begun and not finished."""
+    states = state.shards.values()
+    finished = sum(each.is_done for each in states)
+    running = sum(each.running and not each.is_done for each in states)
+    stopped = len(states) - finished - running
+    numbers = [(finished, "finished"), (running, "running"), (stopped, "stopped"), (len(state.missing), "not begun")]
+    rows = [("shards", ", ".join(f"{n:,} {what}" for n, what in numbers if n))]
+    unfinished = [(shard, each) for shard, each in state.shards.items() if not each.is_done]
+    for shard, each in unfinished[:_MAX_SHARDS]:
+        rows.append((f"  {shard}", f"{each.completed + each.failed:,} of {each.total:,}, {_life(each)}"))
+    if len(unfinished) > _MAX_SHARDS:
+        rows.append(("", f"and {len(unfinished) - _MAX_SHARDS:,} more; --json tells of all"))
+    if state.missing:
+        more = ", ..." if len(state.missing) > _MAX_SHARDS else ""
+        rows.append(("not begun", f"run the study with --shard {', '.join(state.missing[:_MAX_SHARDS])}{more}"))
+    return rows
 
 
 def _speed(state: Status, left: int) -> str:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelops_ray.report.text import count, format_size, number, one_line
-from modelops_ray.store.reader import OutputSize
+from modelops_ray.store.directory import OutputSize
 from modelops_ray.study.schema import PARAM_PREFIX
 
 LOOK_BYTES = 32 * 2**20

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, RunInUseError
-from modelops_ray.store.files import Folder
+from modelops_ray.store.folder import Folder
 
 FORMAT = 1
 FOLDER = "_commits"
@@ -215,12 +215,14 @@ def read_log(folder: Folder) -> Log:
         ResultsError: A commit is missing, damaged, of a newer format, or contradicts the others.
     """
     log = Log()
-    for number, file_name in enumerate(sorted(_commit_names(folder), key=lambda name: int(name[:-5])), start=1):
-        name = commit_name(number)
-        if file_name != name.removeprefix(f"{FOLDER}/"):
-            raise damaged(str(folder.root / name), f"it is missing, the next commit found is {file_name}")
-        log.apply(_read(folder, number), str(folder.root / name))
-    _require_disjoint(log, str(folder.root / FOLDER))
+    names = sorted(_commit_names(folder), key=lambda name: int(name[:-5]))
+    contents = folder.read_all(f"{FOLDER}/{name}" for name in names)
+    for number, (file_name, data) in enumerate(zip(names, contents, strict=True), start=1):
+        path = folder.where(commit_name(number))
+        if file_name != commit_name(number).removeprefix(f"{FOLDER}/"):
+            raise damaged(path, f"it is missing, the next commit found is {file_name}")
+        log.apply(_decoded(data, path, number), path)
+    _require_disjoint(log, folder.where(FOLDER))
     return log
 
 
@@ -230,8 +232,10 @@ def _commit_names(folder: Folder) -> list[str]:
 
 def _read(folder: Folder, number: int) -> CommitFile:
     name = commit_name(number)
-    path = str(folder.root / name)
-    data = folder.read(name)
+    return _decoded(folder.read(name), folder.where(name), number)
+
+
+def _decoded(data: bytes | None, path: str, number: int) -> CommitFile:
     if data is None:
         raise damaged(path, "it disappeared while the log was read")
     commit = decode(data, path)
@@ -272,6 +276,6 @@ def append(folder: Folder, commit: CommitFile) -> None:
 def taken_over(folder: Folder, taker: CommitFile) -> RunInUseError:
     """The error for a session that is no longer the one that writes."""
     return RunInUseError(
-        f"{folder.root}: process {taker.pid} on {taker.host} has taken over this run directory; "
+        f"{folder.where()}: process {taker.pid} on {taker.host} has taken over this run directory; "
         "this session ends here, what it committed is kept"
     )

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from modelops_ray.store import opening
-from modelops_ray.store.files import Folder
-from modelops_ray.store.opening import RunSpec
+from modelops_ray.store import opening, shards
+from modelops_ray.store.places import Place, open_folder
 from modelops_ray.store.progress import require_free
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.session import Clock, utc_now
+from modelops_ray.store.spec import RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +28,10 @@ class Entry:
 
 
 def look(
-    path: str | Path,
+    path: Place,
     spec: RunSpec,
     *,
+    whole: Place | None = None,
     take_over: bool = False,
     fresh: bool = False,
     retry_failed: bool = False,
@@ -40,8 +40,9 @@ def look(
     """Check that a session may begin, and see whether there is anything for it to do.
 
     Args:
-        path: The run directory; there may be none yet.
+        path: Where the run directory is; there may be none yet.
         spec: What is asked; a directory of an older study that it contains goes on.
+        whole: The run directory that `path` is a shard of, if it is one.
         take_over: Go on although another session seems to write.
         fresh: Move what is there aside and start over.
         retry_failed: Forget failures, so that they are not done.
@@ -52,7 +53,9 @@ def look(
         RunInUseError: Another session writes it.
         StorageError: Reading failed.
     """
-    folder = Folder(Path(path))
+    folder = open_folder(path)
+    run = folder if whole in (None, path) else open_folder(whole)
+    shards.require_fit(run, spec, fresh=fresh)
     found = None
     if fresh:
         opening.require_replaceable(folder)
@@ -60,9 +63,10 @@ def look(
         found = opening.look(folder, spec)
     completed = 0 if found is None else found.log.rows(failed=False)
     failed = 0 if found is None else found.log.rows(failed=True)
-    todo = completed + failed < len(spec.simulations) or (retry_failed and failed > 0)
+    todo = completed + failed < spec.asked.simulations or (retry_failed and failed > 0)
     if todo and not take_over:
-        require_free(folder, clock())
-    begin = partial(RunStore.begin, folder, spec, clock=clock, take_over=take_over, fresh=fresh,
+        for each in (folder, *shards.found_in(folder).values()):
+            require_free(each, clock())
+    begin = partial(RunStore.begin, folder, spec, run, clock=clock, take_over=take_over, fresh=fresh,
                     retry_failed=retry_failed)  # fmt: skip
     return Entry(begin, todo, completed, failed)

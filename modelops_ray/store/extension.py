@@ -18,7 +18,7 @@ from modelops_ray.core.ranges import runs
 from modelops_ray.store.batch import TableSchemas
 from modelops_ray.store.columns import conformed
 from modelops_ray.store.commits import LivePart, Part
-from modelops_ray.store.files import Folder
+from modelops_ray.store.folder import Folder
 from modelops_ray.store.parts import read_part
 from modelops_ray.store.run_json import StudyEntry
 from modelops_ray.study.simulations import Simulations

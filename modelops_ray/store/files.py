@@ -1,4 +1,4 @@
-"""Every touch of a file system by the store: atomic, synced, and with errors that name file and remedy.
+"""A run directory on a file system: every touch of it is atomic, synced, and has errors that name file and remedy.
 
 Owns how bytes become durable. Does not know what is in a file, and keeps no state between calls.
 """
@@ -6,21 +6,21 @@ Owns how bytes become durable. Does not know what is in a file, and keeps no sta
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from modelops_ray.errors import StorageError
+from modelops_ray.store.folder import Sink, Written
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _LEFTOVER = ".tmp"
-_WRITE_BYTES = 2**20
 
 
 @contextmanager
@@ -44,59 +44,18 @@ def _explain(error: OSError) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What a finished file holds."""
-
-    size_bytes: int
-    sha256: str
-
-
-class Sink:
-    """A file being written: what pyarrow asks of a sink, with the digest of what went through."""
-
-    def __init__(self, fd: int) -> None:
-        self.closed = False
-        self._fd = fd
-        self._digest = hashlib.sha256()
-        self._size_bytes = 0
-        self._held = bytearray()
-
-    def write(self, data: bytes | memoryview) -> int:
-        """Take all of `data`; small pieces are held until there are enough for the operating system."""
-        self._held += data
-        if len(self._held) >= _WRITE_BYTES:
-            self.flush()
-        return len(data)
-
-    def tell(self) -> int:
-        """How many bytes were written."""
-        return self._size_bytes + len(self._held)
-
-    def flush(self) -> None:
-        """Hand over what is held; the operating system may take it in pieces."""
-        held, self._held = self._held, bytearray()
-        self._digest.update(held)
-        self._size_bytes += len(held)
-        rest = memoryview(held)
-        while rest:
-            rest = rest[os.write(self._fd, rest) :]
-
-    def close(self) -> None:
-        """The descriptor belongs to the folder, which syncs and closes it."""
-
-    def written(self) -> Written:
-        """Say what the file holds."""
-        return Written(self._size_bytes, self._digest.hexdigest())
-
-
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """A directory; every name is relative to it.
-
-    Every method raises StorageError for whatever the file system refuses. Only "there is no such file" is an answer.
-    """
+class LocalFolder:
+    """A directory of a file system; `folder.Folder` says what its methods promise."""
 
     root: Path
+
+    def where(self, name: str = "") -> str:
+        """Its path, or that of something in it."""
+        return str(self.root / name)
+
+    def inside(self, name: str) -> LocalFolder:
+        """Open a directory in this one."""
+        return LocalFolder(self.root / name)
 
     def identity(self) -> tuple[int, int] | None:
         """Tell this directory from another one that later has its name; None if there is none."""
@@ -107,8 +66,9 @@ class Folder:
                 return None
         return found.st_dev, found.st_ino
 
-    def move_aside(self, to: Path) -> None:
-        """Give the whole directory another name."""
+    def move_aside(self, ending: str) -> None:
+        """Rename it."""
+        to = self.root.with_name(f"{self.root.name}{ending}")
         with reporting(to):
             self.root.rename(to)
             _sync_directory(to.parent)
@@ -122,6 +82,10 @@ class Folder:
             except FileNotFoundError:
                 return None
 
+    def read_all(self, names: Iterable[str]) -> Iterator[bytes | None]:
+        """Read many files, one after the other."""
+        return map(self.read, names)
+
     def size(self, name: str) -> int | None:
         """Return the size of a regular file in bytes, None if there is no such file."""
         path = self.root / name
@@ -131,6 +95,16 @@ class Folder:
             except FileNotFoundError:
                 return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the sizes in bytes of all regular files in a directory."""
+        path = self.root / folder
+        with reporting(path):
+            try:
+                with os.scandir(path) as entries:
+                    return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+            except (FileNotFoundError, NotADirectoryError):
+                return {}
 
     def names(self, folder: str = "") -> list[str]:
         """List a directory in order, leftovers of crashed writes excluded; [] if there is none."""
@@ -207,7 +181,7 @@ def _fill_temporary(path: Path, fill: Callable[[Sink], None]) -> tuple[Path, Wri
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_LEFTOVER}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        sink = Sink(fd)
+        sink = Sink(partial(_write_all, fd))
         fill(sink)
         sink.flush()
         os.fsync(fd)
@@ -217,6 +191,13 @@ def _fill_temporary(path: Path, fill: Callable[[Sink], None]) -> tuple[Path, Wri
     finally:
         os.close(fd)
     return temporary, sink.written()
+
+
+def _write_all(fd: int, data: bytearray) -> None:
+    """Hand over all of it; the operating system may take it in pieces."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
 
 
 def _link(temporary: Path, path: Path) -> bool:

@@ -9,44 +9,18 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError
-from modelops_ray.store import run_json
-from modelops_ray.store.batch import TableSchemas
+from modelops_ray.store import run_json, shards
 from modelops_ray.store.commits import FOLDER, Log, damaged, read_log
 from modelops_ray.store.extension import Move, find_move, kept, moved_parts
-from modelops_ray.store.files import Folder
+from modelops_ray.store.folder import Folder
 from modelops_ray.store.parts import require_sizes
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.session import Session
-from modelops_ray.study.rows import RunIdentity
-from modelops_ray.study.schema import identity_fields, parameter_types, simulations_schema
-from modelops_ray.study.simulations import Simulations
-from modelops_ray.study.study import Study
+from modelops_ray.store.spec import RunSpec
 
 _PART = re.compile(r"part-[0-9a-f]{8}-\d+\.parquet")
-
-
-@dataclass(frozen=True, slots=True)
-class RunSpec:
-    """What a session is asked to answer, and the columns that follow from it."""
-
-    asked: RunJson
-    study: Study
-    simulations: Simulations
-    identity: RunIdentity
-    schemas: TableSchemas
-
-    @classmethod
-    def of(cls, asked: RunJson, study: Study, simulations: Simulations) -> RunSpec:
-        """Work out the columns."""
-        types = parameter_types(study)
-        return cls(
-            asked,
-            study,
-            simulations,
-            RunIdentity(asked.bundle_ref, asked.entrypoint, study.scenario, types),
-            TableSchemas(simulations_schema(types), identity_fields(types)),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +43,7 @@ def look(folder: Folder, spec: RunSpec) -> Found | None:
     if run is None:
         _require_empty(folder)
         return None
-    path = str(folder.root / run_json.NAME)
+    path = folder.where(run_json.NAME)
     run_json.require_same_question(run, spec.asked, path)
     log = read_log(folder)
     _require_log(folder, log)
@@ -78,15 +52,20 @@ def look(folder: Folder, spec: RunSpec) -> Found | None:
     return Found(run, log, _find_move(run, log, spec, path), bool(_debris(folder, log)))
 
 
-def look_or_create(folder: Folder, spec: RunSpec) -> Found:
-    """The same, and make the directory where there is none."""
+def look_or_create(folder: Folder, spec: RunSpec, whole: Folder) -> Found:
+    """The same, and make the directory where there is none; `whole` is the run that it is a shard of, or itself."""
     found = look(folder, spec)
     if found is None and folder.create(run_json.NAME, run_json.encode_run_json(spec.asked)):
+        try:
+            shards.require_one_split(whole)
+        except ResultsError:
+            folder.remove(run_json.NAME)  # another split began at the same moment
+            raise
         return Found(spec.asked, Log(), None, has_debris=False)
     # Where another session made it in between, it is looked at like any other.
     found = found or look(folder, spec)
     if found is None:
-        raise ResultsError(f"{folder.root}: it disappeared while it was opened; start again")
+        raise ResultsError(f"{folder.where()}: it disappeared while it was opened; start again")
     return found
 
 
@@ -94,7 +73,7 @@ def _require_empty(folder: Folder) -> None:
     names = folder.names()
     if names:
         raise ResultsError(
-            f"{folder.root}: not a run directory, it holds {names[0]} and no {run_json.NAME}; give another --out"
+            f"{folder.where()}: not a run directory, it holds {names[0]} and no {run_json.NAME}; give another --out"
         )
 
 
@@ -102,7 +81,7 @@ def _require_log(folder: Folder, log: Log) -> None:
     """Parts come after the first commit, so parts without a log mean that the log was lost."""
     parts = _part_names(folder)
     if parts and log.last == 0:
-        raise damaged(str(folder.root / FOLDER), f"no commits, and there are parts such as {parts[0]}")
+        raise damaged(folder.where(FOLDER), f"no commits, and there are parts such as {parts[0]}")
 
 
 def _require_positions(log: Log, simulations: int, path: str) -> None:
@@ -123,7 +102,22 @@ def _find_move(run: RunJson, log: Log, spec: RunSpec, path: str) -> Move | None:
             "give another --out, or --fresh to start over"
         )
     referred = run.study_of(log.study)
-    return move if referred is run.study else _move_from(referred, spec)
+    if referred is not run.study:
+        move = _move_from(referred, spec)
+    if spec.scope is not None and move is not None:
+        _require_same_shard(log, move, spec.scope, path)
+    return move
+
+
+def _require_same_shard(log: Log, move: Move, scope: Ranges, path: str) -> None:
+    """A larger study may be split in another way, and what is done here may then be another shard's."""
+    outside = scope.complement(len(move.position) and int(move.position.max()) + 1)
+    done = Ranges(pair for part in log.parts.values() if len(part.positions) for pair in move.runs(part))
+    if len(done | outside) < len(done) + len(outside):
+        raise ResultsError(
+            f"{path}: the larger study splits in another way, so that simulations done here belong to another shard; "
+            "add parameter sets at the end of the study only, or give another --out"
+        )
 
 
 def _move_from(older: StudyEntry, spec: RunSpec) -> Move | None:
@@ -146,7 +140,8 @@ def _extend(session: Session, folder: Folder, found: Found, move: Move, spec: Ru
     """Go over to a larger study. `run.json` knows both studies before the log refers to the new one."""
     log = found.log
     study = spec.asked.study
-    both = found.run.model_copy(update={"study": study, "previous": found.run.study_of(log.study)})
+    changes = {"study": study, "shard": spec.asked.shard, "previous": found.run.study_of(log.study)}
+    both = found.run.model_copy(update=changes)
     folder.replace(run_json.NAME, run_json.encode_run_json(both))
     with session.undoing():
         added = [
@@ -185,7 +180,7 @@ def require_replaceable(folder: Folder) -> None:
     Raises:
         ResultsError: It is something else.
     """
-    if folder.size(run_json.NAME) is None:
+    if folder.size(run_json.NAME) is None and not shards.found_in(folder):
         _require_empty(folder)
 
 
@@ -197,4 +192,4 @@ def move_aside(folder: Folder, now: datetime) -> None:
     """
     require_replaceable(folder)
     if folder.names():
-        folder.move_aside(folder.root.with_name(f"{folder.root.name}.old-{now:%Y%m%dT%H%M%SZ}"))
+        folder.move_aside(f".old-{now:%Y%m%dT%H%M%SZ}")

@@ -15,7 +15,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from modelops_ray.errors import StorageError
-from modelops_ray.store.files import Folder
+from modelops_ray.store.files import LocalFolder
 
 FORMAT = 1
 MAX_BINS = 256
@@ -90,7 +90,7 @@ def load_profile(folder: Path, model_digest: str) -> Profile | None:
         StorageError: The file cannot be read or is damaged.
     """
     name = _name(model_digest)
-    data = Folder(folder).read(name)
+    data = LocalFolder(folder).read(name)
     if data is None:
         return None
     try:
@@ -110,7 +110,7 @@ def save_profile(folder: Path, profile: Profile) -> None:
     Raises:
         StorageError: It cannot be written.
     """
-    Folder(folder).replace(_name(profile.model_digest), profile.model_dump_json(indent=1).encode() + b"\n")
+    LocalFolder(folder).replace(_name(profile.model_digest), profile.model_dump_json(indent=1).encode() + b"\n")
 
 
 def _name(model_digest: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, ValidationError
 
 from modelops_ray.errors import ResultsError, RunInUseError
-from modelops_ray.store.files import Folder
+from modelops_ray.store.folder import Folder
 
 NAME = "progress.json"
 STALE_AFTER_S = 60.0
@@ -81,7 +81,7 @@ def read_progress(folder: Folder) -> Progress | None:
         return Progress.model_validate_json(data)
     except ValidationError as error:
         raise ResultsError(
-            f"{folder.root / NAME}: not a progress file ({error.errors()[0]['msg']}); "
+            f"{folder.where(NAME)}: not a progress file ({error.errors()[0]['msg']}); "
             "delete it, it holds nothing that counts"
         ) from error
 
@@ -116,7 +116,7 @@ def require_free(folder: Folder, now: datetime) -> None:
     found = writer(folder, now)
     if found is not None:
         raise RunInUseError(
-            f"{folder.root}: process {found.pid} on {found.host} writes this run directory, last heard of "
+            f"{folder.where()}: process {found.pid} on {found.host} writes this run directory, last heard of "
             f"{found.age_s(now):.0f} s ago; wait for it, stop it, or give --take-over"
         )
 

@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from modelops_ray.config import SeedPolicy
 from modelops_ray.errors import ResultsError
 from modelops_ray.store.commits import damaged, parse_object, require_format
-from modelops_ray.store.files import Folder
+from modelops_ray.store.folder import Folder
 
 NAME = "run.json"
 FORMAT = 1
@@ -31,8 +31,21 @@ class StudyEntry(BaseModel):
     document: dict[str, Any]
 
 
+class ShardEntry(BaseModel):
+    """Which part of the study a run directory is for: its number from 1, of how many, and its simulations."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: Annotated[int, Field(ge=1)]
+    of: Annotated[int, Field(ge=1)]
+    simulations: Annotated[int, Field(ge=0)]
+
+
 class RunJson(BaseModel):
-    """What was run. While `previous` is set, positions in commits may still refer to that study."""
+    """What was run. While `previous` is set, positions in commits may still refer to that study.
+
+    Positions count all simulations of the study, also where `shard` says that only some of them belong here.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,10 +56,16 @@ class RunJson(BaseModel):
     model_label: str
     entrypoint: str
     bundle_ref: str
+    shard: ShardEntry | None = None
     seed_policy: SeedPolicy
     config: dict[str, Any]
     versions: dict[str, str]
     created: AwareDatetime
+
+    @property
+    def simulations(self) -> int:
+        """How many simulations belong into the run directory."""
+        return self.study.simulations if self.shard is None else self.shard.simulations
 
     def study_of(self, digest: str | None) -> StudyEntry:
         """The study that positions in the log refer to; None is a log without any.
@@ -69,7 +88,7 @@ def read_run_json(folder: Folder) -> RunJson | None:
     data = folder.read(NAME)
     if data is None:
         return None
-    path = str(folder.root / NAME)
+    path = folder.where(NAME)
     document = parse_object(data, path)
     require_format(document, FORMAT, path)
     try:
@@ -90,17 +109,31 @@ def require_same_question(found: RunJson, asked: RunJson, path: str) -> None:
     """Make sure that what is there answers the same question, the study aside.
 
     Raises:
-        ResultsError: Another model, or other seeds; names both.
+        ResultsError: Another model, other seeds, or another shard; names both.
     """
+    what = difference(found, asked)
+    if what is None and _part(found) != _part(asked):
+        what = f"run for {_part(found)}, this is {_part(asked)}"
+    if what is not None:
+        raise ResultsError(f"{path}: {what}; {_REMEDY}")
+
+
+def difference(found: RunJson, asked: RunJson) -> str | None:
+    """Say in which way a run answers another question, study and shard aside; None if it does not."""
     if found.model_digest != asked.model_digest:
-        raise ResultsError(
-            f"{path}: run with model {found.model_label} ({found.model_digest[:12]}), "
-            f"this is {asked.model_label} ({asked.model_digest[:12]}); {_REMEDY}"
+        return (
+            f"run with model {found.model_label} ({found.model_digest[:12]}), "
+            f"this is {asked.model_label} ({asked.model_digest[:12]})"
         )
     for what in ("seed_policy", "entrypoint", "bundle_ref"):
         there, here = getattr(found, what), getattr(asked, what)
         if there != here:
-            raise ResultsError(f"{path}: run with {what.replace('_', ' ')} {there}, this is {here}; {_REMEDY}")
+            return f"run with {what.replace('_', ' ')} {there}, this is {here}"
+    return None
+
+
+def _part(run: RunJson) -> str:
+    return "the whole study" if run.shard is None else f"shard {run.shard.number}/{run.shard.of}"
 
 
 def other_versions(found: Mapping[str, str], asked: Mapping[str, str]) -> tuple[str, ...]:

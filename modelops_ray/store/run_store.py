@@ -19,12 +19,14 @@ from modelops_ray.store import opening
 from modelops_ray.store.batch import Batch, Positions, assemble
 from modelops_ray.store.columns import conformed
 from modelops_ray.store.commits import Log, Part
-from modelops_ray.store.files import Folder
-from modelops_ray.store.opening import Found, RunSpec
+from modelops_ray.store.folder import Folder
+from modelops_ray.store.opening import Found
 from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, part_schema, read_part
 from modelops_ray.store.progress import require_free, writer
 from modelops_ray.store.run_json import other_versions
 from modelops_ray.store.session import Clock, Session
+from modelops_ray.store.shards import found_in
+from modelops_ray.store.spec import RunSpec
 from modelops_ray.study.chunk import Payload
 from modelops_ray.study.rows import failure_rows
 
@@ -56,9 +58,17 @@ class RunStore:
 
     @classmethod
     def begin(
-        cls, folder: Folder, spec: RunSpec, *, clock: Clock, take_over: bool, fresh: bool, retry_failed: bool
+        cls,
+        folder: Folder,
+        spec: RunSpec,
+        whole: Folder,
+        *,
+        clock: Clock,
+        take_over: bool,
+        fresh: bool,
+        retry_failed: bool,
     ) -> RunStore:
-        """Begin a session that is to hold a run; `entry.look` says what the arguments mean.
+        """Begin a session that is to hold a run, or a shard of `whole`; `entry.look` says what the arguments mean.
 
         Raises:
             ResultsError: The directory is damaged, or of another study, model or seed policy.
@@ -66,10 +76,10 @@ class RunStore:
             StorageError: Reading or writing failed.
         """
         if fresh:
-            if not take_over:
-                require_free(folder, clock())
+            for each in () if take_over else (folder, *found_in(folder).values()):
+                require_free(each, clock())
             opening.move_aside(folder, clock())
-        found = opening.look_or_create(folder, spec)
+        found = opening.look_or_create(folder, spec, whole)
         session = _session(folder, found, spec, _Options(clock, take_over, retry_failed))
         store = cls(folder, spec, found.log, session)
         store.warnings = other_versions(found.run.versions, spec.asked.versions)
@@ -183,7 +193,7 @@ def _session(folder: Folder, found: Found, spec: RunSpec, options: _Options) -> 
     """Begin a session unless there is nothing to do."""
     log = found.log
     n_failed = log.rows(failed=True)
-    todo = log.rows(failed=False) + n_failed < len(spec.simulations) or (options.retry_failed and n_failed > 0)
+    todo = log.rows(failed=False) + n_failed < spec.asked.simulations or (options.retry_failed and n_failed > 0)
     now = options.clock()
     if not todo and found.move is None and not (found.has_debris and writer(folder, now) is None):
         return None

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from modelops_ray.errors import RunInUseError, StorageError
 from modelops_ray.store.commits import CommitFile, Log, Part, append, taken_over, taker_of
-from modelops_ray.store.files import Folder
+from modelops_ray.store.folder import Folder, UncertainError
 from modelops_ray.store.parts import write_part
 from modelops_ray.store.progress import Process, say, write_progress
 
@@ -71,6 +71,8 @@ class Session:
             checkpoint=checkpoint,
         )
         append(self._folder, commit)
+        if self._identity is None:
+            self._identity = self._folder.identity()
         self._number += 1
         self._unnamed.clear()
         return commit
@@ -80,6 +82,9 @@ class Session:
         """Remove the parts written inside unless they were committed; tell a lost directory from a broken one."""
         try:
             yield
+        except UncertainError:
+            # The commit may still arrive, and then its parts count; the next session's own commit settles it.
+            raise
         except StorageError:
             self._discard()
             self.require_alone()
@@ -94,9 +99,9 @@ class Session:
         Raises:
             RunInUseError: It was moved, removed, or taken over.
         """
-        if self._folder.identity() != self._identity:
+        if self._identity is not None and self._folder.identity() != self._identity:
             raise RunInUseError(
-                f"{self._folder.root}: moved or removed while this session wrote it; "
+                f"{self._folder.where()}: moved or removed while this session wrote it; "
                 "this session ends here, what it committed is where the directory went"
             )
         taker = taker_of(self._folder, self._number)

@@ -10,7 +10,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from modelops_ray.errors import UsageError
-from modelops_ray.store.files import Folder, Sink
+from modelops_ray.store.files import LocalFolder
+from modelops_ray.store.folder import Sink
 
 
 def _write_parquet(table: pa.Table, sink: pa.NativeFile) -> None:
@@ -49,6 +50,6 @@ def write_table(table: pa.Table, path: str | Path) -> None:
         writer(table, pa.PythonFile(sink, mode="w"))
 
     try:
-        Folder(path.parent).write(path.name, fill)
+        LocalFolder(path.parent).write(path.name, fill)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UsageError(f"{path}: {path.suffix} cannot hold this table ({error}); write .parquet instead") from error

@@ -81,6 +81,16 @@ class Simulations:
         """How many parameter sets there are that differ."""
         return len(self._first_rows)
 
+    def set_sizes(self) -> list[int]:
+        """How many simulations each parameter set has, in study order."""
+        sizes: list[int] = np.bincount(self._sets, minlength=self.n_parameter_sets).tolist()
+        return sizes
+
+    def positions_of_sets(self, is_chosen: npt.NDArray[np.bool_]) -> Ranges:
+        """The positions of all simulations of some parameter sets; `is_chosen` has one value per parameter set."""
+        edges = np.flatnonzero(np.diff(is_chosen[self._sets], prepend=False, append=False))
+        return Ranges(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
     def __len__(self) -> int:
         return len(self._sets)
 

@@ -11,10 +11,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from support.object_servers import Meddler
 from support.stores import failure, grid, open_store, payload
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import RunInUseError, StorageError
+from modelops_ray.store.places import open_folder
 from modelops_ray.store.reader import RunReader
 
 SETS, REPLICATES = 40, 10
@@ -22,13 +24,13 @@ STUDY = grid(SETS, REPLICATES)
 
 WRITER = """
 import sys
-from pathlib import Path
+from modelops_ray.store.places import place_of
 from support.stores import failure, grid, open_store, payload
 
 study = grid(int(sys.argv[2]), int(sys.argv[3]))
 payload(study, [0])  # the first table of a process takes a second: pyarrow looks for pandas
 print("ready", flush=True)
-store = open_store(Path(sys.argv[1]), study)
+store = open_store(place_of(sys.argv[1]), study)
 pending = [p for start, stop in store.done().gaps(0, 400) for p in range(start, stop)]
 print("begun", flush=True)
 for at in range(0, len(pending), 2):
@@ -57,16 +59,22 @@ def end(process, number=signal.SIGKILL):
     process.stdout.close()
 
 
-def test_ten_kills_at_random_moments_change_nothing(tmp_path):
+@pytest.mark.parametrize(
+    "new_place",
+    ["local", pytest.param("s3", marks=pytest.mark.long), pytest.param("azure", marks=pytest.mark.long)],
+    indirect=True,
+)
+def test_ten_kills_at_random_moments_change_nothing(new_place):
     """What is committed stays, what is not runs again, and the end equals that of one undisturbed session."""
-    path = tmp_path / "run"
+    path = new_place("run")
+    longest_s = 0.25 if isinstance(path, Path) else 1.0
     dice = random.Random(7)
     seen = Ranges()
     for _ in range(10):
         process = start(path, wait_for="ready")
-        time.sleep(dice.uniform(0, 0.25))
+        time.sleep(dice.uniform(0, longest_s))
         end(process)
-        if not (path / "run.json").exists():
+        if open_folder(path).size("run.json") is None:
             continue
         done = RunReader(path).log().done()
         assert set(seen) <= set(done)
@@ -74,20 +82,48 @@ def test_ten_kills_at_random_moments_change_nothing(tmp_path):
         seen = done
     assert 0 < len(seen) < SETS * REPLICATES
 
-    store = open_store(path, STUDY)
+    store = open_store(path, STUDY, take_over=not isinstance(path, Path))
     rest = [position for position in range(SETS * REPLICATES) if position not in store.done()]
     store.commit([payload(STUDY, rest)], [])
     store.close("complete")
 
     reader = RunReader(path)
-    undisturbed = tmp_path / "undisturbed"
+    undisturbed = new_place("undisturbed")
     failed = [i for i, status in enumerate(reader.simulations()["status"].to_pylist()) if status == "failed"]
     completed = [position for position in range(SETS * REPLICATES) if position not in set(failed)]
     open_store(undisturbed, STUDY).commit([payload(STUDY, completed)], [failure(position) for position in failed])
     assert RunReader(undisturbed).simulations().equals(reader.simulations())
     assert RunReader(undisturbed).output("incidence").equals(reader.output("incidence"))
-    live = {str(path / part) for part in reader.log().parts}
-    assert live == {str(each) for each in path.rglob("*part-*")}
+    places = ["simulations", "outputs/incidence"]
+    assert set(reader.log().parts) == {f"{at}/{name}" for at in places for name in open_folder(path).names(at)}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("new_place", ["s3", "azure"], indirect=True)
+def test_a_writer_that_is_killed_in_the_middle_of_an_upload_leaves_a_run_that_goes_on(new_place, request, monkeypatch):
+    """The store has half of a part; no commit names it, and the next start is not troubled by it."""
+    server = request.getfixturevalue(request.node.callspec.params["new_place"])
+    path = new_place("run")
+    store = open_store(path, STUDY)
+    store.commit([payload(STUDY, range(5))], [])
+    store.close("stopped")
+    with Meddler(server.port) as meddler, monkeypatch.context() as patch:
+        meddler.spoil = lambda method, where, _: "cut" if method == "PUT" and "outputs/" in where else "pass"
+        for name, value in server.environ_through(meddler).items():
+            patch.setenv(name, value)
+        process = start(path)
+        assert meddler.has_cut.wait(60)
+        end(process)
+
+    assert 5 == RunReader(path).simulations().num_rows
+    store = open_store(path, STUDY, take_over=True)
+    assert 5 == store.completed
+    store.commit([payload(STUDY, range(5, 400))], [])
+    store.close("complete")
+    assert 1200 == RunReader(path).output("incidence").num_rows
+    assert set(RunReader(path).log().parts) == {
+        f"{at}/{name}" for at in ("simulations", "outputs/incidence") for name in open_folder(path).names(at)
+    }
 
 
 def test_a_killed_session_is_recognised_at_once(tmp_path):

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from modelops_ray.store.commits import read_log
-from modelops_ray.store.files import Folder
+from modelops_ray.store.files import LocalFolder
 from modelops_ray.store.reader import RunReader
 
 MB = 10**6
@@ -195,7 +195,7 @@ def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATI
 
 def n_committed(out: Path) -> int:
     """How many simulations have a committed row; 0 where there is no directory yet."""
-    return len(read_log(Folder(out)).done()) if (out / "run.json").exists() else 0
+    return len(read_log(LocalFolder(out)).done()) if (out / "run.json").exists() else 0
 
 
 def wait_for_commits(command: Command, out: Path, at_least: int) -> int:

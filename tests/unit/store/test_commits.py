@@ -9,7 +9,7 @@ from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, RunInUseError
 from modelops_ray.store import commits
 from modelops_ray.store.commits import CommitFile, Part, append, commit_name, decode, encode, read_log
-from modelops_ray.store.files import Folder
+from modelops_ray.store.files import LocalFolder
 
 
 def part(n, positions=((0, 2),), *, failed=False, folder="simulations"):
@@ -42,7 +42,7 @@ def commit(number, *added, session="0123abcd", **kwargs):
 @pytest.fixture
 def folder(tmp_path):
     """An empty run directory."""
-    return Folder(tmp_path)
+    return LocalFolder(tmp_path)
 
 
 def write(folder, *log):

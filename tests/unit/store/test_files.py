@@ -7,13 +7,13 @@ import pytest
 from support.stores import DiedError, dying
 
 from modelops_ray.errors import StorageError
-from modelops_ray.store.files import Folder
+from modelops_ray.store.files import LocalFolder
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A directory that is not there yet, nor the one above it."""
-    return Folder(tmp_path / "deep" / "er")
+    return LocalFolder(tmp_path / "deep" / "er")
 
 
 def test_a_file_reads_back_with_its_size(folder):
@@ -59,7 +59,7 @@ def test_a_file_is_old_or_new_after_a_crash_at_any_step(tmp_path, name):
     """No step in between shows."""
     died, after = True, 0
     while died:
-        folder = Folder(tmp_path / str(after))
+        folder = LocalFolder(tmp_path / str(after))
         if name == "replace":
             folder.replace("a", b"old")
         try:

@@ -9,7 +9,7 @@ from support.stores import Clock, failure, grid, open_store, payload
 
 from modelops_ray.core.events import Cause
 from modelops_ray.errors import ResultsError, UsageError
-from modelops_ray.store import reader as reader_module
+from modelops_ray.store import directory as directory_module
 from modelops_ray.store.reader import RunReader
 
 STUDY = grid(2, 3)
@@ -140,7 +140,7 @@ def test_a_missing_part_is_reported(path):
 def test_rows_of_an_uncommitted_simulation_are_reported(path):
     """An output can only hold what `simulations` holds."""
     log_path = path / "_commits" / "000003.json"
-    real = reader_module.read_log
+    real = directory_module.read_log
 
     def forgetful(folder):
         log = real(folder)
@@ -149,7 +149,7 @@ def test_rows_of_an_uncommitted_simulation_are_reported(path):
         return log
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader_module, "read_log", forgetful)
+        patch.setattr(directory_module, "read_log", forgetful)
         with pytest.raises(ResultsError, match="rows of a simulation that is not committed"):
             RunReader(path).output("incidence")
 
@@ -159,7 +159,7 @@ def test_parts_that_are_replaced_while_reading_are_read_again(tmp_path, monkeypa
     path = tmp_path / "run"
     store = open_store(path, STUDY)
     store.commit([payload(STUDY, [0], lambda _: {"o": {"x": [1]}})], [])
-    real = reader_module.read_log
+    real = directory_module.read_log
     widen = iter([lambda: store.commit([payload(STUDY, [1], lambda _: {"o": {"x": [0.5]}})], [])])
 
     def read_log(folder):
@@ -167,7 +167,7 @@ def test_parts_that_are_replaced_while_reading_are_read_again(tmp_path, monkeypa
         next(widen, lambda: None)()
         return log
 
-    monkeypatch.setattr(reader_module, "read_log", read_log)
+    monkeypatch.setattr(directory_module, "read_log", read_log)
 
     assert RunReader(path).output("o")["x"].to_pylist() == [1.0, 0.5]
 

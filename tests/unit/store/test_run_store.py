@@ -13,7 +13,7 @@ from support.stores import BUNDLE, Clock, DiedError, dying, failure, grid, incid
 from modelops_ray.core.events import Cause
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, RunInUseError, StorageError
-from modelops_ray.store.files import Folder
+from modelops_ray.store.files import LocalFolder
 from modelops_ray.store.progress import Process, Progress, read_progress, write_progress
 from modelops_ray.store.reader import RunReader
 from modelops_ray.study.study import Study
@@ -343,7 +343,7 @@ def test_a_dead_process_of_this_machine_does_not_hold_the_directory(path, change
     """A reused process number is told by the start time; other machines cannot be asked."""
     clock = Clock()
     open_store(path, grid(), clock=clock)
-    folder = Folder(path)
+    folder = LocalFolder(path)
     found = read_progress(folder)
     assert Process.this().pid == found.pid
     write_progress(folder, Progress.model_validate(found.model_dump() | change))

@@ -1,0 +1,182 @@
+"""Reading one directory that a session writes or has written: the whole of a run, or one of its shards.
+
+Owns which rows count, verified, and their positions. Puts nothing in order, which is `reader`'s, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modelops_ray.core.ranges import Ranges
+from modelops_ray.errors import ResultsError
+from modelops_ray.store.batch import Positions
+from modelops_ray.store.commits import LivePart, Log, damaged, read_log
+from modelops_ray.store.folder import Folder
+from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, MissingPartError, read_parts
+from modelops_ray.store.progress import read_progress
+from modelops_ray.store.run_json import NAME, RunJson, read_run_json
+from modelops_ray.store.status import Status
+from modelops_ray.study.schema import parameter_types, simulations_schema
+from modelops_ray.study.study import Study
+
+T = TypeVar("T")
+
+
+class Rows(NamedTuple):
+    """A table, and for each of its rows the position of the simulation it is of."""
+
+    positions: Positions
+    table: pa.Table
+
+
+class OutputSize(NamedTuple):
+    """How large an output is: its rows, and its bytes on disk."""
+
+    rows: int
+    size_bytes: int
+
+
+class Directory:
+    """The committed rows of one directory; every method reads it anew."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    @property
+    def where(self) -> str:
+        """Its path or URI."""
+        return self._folder.where()
+
+    def run(self) -> RunJson:
+        """Say what it was made for.
+
+        Raises:
+            ResultsError: It is no run directory, or is of a newer format.
+        """
+        run = read_run_json(self._folder)
+        if run is None:
+            raise ResultsError(f"{self.where}: not a run directory, it has no {NAME}; give the directory of a run")
+        return run
+
+    def log(self) -> Log:
+        """Return what the commits amount to."""
+        return read_log(self._folder)
+
+    def simulations(self) -> Rows:
+        """Return one row per simulation with a result or a failure."""
+        return self._consistent(self._simulations)
+
+    def output(self, name: str) -> Rows | None:
+        """Return the model's rows of one output, those of a simulation in its own order; None if there is none yet."""
+        return self._consistent(lambda log: self._output(log, name))
+
+    def output_of(self, name: str, task_ids: Sequence[str]) -> list[pa.Table]:
+        """Return the rows that some simulations have in one output; reads a part at a time."""
+        return self._consistent(lambda log: self._output_of(log, name, pa.array(task_ids, pa.string())))
+
+    def completed(self) -> Ranges:
+        """Return the positions of all simulations with a result; reads the commits only."""
+        parts = _parts_of(self.log(), SIMULATIONS)
+        return Ranges(pair for part in parts if not part.failed for pair in part.positions.tolist())
+
+    def failures(self) -> pa.Table:
+        """Return the rows of `simulations` that failed."""
+        return self._consistent(self._failures)
+
+    def output_sizes(self) -> dict[str, OutputSize]:
+        """Say how large every output is, by name in order; reads the commits only."""
+        log = self.log()
+        parts = {name: _parts_of(log, f"{OUTPUTS}/{name}") for name in _output_names(log)}
+        return {
+            name: OutputSize(sum(part.rows for part in of_it), sum(part.size_bytes for part in of_it))
+            for name, of_it in parts.items()
+        }
+
+    def status(self, now: datetime) -> Status:
+        """Say how far it is."""
+        log, causes = self._consistent(lambda log: (log, self._causes(log)))
+        progress = read_progress(self._folder)
+        return Status(
+            total=self.run().simulations,
+            completed=log.rows(failed=False),
+            failed=log.rows(failed=True),
+            causes=causes,
+            running=progress is not None and progress.is_running(now),
+            heartbeat_age_s=None if progress is None else progress.age_s(now),
+            heartbeat=None if progress is None else progress.heartbeat,
+            host=None if progress is None else progress.host,
+            pid=None if progress is None else progress.pid,
+            ending=None if progress is None else progress.ending,
+            counters={} if progress is None else progress.counters,
+        )
+
+    def _consistent(self, read: Callable[[Log], T]) -> T:
+        """Read again where a session replaced parts in between."""
+        log = read_log(self._folder)
+        while True:
+            try:
+                return read(log)
+            except MissingPartError:
+                later = read_log(self._folder)
+                if later.last == log.last:
+                    raise
+                log = later
+
+    def _simulations(self, log: Log) -> Rows:
+        if not _parts_of(log, SIMULATIONS):
+            study = Study.from_dict(self.run().study.document, source=NAME)
+            return Rows(np.empty(0, np.int64), simulations_schema(parameter_types(study)).empty_table())
+        return self._unordered(log, None)
+
+    def _unordered(self, log: Log, columns: list[str] | None) -> Rows:
+        parts = _parts_of(log, SIMULATIONS)
+        return Rows(np.concatenate([_positions(part) for part in parts]), self._concatenated(parts, columns))
+
+    def _output(self, log: Log, name: str) -> Rows | None:
+        parts = _parts_of(log, f"{OUTPUTS}/{name}")
+        if not parts:
+            return None
+        table = self._concatenated(parts, None)
+        positions, tasks = self._unordered(log, ["task_id"])
+        at = pc.index_in(table["task_id"], value_set=tasks["task_id"].combine_chunks())
+        if at.null_count:
+            raise damaged(self._folder.where(f"{OUTPUTS}/{name}"), "it has rows of a simulation that is not committed")
+        return Rows(positions[at.to_numpy()], table)
+
+    def _output_of(self, log: Log, name: str, task_ids: pa.Array) -> list[pa.Table]:
+        tables = read_parts(self._folder, _parts_of(log, f"{OUTPUTS}/{name}"))
+        return [table.filter(pc.is_in(table["task_id"], task_ids)) for table in tables]
+
+    def _failures(self, log: Log) -> pa.Table:
+        parts = [part for part in _parts_of(log, SIMULATIONS) if part.failed]
+        return self._concatenated(parts, None) if parts else self._simulations(Log()).table
+
+    def _concatenated(self, parts: list[LivePart], columns: list[str] | None) -> pa.Table:
+        return pa.concat_tables(read_parts(self._folder, parts, columns)).combine_chunks()
+
+    def _causes(self, log: Log) -> dict[str, int]:
+        failed = [part for part in _parts_of(log, SIMULATIONS) if part.failed]
+        counts: Counter[str] = Counter()
+        for table in read_parts(self._folder, failed, ["cause"]):
+            counts.update(table["cause"].to_pylist())
+        return dict(sorted(counts.items()))
+
+
+def _parts_of(log: Log, folder: str) -> list[LivePart]:
+    return [part for part in log.parts.values() if part.folder == folder]
+
+
+def _output_names(log: Log) -> list[str]:
+    prefix = f"{OUTPUTS}/"
+    return sorted({part.folder.removeprefix(prefix) for part in log.parts.values() if part.folder.startswith(prefix)})
+
+
+def _positions(part: LivePart) -> Positions:
+    return np.concatenate([np.arange(start, stop) for start, stop in part.positions.tolist()])

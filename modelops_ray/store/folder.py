@@ -1,0 +1,131 @@
+"""What the store asks of a place to keep a run: whole files that appear at once, and one that only one writer makes.
+
+Owns the seam, not how a place keeps what it promises: `files` does for file systems, `objects` for object stores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from modelops_ray.errors import StorageError
+
+_PIECE_BYTES = 2**20
+
+
+class UncertainError(StorageError):
+    """Creating a file failed in a way that leaves open whether it will be there; nothing that it names may go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a finished file holds."""
+
+    size_bytes: int
+    sha256: str
+
+
+class Sink:
+    """A file being written: what pyarrow asks of a sink, with the digest of what went through."""
+
+    def __init__(self, drain: Callable[[bytearray], object]) -> None:
+        """Hand what is written to `drain`, in order and in large pieces."""
+        self.closed = False
+        self._drain = drain
+        self._digest = hashlib.sha256()
+        self._size_bytes = 0
+        self._held = bytearray()
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Take all of `data`; small pieces are held until there are enough of them."""
+        self._held += data
+        if len(self._held) >= _PIECE_BYTES:
+            self.flush()
+        return len(data)
+
+    def tell(self) -> int:
+        """How many bytes were written."""
+        return self._size_bytes + len(self._held)
+
+    def flush(self) -> None:
+        """Hand over what is held."""
+        held, self._held = self._held, bytearray()
+        self._digest.update(held)
+        self._size_bytes += len(held)
+        self._drain(held)
+
+    def close(self) -> None:
+        """What is behind it belongs to the folder, which finishes it."""
+
+    def written(self) -> Written:
+        """Say what the file holds."""
+        return Written(self._size_bytes, self._digest.hexdigest())
+
+
+class Folder(Protocol):
+    """A folder of whole files; every name is relative to it, `/` between its parts.
+
+    Every method raises StorageError for whatever the storage refuses. Only "there is no such file" is an answer.
+    """
+
+    def where(self, name: str = "") -> str:
+        """How a user would write the folder, or something in it."""
+        ...
+
+    def inside(self, name: str) -> Folder:
+        """Open a folder in this one."""
+        ...
+
+    def identity(self) -> Hashable | None:
+        """Tell this folder from another one that later has its name; None as long as there is nothing to tell by."""
+        ...
+
+    def move_aside(self, ending: str) -> None:
+        """Give the whole folder another name: its own with an ending."""
+        ...
+
+    def read(self, name: str) -> bytes | None:
+        """Return the content of a file, None if there is no such file."""
+        ...
+
+    def read_all(self, names: Iterable[str]) -> Iterator[bytes | None]:
+        """Read many files, in order."""
+        ...
+
+    def size(self, name: str) -> int | None:
+        """Return the size of a file in bytes, None if there is no such file."""
+        ...
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the sizes in bytes of all files in a folder, by name."""
+        ...
+
+    def names(self, folder: str = "") -> list[str]:
+        """List a folder in order, leftovers of crashed writes excluded; [] if there is none."""
+        ...
+
+    def leftovers(self, folder: str = "") -> list[str]:
+        """List what crashed writes left in a folder."""
+        ...
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Write a whole file so that a reader, or a crash, sees the old content or the new."""
+        ...
+
+    def write(self, name: str, fill: Callable[[Sink], None]) -> Written:
+        """Let `fill` write a whole file, then put it in place durably, over what was there."""
+        ...
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a whole file unless its name is taken; of several whose data differ, exactly one is told True.
+
+        Raises:
+            UncertainError: It failed, and may be there all the same, or come to be.
+        """
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file; one that is not there is fine."""
+        ...

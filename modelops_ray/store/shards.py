@@ -1,0 +1,100 @@
+"""The shards of a run: run directories of their own in `shards/<i>-of-<n>/` of the run directory of the whole.
+
+Owns where they are, and that no simulation can be in two places: a run is in shards, all of one split, or it is not.
+"""
+
+from __future__ import annotations
+
+import re
+
+from modelops_ray.config import Shard
+from modelops_ray.errors import ResultsError
+from modelops_ray.store import run_json
+from modelops_ray.store.extension import find_move
+from modelops_ray.store.folder import Folder
+from modelops_ray.store.run_json import RunJson
+from modelops_ray.store.spec import RunSpec
+
+FOLDER = "shards"
+_NAME = re.compile(r"([1-9]\d*)-of-([1-9]\d*)")
+
+
+def found_in(whole: Folder) -> dict[Shard, Folder]:
+    """The shards that have begun, in order; {} where a run is in none."""
+    matches = filter(None, map(_NAME.fullmatch, whole.names(FOLDER)))
+    shards = sorted((int(match[2]), int(match[1])) for match in matches)
+    folders = {Shard(number, of): whole.inside(f"{FOLDER}/{number}-of-{of}") for of, number in shards}
+    return {shard: folder for shard, folder in folders.items() if folder.size(run_json.NAME) is not None}
+
+
+def require_one_split(whole: Folder) -> dict[Shard, Folder]:
+    """Make sure that every simulation has one place only, and return the shards; {} where there are none.
+
+    Raises:
+        ResultsError: There are shards of two splits, or shards beside a run that is in none.
+    """
+    shards = found_in(whole)
+    if not shards:
+        return {}
+    first, *others = shards
+    other = next((shard for shard in others if shard.of != first.of), None)
+    if other is not None:
+        raise ResultsError(f"{_at(whole, first)}: beside {other.name}; {_move_away(whole)}")
+    if whole.size(run_json.NAME) is not None:
+        raise ResultsError(f"{_at(whole, first)}: beside a run of the whole study; {_move_away(whole)}")
+    return shards
+
+
+def require_fit(whole: Folder, spec: RunSpec, *, fresh: bool) -> None:
+    """Make sure that what is asked is a part of what is there, so that no simulation is run in two places.
+
+    Raises:
+        ResultsError: The run is in shards and this is none of them, or the other way round, or another question.
+    """
+    asked, there = spec.asked.shard, found_in(whole)
+    if asked is None:
+        if there and not fresh:
+            n = next(iter(there)).of
+            raise ResultsError(
+                f"{whole.where()}: run in {n} shards; go on with --shard 1/{n} to {n}/{n}, give another --out, "
+                "or --fresh to start over"
+            )
+        return
+    if whole.size(run_json.NAME) is not None:
+        raise ResultsError(f"{whole.where()}: run without shards; go on without --shard, or give another --out")
+    if others := [name for name in whole.names() if name != FOLDER]:
+        raise ResultsError(f"{whole.where()}: not a run directory, it holds {others[0]}; give another --out")
+    other = next((shard for shard in there if shard.of != asked.of), None)
+    if other is not None:
+        raise ResultsError(
+            f"{whole.where()}: run in {other.of} shards, this is one of {asked.of}; go on with --shard I/{other.of}, "
+            "or give another --out"
+        )
+    neighbour = next((shard for shard in there if shard.number != asked.number), None)
+    if neighbour is not None:
+        _require_same_run(_at(whole, neighbour), there[neighbour], spec)
+
+
+def _require_same_run(where: str, neighbour: Folder, spec: RunSpec) -> None:
+    found = run_json.read_run_json(neighbour)
+    if found is None:
+        return  # it was moved aside in between
+    what = run_json.difference(found, spec.asked)
+    if what is None and not _is_contained(found, spec):
+        what = f"run with study {found.study.digest[:12]}, which study {spec.asked.study.digest[:12]} does not contain"
+    if what is not None:
+        raise ResultsError(f"{where}: {what}; all shards of a run answer one question, give another --out")
+
+
+def _is_contained(found: RunJson, spec: RunSpec) -> bool:
+    if found.study.digest == spec.asked.study.digest:
+        return True
+    return find_move(found.study, spec.study, spec.simulations, spec.asked.seed_policy) is not None
+
+
+def _at(whole: Folder, shard: Shard) -> str:
+    return whole.where(f"{FOLDER}/{shard.name}")
+
+
+def _move_away(whole: Folder) -> str:
+    return f"a simulation may be in both, so that {whole.where()} is not read; move one of them elsewhere"

@@ -1,0 +1,38 @@
+"""`RunSpec`: what a session is asked to answer, as the store needs to know it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelops_ray.core.ranges import Ranges
+from modelops_ray.store.batch import TableSchemas
+from modelops_ray.store.run_json import RunJson
+from modelops_ray.study.rows import RunIdentity
+from modelops_ray.study.schema import identity_fields, parameter_types, simulations_schema
+from modelops_ray.study.simulations import Simulations
+from modelops_ray.study.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What a session is asked to answer, and the columns that follow from it; `scope` are the positions of a shard."""
+
+    asked: RunJson
+    study: Study
+    simulations: Simulations
+    identity: RunIdentity
+    schemas: TableSchemas
+    scope: Ranges | None
+
+    @classmethod
+    def of(cls, asked: RunJson, study: Study, simulations: Simulations, scope: Ranges | None = None) -> RunSpec:
+        """Work out the columns, which are those of the whole study also for a shard."""
+        types = parameter_types(study)
+        return cls(
+            asked,
+            study,
+            simulations,
+            RunIdentity(asked.bundle_ref, asked.entrypoint, study.scenario, types),
+            TableSchemas(simulations_schema(types), identity_fields(types)),
+            scope,
+        )

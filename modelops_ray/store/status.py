@@ -1,0 +1,96 @@
+"""How far a run is, and how the states of its shards add up to one.
+
+Owns the values only; they are read by `reader`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pydantic import JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How far a run is. `heartbeat_age_s` is None before the first heartbeat, `ending` None unless it ended properly.
+
+    `counters` are the session's own words and no truth; all other numbers come from the commits.
+    Of a run in shards, `shards` are the states of those that have begun, by `I/N`, and `missing` are the others.
+    """
+
+    total: int
+    completed: int
+    failed: int
+    causes: Mapping[str, int]
+    running: bool
+    heartbeat_age_s: float | None
+    heartbeat: datetime | None
+    host: str | None
+    pid: int | None
+    ending: str | None
+    counters: Mapping[str, JsonValue]
+    shards: Mapping[str, Status] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every simulation has a row."""
+        return self.completed + self.failed == self.total
+
+
+def together(shards: Mapping[str, Status], missing: Iterable[str], total: int) -> Status:
+    """Add up the states of shards; who writes is the one that was heard of last, who is over is so when all are."""
+    states, missing = list(shards.values()), tuple(missing)
+    last = min(states, key=lambda state: (not state.running, _age_s(state)))
+    endings = {state.ending for state in states}
+    causes: Counter[str] = Counter()
+    for state in states:
+        causes.update(state.causes)
+    return Status(
+        total=total,
+        completed=sum(state.completed for state in states),
+        failed=sum(state.failed for state in states),
+        causes=dict(sorted(causes.items())),
+        running=any(state.running for state in states),
+        heartbeat_age_s=last.heartbeat_age_s,
+        heartbeat=last.heartbeat,
+        host=last.host,
+        pid=last.pid,
+        ending=endings.pop() if len(endings) == 1 and not missing else None,
+        counters=_counters([state.counters for state in states]),
+        shards=shards,
+        missing=missing,
+    )
+
+
+def _age_s(state: Status) -> float:
+    return float("inf") if state.heartbeat_age_s is None else state.heartbeat_age_s
+
+
+_LARGEST = {
+    "elapsed_seconds",
+    "wall_seconds",
+    "peak_bytes_max",
+    "request_bytes_max",
+    "driver_peak_rss_bytes",
+}
+_SMALLEST = {"seconds_to_first_commit"}
+
+
+def _counters(every: Iterable[Mapping[str, JsonValue]]) -> dict[str, JsonValue]:
+    """Amounts add up, extremes stay extremes; words are left out."""
+    found: dict[str, list[float]] = {}
+    for counters in every:
+        for name, value in counters.items():
+            if isinstance(value, int | float):
+                found.setdefault(name, []).append(value)
+    return {name: _way(name)(values) for name, values in found.items()}
+
+
+def _way(name: str) -> Callable[[list[float]], float]:
+    if name in _LARGEST:
+        return max
+    return min if name in _SMALLEST else sum

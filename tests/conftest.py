@@ -1,0 +1,33 @@
+"""Object stores for every suite: started when the first test asks for them, ended with the last."""
+
+import pytest
+from support.object_servers import azure_server, azurite_command, s3_server, why_no_azurite
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """An S3 server."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure():
+    """An Azure Blob server, where Azurite is installed."""
+    if azurite_command() is None:
+        pytest.skip(why_no_azurite())
+    with azure_server() as server:
+        yield server
+
+
+@pytest.fixture
+def new_place(request, tmp_path, monkeypatch):
+    """Make places of the kind that a test is parametrised with: `local`, `s3` or `azure`."""
+    kind = request.param
+    if kind == "local":
+        return lambda name: tmp_path / name
+    server = request.getfixturevalue(kind)
+    for name, value in server.environ.items():
+        monkeypatch.setenv(name, value)
+    bucket = server.new_bucket()
+    return lambda name: f"{bucket}/deep/{name}"

@@ -1,0 +1,229 @@
+"""Runs in real object stores: the commands by URI, and what a store says that refuses, lies or does not answer."""
+
+import json
+import socket
+
+import pyarrow.dataset as ds
+import pytest
+from support.commands import enter, invoke, run_locally, summary_of, write_study
+from support.object_servers import Meddler
+from support.stores import grid, open_store, payload
+
+import modelops_ray as mr
+from modelops_ray.errors import StorageError
+from modelops_ray.store import objects
+from modelops_ray.store.folder import UncertainError
+from modelops_ray.store.places import open_folder
+from modelops_ray.store.reader import RunReader
+
+STUDY = grid(4, 5)
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A working folder with a good model and a good study."""
+    return enter(monkeypatch, tmp_path / "work")
+
+
+@pytest.fixture
+def bucket(s3, monkeypatch):
+    """An empty bucket, and the environment that leads to it."""
+    for name, value in s3.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(objects, "PATIENT_RETRIES", 2)
+    return s3.new_bucket()
+
+
+@pytest.fixture
+def meddler(bucket, s3, monkeypatch):
+    """The way to the bucket leads through a proxy that can spoil requests."""
+    with Meddler(s3.port) as meddler:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", meddler.url)
+        yield meddler
+
+
+# Commands
+
+
+def test_a_study_runs_into_a_bucket_and_goes_on_there(work, bucket, s3):
+    """`run`, `status`, `results` and `open_run` take the URI as they take a path; the tables are equal to the bit."""
+    out = f"{bucket}/studies/sir"
+    assert [out, 2, 2, 0] == list(summary_of(run_locally("--out", out)).values())[:4]
+    write_study(work, [{"beta": 0.5}, {"beta": 1.5}, {"beta": 2.5}])
+    assert {"resumed": 2, "completed": 3}.items() <= summary_of(run_locally("--out", out)).items()
+
+    assert 3 == json.loads(invoke("status", out, "--json").stdout)["completed"]
+    assert "3 of 3 simulations (100%) committed" in invoke("status", f"{out}/").stdout
+    assert "3 rows written to x.csv" in invoke("results", out, "--output", "doubled", "--to", "x.csv").stdout
+    run_locally("--out", "local")
+    there, here = mr.open_run(out), mr.open_run("local")
+    assert out == there.path
+    assert here.output("doubled").equals(there.output("doubled"))
+    assert not (work / "s3:").exists()
+    other_library = ds.dataset(f"{out.removeprefix('s3://')}/outputs/doubled", filesystem=s3.file_system())
+    assert 3 == other_library.count_rows()
+
+
+def test_fresh_moves_a_run_aside_in_its_bucket(work, bucket):
+    """It is a run there, under a name that says when."""
+    out = f"{bucket}/studies/sir"
+    run_locally("--out", out)
+    write_study(work, [{"beta": 7.0}])
+    assert "which study" in run_locally("--out", out).stderr
+    run_locally("--out", out, "--fresh")
+
+    old, new = sorted(open_folder(f"{bucket}/studies").names(), reverse=True)
+    assert ("sir", "sir.old-") == (new, old[:8])
+    assert [2, 1] == [mr.open_run(f"{bucket}/studies/{name}").simulations().num_rows for name in (old, new)]
+
+
+def test_a_file_uri_is_a_path(work):
+    """Two ways to write one place."""
+    run_locally("--out", f"file://{work}/a%20run")
+
+    assert 2 == mr.open_run(work / "a run").simulations().num_rows
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("hdfs://host/runs", "no storage is reached by hdfs://; give a path, or a URI that begins with s3://, gs://"),
+        ("s3://bucket", "names no folder in a bucket; write it as s3://BUCKET/FOLDER"),
+        ("s3:///folder", "names no folder in a bucket"),
+        ("az://box/a/../b", "a folder is called '', '.' or '..'"),
+        ("file://elsewhere/a", "not the URI of a file of this machine; write it as file:///PATH"),
+    ],
+)
+def test_a_uri_that_leads_nowhere_is_wrong_usage(work, out, words):
+    """Before anything is asked of a network."""
+    for result in (run_locally("--out", out), invoke("status", out)):
+        assert (2, "") == (result.exit_code, result.stdout)
+        assert words in result.stderr
+        assert 1 == len(result.stderr.splitlines())
+
+
+# Refusals
+
+
+def refused(*arguments):
+    """The one line that a command ends with."""
+    result = invoke(*arguments)
+    assert (1, "", 1) == (result.exit_code, result.stdout, len(result.stderr.splitlines())), result.stderr
+    return result.stderr
+
+
+@pytest.mark.parametrize("command", [("run", "study.json", "--backend", "local", "--out"), ("status",), ("results",)])
+def test_a_bucket_that_is_not_there_is_no_empty_run(work, bucket, command):
+    """Only objects may be missing."""
+    assert "there is no bucket nowhere; create it, or give the URI of another one" in refused(
+        *command, "s3://nowhere/a"
+    )
+
+
+def test_a_container_that_is_not_there_is_named(work, azure, monkeypatch):
+    """Azure's word for it."""
+    for name, value in azure.environ.items():
+        monkeypatch.setenv(name, value)
+
+    assert "az://nowhere/a: there is no container nowhere; create it" in refused("status", "az://nowhere/a")
+
+
+def test_a_key_that_does_not_fit_is_named_as_the_variables_that_hold_it(work, azure, monkeypatch):
+    """Azurite looks at signatures."""
+    connection = azure.environ["AZURE_STORAGE_CONNECTION_STRING"].replace("Eby8", "AAAA")
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
+
+    line = refused("status", f"{azure.new_bucket()}/run")
+    assert "access denied (AuthorizationFailure); check AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACC" in line
+
+
+def test_a_refusal_is_not_taken_for_a_missing_run(work, bucket, meddler):
+    """Nor for a bucket that is not there."""
+    meddler.spoil = lambda *_: "refuse"
+
+    line = refused("status", f"{bucket}/run")
+    assert f"{bucket}/run: access denied (AccessDenied); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in line
+
+
+def test_a_server_that_is_not_there_is_named(work, bucket, monkeypatch):
+    """With the variable that leads to it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        line = refused("status", f"{bucket}/run")
+
+    assert (
+        "cannot be reached; check AWS_ENDPOINT_URL and AWS_REGION, and start again, nothing committed is lost" in line
+    )
+
+
+def test_a_store_that_lets_every_writer_in_is_refused(bucket, meddler):
+    """Some servers do not know the condition; two sessions would both believe to be alone."""
+    meddler.spoil = lambda *_: "ignore condition"
+    with pytest.raises(StorageError, match=r"overwrites what it was told not to.*If-None-Match"):
+        open_store(f"{bucket}/run", STUDY)
+
+    assert [] == open_folder(f"{bucket}/run").names()
+
+
+# Answers that are lost
+
+
+def conditional(method, path, headers, name):
+    """Whether a request is the one that creates a file of this name."""
+    return method == "PUT" and "if-none-match" in {key.lower() for key in headers} and path.endswith(name)
+
+
+def test_a_commit_whose_answer_was_lost_is_ours(bucket, meddler):
+    """It is repeated, and its own first attempt is not taken for another session."""
+    store = open_store(f"{bucket}/run", STUDY)
+    lost = []
+
+    def lose_once(method, path, headers):
+        if conditional(method, path, headers, "000002.json") and not lost:
+            lost.append(path)
+            return "lose answer"
+        return "pass"
+
+    meddler.spoil = lose_once
+    store.commit([payload(STUDY, range(5))], [])
+    store.commit([payload(STUDY, range(5, 20))], [])
+    store.close("complete")
+
+    assert 1 == len(lost)
+    assert 20 == RunReader(f"{bucket}/run").simulations().num_rows
+
+
+def test_parts_stay_where_it_is_not_known_whether_their_commit_is_there(bucket, meddler):
+    """It is there, in this case; had they been removed, the run would be damaged."""
+    store = open_store(f"{bucket}/run", STUDY)
+    meddler.spoil = lambda *request: "lose answer" if conditional(*request, "000002.json") else "pass"
+    with pytest.raises(UncertainError, match="cannot be reached"):
+        store.commit([payload(STUDY, range(5))], [])
+
+    meddler.spoil = lambda *_: "pass"
+    assert 5 == open_store(f"{bucket}/run", STUDY, take_over=True).completed
+    assert 5 == RunReader(f"{bucket}/run").simulations().num_rows
+
+
+def test_parts_of_a_commit_that_never_came_are_removed_by_the_next_start(bucket, meddler):
+    """Which settles it by a commit of its own under the same number."""
+    store = open_store(f"{bucket}/run", STUDY)
+    meddler.spoil = lambda *request: "break" if conditional(*request, "000002.json") else "pass"
+    with pytest.raises(UncertainError, match="the object store answered 500 InternalError; start again later"):
+        store.commit([payload(STUDY, range(5))], [])
+    assert 1 == len(open_folder(f"{bucket}/run").names("simulations"))
+
+    meddler.spoil = lambda *_: "pass"
+    assert 0 == open_store(f"{bucket}/run", STUDY, take_over=True).completed
+    assert [] == open_folder(f"{bucket}/run").names("simulations")
+
+
+def test_parts_are_removed_where_the_commit_was_refused_for_good(bucket, meddler):
+    """A refusal is no doubt."""
+    store = open_store(f"{bucket}/run", STUDY)
+    meddler.spoil = lambda *request: "refuse" if conditional(*request, "000002.json") else "pass"
+    with pytest.raises(StorageError, match="access denied"):
+        store.commit([payload(STUDY, range(5))], [])
+
+    assert [] == open_folder(f"{bucket}/run").names("simulations")
