@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given
-from modelops_ray.cli.outcomes import EXIT_INTERRUPTED, end
+from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end
 from modelops_ray.cli.study import run
 
 ADDRESS = click.option("--address", metavar="URL", help="The cluster's dashboard, http://HOST:8265; or RAY_ADDRESS.")
@@ -203,11 +203,12 @@ def _say(text: str) -> None:
 
 def _say_end(state: Any, *, shown: bool) -> None:
     """Say how a job ended, and why where that was not seen."""
-    if state.exit_code == 0:
-        _say(f"{state.id} {_state(state)}")
-    else:
-        why = "" if shown else f": {_last_line(state.message)}"
-        _say(f"{state.id} {_state(state)}{why}")
+    why = ""
+    if state.exit_code == EXIT_FAILURES:
+        why = f": some simulations failed{'' if shown else f'; modelops-ray jobs logs {state.id} says how'}"
+    elif state.exit_code and not shown:
+        why = f": {_last_line(state.message)}"
+    _say(f"{state.id} {_state(state)}{why}")
 
 
 def _state(state: Any) -> str:

@@ -60,7 +60,7 @@ class Installed(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """A job as the dashboard knows it; times are seconds since 1970, `exit_code` is that of `run`, None before the end."""
+    """A job as the dashboard knows it; times in seconds since 1970, `exit_code` that of `run`, None before the end."""
 
     id: str
     status: str

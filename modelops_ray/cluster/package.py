@@ -170,7 +170,7 @@ def _requirement(text: str) -> Requirement:
     try:
         return Requirement(text)
     except InvalidRequirement as error:
-        raise UsageError(f"--with {text!r} is not a requirement such as starsim==3.0.1; correct it") from error
+        raise UsageError(f"--install {text!r} is not a requirement such as starsim==3.0.1; correct it") from error
 
 
 def runtime_env(folder: str, ours: str, lack: Lack) -> dict[str, Any]:

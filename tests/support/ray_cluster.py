@@ -122,11 +122,11 @@ class RayCluster:
 
 
 @contextlib.contextmanager
-def ray_cluster(folder: Path, **environ: str) -> Iterator[RayCluster]:
+def ray_cluster(folder: Path, *options: str, **environ: str) -> Iterator[RayCluster]:
     """A cluster for as long as the context lasts, of which nothing is left afterwards."""
     cluster = RayCluster(folder, environ, token=environ.get("RAY_AUTH_TOKEN", ""))
     try:
-        cluster.start_head()
+        cluster.start_head(*options)
         yield cluster
     finally:
         cluster.close()
