@@ -94,7 +94,7 @@ class Dashboard:
 
             for name in _CHATTY:
                 logging.getLogger(name).setLevel(logging.WARNING)
-            self._client = JobSubmissionClient(address)
+            self._client = JobSubmissionClient(address, verify=_trusted())
 
     def look(self) -> Installed:
         """Ask the Python that jobs run on what it has, by a job that takes a second or two."""
@@ -251,6 +251,13 @@ def _require_listener(address: str) -> None:
         socket.create_connection((url.hostname or "", port), CONNECT_TIMEOUT_S).close()
     except (OSError, ValueError) as error:
         raise _nobody(address) from error
+
+
+def _trusted() -> str:
+    """The certificates that Ray's requests trust, for its web sockets as well, which would not look at the variable."""
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+    return os.environ.get("REQUESTS_CA_BUNDLE") or str(DEFAULT_CA_BUNDLE_PATH)
 
 
 def _nobody(address: str) -> BackendError:

@@ -222,7 +222,7 @@ def test_a_head_that_is_gone_while_a_job_is_looked_at_is_said(here, folder, monk
 
 @pytest.mark.long
 def test_a_study_uses_nodes_of_three_sizes_and_survives_the_loss_of_a_node_and_of_its_driver(here, folder):
-    """Large simulations run where there is room for them; after all that the results are those of an undisturbed run."""
+    """Large simulations run where there is room; after all that the results are those of an undisturbed run."""
     sizes_mb = [20] * 24 + [120] * 8 + [420] * 4
     sets = [{"touch_mb": mb, "sleep_s": 0.6, "weight": i} for i, mb in enumerate(sizes_mb)]
     study, calm, out = here.study(sets), here.folder / "calm", here.folder / "out"

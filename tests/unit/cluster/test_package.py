@@ -62,7 +62,9 @@ def test_results_go_where_the_user_says_if_that_outlives_the_head(out):
 @pytest.mark.parametrize("out", ["runs/x", None])
 def test_results_that_would_die_with_the_head_are_refused_unless_that_is_asked_for(out):
     """A relative path is somewhere in the head's own files."""
-    with pytest.raises(UsageError, match="would be lost with the cluster's head; give an absolute path .* --ephemeral"):
+    with pytest.raises(
+        UsageError, match=r"would be lost with the cluster's head; give an absolute path .* --ephemeral"
+    ):
         run_directory(out, "runs/x", is_ephemeral=False)
     found = run_directory(out, "runs/x", is_ephemeral=True)
     assert f"{package.EPHEMERAL}/runs/x" == shown(found)

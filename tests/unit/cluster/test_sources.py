@@ -68,7 +68,9 @@ def test_a_model_in_a_package_travels_as_that_package_with_what_of_the_author_it
     """A module beside it is not part of its digest, and it would not run without."""
     (tmp_path / "epi_models" / "sub").mkdir(parents=True)
     (tmp_path / "epi_models" / "__init__.py").write_text("")
-    (tmp_path / "epi_models" / "sir.py").write_text("import epi_tools\n\n\ndef simulate(params, seed):\n    return {}\n")
+    (tmp_path / "epi_models" / "sir.py").write_text(
+        "import epi_tools\n\n\ndef simulate(params, seed):\n    return {}\n"
+    )
     (tmp_path / "epi_models" / "sub" / "more.py").write_text("")
     (tmp_path / "epi_tools.py").write_text("import rich\n")
     (tmp_path / "unrelated.py").write_text("import click\n")
