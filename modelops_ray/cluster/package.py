@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from modelops_ray.errors import UsageError
+from modelops_ray.errors import BackendError, UsageError
 
 STUDY_FILE = "study.json"
 STOP_WAIT_S = 300
@@ -173,20 +173,37 @@ def _requirement(text: str) -> Requirement:
         raise UsageError(f"--install {text!r} is not a requirement such as starsim==3.0.1; correct it") from error
 
 
-def runtime_env(folder: str, ours: str, lack: Lack) -> dict[str, Any]:
+def installer(lack: Lack, there: Mapping[str, str]) -> str:
+    """The field of a runtime environment that installs what is lacking; empty where nothing is.
+
+    Raises:
+        BackendError: The cluster's Python has nothing to install with; Ray would find out after two minutes.
+    """
+    if not lack.install:
+        return ""
+    for name in ("pip", "uv"):
+        if name in there:
+            return name
+    raise BackendError(
+        f"the cluster lacks {', '.join(lack.install)}, and its Python has neither pip nor uv; put them into the image"
+    )
+
+
+def runtime_env(folder: str, ours: str, lack: Lack, install_by: str = "pip") -> dict[str, Any]:
     """The runtime environment of a job.
 
     Args:
         folder: What becomes its working directory.
         ours: The folder of this package, which travels apart: it is uploaded once for all jobs.
         lack: What is to be installed.
+        install_by: By what, as `installer` says.
     """
     found: dict[str, Any] = {
         "working_dir": folder,
         "py_modules": [ours],
         "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)},
     }
-    return found | ({"pip": list(lack.install)} if lack.install else {})
+    return found | ({install_by: list(lack.install)} if lack.install else {})
 
 
 def exit_code(status: str, driver_exit_code: int | None) -> int:

@@ -20,6 +20,7 @@ from modelops_ray.cluster.package import (
     STUDY_FILE,
     Lack,
     entrypoint,
+    installer,
     lacking,
     run_arguments,
     run_directory,
@@ -126,6 +127,7 @@ def send(question: Question, parcel: Parcel, dashboard: Dashboard, say: Callable
     _require_python(there, dashboard.address)
     needed = importlib.metadata.requires("modelops-ray") or ()
     lack = lacking(needed, sources.versions, there.versions, parcel.install)
+    install_by = installer(lack, there.versions)
     for line in (*_found_lines(there, lack), *_upload_lines(question, sources)):
         say(line)
     ids = submission_ids(parcel.name, secrets.token_hex(4), parcel.shards)
@@ -134,7 +136,8 @@ def send(question: Question, parcel: Parcel, dashboard: Dashboard, say: Callable
         for shard, job in enumerate(ids, start=1):
             arguments = run_arguments(parcel.options) + shard_arguments(shard, parcel.shards)
             about = {"study": parcel.name, "run_dir": run_dir}
-            dashboard.submit(job, entrypoint(out, arguments), runtime_env(str(folder), str(ours), lack), about)
+            env = runtime_env(str(folder), str(ours), lack, install_by)
+            dashboard.submit(job, entrypoint(out, arguments), env, about)
             say(f"job          {job}")
     return Submission(dashboard, ids, run_dir)
 

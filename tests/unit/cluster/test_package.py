@@ -10,6 +10,7 @@ from modelops_ray.cluster.package import (
     dashboard_address,
     entrypoint,
     exit_code,
+    installer,
     lacking,
     run_arguments,
     run_directory,
@@ -18,7 +19,7 @@ from modelops_ray.cluster.package import (
     shown,
     submission_ids,
 )
-from modelops_ray.errors import UsageError
+from modelops_ray.errors import BackendError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,19 @@ def test_a_job_may_take_its_time_to_commit_and_installs_only_what_is_lacking():
     env = runtime_env("/job", "/ours/modelops_ray", Lack())
     assert {"working_dir", "py_modules", "env_vars"} == env.keys()
     assert 60 <= int(env["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"])
-    assert ["rich>=14"] == runtime_env("/job", "/ours", Lack(install=("rich>=14",)))["pip"]
+    assert ["rich>=14"] == runtime_env("/job", "/ours", Lack(install=("rich>=14",)), "uv")["uv"]
+
+
+def test_what_is_lacking_is_installed_by_what_the_cluster_has():
+    """Where it has nothing that installs, that is said at once and not after minutes."""
+    lack = Lack(install=("rich>=14",))
+    assert ("pip", "uv", "") == (
+        installer(lack, {"pip": "1", "uv": "1"}),
+        installer(lack, {"uv": "1"}),
+        installer(Lack(), {}),
+    )
+    with pytest.raises(BackendError, match=r"^the cluster lacks rich>=14, and its Python has neither pip nor uv; put"):
+        installer(lack, {})
 
 
 @pytest.mark.parametrize(
