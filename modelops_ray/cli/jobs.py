@@ -193,8 +193,11 @@ def _detaching(job: str, address: str) -> Iterator[None]:
 
 
 def _show(texts: Iterator[str], *, to_stderr: bool = False) -> None:
-    for text in texts:
-        click.echo(text, nl=False, err=to_stderr)
+    from modelops_ray.report.progress import following
+
+    with following(Console(stderr=to_stderr, highlight=False)) as show:
+        for text in texts:
+            show(text)
 
 
 def _say(text: str) -> None:

@@ -121,9 +121,13 @@ def entrypoint(out: str, arguments: Sequence[str]) -> str:
     return f"exec python -m modelops_ray run {STUDY_FILE} --out {out} {shlex.join(arguments)}".rstrip()
 
 
-def shard_arguments(shard: int, shards: int) -> list[str]:
-    """What makes a job do one part of a study; nothing where there is one job."""
-    return [] if shards == 1 else [f"--shard={shard}/{shards}"]
+def commands(study: str, token: str, shards: int, out: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """The command of each job by its name: one job, or one for each shard; as `submission_ids` and `entrypoint`."""
+    arguments = run_arguments(options)
+    ids = submission_ids(study, token, shards)
+    if shards == 1:
+        return {ids[0]: entrypoint(out, arguments)}
+    return {job: entrypoint(out, [*arguments, f"--shard={n}/{shards}"]) for n, job in enumerate(ids, start=1)}
 
 
 def lacking(

@@ -19,15 +19,12 @@ from modelops_ray.cluster.jobs import Dashboard, Installed, JobState
 from modelops_ray.cluster.package import (
     STUDY_FILE,
     Lack,
-    entrypoint,
+    commands,
     installer,
     lacking,
-    run_arguments,
     run_directory,
     runtime_env,
-    shard_arguments,
     shown,
-    submission_ids,
 )
 from modelops_ray.cluster.sources import FOLDER, Sources, sources_of
 from modelops_ray.config import format_size
@@ -130,16 +127,14 @@ def send(question: Question, parcel: Parcel, dashboard: Dashboard, say: Callable
     install_by = installer(lack, there.versions)
     for line in (*_found_lines(there, lack), *_upload_lines(question, sources)):
         say(line)
-    ids = submission_ids(parcel.name, secrets.token_hex(4), parcel.shards)
-    run_dir = shown(out)
+    jobs = commands(parcel.name, secrets.token_hex(4), parcel.shards, out, parcel.options)
+    about = {"study": parcel.name, "run_dir": shown(out)}
     with _packed(question, sources) as (folder, ours):
-        for shard, job in enumerate(ids, start=1):
-            arguments = run_arguments(parcel.options) + shard_arguments(shard, parcel.shards)
-            about = {"study": parcel.name, "run_dir": run_dir}
-            env = runtime_env(str(folder), str(ours), lack, install_by)
-            dashboard.submit(job, entrypoint(out, arguments), env, about)
+        env = runtime_env(str(folder), str(ours), lack, install_by)
+        for job, command in jobs.items():
+            dashboard.submit(job, command, env, about)
             say(f"job          {job}")
-    return Submission(dashboard, ids, run_dir)
+    return Submission(dashboard, list(jobs), shown(out))
 
 
 @contextmanager

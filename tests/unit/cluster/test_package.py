@@ -7,6 +7,7 @@ import pytest
 from modelops_ray.cluster import package
 from modelops_ray.cluster.package import (
     Lack,
+    commands,
     dashboard_address,
     entrypoint,
     exit_code,
@@ -15,7 +16,6 @@ from modelops_ray.cluster.package import (
     run_arguments,
     run_directory,
     runtime_env,
-    shard_arguments,
     shown,
     submission_ids,
 )
@@ -98,10 +98,12 @@ def test_options_arrive_as_they_were_given_and_those_that_were_not_stay_away():
     assert "exec python -m modelops_ray run study.json --out /o" == entrypoint("/o", [])
 
 
-def test_each_job_of_a_sharded_run_has_its_shard():
-    """One job is the whole study."""
-    assert [] == shard_arguments(1, 1)
-    assert ["--shard=2/3"] == shard_arguments(2, 3)
+def test_each_job_of_a_sharded_run_does_its_part_of_the_same_run():
+    """One job is the whole study, and needs no option for that."""
+    start = "exec python -m modelops_ray run study.json --out /o --cpus=2"
+    assert {"a-12": start} == commands("a", "12", 1, "/o", {"cpus": 2})
+    parts = {"a-12-1-of-2": f"{start} --shard=1/2", "a-12-2-of-2": f"{start} --shard=2/2"}
+    assert parts == commands("a", "12", 2, "/o", {"cpus": 2})
 
 
 NEEDED = ("click>=8.2", "ray[default]>=2.56", "starsim>=3.0; extra == 'starsim'", "rich>=14")
