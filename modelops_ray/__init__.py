@@ -23,7 +23,7 @@ from modelops_ray.errors import (
 from modelops_ray.version import __version__
 
 if TYPE_CHECKING:
-    from modelops_ray.api import Run, open_run, plan, profile, run
+    from modelops_ray.api import Run, Submission, open_run, plan, profile, run, submit
     from modelops_ray.study.study import Study
 
 __all__ = [
@@ -38,21 +38,25 @@ __all__ = [
     "StorageError",
     "Study",
     "StudyError",
+    "Submission",
     "UsageError",
     "__version__",
     "open_run",
     "plan",
     "profile",
     "run",
+    "submit",
 ]
 
 _LAZY = {
     "Run": "modelops_ray.api",
     "Study": "modelops_ray.study.study",
+    "Submission": "modelops_ray.api",
     "open_run": "modelops_ray.api",
     "plan": "modelops_ray.api",
     "profile": "modelops_ray.api",
     "run": "modelops_ray.api",
+    "submit": "modelops_ray.api",
 }
 
 

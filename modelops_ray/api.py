@@ -5,7 +5,10 @@ Owns the public signatures and `Run`. The work is done by `session` and `foresig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -13,6 +16,9 @@ from typing import Any, TypedDict, Unpack
 import pyarrow as pa
 
 from modelops_ray import foresight, leaks
+from modelops_ray.cluster.jobs import Dashboard
+from modelops_ray.cluster.package import dashboard_address, run_directory
+from modelops_ray.cluster.submission import Parcel, Submission, send
 from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, Shard, parse_size
 from modelops_ray.core.events import Ending
 from modelops_ray.core.forecast import Forecast
@@ -27,25 +33,21 @@ from modelops_ray.store.reader import RunReader
 from modelops_ray.store.status import Status
 from modelops_ray.study.study import Study
 
-__all__ = ["Options", "Run", "open_run", "plan", "profile", "run"]
+__all__ = ["JobOptions", "Options", "Run", "Submission", "open_run", "plan", "profile", "run", "submit"]
 
 Model = str | Callable[..., object]
 
 
-class Options(TypedDict, total=False):
-    """The options of the command line, by the same names; sizes as text (`4Gi`) or bytes, times in seconds."""
+class JobOptions(TypedDict, total=False):
+    """The options of `submit`, by the same names; sizes as text (`4Gi`) or bytes, times in seconds."""
 
-    address: str | None
     attempts: int
-    backend: BackendName
     check_leaks: bool
     chunk: int | None
     cpus: float
     fresh: bool
     isolation: Isolation
     per_child: int
-    limit_cpus: int | None
-    limit_memory: str | int | None
     max_failures: str | int | None
     max_memory: str | int | None
     memory: str | int | None
@@ -56,6 +58,15 @@ class Options(TypedDict, total=False):
     take_over: bool
     timeout: float
     window: int | None
+
+
+class Options(JobOptions, total=False):
+    """The options of `run`, by the same names; sizes as text (`4Gi`) or bytes, times in seconds."""
+
+    address: str | None
+    backend: BackendName
+    limit_cpus: int | None
+    limit_memory: str | int | None
 
 
 class Run:
@@ -199,6 +210,53 @@ def profile(
     refuse_while_loading()
     with display(quiet=True) as watcher:
         return foresight.measure(_ask(study, model, configure(**options)), samples, watcher)
+
+
+def submit(  # noqa: PLR0913 (one for each option that is not run's)
+    study: Study | str | Path,
+    *,
+    address: str | None = None,
+    model: Model | None = None,
+    out: str | None = None,
+    ephemeral: bool = False,
+    shards: int = 1,
+    install: Sequence[str] = (),
+    progress: bool = True,
+    tolerate_failures: bool = False,
+    **options: Unpack[JobOptions],
+) -> Submission:
+    """Run a study as a Ray job on a cluster; what is done already in its run directory is not done again.
+
+    The model's Python files, the study and this program travel; packages that they import and the cluster lacks are
+    installed there. Returns as soon as the jobs are on the cluster.
+
+    Args:
+        study: A study, or the path of a study file.
+        address: The cluster's dashboard, `http://HOST:8265`; RAY_ADDRESS by default.
+        model: As for `run`; a file has to define it.
+        out: The run directory on the cluster, an absolute path on storage that outlives its head.
+        ephemeral: The results may be lost with the head.
+        shards: As so many jobs, each with a part of the parameter sets.
+        install: Requirements to install there besides, as in `starsim==3.0.1`.
+        progress: Say on stderr what was found there and what is uploaded.
+        tolerate_failures: The job ends with 0 although simulations failed.
+        options: As on the command line; for every simulation of the job.
+
+    Raises:
+        ModelopsRayError: The study, the model or an option is wrong, or the cluster does not take the job.
+    """
+    refuse_while_loading()
+    question = _ask(study, model, configure(tolerate_failures=tolerate_failures, **options))
+    name = "study" if isinstance(study, Study) else Path(study).stem
+    kept = {**options, "tolerate_failures": tolerate_failures}
+    parcel = Parcel(name, out, ephemeral, shards, kept, tuple(install))
+    run_directory(out, str(question.out), is_ephemeral=ephemeral)
+    say = functools.partial(print, file=sys.stderr) if progress else _say_nothing
+    return send(question, parcel, Dashboard(dashboard_address(address, os.environ)), say)
+
+
+def _say_nothing(_text: str) -> None:
+    """Stand in for printing."""
 
 
 def open_run(path: str | Path) -> Run:

@@ -5,6 +5,8 @@ Owns what is shown while a run goes on. Reads snapshots only.
 
 from __future__ import annotations
 
+import functools
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -146,6 +148,57 @@ class Bar:
         if self._task is None:
             self._task = self.progress.add_task("", total=snapshot.simulations, completed=done, **shown)  # type: ignore[arg-type]
         self.progress.update(self._task, completed=done, total=snapshot.simulations, **shown)  # type: ignore[arg-type]
+
+
+_LINE = re.compile(r"([\d,]+) of ([\d,]+) done; ([^;]*); ([^;]*); ([^;]*)")
+"""What `Lines` prints, to be read by whoever follows a run elsewhere."""
+
+
+@contextmanager
+def following(console: Console) -> Iterator[Callable[[str], None]]:
+    """Give what shows the text a run elsewhere prints, in pieces as they come: on a terminal with its bar.
+
+    In a pipe the text passes as it is.
+    """
+    if not console.is_terminal:
+        yield functools.partial(print, end="", file=console.file, flush=True)
+        return
+    with _progress(console) as progress:
+        followed = Followed(progress)
+        yield followed.show
+        followed.flush()
+
+
+@dataclass(slots=True)
+class Followed:
+    """Moves a bar by the lines of progress among others, which are printed above it."""
+
+    progress: Progress
+    _task: TaskID | None = None
+    _begun: str = ""
+
+    def show(self, text: str) -> None:
+        """Take the next piece; a line counts once it has ended."""
+        *lines, self._begun = (self._begun + text).split("\n")
+        for line in lines:
+            self._show_line(line)
+
+    def flush(self) -> None:
+        """Take what is left as the last line."""
+        if self._begun:
+            self._show_line(self._begun)
+        self._begun = ""
+
+    def _show_line(self, line: str) -> None:
+        match = _LINE.fullmatch(line)
+        if match is None:
+            self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+            return
+        done, total = (int(match[group].replace(",", "")) for group in (1, 2))
+        shown = {"headline": match[3], "speed": match[4], "memory": match[5]}
+        if self._task is None:
+            self._task = self.progress.add_task("", total=total, **shown)  # type: ignore[arg-type]
+        self.progress.update(self._task, completed=done, total=total, **shown)  # type: ignore[arg-type]
 
 
 def headline(snapshot: Snapshot) -> str:

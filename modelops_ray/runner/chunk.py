@@ -9,12 +9,14 @@ from __future__ import annotations
 import platform
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelops_ray.core.events import ChunkReport, Failure, Measured
 from modelops_ray.runner.collect import Collector, ColumnCollisionError
 from modelops_ray.runner.executor import Attempt, ChunkContext, Executor
 from modelops_ray.runner.inprocess import in_this_process
+from modelops_ray.runner.loading import relocated
 from modelops_ray.runner.supervisor import in_children
 from modelops_ray.study.chunk import Chunk, Payload, Simulation
 from modelops_ray.study.rows import completed_rows, identity_table
@@ -36,6 +38,7 @@ def run_chunk(context: ChunkContext, chunk: Chunk) -> tuple[ChunkReport, Payload
     Raises:
         ModelError: The model cannot be loaded here, or is not the one the run began with.
     """
+    context = replace(context, model=relocated(context.model, Path.cwd()))
     with _executor(context, chunk) as executor:
         return _ChunkRun(context, chunk, executor).run()
 

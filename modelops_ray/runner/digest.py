@@ -34,7 +34,7 @@ def digest_folder(folder: Path, name: str) -> str:
     Raises:
         ModelError: The folder is too large to be a model's own, or cannot be read.
     """
-    return _digest(folder, _python_files(folder), name)
+    return _digest(folder, python_files(folder), name)
 
 
 def digest_package(spec: ModuleSpec, name: str) -> str:
@@ -46,7 +46,7 @@ def digest_package(spec: ModuleSpec, name: str) -> str:
     if spec.submodule_search_locations is None:
         return _digest(Path(str(spec.origin)).parent, [Path(str(spec.origin))], name)
     folders = [Path(location) for location in spec.submodule_search_locations]
-    parts = [_digest(folder.parent, _python_files(folder), name) for folder in folders]
+    parts = [_digest(folder.parent, python_files(folder), name) for folder in folders]
     return parts[0] if len(parts) == 1 else hashlib.sha256("".join(sorted(parts)).encode()).hexdigest()
 
 
@@ -88,7 +88,12 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _python_files(folder: Path) -> list[Path]:
+def python_files(folder: Path) -> list[Path]:
+    """Every `.py` file below a folder that can be a model's own, sorted.
+
+    Raises:
+        ModelError: The folder is too large to be a model's own, or cannot be read.
+    """
     found: list[Path] = []
     n_entries = 0
     for where, folders, files in os.walk(folder, onerror=_unreadable):

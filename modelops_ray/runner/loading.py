@@ -15,7 +15,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from operator import attrgetter
 from pathlib import Path
@@ -28,6 +28,8 @@ from .digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_mo
 
 # Python's own `test` package is not used by anything, and a good name for a first try. Python 3.9 names no others.
 _STANDARD = getattr(sys, "stdlib_module_names", frozenset(sys.builtin_module_names)) - {"test"}
+# What Ray calls an unpacked package: `_ray_pkg_<hash>`.
+_PACKAGE = "_ray_pkg_"
 _NEVER_FORGOTTEN = _STANDARD | {__name__.partition(".")[0]}
 
 
@@ -110,6 +112,26 @@ def require_same(ref: ModelRef) -> None:
             f"model {ref.label} changed while the run was on (node {platform.node()} has another version of its "
             "files); start the run again"
         )
+
+
+def relocated(ref: ModelRef, here: Path) -> ModelRef:
+    """The model as it lies on this node, where it came with a Ray job.
+
+    Ray unpacks a job's working directory on every node below a folder for temporary files, which need not be the same
+    on all of them; the folder it unpacks to has the name of the package everywhere.
+
+    Args:
+        ref: The model, with the places of the node that the driver is on.
+        here: The working directory of a Ray worker, which is that folder if there is one.
+    """
+    if not here.name.startswith(_PACKAGE):
+        return ref
+    return replace(ref, location=_moved(ref.location, here), root=_moved(ref.root, here))
+
+
+def _moved(place: str, here: Path) -> str:
+    before, package, behind = place.rpartition(f"/{here.name}")
+    return f"{here}{behind}" if package and before and behind[:1] in {"", "/"} else place
 
 
 def forget_model() -> None:

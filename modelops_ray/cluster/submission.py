@@ -1,0 +1,197 @@
+"""A study sent to a cluster as Ray jobs: packed, uploaded, started; and what is known of it afterwards.
+
+Owns the order of these steps and what is said about them. `package` decides, `jobs` talks to the cluster.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from modelops_ray.cluster.jobs import Dashboard, Installed, JobState
+from modelops_ray.cluster.package import (
+    STUDY_FILE,
+    Lack,
+    commands,
+    installer,
+    lacking,
+    run_directory,
+    runtime_env,
+    shown,
+)
+from modelops_ray.cluster.sources import FOLDER, Sources, sources_of
+from modelops_ray.config import format_size
+from modelops_ray.errors import BackendError, ModelError
+from modelops_ray.question import Question
+from modelops_ray.runner.loading import ModelRef, digest_of, forget_model
+from modelops_ray.version import __version__
+
+OURS = Path(__file__).parent.parent
+OLDEST_PYTHON = (3, 11)
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """How a study is to be sent: where the results go, as how many jobs, with which options of `run`.
+
+    `out` is None for the default; `install` are requirements besides those that are found out.
+    """
+
+    name: str
+    out: str | None
+    ephemeral: bool
+    shards: int
+    options: Mapping[str, Any]
+    install: tuple[str, ...] = ()
+
+
+class Submission:
+    """The Ray jobs that a study was sent as: one, or one for each shard.
+
+    Attributes:
+        address: Of the cluster's dashboard.
+        ids: Of the jobs, in the order of the shards.
+        run_dir: The run directory on the cluster.
+    """
+
+    def __init__(self, dashboard: Dashboard, ids: Sequence[str], run_dir: str) -> None:
+        self._dashboard = dashboard
+        self.address = dashboard.address
+        self.ids = tuple(ids)
+        self.run_dir = run_dir
+
+    def __repr__(self) -> str:
+        return f"Submission({', '.join(self.ids)} at {self.address})"
+
+    def states(self) -> list[JobState]:
+        """How each job is.
+
+        Raises:
+            BackendError: The dashboard does not answer.
+        """
+        return [self._dashboard.state(job) for job in self.ids]
+
+    def wait(self) -> int:
+        """Wait until all jobs have ended.
+
+        Returns:
+            The exit code of `run`, as on the command line; of several jobs the first that is not 0.
+
+        Raises:
+            BackendError: The dashboard does not answer for a minute.
+        """
+        return next((code for job in self.ids if (code := self._dashboard.wait(job).exit_code)), 0)
+
+    def follow(self) -> Iterator[str]:
+        """Yield what the first job prints until it ends; a connection that breaks is made anew."""
+        return self._dashboard.follow(self.ids[0])
+
+    def logs(self) -> str:
+        """What the jobs have printed so far, one after the other."""
+        return "".join(self._dashboard.log(job) for job in self.ids)
+
+    def stop(self) -> None:
+        """Tell the jobs to end; each commits what it finished, and the same submission goes on."""
+        for job in self.ids:
+            self._dashboard.stop(job)
+
+
+def send(question: Question, parcel: Parcel, dashboard: Dashboard, say: Callable[[str], None]) -> Submission:
+    """Pack a study with its model and this program, upload them, and start the jobs.
+
+    Args:
+        question: The checked study.
+        parcel: How it is to be sent.
+        dashboard: Where to.
+        say: Is told, in short lines, what was found there and what was uploaded.
+
+    Raises:
+        UsageError: The run directory would die with the head, or a requirement is none.
+        ModelError: The model cannot travel.
+        BackendError: The cluster cannot run it.
+    """
+    out = run_directory(parcel.out, str(question.out), is_ephemeral=parcel.ephemeral)
+    sources = sources_of(question.model)
+    there = dashboard.look()
+    _require_python(there, dashboard.address)
+    needed = importlib.metadata.requires("modelops-ray") or ()
+    lack = lacking(needed, sources.versions, there.versions, parcel.install)
+    install_by = installer(lack, there.versions)
+    for line in (*_found_lines(there, lack), *_upload_lines(question, sources)):
+        say(line)
+    jobs = commands(parcel.name, secrets.token_hex(4), parcel.shards, out, parcel.options)
+    about = {"study": parcel.name, "run_dir": shown(out)}
+    with _packed(question, sources) as (folder, ours):
+        env = runtime_env(str(folder), str(ours), lack, install_by)
+        for job, command in jobs.items():
+            dashboard.submit(job, command, env, about)
+            say(f"job          {job}")
+    return Submission(dashboard, list(jobs), shown(out))
+
+
+@contextmanager
+def _packed(question: Question, sources: Sources) -> Iterator[tuple[Path, Path]]:
+    """Lay out the job's working directory and this package, each in a folder of its own, for as long as it takes."""
+    with tempfile.TemporaryDirectory(prefix="modelops-ray-job-") as place:
+        folder, ours = Path(place) / "job", Path(place) / OURS.name
+        for name, source in sources.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, folder / name)
+        _require_same(question.model, folder)
+        replace(question.study, model=sources.model).save(folder / STUDY_FILE)
+        shutil.copytree(OURS, ours, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        yield folder, ours
+
+
+def _require_same(ref: ModelRef, folder: Path) -> None:
+    """Make sure that what travels is the same model: a run goes on with what another machine began."""
+    if ref.kind == "file":
+        moved = replace(ref, location=str(folder / FOLDER / Path(ref.location).name))
+    else:
+        moved = replace(ref, root=str(folder))
+    # The files as they are here must not be found first.
+    forget_model()
+    digest = digest_of(moved)
+    forget_model()
+    if digest != ref.digest:
+        raise ModelError(f"model {ref.label} changed while it was packed; submit it again")
+
+
+def _require_python(there: Installed, address: str) -> None:
+    version = tuple(int(part) for part in there.python.split(".")[:2])
+    if version < OLDEST_PYTHON:
+        raise BackendError(
+            f"the cluster at {address} runs Python {there.python}; it needs 3.11 or newer: use another image"
+        )
+
+
+def _found_lines(there: Installed, lack: Lack) -> Iterator[str]:
+    yield f"found there  Python {there.python}, Ray {there.versions.get('ray', 'of unknown version')}"
+    for name, found, here in lack.differ:
+        yield f"differs      {name} is {found} there and {here} here; --install {name}=={here} makes them equal"
+    if lack.install:
+        yield f"installs     {', '.join(lack.install)}"
+
+
+def _upload_lines(question: Question, sources: Sources) -> Iterator[str]:
+    n_bytes = sum(path.stat().st_size for path in sources.files.values())
+    files = "1 file" if len(sources.files) == 1 else f"{len(sources.files):,} files"
+    yield (
+        f"uploads      model {question.model.label} ({files}, {format_size(n_bytes)}), "
+        f"the study ({len(question.simulations):,} simulations), modelops_ray {__version__}"
+    )
+    if sources.left_here:
+        yield f"stays here   {_some(sources.left_here)}: of a model's folder only .py files travel"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED:,} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

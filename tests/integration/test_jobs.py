@@ -1,0 +1,288 @@
+"""Studies sent to a real cluster as Ray jobs: through its dashboard, over HTTP, with nodes as processes."""
+
+import contextlib
+import ensurepip
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from support.commands import invoke, summary_of
+from support.ray_cluster import MIB, PATIENCE_S, ray_cluster
+from support.studies import Place, assert_equal_datasets, n_committed, rows, wait_until
+
+import modelops_ray as mr
+from modelops_ray.cluster.jobs import Dashboard
+from modelops_ray.cluster.package import Lack, runtime_env
+from modelops_ray.errors import BackendError
+
+ONE_NODE = ("--num-cpus=1", f"--memory={600 * MIB}")
+TOKEN = "5" * 64
+NO_JOB = "modelops-ray: there is no job study-0"
+
+
+@pytest.fixture
+def folder():
+    """A temporary folder with a path short enough for Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="j-", dir="/tmp", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def here(tmp_path, folder):
+    """Where whoever submits works: a folder with a model and studies."""
+    return Place(tmp_path, folder / "at-home")
+
+
+def call(here, *arguments, cwd=None):
+    """Start `modelops-ray` with these arguments in a process of its own."""
+    here.tmp.mkdir(exist_ok=True)
+    return here.spawn([sys.executable, "-m", "modelops_ray", *map(str, arguments)], cwd)
+
+
+def submit(here, cluster, study, *options):
+    """Submit a study and return the name of its job."""
+    ended = call(here, "submit", study, "--address", cluster.address, *options).wait()
+    assert 0 == ended.code, ended.stderr
+    return ended.stdout.strip()
+
+
+def jobs(here, cluster, *arguments):
+    """Call `modelops-ray jobs`."""
+    return call(here, "jobs", *arguments, "--address", cluster.address).wait()
+
+
+def drivers(cluster):
+    """The processes on the cluster that are drivers of a run."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (place / "cmdline").read_bytes().split(b"\0")
+            marked = f"TMPDIR={cluster.folder}/head".encode() in (place / "environ").read_bytes()
+            if marked and command[1:4] == [b"-m", b"modelops_ray", b"run"]:
+                found.append(int(place.name))
+    return found
+
+
+def test_a_submitted_study_ends_with_the_code_of_its_run_and_can_be_looked_at(here, folder):
+    """One head, one job, and all that can be asked about it."""
+    study = here.study([{"set": 1}, {"set": 2}])
+    out = here.folder / "out"
+    with ray_cluster(folder, *ONE_NODE) as cluster:
+        to = ("--address", cluster.address)
+        ended = invoke("submit", study, *to, "--out", out, "--wait", "--json")
+        assert 0 == ended.exit_code, ended.stderr
+        assert "found there  Python 3" in ended.stderr
+        assert "uploads      model model.py:simulate (1 file" in ended.stderr
+        found = summary_of(ended)
+        assert (0, str(out)) == (found["exit_code"], found["run_dir"])
+        [job] = [each["id"] for each in found["jobs"]]
+        assert job.startswith("study-")
+        assert {"completed"} == {row["status"] for row in rows(out)}
+
+        listed = summary_of(invoke("jobs", "list", *to, "--json"))["jobs"]
+        assert [(job, "SUCCEEDED", str(out))] == [(each["id"], each["status"], each["run_dir"]) for each in listed]
+        assert job in invoke("jobs", "list", *to).stdout
+        assert "state          succeeded" in invoke("jobs", "status", job, *to).stdout
+        assert "results        2 of 2 simulations" in invoke("jobs", "logs", job, *to).stdout
+        assert f"{job} had ended before: succeeded" in invoke("jobs", "stop", job, *to).stderr
+        for command in ("status", "logs", "stop"):
+            unknown = invoke("jobs", command, "study-0", *to)
+            assert (2, f"{NO_JOB} at {cluster.address}; modelops-ray jobs list names all\n") == (
+                unknown.exit_code, unknown.stderr
+            )  # fmt: skip
+
+
+@pytest.mark.long
+def test_what_a_job_prints_is_followed_to_its_end_and_its_code_arrives(here, folder):
+    """Everything once and in order, whether from the beginning or by attaching again after Ctrl-C."""
+    model = (here.folder / "model.py").read_text()
+    (here.folder / "model.py").write_text(model + "\n\ndef bad(params, seed):\n    raise ValueError('no luck')\n")
+    study = here.study([{"sleep_s": 0.5 + i / 1000} for i in range(40)])
+    with ray_cluster(folder, *ONE_NODE) as cluster:
+        arguments = ("submit", study, "--address", cluster.address, "--out", here.folder / "out", "--follow")
+        first = call(here, *arguments)
+        wait_until(lambda: "of 40 done" in first.stdout.read_text(), "a line of progress")
+        first.signal_group(signal.SIGINT)
+        detached = first.wait()
+        assert 130 == detached.code
+        hint = detached.stderr.splitlines()[-1]
+        assert hint.startswith("modelops-ray: the job goes on; see it again: modelops-ray jobs logs study-")
+        job = hint.split("jobs logs ")[1].split()[0]
+        followed = jobs(here, cluster, "logs", job, "--follow")
+        assert (0, Dashboard(cluster.address).log(job)) == (followed.code, followed.stdout)
+        assert followed.stdout.startswith(detached.stdout[:200])
+        bad = call(
+            here, "submit", study, "--model", "model.py:bad", "--address", cluster.address,
+            "--out", here.folder / "bad", "--follow",
+        ).wait()  # fmt: skip
+        assert (1, True) == (bad.code, "no luck" in bad.stdout), bad.stdout
+
+
+@pytest.mark.long
+def test_a_stopped_job_has_committed_what_it_finished_and_the_same_submission_goes_on(here, folder):
+    """SIGTERM through the dashboard is Ctrl-C from afar."""
+    study = here.study([{"sleep_s": 0.5 + i / 1000} for i in range(40)])
+    out = here.folder / "out"
+    with ray_cluster(folder, *ONE_NODE) as cluster:
+        job = submit(here, cluster, study, "--out", out)
+        wait_until(lambda: 4 <= n_committed(out) < 40, "commits")
+        stopped = jobs(here, cluster, "stop", job)
+        assert (0, f"modelops-ray: {job}: stopped; submit the study again to go on\n") == (stopped.code, stopped.stderr)
+        assert "stopped by SIGTERM" in jobs(here, cluster, "logs", job).stdout
+        assert json.loads(jobs(here, cluster, "status", job, "--json").stdout)["exit_code"] == 130
+        before = n_committed(out)
+        assert 4 <= before < 40
+        rest = mr.submit(study, address=cluster.address, out=str(out), progress=False)
+        assert 0 == rest.wait()
+        assert f"already there  {before}" in rest.logs()
+        assert 40 == n_committed(out)
+
+
+@pytest.mark.long
+def test_a_job_that_takes_longer_than_rays_three_seconds_to_end_is_waited_for(here, folder):
+    """A large commit on slow storage does."""
+    slow = "trap 'sleep 6; echo committed; exit 130' TERM; echo ready; while :; do sleep 0.1; done"
+    with ray_cluster(folder, *ONE_NODE) as cluster:
+        dashboard = Dashboard(cluster.address)
+        env = runtime_env(str(here.folder), str(Path(mr.__file__).parent), Lack())
+        dashboard.submit("slow", slow, env, {})
+        wait_until(lambda: "ready" in dashboard.log("slow"), "the job")
+        assert 0 == jobs(here, cluster, "stop", "slow").code
+        assert "committed" in dashboard.log("slow").splitlines()
+
+
+@pytest.mark.long
+def test_what_the_image_lacks_is_installed_or_the_job_says_what_is_not_to_be_had(here, folder, monkeypatch):
+    """A distribution that is here, that the model imports, and that the cluster has not."""
+    bundled = sorted(Path(ensurepip.__file__).parent.glob("_bundled/pip-*.whl"))
+    if not bundled:
+        pytest.skip("needs the pip that comes with Python")
+    for name in ("wheels", "site"):
+        (folder / name).mkdir()
+    make_wheel(folder / "wheels", "epi_numbers", "1.0")
+    make_installed(folder / "site", "epi_numbers", "1.0")
+    monkeypatch.setitem(here.environ, "PYTHONPATH", str(folder / "site"))
+    (here.folder / "model.py").write_text(
+        "import epi_numbers\n\n\ndef simulate(params, seed):\n    return {'x': {'y': epi_numbers.SEVEN}}\n"
+    )
+    study, out = here.study([{"set": 1}]), here.folder / "out"
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder / "wheels"), "PYTHONPATH": str(bundled[-1])}
+    with ray_cluster(folder, *ONE_NODE, **pip) as cluster:
+        arguments = ("submit", study, "--address", cluster.address, "--out", out, "--wait")
+        ended = call(here, *arguments).wait()
+        assert "installs     epi_numbers==1.0" in ended.stderr
+        assert 0 == ended.code, ended.stderr
+        assert [7] == mr.open_run(out).output("x")["y"].to_pylist()
+        missing = call(here, *arguments, "--install", "epi-unknown==2").wait()
+        assert (1, True) == (missing.code, "epi-unknown==2" in missing.stderr.splitlines()[-1]), missing.stderr
+
+
+@pytest.mark.long
+def test_a_cluster_that_wants_a_token_takes_jobs_with_it_and_says_so_without(here, folder, monkeypatch):
+    """By the variables that Ray's own tools read; nothing is written to anybody's home."""
+    monkeypatch.setitem(here.environ, "HOME", str(here.folder))
+    study = here.study([{"set": 1}])
+    with ray_cluster(folder, *ONE_NODE, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN) as cluster:
+        refusal = f"modelops-ray: the dashboard at {cluster.address} wants another token; set RAY_AUTH_MODE=token"
+        arguments = ("submit", study, "--address", cluster.address, "--out", here.folder / "out", "--follow")
+
+        def refused(**environ):
+            here.environ |= environ
+            ended = call(here, *arguments).wait()
+            return (1, refusal) == (ended.code, ended.stderr.splitlines()[-1][: len(refusal)])
+
+        assert refused()
+        assert refused(RAY_AUTH_MODE="token")
+        assert refused(RAY_AUTH_TOKEN="6" * 64)
+        del here.environ["RAY_AUTH_TOKEN"]
+        (here.folder / "token").write_text(TOKEN)
+        here.environ["RAY_AUTH_TOKEN_PATH"] = str(here.folder / "token")
+        ended = call(here, *arguments).wait()
+        assert (0, True) == (ended.code, "results        1 of 1" in ended.stdout), ended.stderr
+    assert not (here.folder / ".ray").exists()
+
+
+@pytest.mark.long
+def test_a_head_that_is_gone_while_a_job_is_looked_at_is_said(here, folder, monkeypatch):
+    """After a while, for port forwards and heads come back."""
+    monkeypatch.setattr("modelops_ray.cluster.jobs.LOST_S", 2.0)
+    study = here.study([{"sleep_s": 600}])
+    with ray_cluster(folder, *ONE_NODE) as cluster:
+        sent = mr.submit(study, address=cluster.address, out=str(here.folder / "out"), progress=False)
+        followed = sent.follow()
+        next(followed)
+        cluster.close()
+        with pytest.raises(BackendError, match="no dashboard of Ray answers"):
+            list(followed)
+        with pytest.raises(BackendError, match="no dashboard of Ray answers"):
+            sent.wait()
+
+
+@pytest.mark.long
+def test_a_study_uses_nodes_of_three_sizes_and_survives_the_loss_of_a_node_and_of_its_driver(here, folder):
+    """Large simulations run where there is room; after all that the results are those of an undisturbed run."""
+    sizes_mb = [20] * 24 + [120] * 8 + [420] * 4
+    sets = [{"touch_mb": mb, "sleep_s": 0.6, "weight": i} for i, mb in enumerate(sizes_mb)]
+    study, calm, out = here.study(sets), here.folder / "calm", here.folder / "out"
+    here.tmp.mkdir(exist_ok=True)
+    assert 0 == here.run(study, calm, "--backend", "local").code
+    with ray_cluster(folder) as cluster:
+        cluster.start_node("mem1", 260 * MIB)
+        middle = cluster.start_node("mem2", 420 * MIB)
+        cluster.start_node("mem3", 900 * MIB)
+        job = submit(here, cluster, study, "--out", out)
+        wait_until(lambda: 6 <= n_committed(out), "commits")
+        cluster.kill_node(middle)
+        before = n_committed(out)
+        wait_until(lambda: before + 4 <= n_committed(out), "commits after the loss of a node")
+        [driver] = drivers(cluster)
+        os.kill(driver, signal.SIGKILL)
+        killed = Dashboard(cluster.address).wait(job, PATIENCE_S)
+        assert ("FAILED", 137) == (killed.status, killed.exit_code)
+        before = n_committed(out)
+        assert before < len(sets)
+        cluster.start_node("mem2b", 420 * MIB)
+        started_s = time.monotonic()
+        again = call(here, "submit", study, "--address", cluster.address, "--out", out, "--follow").wait(400.0)
+        assert 0 == again.code, again.stdout + again.stderr + str(time.monotonic() - started_s)
+    assert_equal_datasets(calm, out)
+    found = rows(out)
+    large = [row for row in found if row["param_touch_mb"] == 420]
+    assert all(420 * MIB < row["request_bytes"] <= 900 * MIB for row in large)
+    nodes = {row["node"] for row in found}
+    if "mem3" in nodes:
+        assert {"mem3"} == {row["node"] for row in large}
+        assert {"mem1", "mem3"} < nodes
+
+
+def make_wheel(folder, name, version):
+    """Write a wheel of one module."""
+    import zipfile
+
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        for path, text in files_of_distribution(name, version).items():
+            wheel.writestr(path, text)
+
+
+def make_installed(folder, name, version):
+    """Lay a distribution out as if it were installed."""
+    for path, text in files_of_distribution(name, version).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+
+
+def files_of_distribution(name, version):
+    """The files of a distribution of one module."""
+    info = f"{name}-{version}.dist-info"
+    files = {
+        f"{name}.py": "SEVEN = 7\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/top_level.txt": f"{name}\n",
+    }
+    return files | {f"{info}/RECORD": "".join(f"{path},,\n" for path in [*files, f"{info}/RECORD"])}
