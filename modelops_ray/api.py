@@ -193,6 +193,15 @@ def profile(
         return foresight.measure(_ask(study, model, configure(**options)), samples, watcher)
 
 
+def question(study: Study | str | Path, *, model: Model | None = None, **options: Unpack[Options]) -> Question:
+    """Check a study, its model and options, as for `run`; starts nothing.
+
+    Raises:
+        ModelopsRayError: The study, the model or an option is wrong.
+    """
+    return _ask(study, model, configure(**options))
+
+
 def open_run(path: str | Path) -> Run:
     """Open what a run left, finished or not.
 
