@@ -44,6 +44,7 @@ def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool,
     from modelops_ray.cluster.need import MEASURE
     from modelops_ray.cluster.render import render as fill
     from modelops_ray.cluster.render import values
+    from modelops_ray.report.text import duration
 
     folder = overlay_folder(overlay)
     need = _need(study, options["model"], options)
@@ -57,6 +58,8 @@ def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool,
             json.dumps({"file": None if out is None else str(out), "known": need is not None, **values(rendered)})
         )
         return
+    if rendered.plan is not None and rendered.plan.seconds is not None:
+        click.echo(f"about {duration(rendered.plan.seconds)} once all pods are there", err=True)
     if need is None:
         click.echo(
             f"modelops-ray: nothing is known of this model, so the sizes are the shipped ones; {MEASURE}", err=True
@@ -118,6 +121,7 @@ def check(paths: tuple[Path, ...], *, study: Path | None, model: str | None, as_
     from modelops_ray.cluster.check import check as look
     from modelops_ray.cluster.need import MEASURE
     from modelops_ray.errors import UsageError
+    from modelops_ray.report.text import count
 
     need = None if study is None else _need(study, model, {})
     if study is not None and need is None:
@@ -128,7 +132,7 @@ def check(paths: tuple[Path, ...], *, study: Path | None, model: str | None, as_
     else:
         _print(checked)
     if checked.findings:
-        end(f"{len(checked.findings)} found, in {checked.n_objects} objects", 1)
+        end(f"{count(len(checked.findings), 'problem')} in {count(checked.n_objects, 'object')}", 1)
 
 
 def _values(checked: Any) -> dict[str, Any]:
@@ -145,6 +149,8 @@ def _values(checked: Any) -> dict[str, Any]:
 
 
 def _print(checked: Any) -> None:
+    from modelops_ray.report.text import count
+
     for finding in checked.findings:
         click.echo(str(finding))
     for where, seen in checked.growth:
@@ -152,4 +158,4 @@ def _print(checked: Any) -> None:
             pods = ", ".join(f"{name} to {n} of {seen.max_pods[name]} pods" for name, n in seen.pods.items())
             click.echo(f"{where} grows {pods}")
     if not checked.findings:
-        click.echo(f"nothing wrong in {checked.n_objects} objects")
+        click.echo(f"nothing wrong in {count(checked.n_objects, 'object')}")

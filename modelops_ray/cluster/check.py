@@ -14,7 +14,7 @@ from modelops_ray.cluster import kustomize, lint, lint_job, rules, schema
 from modelops_ray.cluster.autoscaler import grow, node_types, start_flags
 from modelops_ray.cluster.findings import Finding, Problem
 from modelops_ray.cluster.growth import Outlook, outlook
-from modelops_ray.cluster.manifests import KUSTOMIZATION, YAML_ENDINGS, Resource, read, resources
+from modelops_ray.cluster.manifests import KUSTOMIZATION, YAML_ENDINGS, Resource, read, resources, without_nulls
 from modelops_ray.cluster.sizing import Need
 from modelops_ray.cluster.views import cluster_of
 from modelops_ray.errors import ManifestError, UsageError
@@ -86,14 +86,15 @@ def load(source: Path) -> Bundle:
 
 def check_bundle(bundle: Bundle) -> list[Finding]:
     """Everything wrong in objects that belong together, growth aside."""
+    found = [Resource(resource.source, without_nulls(resource.content)) for resource in bundle.resources]
     wrong = [
         Finding.of(problem, bundle.source, str(resource))
-        for resource in bundle.resources
+        for resource in found
         for problem in _first_problems(resource)
     ]
     if wrong:
         return wrong
-    pairs = lint_job.bundle_problems(bundle.resources)
+    pairs = lint_job.bundle_problems(found)
     return [Finding.of(problem, bundle.source, str(resource)) for resource, problem in pairs]
 
 

@@ -181,7 +181,7 @@ def _claims(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]
             name = (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
             users[name] = users.get(name, 0) + 1
     for claim in of_kind(resources, "PersistentVolumeClaim"):
-        modes = claim.content["spec"].get("accessModes", [])
+        modes = claim.content.get("spec", {}).get("accessModes", [])
         if users.get(claim.name, 0) > 1 and "ReadWriteMany" not in modes:
             found = f"{users[claim.name]} jobs mount it, {', '.join(modes)} is for one node"
             yield claim, Problem("claim-not-shared", "/spec/accessModes", found, "write [ReadWriteMany], or use a URI")
@@ -211,7 +211,7 @@ def _may_watch(resources: Sequence[Resource], account: str, what: str) -> bool:
         for subject in binding.content.get("subjects") or []
         if subject["kind"] == "ServiceAccount" and subject["name"] == account
     }
-    rules = [rule for role in of_kind(resources, "Role") if role.name in roles for rule in role.content["rules"]]
+    rules = [rule for role in of_kind(resources, "Role") if role.name in roles for rule in role.content.get("rules", [])]
     return any(
         what in rule.get("resources", ())
         and _OBSERVED[what] in rule.get("apiGroups", ())
@@ -223,9 +223,8 @@ def _may_watch(resources: Sequence[Resource], account: str, what: str) -> bool:
 def _network(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
     """A fence around Ray's pods has a gate for KubeRay's operator, which submits over HTTP."""
     for policy in of_kind(resources, "NetworkPolicy"):
-        gates = [
-            port.get("port") for rule in policy.content["spec"].get("ingress") or [] for port in rule.get("ports") or []
-        ]
-        if "Ingress" in policy.content["spec"].get("policyTypes", []) and 8265 not in gates:
+        spec = policy.content.get("spec", {})
+        gates = [port.get("port") for rule in spec.get("ingress", []) for port in rule.get("ports", [])]
+        if "Ingress" in spec.get("policyTypes", []) and 8265 not in gates:
             found = "the operator cannot reach the dashboard, and HTTPMode submits there"
             yield policy, Problem("operator-locked-out", "/spec/ingress", found, "let kuberay-operator in on port 8265")

@@ -113,6 +113,15 @@ def _objects(documents: list[Any], source: str) -> Iterator[Json]:
             yield document
 
 
+def without_nulls(value: Any) -> Any:
+    """What is left of a value once the API server has dropped what is null."""
+    if isinstance(value, dict):
+        return {key: without_nulls(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [without_nulls(each) for each in value]
+    return value
+
+
 def write(contents: list[Json], header: str = "") -> str:
     """Write objects as YAML, in the order of their keys; every line of `header` becomes a comment above them."""
     comment = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())

@@ -245,7 +245,8 @@ def _header(folder: Path, wish: Wish, sizes: Plan | None, need: Need | None) -> 
     yield ""
     for tier in sizes.tiers:
         yield f"{tier.name}: {_sum(tier.share)} -> {write_bytes(tier.memory_bytes)}"
-        replicas = f"up to {tier.max_replicas} pods" + (f", shared by {wish.shards} shards" if wish.shards > 1 else "")
+        replicas = "1 pod" if tier.max_replicas == 1 else f"up to {tier.max_replicas} pods"
+        replicas += f", shared by {wish.shards} shards" if wish.shards > 1 else ""
         yield f"  {tier.at_a_time:,} simulations at a time in a pod, {replicas}"
     uncommitted = write_gib(sizes.uncommitted_bytes)
     yield f"head {write_bytes(sizes.head_bytes)}: {uncommitted} of it for what is not committed yet"

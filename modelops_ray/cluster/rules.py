@@ -130,8 +130,6 @@ def _deletion_rule(at: str, rule: Json, spec: Json, is_scaled: bool) -> Iterator
     if ("jobStatus" in condition) == ("jobDeploymentStatus" in condition):
         found = "a condition has jobStatus or jobDeploymentStatus"
         yield Problem("deletion-condition", f"{at}/condition", found, "give exactly one of them")
-    if condition.get("ttlSeconds", 0) < 0:
-        yield Problem("deletion-ttl", f"{at}/condition/ttlSeconds", "it is negative", "write 0 or more")
     if policy == "DeleteWorkers" and is_scaled:
         remedy = "the autoscaler removes idle workers; write DeleteCluster"
         yield Problem("delete-workers-scaled", f"{at}/policy", "DeleteWorkers is refused with an autoscaler", remedy)

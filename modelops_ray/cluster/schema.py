@@ -50,23 +50,16 @@ def problems(content: dict[str, Any]) -> Iterator[Problem]:
         yield Problem("api-version", "/apiVersion", f"{kind} of {version}", f"write {wanted}")
     elif kind in _RAY_KINDS:
         yield from _model_problems("V1ObjectMeta", content["metadata"], "/metadata")
-        for error in sorted(_validator(kind).iter_errors(_without_nulls(content)), key=_order):
+        for error in sorted(_validator(kind).iter_errors(content), key=_order):
             yield _problem(error)
+        if "spec" not in content:
+            yield Problem("missing-field", "", "'spec' is missing", "add it")
     else:
         yield from _model_problems(f"V1{kind}", content, "")
 
 
 def _order(error: jsonschema.ValidationError) -> str:
     return pointer(error.absolute_path)
-
-
-def _without_nulls(value: Any) -> Any:
-    """What is left of a value once the API server has dropped what is null."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(each) for key, each in value.items() if each is not None}
-    if isinstance(value, list):
-        return [_without_nulls(each) for each in value]
-    return value
 
 
 def _problem(error: jsonschema.ValidationError) -> Problem:
@@ -152,7 +145,7 @@ def _typed(wanted: str, value: Any, place: str) -> Iterator[Problem]:
         return
     inner = re.fullmatch(r"([Ll]ist|[Dd]ict)[\[(](?:str, )?(.+)[\])]", wanted)
     if inner is not None:
-        container: type = list if inner[1].lower() == "list" else dict
+        container: Any = list if inner[1].lower() == "list" else dict
         if not isinstance(value, container):
             yield Problem("wrong-type", place, f"{json.dumps(value)} is no {container.__name__}", "correct it")
             return
