@@ -8,6 +8,7 @@ a list in a strategic merge replaces the one that is there.
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,7 +83,11 @@ def build(folder: Path) -> list[Resource]:
     Raises:
         ManifestError: It uses what is not supported here, names a file that is not there, or a patch fits nothing.
     """
-    contents = _build(folder, [], "Kustomization")
+    try:
+        contents = _build(folder, [], "Kustomization")
+    except RecursionError:
+        found = f"{folder / KUSTOMIZATION}: its resources or components lead back to it"
+        raise ManifestError(found, "kustomization") from None
     return [Resource(str(folder), content) for content in contents]
 
 
@@ -113,7 +118,7 @@ def _build(folder: Path, inherited: list[Json], kind: str) -> list[Json]:
     for entry in wanted.resources:
         contents += _resource(folder, entry)
     for entry in wanted.components:
-        contents = _build(folder / entry, contents, "Component")
+        contents = _build(_joined(folder, entry), contents, "Component")
     for number, patch in enumerate(wanted.patches):
         contents = list(_patched(contents, folder, f"/patches/{number}", patch))
     if wanted.namespace is not None:
@@ -127,11 +132,16 @@ def _build(folder: Path, inherited: list[Json], kind: str) -> list[Json]:
 
 
 def _resource(folder: Path, entry: str) -> list[Json]:
-    path = folder / entry
+    path = _joined(folder, entry)
     if path.is_dir():
         return _build(path, [], "Kustomization")
     _refuse_outside(folder, path)
     return [resource.content for resource in resources(read(path), str(path))]
+
+
+def _joined(folder: Path, entry: str) -> Path:
+    """The path without its `..`, so that it does not grow where folders lead back to each other."""
+    return Path(os.path.normpath(folder / entry))
 
 
 def _refuse_outside(folder: Path, path: Path) -> None:
@@ -171,7 +181,9 @@ def _patched(contents: list[Json], folder: Path, place: str, entry: _Patch) -> I
         if isinstance(change, list):
             yield _operate(content, change, where)
         elif change.get("$patch") != "delete":
-            yield _merge(content, change, where, is_ray=content["apiVersion"].startswith(_RAY_GROUP))
+            merged = _merge(content, change, where, is_ray=content["apiVersion"].startswith(_RAY_GROUP))
+            identity = {"kind": content["kind"], "apiVersion": content["apiVersion"]}
+            yield {**merged, **identity, "metadata": {**merged["metadata"], "name": content["metadata"]["name"]}}
     if not n_matched:
         raise ManifestError(f"{where}: the patch fits no object of the kustomization", "patch")
 
@@ -214,15 +226,19 @@ def _merge(content: Any, change: Json, where: str, *, is_ray: bool) -> Json:
 
 
 def _move(contents: list[Json], namespace: str) -> None:
-    accounts = {content["metadata"]["name"] for content in contents if content["kind"] == "ServiceAccount"}
+    accounts = {_key(content["metadata"]) for content in contents if content["kind"] == "ServiceAccount"}
     for content in contents:
         if content["kind"] == "Namespace":
             content["metadata"]["name"] = namespace
         elif not content["kind"].startswith("Cluster"):
             content["metadata"]["namespace"] = namespace
         for subject in content.get("subjects", []):
-            if subject["kind"] == "ServiceAccount" and subject["name"] in {*accounts, "default"}:
+            if subject["kind"] == "ServiceAccount" and (subject["name"] == "default" or _key(subject) in accounts):
                 subject["namespace"] = namespace
+
+
+def _key(metadata: Json) -> tuple[str, str | None]:
+    return metadata["name"], metadata.get("namespace")
 
 
 def _rename(node: Any, image: _Image) -> None:
@@ -234,9 +250,10 @@ def _rename(node: Any, image: _Image) -> None:
     if not isinstance(node, dict):
         return
     for key, value in node.items():
-        if key in ("containers", "initContainers"):
+        if key in ("containers", "initContainers") and isinstance(value, list):
             for container in value:
-                container["image"] = _renamed(container.get("image", ""), image)
+                if isinstance(container, dict) and isinstance(container.get("image"), str):
+                    container["image"] = _renamed(container["image"], image)
         _rename(value, image)
 
 

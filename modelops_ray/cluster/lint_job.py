@@ -127,13 +127,18 @@ def _out(content: Json, out: str | None) -> Iterator[Problem]:
         remedy = "name a folder of a persistent volume, or a URI"
         yield Problem("ephemeral-out", place, f"{found}: the results die with the head", remedy)
         return
-    cluster = cluster_of(content)
-    if "://" in out or cluster is None:
-        return
-    volume = cluster.head.volume_at(out)
-    if volume is None or not {"emptyDir", "ephemeral"}.isdisjoint(volume):
+    if not outlives_the_head(content, out):
         found = f"--out {out} is no persistent volume of the head: the results die with it"
         yield Problem("ephemeral-out", place, found, "mount a persistentVolumeClaim there, or give a URI")
+
+
+def outlives_the_head(content: Json, out: str) -> bool:
+    """Whether an absolute run directory of a job is a URI, or on a persistent volume of its head."""
+    cluster = cluster_of(content)
+    if "://" in out or cluster is None:
+        return True
+    volume = cluster.head.volume_at(out)
+    return volume is not None and {"emptyDir", "ephemeral"}.isdisjoint(volume)
 
 
 def need_of_job(content: Json, need: Need) -> Need:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from modelops_ray.cluster import kustomize
-from modelops_ray.cluster.lint_job import Entrypoint
+from modelops_ray.cluster.lint_job import Entrypoint, outlives_the_head
 from modelops_ray.cluster.manifests import Json, Resource, write
 from modelops_ray.cluster.quantity import as_bytes, write_bytes, write_gib
 from modelops_ray.cluster.sizing import Least, Need, Plan, Shape, Share, Tier, plan
 from modelops_ray.cluster.views import Cluster, Group, cluster_of
-from modelops_ray.errors import ManifestError
+from modelops_ray.errors import ManifestError, UsageError
 
 _MAX_NAME_CHARS = 47
 _TIER_LABEL = "modelops/tier"
@@ -58,6 +58,7 @@ def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
 
     Raises:
         ManifestError: The kustomization has no RayJob, or cannot be read.
+        UsageError: The run directory would die with the head.
     """
     found = kustomize.build(folder)
     jobs = [resource for resource in found if resource.kind == "RayJob"]
@@ -73,6 +74,8 @@ def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
         _fill(content, cluster, sizes, wish.shards)
     _say(content, wish)
     study, out = _point(content, wish)
+    if not outlives_the_head(content, out):
+        raise UsageError(f"--run-dir {out}: {folder.name} has no persistent volume there; give one of its folders, or a URI")
     others = [resource.content for resource in found if resource is not job]
     others = list(_storage(others, sizes, wish, out))
     contents = [*others, *_shards(content, wish)]
