@@ -88,9 +88,7 @@ def check_bundle(bundle: Bundle) -> list[Finding]:
     """Everything wrong in objects that belong together, growth aside."""
     found = [Resource(resource.source, without_nulls(resource.content)) for resource in bundle.resources]
     wrong = [
-        Finding.of(problem, bundle.source, str(resource))
-        for resource in found
-        for problem in _first_problems(resource)
+        Finding.of(problem, bundle.source, str(resource)) for resource in found for problem in _first_problems(resource)
     ]
     if wrong:
         return wrong

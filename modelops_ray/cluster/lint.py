@@ -50,9 +50,8 @@ def _autoscaler(cluster: Cluster) -> Iterator[Problem]:
     if not cluster.is_v2:
         found = "the version is left to Ray, and KubeRay then restarts killed pods in place"
         yield Problem("autoscaler-version", cluster.at("autoscalerOptions", "version"), found, "write version: v2")
-    limits = (options.get("resources") or {}).get("limits") or {}
-    n_pods = sum(group.max_replicas for group in cluster.workers)
-    if n_pods >= _SMALL_AUTOSCALER_PODS and (amount(limits.get("cpu")) or 0) < 1:
+    n_pods = cluster.n_pods
+    if is_starved(cluster):
         place, found = cluster.at("autoscalerOptions", "resources"), f"less than 1 CPU for up to {n_pods} pods"
         yield Problem("autoscaler-starved", place, found, "give it 2 CPUs and 2Gi (kuberay#3794)")
     env = {entry["name"]: entry.get("value", "") for entry in options.get("env") or []}
@@ -64,6 +63,12 @@ def _autoscaler(cluster: Cluster) -> Iterator[Problem]:
     if "ray.io/ippr" in cluster.annotations:
         found = "pods resized in place lose the memory that the group promises"
         yield Problem("in-place-resize", "/metadata/annotations/ray.io~1ippr", found, "remove it")
+
+
+def is_starved(cluster: Cluster) -> bool:
+    """Whether the autoscaler has too little to decide on so many pods."""
+    limits = (cluster.autoscaler.get("resources") or {}).get("limits") or {}
+    return cluster.n_pods >= _SMALL_AUTOSCALER_PODS and (amount(limits.get("cpu")) or 0) < 1
 
 
 def _versions(cluster: Cluster) -> Iterator[Problem]:

@@ -216,7 +216,9 @@ def _may_watch(resources: Sequence[Resource], account: str, what: str) -> bool:
         for subject in binding.content.get("subjects") or []
         if subject["kind"] == "ServiceAccount" and subject["name"] == account
     }
-    rules = [rule for role in of_kind(resources, "Role") if role.name in roles for rule in role.content.get("rules", [])]
+    rules = [
+        rule for role in of_kind(resources, "Role") if role.name in roles for rule in role.content.get("rules", [])
+    ]
     return any(
         what in rule.get("resources", ())
         and _OBSERVED[what] in rule.get("apiGroups", ())

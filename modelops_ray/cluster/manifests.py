@@ -125,7 +125,7 @@ def without_nulls(value: Any) -> Any:
 def write(contents: list[Json], header: str = "") -> str:
     """Write objects as YAML, in the order of their keys; every line of `header` becomes a comment above them."""
     comment = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
-    return comment + yaml.dump_all(contents, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+    return comment + yaml.dump_all(contents, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
 
 
 class _Dumper(yaml.CSafeDumper):

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from modelops_ray.cluster import kustomize
+from modelops_ray.cluster.lint import is_starved
 from modelops_ray.cluster.lint_job import Entrypoint, outlives_the_head
-from modelops_ray.cluster.manifests import Json, Resource, write
+from modelops_ray.cluster.manifests import Json, Resource, overlay_folder, write
 from modelops_ray.cluster.quantity import as_bytes, write_bytes, write_gib
 from modelops_ray.cluster.sizing import Least, Need, Plan, Shape, Share, Tier, plan
 from modelops_ray.cluster.views import Cluster, Group, cluster_of
@@ -75,7 +76,9 @@ def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
     _say(content, wish)
     study, out = _point(content, wish)
     if not outlives_the_head(content, out):
-        raise UsageError(f"--run-dir {out}: {folder.name} has no persistent volume there; give one of its folders, or a URI")
+        raise UsageError(
+            f"--run-dir {out}: {folder.name} has no persistent volume there; give one of its folders, or a URI"
+        )
     others = [resource.content for resource in found if resource is not job]
     others = list(_storage(others, sizes, wish, out))
     contents = [*others, *_shards(content, wish)]
@@ -90,12 +93,11 @@ def _claim_bytes(found: list[Resource]) -> int:
 
 def _plan(cluster: Cluster, disk_bytes: int, need: Need, wish: Wish) -> Plan:
     first, head = cluster.workers[0], cluster.head
-    most = sum(group.max_replicas for group in cluster.workers)
     shape = Shape(
         cpus=int(first.resources["CPU"]),
         plasma_bytes=first.plasma_bytes or 0,
         threshold=first.threshold or 1.0,
-        max_replicas=most,
+        max_replicas=cluster.n_pods,
     )
     least = Least(head.limit_bytes or 0, head.plasma_bytes or 0, _spill_bytes(first), disk_bytes)
     return plan(need, shape, least, pods=wish.max_pods)
@@ -127,6 +129,15 @@ def _fill(content: Json, cluster: Cluster, sizes: Plan, shards: int) -> None:
     filled = cluster_of(content) or cluster
     for group in filled.workers:
         _size_spill(_spill_of(group), sizes.spill_bytes)
+    if is_starved(filled):
+        spec["autoscalerOptions"]["resources"] = _autoscaler_resources()
+
+
+def _autoscaler_resources() -> Json:
+    """Those of the base, which are for many pods; an overlay for a laptop has less."""
+    (job,) = [resource for resource in kustomize.build(overlay_folder(None)) if resource.kind == "RayJob"]
+    found: Json = job.content["spec"]["rayClusterSpec"]["autoscalerOptions"]["resources"]
+    return found
 
 
 def _group(template: Json, tier: Tier, shards: int) -> Json:

@@ -30,7 +30,7 @@ _CORE = {
 }
 _RAY_KINDS = ("RayCluster", "RayJob")
 _RULES = {
-    "additionalProperties": ("unknown-field", "the API server refuses it; correct or remove it"),
+    "additionalProperties": ("unknown-field", "correct or remove it"),
     "enum": ("not-a-choice", "write one of them"),
     "pattern": ("bad-quantity", "write a quantity of Kubernetes, such as 500m, 4Gi"),
     "required": ("missing-field", "add it"),
@@ -69,6 +69,9 @@ def _problem(error: jsonschema.ValidationError) -> Problem:
         return Problem("unquoted-start-param", pointer(path), found, f'write it in quotes: "{error.instance}"')
     default = ("wrong-type", f"it must be {_type_names(error.schema)}")
     rule, remedy = _RULES.get(str(error.validator), default)
+    if error.validator == "additionalProperties":
+        unknown = sorted(set(error.instance) - set(error.schema["properties"]))
+        return Problem(rule, pointer(path), _short(f"{', '.join(map(repr, unknown))} is no field of it"), remedy)
     if error.validator in ("minimum", "maximum", "minLength", "maxLength"):
         rule, remedy = "out-of-range", f"{error.validator} is {error.validator_value}"
     return Problem(rule, pointer(path), _short(error.message), remedy)
@@ -115,14 +118,12 @@ def _model_problems(model: str, value: Any, place: str) -> Iterator[Problem]:
         return
     cls = getattr(client, model)
     names = {json_name: name for name, json_name in cls.attribute_map.items()}
-    before = len(place)
     bad = False
     for key, each in value.items():
         at = place + pointer([key])
         if key not in names:
             bad = True
-            found = f"Additional properties are not allowed ({key!r} was unexpected)"
-            yield Problem("unknown-field", at[:before], found, _RULES["additionalProperties"][1])
+            yield Problem("unknown-field", place, f"{key!r} is no field of it", "correct or remove it")
             continue
         for problem in _typed(cls.openapi_types[names[key]], each, at):
             bad = True

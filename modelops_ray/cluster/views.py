@@ -158,6 +158,11 @@ class Cluster:
         yield from self.workers
 
     @property
+    def n_pods(self) -> int:
+        """The most workers there may be."""
+        return sum(group.max_replicas for group in self.workers)
+
+    @property
     def autoscaler(self) -> Json:
         """The options of the autoscaler."""
         return self.spec.get("autoscalerOptions") or {}

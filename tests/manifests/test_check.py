@@ -48,7 +48,7 @@ def damages(draw):
     return number, {"op": "replace", "path": place, "value": value}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(damages())
 def test_nothing_that_may_stand_in_a_manifest_makes_the_check_crash(damage):
     """Findings are values; whatever is removed or replaced, there are some or none."""
@@ -72,14 +72,13 @@ def broken(folder, text, name="file.yaml"):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("a: [", "file.yaml: line 1: it is no YAML: expected the node content, but found '<stream end>' [unreadable]"),
+        ("a: [\n", "file.yaml: line 2: it is no YAML: did not find expected node content [unreadable]"),
         ("a: 1\nb: 2\na: 3\n", "file.yaml: line 3: the key 'a' stands twice; YAML would keep the last [duplicate-key]"),
         ("a: 1\n", "file.yaml: document 1: it has no apiVersion and kind; it is no Kubernetes object [unreadable]"),
         ("{apiVersion: v1, kind: Secret}", "file.yaml: document 1: /metadata/name: a Secret needs a name [unreadable]"),
         (
             "{apiVersion: v1, kind: Secret, metadata: {name: a}, datum: {}}",
-            "file.yaml: Secret/a: Additional properties are not allowed ('datum' was unexpected); "
-            "the API server refuses it; correct or remove it [unknown-field]",
+            "file.yaml: Secret/a: 'datum' is no field of it; correct or remove it [unknown-field]",
         ),
     ],
 )

@@ -58,7 +58,11 @@ def test_a_field_that_is_not_supported_is_refused_and_not_left_out(tmp_path):
         ("components: [../{name}]", "kustomization", "/kind: a Kustomization where a Component is wanted"),
         (patch("- {op: remove, path: /spec/nothing}"), "patch", "/patches/0: can't remove a non-existent object"),
         (patch("- {op: jump, path: /spec}"), "patch", "/patches/0: "),
-        (patch("- {op: remove, path: /spec}", "target: {kind: RayJob}"), "patch", "fits no object of the kustomization"),
+        (
+            patch("- {op: remove, path: /spec}", "target: {kind: RayJob}"),
+            "patch",
+            "fits no object of the kustomization",
+        ),
         (patch("- {op: remove, path: /spec}", ""), "patch", "fits no object of the kustomization"),
         (patch("{spec: {accessModes: [ReadWriteMany]}}"), "patch", "accessModes: lists of this kind merge by key"),
         (patch("{spec: {$retainKeys: []}}"), "patch", "$retainKeys is not supported here"),

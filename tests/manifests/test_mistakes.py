@@ -55,13 +55,29 @@ def entrypoint(text):
 
 def env(number, name, value):
     """Insert an environment variable into the first group, or replace the one of that number."""
-    return {"op": "add" if number == "-" else "replace", "path": f"{RAY}/env/{number}", "value": {"name": name, "value": value}}
+    return {
+        "op": "add" if number == "-" else "replace",
+        "path": f"{RAY}/env/{number}",
+        "value": {"name": name, "value": value},
+    }
 
 
 SHUTDOWN = [drop("/spec/deletionStrategy"), add("/spec/shutdownAfterJobFinishes", True)]
+DRIVER_ENV = 'env_vars: {RAY_task_oom_retries: "0", RAY_JOB_STOP_WAIT_TIME_S: "60"}'
 CORRECT_OUT = "modelops-ray run /studies/study.json --out /runs/study --tolerate-failures"
-DELETE_CLUSTER = {"deletionRules": [{"policy": "DeleteCluster", "condition": {"jobStatus": "FAILED", "ttlSeconds": 9}},
-                                    {"policy": "DeleteSelf", "condition": {"jobDeploymentStatus": "Failed", "ttlSeconds": 9}}]}  # fmt: skip
+
+
+def rule(policy, **condition):
+    """A rule of deletion, nine seconds after."""
+    return {"policy": policy, "condition": {"ttlSeconds": 9, **condition}}
+
+
+DELETE_CLUSTER = {
+    "deletionRules": [
+        rule("DeleteCluster", jobStatus="FAILED"),
+        rule("DeleteSelf", jobDeploymentStatus="Failed"),
+    ]
+}
 SELECTOR = [add("/spec/clusterSelector", {"ray.io/cluster": "modelops"}), drop("/spec/deletionStrategy"), drop(SPEC)]
 
 MISTAKES = [
@@ -90,13 +106,15 @@ MISTAKES = [
     Mistake("no-cluster", [drop(SPEC)]),
     Mistake("negative-backoff", [add("/spec/backoffLimit", -1)]),
     Mistake("backoff-without-cluster", [add("/spec/backoffLimit", 2)], before=[*SELECTOR, drop("/spec/backoffLimit")]),
-    Mistake("sidecar-submitter", [add("/spec/submitterConfig", {"backoffLimit": 1}), add("/spec/submissionMode", "SidecarMode")]),
+    Mistake("sidecar-submitter", [add("/spec/submissionMode", "SidecarMode")],
+            before=[add("/spec/submitterConfig", {"backoffLimit": 1})]),
     Mistake("deadline-not-positive", [add("/spec/activeDeadlineSeconds", 0)]),
     Mistake("runtime-env-yaml", [add("/spec/runtimeEnvYAML", "env_vars: [")]),
     Mistake("runtime-env-yaml", [add("/spec/runtimeEnvYAML", "env_vars")]),
     Mistake("suspend-without-shutdown", [add("/spec/shutdownAfterJobFinishes", False)],
             before=[*SHUTDOWN, add("/spec/suspend", True)]),
-    Mistake("suspend-selected", [add("/spec/suspend", True)], before=[*SELECTOR, drop("/spec/backoffLimit"), SHUTDOWN[1]]),
+    Mistake("suspend-selected", [add("/spec/suspend", True)],
+            before=[*SELECTOR, drop("/spec/backoffLimit"), SHUTDOWN[1]]),
     Mistake("ttl-without-shutdown", [add("/spec/shutdownAfterJobFinishes", False)],
             before=[*SHUTDOWN, add("/spec/ttlSecondsAfterFinished", 60)]),
     Mistake("job-upgrade-strategy", [add(f"{SPEC}/upgradeStrategy", {"type": "Recreate"})]),
@@ -106,10 +124,11 @@ MISTAKES = [
     Mistake("deletion-condition", [add(f"{RULES}/0/condition/jobDeploymentStatus", "Failed")]),
     Mistake("delete-workers-scaled", [add(f"{RULES}/0/policy", "DeleteWorkers")]),
     Mistake("out-of-range", [add(f"{RULES}/0/condition/ttlSeconds", -1)]),
-    Mistake("delete-selected", [add("/spec/deletionStrategy", DELETE_CLUSTER)], before=[*SELECTOR, drop("/spec/backoffLimit")]),
+    Mistake("delete-selected", [add("/spec/deletionStrategy", DELETE_CLUSTER)],
+            before=[*SELECTOR, drop("/spec/backoffLimit")]),
     Mistake("deletion-twice", [add(f"{RULES}/1/condition/jobStatus", "SUCCEEDED")]),
-    Mistake("deletion-order", [add(f"{RULES}/-", {"policy": "DeleteSelf", "condition": {"jobStatus": "FAILED", "ttlSeconds": 9}})],
-            before=[add(f"{RULES}/-", {"policy": "DeleteSelf", "condition": {"jobStatus": "SUCCEEDED", "ttlSeconds": 60}})]),
+    Mistake("deletion-order", [add(f"{RULES}/-", rule("DeleteSelf", jobStatus="FAILED"))],
+            before=[add(f"{RULES}/-", rule("DeleteSelf", jobStatus="SUCCEEDED", ttlSeconds=60))]),
     Mistake("no-container", [add(f"{GROUP}/template/spec/containers", [])]),
     Mistake("resources-twice", [add(f"{GROUP}/rayStartParams/num-cpus", "8")]),
     Mistake("labels-in-params", [add(f"{GROUP}/rayStartParams/labels", "tier=mem4")]),
@@ -124,13 +143,15 @@ MISTAKES = [
             before=[add(f"{GROUP}/template/spec/restartPolicy", "Never")]),
     Mistake("needs-autoscaler-v2", [add(f"{SPEC}/autoscalerOptions/version", "v1")],
             before=[add(f"{GROUP}/idleTimeoutSeconds", 60)]),
-    Mistake("auth-version", [add(f"{SPEC}/rayVersion", "2.51.0")], before=[add(f"{SPEC}/authOptions", {"mode": "token"})]),
+    Mistake("auth-version", [add(f"{SPEC}/rayVersion", "2.51.0")],
+            before=[add(f"{SPEC}/authOptions", {"mode": "token"})]),
     Mistake("priority-version", [add(f"{SPEC}/rayVersion", "2.55.0")], before=[add(f"{GROUP}/priority", 1)]),
     Mistake("gated-field", [add(f"{SPEC}/networkPolicy", {})]),
     # What all of them take, and what loses runs.
     Mistake("no-autoscaler", [add(f"{SPEC}/enableInTreeAutoscaling", False)]),
     Mistake("autoscaler-version", [drop(f"{SPEC}/autoscalerOptions/version")]),
-    Mistake("autoscaler-starved", [drop(f"{SPEC}/autoscalerOptions/resources")], before=[add(f"{GROUP}/maxReplicas", 90)]),
+    Mistake("autoscaler-starved", [drop(f"{SPEC}/autoscalerOptions/resources")],
+            before=[add(f"{GROUP}/maxReplicas", 90)]),
     Mistake("slow-launches", [drop(f"{SPEC}/autoscalerOptions/env")], before=[add(f"{GROUP}/maxReplicas", 90)]),
     Mistake("in-place-resize", [add("/metadata/annotations", {"ray.io/ippr": "{}"})]),
     Mistake("no-ray-version", [drop(f"{SPEC}/rayVersion")]),
@@ -181,7 +202,8 @@ MISTAKES = [
     Mistake("no-deletion", [drop("/spec/deletionStrategy")]),
     Mistake("deletion-not-of-failed", [drop(f"{RULES}/2")]),
     Mistake("driver-env", [add("/spec/runtimeEnvYAML", 'env_vars: {RAY_task_oom_retries: "0"}')]),
-    Mistake("driver-env-text", [add("/spec/runtimeEnvYAML", 'env_vars: {RAY_task_oom_retries: 0, RAY_JOB_STOP_WAIT_TIME_S: "60"}')]),
+    Mistake("driver-env-text", [add("/spec/runtimeEnvYAML", DRIVER_ENV.replace('"0"', "0"))],
+            before=[add("/spec/runtimeEnvYAML", DRIVER_ENV)]),
     Mistake("entrypoint", entrypoint("python run.py")),
     Mistake("entrypoint", entrypoint("modelops-ray run 'study.json")),
     Mistake("no-tolerate-failures", entrypoint(CORRECT_OUT.replace(" --tolerate-failures", ""))),
