@@ -259,6 +259,15 @@ def _say_nothing(_text: str) -> None:
     """Stand in for printing."""
 
 
+def question(study: Study | str | Path, *, model: Model | None = None, **options: Unpack[Options]) -> Question:
+    """Check a study, its model and options, as for `run`; starts nothing.
+
+    Raises:
+        ModelopsRayError: The study, the model or an option is wrong.
+    """
+    return _ask(study, model, configure(**options))
+
+
 def open_run(path: str | Path) -> Run:
     """Open what a run left, finished or not; a path, or a URI such as `s3://bucket/runs/sir`.
 

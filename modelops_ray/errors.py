@@ -6,6 +6,7 @@ ModelopsRayError
 ├── ModelError          the model cannot be loaded or called            (before anything is submitted)
 ├── ResultsError        the run directory contradicts itself            (names the file)
 │   └── RunInUseError   another session writes this run directory       (names host and process)
+├── ManifestError       a Kubernetes manifest cannot be read        (names file and place)
 ├── StorageError        reading or writing the run directory failed     (full disk, permissions)
 ├── BackendError        Ray itself failed, or is not there
 ├── PayloadLostError    the outputs of a finished chunk are gone        (the driver repeats the chunk)
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 __all__ = [
     "BackendError",
+    "ManifestError",
     "ModelError",
     "ModelopsRayError",
     "NoProgressError",
@@ -56,6 +58,14 @@ class ResultsError(ModelopsRayError):
 
 class RunInUseError(ResultsError):
     """Another session holds the run directory."""
+
+
+class ManifestError(ModelopsRayError):
+    """A manifest or a kustomization cannot be read, or does not fit together; `rule` names what it breaks."""
+
+    def __init__(self, message: str, rule: str = "unreadable") -> None:
+        super().__init__(message)
+        self.rule = rule
 
 
 class StorageError(ModelopsRayError):

@@ -1,0 +1,161 @@
+"""The commands about Kubernetes: kuberay render, kuberay check."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from modelops_ray.cli.options import DEBUG, JSON, STUDY, given
+from modelops_ray.cli.outcomes import end
+
+_MODEL = click.option("--model", metavar="REF", help="path/to/file.py:function or package.module:function.")
+_CARRIED = ("cpus", "memory", "max_memory", "timeout", "seeds")
+
+
+@click.group()
+def kuberay() -> None:
+    """Manifests for KubeRay: sized from a profile, checked without a cluster."""
+
+
+@kuberay.command()
+@STUDY
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Default: stdout.")
+@click.option("--overlay", metavar="NAME", help="A shipped overlay (kind, azure, ...), or a folder of your own.")
+@click.option("--image", metavar="IMAGE", help="The image of all pods, with the study, the model and modelops-ray.")
+@click.option("--study-path", metavar="PATH", help="Where the study is in the image (/studies/<study>.json).")
+@click.option("--run-dir", metavar="DIR|URI", help="The run directory there (/runs/<study>).")
+@click.option("--shards", type=click.IntRange(1, 1000), default=1, metavar="N", help="Make N jobs, each with a part.")
+@click.option("--pods", "--max-pods", "max_pods", type=click.IntRange(1, 10_000), metavar="N", help="Workers at most.")
+@_MODEL
+@click.option("--cpus", type=float, metavar="N", help="CPUs per simulation (1).")
+@click.option("--memory", metavar="SIZE", help="First request per simulation; still raised.")
+@click.option("--max-memory", metavar="SIZE", help="The most a simulation may be given.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Per simulation (1800), 0 for none.")
+@click.option("--seeds", type=click.Choice(["job-file", "dask-compatible"]), help="Seed policy (job-file).")
+@JSON
+@DEBUG
+def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool, **options: Any) -> None:
+    """Fill what is known of STUDY and its model into manifests: tiers, pods, head, spill, disk, entrypoint."""
+    from modelops_ray.cluster.manifests import overlay_folder
+    from modelops_ray.cluster.need import MEASURE
+    from modelops_ray.cluster.render import render as fill
+    from modelops_ray.cluster.render import values
+    from modelops_ray.report.text import duration
+
+    folder = overlay_folder(overlay)
+    need = _need(study, options["model"], options)
+    rendered = fill(folder, _wish(study, options), need)
+    if out is not None:
+        _write(out, rendered.text)
+    elif not as_json:
+        click.echo(rendered.text, nl=False)
+    if as_json:
+        click.echo(
+            json.dumps({"file": None if out is None else str(out), "known": need is not None, **values(rendered)})
+        )
+        return
+    if rendered.plan is not None and rendered.plan.seconds is not None:
+        click.echo(f"about {duration(rendered.plan.seconds)} once all pods are there", err=True)
+    if need is None:
+        click.echo(
+            f"modelops-ray: nothing is known of this model, so the sizes are the shipped ones; {MEASURE}", err=True
+        )
+    for note in rendered.notes:
+        click.echo(f"modelops-ray: {note}", err=True)
+    if out is not None:
+        click.echo(f"written to {out}; `modelops-ray kuberay check {out}` looks it over", err=True)
+
+
+def _write(path: Path, text: str) -> None:
+    from modelops_ray.errors import StorageError
+
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise StorageError(f"{path}: it cannot be written: {error.strerror}") from error
+
+
+def _need(study: Path, model: str | None, options: dict[str, Any]) -> Any:
+    from modelops_ray import api
+    from modelops_ray.cluster.need import need_of
+
+    carried = {name: options.get(name) for name in _CARRIED}
+    return need_of(api.question(study, model=model, **given(carried)))
+
+
+def _wish(study: Path, options: dict[str, Any]) -> Any:
+    from modelops_ray.cluster.render import Wish
+
+    run_options = {
+        f"--{name.replace('_', '-')}": _plain(options[name]) for name in _CARRIED if options[name] is not None
+    }
+    if options["model"] is not None:
+        run_options["--model"] = options["model"]
+    return Wish(
+        name=re.sub(r"[^A-Za-z0-9_.-]+", "-", study.stem) or "study",
+        study_path=options["study_path"],
+        run_dir=options["run_dir"],
+        image=options["image"],
+        shards=options["shards"],
+        max_pods=options["max_pods"],
+        options=run_options,
+    )
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@kuberay.command()
+@click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="FILE|FOLDER...")
+@click.option("--study", type=click.Path(path_type=Path), metavar="STUDY", help="Ask whether the groups grow for it.")
+@_MODEL
+@JSON
+@DEBUG
+def check(paths: tuple[Path, ...], *, study: Path | None, model: str | None, as_json: bool) -> None:
+    """Say what is wrong with manifests, without a cluster: schema, KubeRay's own rules, known pitfalls, growth."""
+    from modelops_ray.cluster.check import check as look
+    from modelops_ray.cluster.need import MEASURE
+    from modelops_ray.errors import UsageError
+    from modelops_ray.report.text import count
+
+    need = None if study is None else _need(study, model, {})
+    if study is not None and need is None:
+        raise UsageError(f"--study {study}: nothing is known of its model; {MEASURE}")
+    checked = look(paths, need)
+    if as_json:
+        click.echo(json.dumps(_values(checked)))
+    else:
+        _print(checked)
+    if checked.findings:
+        end(f"{count(len(checked.findings), 'problem')} in {count(checked.n_objects, 'object')}", 1)
+
+
+def _values(checked: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "objects": checked.n_objects,
+        "findings": [asdict(finding) for finding in checked.findings],
+        "growth": {
+            where: {name: {"pods": n, "max_pods": seen.max_pods[name]} for name, n in seen.pods.items()}
+            for where, seen in checked.growth
+        },
+    }
+
+
+def _print(checked: Any) -> None:
+    from modelops_ray.report.text import count
+
+    for finding in checked.findings:
+        click.echo(str(finding))
+    for where, seen in checked.growth:
+        if not seen.problems:
+            pods = ", ".join(f"{name} to {n} of {seen.max_pods[name]} pods" for name, n in seen.pods.items())
+            click.echo(f"{where} grows {pods}")
+    if not checked.findings:
+        click.echo(f"nothing wrong in {count(checked.n_objects, 'object')}")

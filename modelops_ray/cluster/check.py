@@ -1,0 +1,158 @@
+"""`kuberay check`: files and kustomizations to findings, without a cluster.
+
+Owns the order: what cannot be read, what the API server refuses, what KubeRay's controller refuses, pitfalls, growth.
+An object that fails at one stage is not looked at by the later ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelops_ray.cluster import kustomize, lint, lint_job, rules, schema
+from modelops_ray.cluster.autoscaler import grow, node_types, start_flags
+from modelops_ray.cluster.findings import Finding, Problem
+from modelops_ray.cluster.growth import Outlook, outlook
+from modelops_ray.cluster.manifests import KUSTOMIZATION, YAML_ENDINGS, Resource, read, resources, without_nulls
+from modelops_ray.cluster.sizing import Need
+from modelops_ray.cluster.views import cluster_of
+from modelops_ray.errors import ManifestError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Objects that belong together: a file, or what a kustomization makes."""
+
+    source: str
+    resources: tuple[Resource, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check found: how much it looked at, what is wrong, how clusters grow for the study."""
+
+    n_bundles: int
+    n_objects: int
+    findings: tuple[Finding, ...]
+    growth: tuple[tuple[str, Outlook], ...] = ()
+
+
+def check(paths: Sequence[Path], need: Need | None = None) -> Checked:
+    """Check files and folders.
+
+    Args:
+        paths: Files, kustomizations, or folders of them.
+        need: Of the study whose requests the clusters should grow for.
+
+    Raises:
+        UsageError: A path is not there, or holds no manifest.
+    """
+    findings: list[Finding] = []
+    growth: list[tuple[str, Outlook]] = []
+    n_bundles = n_objects = 0
+    for source in _sources(paths):
+        n_bundles += 1
+        try:
+            bundle = load(source)
+        except ManifestError as error:
+            findings.append(Finding(error.rule, *_split(str(error))))
+            continue
+        n_objects += len(bundle.resources)
+        wrong = check_bundle(bundle)
+        findings += wrong
+        if need is None or wrong:
+            continue
+        for name, found in _growth(bundle, need):
+            growth.append((f"{source}: {name}", found))
+            findings += [Finding.of(problem, bundle.source, name) for problem in found.problems]
+    return Checked(n_bundles, n_objects, tuple(findings), tuple(growth))
+
+
+def _split(message: str) -> tuple[str, str, str, str, str]:
+    source, _, rest = message.partition(": ")
+    return source, "", "", rest, ""
+
+
+def load(source: Path) -> Bundle:
+    """Read a file, or resolve the kustomization of a folder.
+
+    Raises:
+        ManifestError: It cannot be read.
+    """
+    found = kustomize.build(source) if source.is_dir() else resources(read(source), str(source))
+    return Bundle(str(source), tuple(found))
+
+
+def check_bundle(bundle: Bundle) -> list[Finding]:
+    """Everything wrong in objects that belong together, growth aside."""
+    found = [Resource(resource.source, without_nulls(resource.content)) for resource in bundle.resources]
+    wrong = [
+        Finding.of(problem, bundle.source, str(resource)) for resource in found for problem in _first_problems(resource)
+    ]
+    if wrong:
+        return wrong
+    pairs = lint_job.bundle_problems(found)
+    return [Finding.of(problem, bundle.source, str(resource)) for resource, problem in pairs]
+
+
+def _first_problems(resource: Resource) -> list[Problem]:
+    """The problems of the first stage that has any."""
+    content = resource.content
+    if found := list(schema.problems(content)):
+        return found
+    if not resource.kind.startswith("Ray"):
+        return []
+    if found := list(rules.problems(content)):
+        return found
+    cluster = cluster_of(content)
+    found = list(lint_job.job_problems(content)) if resource.kind == "RayJob" else []
+    if cluster is not None:
+        found += lint.problems(cluster, start_flags())
+        found += _unreadable(resource) if not found else []
+    return found
+
+
+def _unreadable(resource: Resource) -> Iterator[Problem]:
+    """What Ray's autoscaler cannot read, would end its every loop."""
+    cluster = cluster_of(resource.content)
+    try:
+        if cluster is not None:
+            node_types(cluster)
+    except ManifestError as error:
+        yield Problem(
+            error.rule, cluster.at() if cluster is not None else "", f"Ray's autoscaler: {error}", "correct it"
+        )
+
+
+def _growth(bundle: Bundle, need: Need) -> Iterator[tuple[str, Outlook]]:
+    for resource in bundle.resources:
+        cluster = cluster_of(resource.content)
+        if cluster is not None:
+            yield str(resource), outlook(cluster, lint_job.need_of_job(resource.content, need), grow)
+
+
+def _sources(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder")
+        found = list(_below(path, is_given=True))
+        if not found:
+            raise UsageError(f"{path}: there is no manifest in it; give files ending in {' or '.join(YAML_ENDINGS)}")
+        yield from found
+
+
+def _below(path: Path, *, is_given: bool = False) -> Iterator[Path]:
+    """Kustomizations, and files that are part of none; a component is part of what names it."""
+    if path.name == KUSTOMIZATION and path.is_file():
+        yield path.parent
+    elif path.is_file():
+        if is_given or path.suffix in YAML_ENDINGS:
+            yield path
+    elif (path / KUSTOMIZATION).is_file():
+        if is_given or not kustomize.is_component(path):
+            yield path
+    else:
+        for entry in sorted(path.iterdir()):
+            if not entry.name.startswith("."):
+                yield from _below(entry)

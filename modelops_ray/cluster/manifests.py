@@ -1,0 +1,174 @@
+"""Kubernetes manifests as files: found, read, written, and taken apart into objects.
+
+Owns YAML and where the shipped manifests are. Kustomizations are resolved by `kustomize`; what is right, others say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from modelops_ray.errors import ManifestError, UsageError
+
+Json = dict[str, Any]
+
+KUSTOMIZATION = "kustomization.yaml"
+YAML_ENDINGS = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One Kubernetes object, and the file or kustomization it came from."""
+
+    source: str
+    content: Json
+
+    @property
+    def kind(self) -> str:
+        """Its kind, "" where it has none."""
+        return str(self.content.get("kind", ""))
+
+    @property
+    def name(self) -> str:
+        """Its name, "" where it has none."""
+        metadata = self.content.get("metadata")
+        return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML without the silent choice of the last of two equal keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (yaml's)
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise ManifestError(
+                    f"line {line}: the key {key.value!r} stands twice; YAML would keep the last", "duplicate-key"
+                )
+            seen.add(key.value)
+        found: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return found
+
+
+def parse(text: str, source: str) -> list[Any]:
+    """Read every document of a YAML text that is not empty.
+
+    Raises:
+        ManifestError: It is no YAML, or a key stands twice; `source` is named.
+    """
+    try:
+        return [document for document in yaml.load_all(text, _Loader) if document is not None]
+    except ManifestError as error:
+        raise ManifestError(f"{source}: {error}", error.rule) from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
+        raise ManifestError(f"{source}: line {line}: it is no YAML: {error.problem}") from error
+    except yaml.YAMLError as error:
+        raise ManifestError(f"{source}: it is no YAML: {error}") from error
+
+
+def read(path: Path) -> list[Any]:
+    """Read every document of a YAML file.
+
+    Raises:
+        ManifestError: It is not there, or is no YAML.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ManifestError(f"{path}: it cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: it is not UTF-8 at byte {error.start}") from error
+    return parse(text, str(path))
+
+
+def resources(documents: list[Any], source: str) -> list[Resource]:
+    """Take documents for Kubernetes objects; a `List` is what it lists.
+
+    Raises:
+        ManifestError: One has no apiVersion, kind or name.
+    """
+    return [Resource(source, content) for content in _objects(documents, source)]
+
+
+def _objects(documents: list[Any], source: str) -> Iterator[Json]:
+    for number, document in enumerate(documents, 1):
+        if not isinstance(document, dict) or not {"apiVersion", "kind"} <= document.keys():
+            raise ManifestError(
+                f"{source}: document {number}: it has no apiVersion and kind; it is no Kubernetes object"
+            )
+        if document["kind"] == "List":
+            yield from _objects(document.get("items") or [], source)
+        elif not Resource(source, document).name:
+            raise ManifestError(f"{source}: document {number}: /metadata/name: a {document['kind']} needs a name")
+        else:
+            yield document
+
+
+def without_nulls(value: Any) -> Any:
+    """What is left of a value once the API server has dropped what is null."""
+    if isinstance(value, dict):
+        return {key: without_nulls(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list):
+        return [without_nulls(each) for each in value]
+    return value
+
+
+def write(contents: list[Json], header: str = "") -> str:
+    """Write objects as YAML, in the order of their keys; every line of `header` becomes a comment above them."""
+    comment = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
+    return comment + yaml.dump_all(contents, Dumper=_Dumper, sort_keys=False, width=10_000, allow_unicode=True)
+
+
+class _Dumper(yaml.CSafeDumper):
+    """Plain YAML: no anchors, texts of several lines as blocks."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def shipped() -> Path:
+    """The folder of the manifests that come with the program: in an installed wheel, else in the checkout.
+
+    Raises:
+        ManifestError: They are in neither.
+    """
+    installed = Path(__file__).parent / "kuberay"
+    checkout = Path(__file__).parents[2] / "kuberay"
+    for folder in (installed, checkout):
+        if (folder / "base").is_dir():
+            return folder
+    raise ManifestError(f"{installed}: the manifests are not there; install modelops-ray again")
+
+
+def overlay_folder(overlay: str | None) -> Path:
+    """The kustomization of a shipped overlay by its name, or of a folder; without either the base.
+
+    Raises:
+        UsageError: There is neither.
+    """
+    if overlay is None:
+        return shipped() / "base" / "job"
+    named, own = shipped() / "overlays" / overlay, Path(overlay)
+    for folder in (named, own):
+        if (folder / KUSTOMIZATION).is_file():
+            return folder
+    names = ", ".join(sorted(folder.name for folder in (shipped() / "overlays").iterdir()))
+    raise UsageError(
+        f"--overlay {overlay}: no overlay of that name, nor a folder with a {KUSTOMIZATION}; there are {names}"
+    )

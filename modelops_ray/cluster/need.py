@@ -1,0 +1,58 @@
+"""What a study needs of a cluster, from the profile of its model. Owns the way from measurements to a `Need`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from modelops_ray.cluster.sizing import Need
+from modelops_ray.config import RunConfig
+from modelops_ray.core.memory import with_margin
+from modelops_ray.core.policy import Policy
+from modelops_ray.experience import Experience
+from modelops_ray.question import Question
+from modelops_ray.store.profiles import Profile
+
+MEASURE = "`modelops-ray profile STUDY` measures a few simulations"
+
+
+def need_of(question: Question) -> Need | None:
+    """What is known of a question; None where neither a profile nor --memory says anything.
+
+    Raises:
+        StorageError: The profile cannot be read.
+    """
+    profile = Experience(question).profile
+    return need(len(question.simulations), profile, question.config)
+
+
+def need(n_simulations: int, profile: Profile | None, config: RunConfig) -> Need | None:
+    """The same, of a profile."""
+    if profile is None or not profile.peaks:
+        if config.memory_bytes is None:
+            return None
+        profile = Profile(model_digest="", peaks={1: 1}, base_bytes=Policy().base_guess_bytes)
+    each = profile.output_bytes_per_simulation
+    return Need(
+        simulations=n_simulations,
+        limits=_limits(profile.peaks, config),
+        cpus=config.cpus,
+        worker_bytes=max(0, profile.base_bytes - profile.child_bytes),
+        child_bytes=profile.child_bytes,
+        shared_bytes=profile.shared_bytes,
+        seconds=profile.seconds_per_simulation,
+        output_bytes=None if each is None else int(each * n_simulations),
+        cap_bytes=config.max_memory_bytes,
+    )
+
+
+def _limits(peaks: Mapping[int, int], config: RunConfig) -> tuple[tuple[int, int], ...]:
+    """Peaks with their margins; never below what the user gives, nor above the user's cap."""
+    counts: dict[int, int] = {}
+    for edge_bytes, count in peaks.items():
+        limit_bytes = max(with_margin(edge_bytes), config.memory_bytes or 0)
+        if config.memory_bytes is not None and edge_bytes == 1:
+            limit_bytes = config.memory_bytes
+        if config.max_memory_bytes is not None:
+            limit_bytes = min(limit_bytes, config.max_memory_bytes)
+        counts[limit_bytes] = counts.get(limit_bytes, 0) + count
+    return tuple(sorted(counts.items()))

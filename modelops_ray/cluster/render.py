@@ -1,0 +1,305 @@
+"""`kuberay render`: the shipped manifests, or an overlay of them, with a study's own sizes and entrypoint.
+
+Everything that does not depend on the study stays as the YAML says it; nothing of that is repeated here. What was
+filled in, and from which sums, stands in comments at the top.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelops_ray.cluster import kustomize
+from modelops_ray.cluster.lint import is_starved
+from modelops_ray.cluster.lint_job import Entrypoint, outlives_the_head
+from modelops_ray.cluster.manifests import Json, Resource, overlay_folder, write
+from modelops_ray.cluster.quantity import as_bytes, write_bytes, write_gib
+from modelops_ray.cluster.sizing import Least, Need, Plan, Shape, Share, Tier, plan
+from modelops_ray.cluster.views import Cluster, Group, cluster_of
+from modelops_ray.errors import ManifestError, UsageError
+
+_MAX_NAME_CHARS = 47
+_TIER_LABEL = "modelops/tier"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the user says beside the study; `options` are those of `run`, by their names on the command line."""
+
+    name: str
+    study_path: str | None = None
+    run_dir: str | None = None
+    image: str | None = None
+    shards: int = 1
+    max_pods: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Manifests, the sizes in them (None where nothing was known), and sentences for the user."""
+
+    text: str
+    plan: Plan | None
+    notes: tuple[str, ...]
+
+
+def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
+    """Fill in what is known.
+
+    Args:
+        folder: The kustomization to begin with.
+        wish: What the user says.
+        need: Of the study; None leaves the sizes as they are.
+
+    Raises:
+        ManifestError: The kustomization has no RayJob, or cannot be read.
+        UsageError: The run directory would die with the head.
+    """
+    found = kustomize.build(folder)
+    jobs = [resource for resource in found if resource.kind == "RayJob"]
+    if len(jobs) != 1:
+        raise ManifestError(f"{folder}: it makes {len(jobs)} RayJobs; to render a study there must be one")
+    (job,) = jobs
+    cluster = cluster_of(job.content)
+    if cluster is None or not cluster.workers:
+        raise ManifestError(f"{folder}: {job} has no workerGroupSpecs; there must be a group to size")
+    sizes = None if need is None else _plan(cluster, _claim_bytes(found), need, wish)
+    content = copy.deepcopy(job.content)
+    if sizes is not None:
+        _fill(content, cluster, sizes, wish.shards)
+    _say(content, wish)
+    study, out = _point(content, wish)
+    if not outlives_the_head(content, out):
+        raise UsageError(
+            f"--run-dir {out}: {folder.name} has no persistent volume there; give one of its folders, or a URI"
+        )
+    others = [resource.content for resource in found if resource is not job]
+    others = list(_storage(others, sizes, wish, out))
+    contents = [*others, *_shards(content, wish)]
+    notes = tuple(_notes(wish, study, out))
+    return Rendered(write(contents, "\n".join(_header(folder, wish, sizes, need))), sizes, notes)
+
+
+def _claim_bytes(found: list[Resource]) -> int:
+    claims = [resource.content["spec"] for resource in found if resource.kind == "PersistentVolumeClaim"]
+    return max((as_bytes(claim["resources"]["requests"]["storage"]) or 0 for claim in claims), default=0)
+
+
+def _plan(cluster: Cluster, disk_bytes: int, need: Need, wish: Wish) -> Plan:
+    first, head = cluster.workers[0], cluster.head
+    shape = Shape(
+        cpus=int(first.resources["CPU"]),
+        plasma_bytes=first.plasma_bytes or 0,
+        threshold=first.threshold or 1.0,
+        max_replicas=cluster.n_pods,
+    )
+    least = Least(head.limit_bytes or 0, head.plasma_bytes or 0, _spill_bytes(first), disk_bytes)
+    return plan(need, shape, least, pods=wish.max_pods)
+
+
+def _spill_of(group: Group) -> Json:
+    """The volume of spilled objects, to be changed."""
+    volume = group.volume_at(group.params["object-spilling-directory"])
+    if volume is None:
+        raise ManifestError(f"group {group.name}: its object-spilling-directory is no volume", "spill-not-mounted")
+    return volume
+
+
+def _spill_bytes(group: Group) -> int:
+    volume = _spill_of(group)
+    if "ephemeral" in volume:
+        storage = volume["ephemeral"]["volumeClaimTemplate"]["spec"]["resources"]["requests"]["storage"]
+    else:
+        storage = volume.get("emptyDir", {}).get("sizeLimit")
+    return as_bytes(storage) or 0
+
+
+def _fill(content: Json, cluster: Cluster, sizes: Plan, shards: int) -> None:
+    spec = content["spec"]["rayClusterSpec"]
+    template = spec["workerGroupSpecs"][0]
+    spec["workerGroupSpecs"] = [_group(template, tier, shards) for tier in sizes.tiers]
+    head = spec["headGroupSpec"]["template"]["spec"]["containers"][0]["resources"]
+    head["requests"]["memory"] = head["limits"]["memory"] = write_bytes(sizes.head_bytes)
+    filled = cluster_of(content) or cluster
+    for group in filled.workers:
+        _size_spill(_spill_of(group), sizes.spill_bytes)
+    if is_starved(filled):
+        spec["autoscalerOptions"]["resources"] = _autoscaler_resources()
+
+
+def _autoscaler_resources() -> Json:
+    """Those of the base, which are for many pods; an overlay for a laptop has less."""
+    (job,) = [resource for resource in kustomize.build(overlay_folder(None)) if resource.kind == "RayJob"]
+    found: Json = job.content["spec"]["rayClusterSpec"]["autoscalerOptions"]["resources"]
+    return found
+
+
+def _group(template: Json, tier: Tier, shards: int) -> Json:
+    group = copy.deepcopy(template)
+    group["groupName"] = tier.name
+    group["maxReplicas"] = -(-tier.max_replicas // shards)
+    group["minReplicas"] = min(group.get("minReplicas", 0), group["maxReplicas"])
+    group["resources"] = {**group["resources"], "memory": write_bytes(tier.memory_bytes)}
+    group["labels"] = {**group.get("labels", {}), _TIER_LABEL: tier.name}
+    ray = group["template"]["spec"]["containers"][0]["resources"]
+    ray["requests"]["memory"] = ray["limits"]["memory"] = write_bytes(tier.share.limit_bytes)
+    params = group["rayStartParams"]
+    if "system-reserved-memory" in params:
+        params["system-reserved-memory"] = str(tier.share.system_bytes)
+    return group
+
+
+def _size_spill(volume: Json, n_bytes: int) -> None:
+    if "ephemeral" in volume:
+        requests = volume["ephemeral"]["volumeClaimTemplate"]["spec"]["resources"]["requests"]
+        requests["storage"] = write_bytes(n_bytes)
+    elif "emptyDir" in volume:
+        volume["emptyDir"]["sizeLimit"] = write_bytes(n_bytes)
+
+
+def _say(content: Json, wish: Wish) -> None:
+    """Name and image."""
+    content["metadata"]["name"] = job_name(wish.name)
+    if wish.image is not None:
+        cluster = cluster_of(content)
+        for group in cluster.groups if cluster is not None else ():
+            group.ray["image"] = wish.image
+
+
+def job_name(name: str, suffix: str = "") -> str:
+    """A name as KubeRay takes it: small letters, digits and -, a letter first, 47 characters."""
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not words or not words[0].isalpha():
+        words = f"study-{words}".strip("-")
+    return words[: _MAX_NAME_CHARS - len(suffix)].rstrip("-") + suffix
+
+
+def _point(content: Json, wish: Wish) -> tuple[str, str]:
+    """The entrypoint of the study; returns the study and its --out."""
+    spec = content["spec"]
+    entrypoint = Entrypoint.of(spec["entrypoint"])
+    if entrypoint is None or not entrypoint.is_ours:
+        raise ManifestError(f"RayJob/{content['metadata']['name']}: /spec/entrypoint is no `modelops-ray run STUDY`")
+    _, _, study, *rest = entrypoint.words
+    path = wish.study_path or f"{study.rpartition('/')[0]}/{wish.name}.json"
+    before = entrypoint.value_of("--out") or ""
+    out = wish.run_dir or f"{before.rpartition('/')[0]}/{wish.name}"
+    changed = {"--out": out, **wish.options}
+    kept = _without(rest, changed)
+    options = [word for option, value in changed.items() for word in (option, value)]
+    spec["entrypoint"] = shlex.join(["modelops-ray", "run", path, *options, *kept])
+    return path, out
+
+
+def _without(words: list[str], options: Mapping[str, str]) -> list[str]:
+    """The words of a command line without some options and their values."""
+    kept, skip = [], False
+    for word in words:
+        if skip:
+            skip = False
+        elif word in options:
+            skip = True
+        elif word.partition("=")[0] not in options:
+            kept.append(word)
+    return kept
+
+
+def _storage(others: list[Json], sizes: Plan | None, wish: Wish, out: str) -> Iterator[Json]:
+    """The claim for runs: as large as the study needs, shared by its shards, and not there where runs are elsewhere."""
+    for content in others:
+        if content["kind"] == "PersistentVolumeClaim":
+            if "://" in out:
+                continue
+            if sizes is not None:
+                content["spec"]["resources"]["requests"]["storage"] = write_bytes(sizes.disk_bytes)
+            if wish.shards > 1:
+                content["spec"]["accessModes"] = ["ReadWriteMany"]
+        yield content
+
+
+def _shards(content: Json, wish: Wish) -> Iterator[Json]:
+    if "://" in str(wish.run_dir or ""):
+        _unmount(content)
+    if wish.shards == 1:
+        yield content
+        return
+    for i in range(1, wish.shards + 1):
+        shard = copy.deepcopy(content)
+        shard["metadata"]["name"] = job_name(wish.name, f"-{i}-of-{wish.shards}")
+        shard["spec"]["entrypoint"] += f" --shard {i}/{wish.shards}"
+        yield shard
+
+
+def _unmount(content: Json) -> None:
+    """Take claims, what is mounted from them, and what points there, from the head: runs are at a URI."""
+    pod = content["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    claims = {volume["name"] for volume in pod.get("volumes", []) if "persistentVolumeClaim" in volume}
+    ray = pod["containers"][0]
+    mounts = [mount for mount in ray.get("volumeMounts", []) if mount["name"] in claims]
+    pod["volumes"] = [volume for volume in pod.get("volumes", []) if volume["name"] not in claims]
+    ray["volumeMounts"] = [mount for mount in ray.get("volumeMounts", []) if mount not in mounts]
+    ray["env"] = [entry for entry in ray.get("env", []) if not _points_to(entry, mounts)]
+
+
+def _points_to(entry: Json, mounts: list[Json]) -> bool:
+    return any(str(entry.get("value", "")).startswith(mount["mountPath"].rstrip("/") + "/") for mount in mounts)
+
+
+def _header(folder: Path, wish: Wish, sizes: Plan | None, need: Need | None) -> Iterator[str]:
+    yield f"{wish.name}, rendered by `modelops-ray kuberay render` from the kustomization {folder.name}."
+    if sizes is None or need is None:
+        yield "Nothing is known of the model: the sizes are those of the kustomization."
+        return
+    yield ""
+    for tier in sizes.tiers:
+        yield f"{tier.name}: {_sum(tier.share)} -> {write_bytes(tier.memory_bytes)}"
+        replicas = "1 pod" if tier.max_replicas == 1 else f"up to {tier.max_replicas} pods"
+        replicas += f", shared by {wish.shards} shards" if wish.shards > 1 else ""
+        yield f"  {tier.at_a_time:,} simulations at a time in a pod, {replicas}"
+    uncommitted = write_gib(sizes.uncommitted_bytes)
+    yield f"head {write_bytes(sizes.head_bytes)}: {uncommitted} of it for what is not committed yet"
+    yield f"spill {write_bytes(sizes.spill_bytes)} a pod, disk for runs {write_bytes(sizes.disk_bytes)}"
+
+
+def _sum(parts: Share) -> str:
+    taken = ((parts.plasma_bytes, "objects"), (parts.system_bytes, "system"), (parts.buffer_bytes, "buffer"))
+    terms = "".join(f" - {write_gib(n_bytes)} {what}" for n_bytes, what in taken)
+    return f"{write_bytes(parts.limit_bytes)}{terms} = {write_gib(parts.memory_bytes)}"
+
+
+def _notes(wish: Wish, study: str, out: str) -> Iterator[str]:
+    if wish.shards > 1 and "://" not in out:
+        yield "the shards share a ReadWriteMany volume; not every storage class has one, and --run-dir URI needs none"
+    if wish.study_path is None:
+        yield f"the image must hold the study as {study}, with its model beside it; --study-path says where else"
+
+
+def values(rendered: Rendered) -> dict[str, Any]:
+    """What `render --json` prints beside the file; sizes in bytes, None where nothing was known."""
+    sizes = rendered.plan
+    tiers = sizes.tiers if sizes is not None else ()
+    return {
+        "tiers": [
+            {
+                "name": tier.name,
+                "cpus": tier.cpus,
+                "pod_bytes": tier.share.limit_bytes,
+                "memory_bytes": tier.memory_bytes,
+                "simulations_at_a_time": tier.at_a_time,
+                "max_replicas": tier.max_replicas,
+            }
+            for tier in tiers
+        ]
+        or None,
+        "head_bytes": sizes.head_bytes if sizes is not None else None,
+        "spill_bytes": sizes.spill_bytes if sizes is not None else None,
+        "disk_bytes": sizes.disk_bytes if sizes is not None else None,
+        "wall_seconds": sizes.seconds if sizes is not None else None,
+        "notes": list(rendered.notes),
+    }

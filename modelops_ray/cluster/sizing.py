@@ -1,0 +1,271 @@
+"""From what a study needs to pods: memory tiers, how many of each, head, spill volume, disk. Arithmetic only.
+
+Owns the formula for what Ray may promise of a pod's memory, and the choice of sizes. Sizes that nothing depends on
+stand in the manifests and arrive here as a `Shape`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from modelops_ray.core.events import Node
+from modelops_ray.core.overhead import Overhead
+from modelops_ray.core.policy import Policy
+from modelops_ray.core.window import slots
+
+GIB, MIB = 2**30, 2**20
+TARGET_S = 3600.0
+"""Without a number of pods there are as many as finish the study in about so long."""
+TYPICAL_SHARE = 0.95
+"""The first tier is for this share of the simulations; what needs more may have a tier of its own."""
+RAISED = 1.5
+"""What a simulation is given after an overrun, at least: the largest tier has to have room for that."""
+MOST_MEMORY_PER_CPU_BYTES = 16 * GIB
+"""More than that for each CPU is rare among machines; above it CPUs stay idle instead."""
+CONTROL_BYTES, DRIVER_BYTES = 4 * GIB, 2 * GIB
+"""Ray's control store and dashboard on the head, and the driver, without what grows."""
+BYTES_PER_SIMULATION = 100
+"""What the driver keeps for each simulation."""
+
+
+class Share(NamedTuple):
+    """What becomes of a pod's memory; bytes."""
+
+    limit_bytes: int
+    plasma_bytes: int
+    system_bytes: int
+    buffer_bytes: int
+    memory_bytes: int
+
+
+def share(limit_bytes: int, plasma_bytes: int, threshold: float) -> Share:
+    """Divide the memory of a pod into the object store, Ray's processes, head-room, and what Ray may promise.
+
+    Args:
+        limit_bytes: Of the container; its requests are the same.
+        plasma_bytes: The object store.
+        threshold: The share of the limit at which Ray kills.
+    """
+    system_bytes = min(10 * GIB, max(500 * MIB, limit_bytes // 10))
+    buffer_bytes = max(512 * MIB, math.ceil((1 - threshold) * limit_bytes))
+    memory_bytes = limit_bytes - plasma_bytes - system_bytes - buffer_bytes
+    return Share(limit_bytes, plasma_bytes, system_bytes, buffer_bytes, memory_bytes)
+
+
+def promised_bytes(limit_bytes: int, plasma_bytes: int, threshold: float) -> int:
+    """What Ray may promise of a pod's memory, in whole GiB, or MiB below 16 GiB."""
+    memory_bytes = share(limit_bytes, plasma_bytes, threshold).memory_bytes
+    unit_bytes = GIB if memory_bytes >= 16 * GIB else MIB
+    return max(0, memory_bytes // unit_bytes * unit_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What is known of a study and its model; bytes and seconds.
+
+    `limits` are (what a simulation may add, how many of them), ascending; `output_bytes` is the whole study's.
+    `cap_bytes` is the most that one may be given, where the user says so.
+    """
+
+    simulations: int
+    limits: tuple[tuple[int, int], ...]
+    cpus: float = 1.0
+    worker_bytes: int
+    child_bytes: int = 0
+    shared_bytes: int = 0
+    seconds: float | None = None
+    output_bytes: int | None = None
+    cap_bytes: int | None = None
+
+    def request_bytes(self, limit_bytes: int, memory_bytes: int) -> int:
+        """What such a simulation asks of Ray on nodes of this memory."""
+        overhead = Overhead(self.worker_bytes, self.child_bytes, self.shared_bytes, memory_bytes)
+        return overhead.task_bytes(limit_bytes)
+
+    def within(self, share_of_all: float) -> int:
+        """The limit that this share of the simulations stays within."""
+        left = math.ceil(share_of_all * sum(count for _, count in self.limits))
+        for limit_bytes, count in self.limits:
+            left -= count
+            if left <= 0:
+                return limit_bytes
+        return self.limits[-1][0]
+
+    @property
+    def largest_bytes(self) -> int:
+        """What the largest simulation may be given once it has overrun its limit."""
+        return min(int(RAISED * self.limits[-1][0]), self.cap_bytes or 2**60)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the manifests say of a group of workers whatever its memory is."""
+
+    cpus: int
+    plasma_bytes: int
+    threshold: float
+    max_replicas: int
+
+    def memory_bytes(self, limit_bytes: int) -> int:
+        """What Ray may promise of a pod of this size."""
+        return promised_bytes(limit_bytes, self.plasma_bytes, self.threshold)
+
+    def limits(self) -> Iterator[int]:
+        """Pod sizes, ascending: 2 GiB for each CPU, then twice as much, and so on to 16 TiB."""
+        limit_bytes = 2 * GIB * self.cpus
+        while limit_bytes <= 2**44:
+            yield limit_bytes
+            limit_bytes *= 2
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A group of workers: one size of memory. `simulations` are those of the study that need it or less."""
+
+    share: Share
+    memory_bytes: int
+    cpus: int
+    at_a_time: int
+    simulations: int
+    max_replicas: int
+
+    @property
+    def name(self) -> str:
+        """Named by its memory for each CPU, in GiB."""
+        return f"mem{math.ceil(self.share.limit_bytes / self.cpus / GIB)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The sizes for a study; `seconds` is how long it takes on all pods, None where that is not known."""
+
+    tiers: tuple[Tier, ...]
+    head_bytes: int
+    uncommitted_bytes: int
+    spill_bytes: int
+    disk_bytes: int
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Least:
+    """What the manifests have, in bytes; no less is planned."""
+
+    head_bytes: int
+    head_plasma_bytes: int
+    spill_bytes: int
+    disk_bytes: int
+
+
+def plan(need: Need, shape: Shape, least: Least, *, pods: int | None) -> Plan:
+    """Choose sizes for a study.
+
+    Args:
+        need: What the study needs.
+        shape: Of the workers.
+        least: What the manifests have.
+        pods: At most so many workers of all tiers; None for as many as finish in an hour.
+    """
+    tiers = _replicas(_tiers(need, shape), need, shape, pods)
+    n_pods = sum(tier.max_replicas for tier in tiers)
+    uncommitted = uncommitted_bytes(n_pods)
+    head = (
+        CONTROL_BYTES + DRIVER_BYTES + least.head_plasma_bytes + uncommitted + BYTES_PER_SIMULATION * need.simulations
+    )
+    spill = 2 * min(uncommitted, need.output_bytes or uncommitted) + shape.plasma_bytes
+    return Plan(
+        tiers=tiers,
+        head_bytes=least.head_bytes if head <= least.head_bytes else _power_of_two(head),
+        uncommitted_bytes=uncommitted,
+        spill_bytes=max(least.spill_bytes, _whole_gib(spill)),
+        disk_bytes=max(least.disk_bytes, _whole_gib(2 * (need.output_bytes or 0))),
+        seconds=_seconds(tiers, need),
+    )
+
+
+def uncommitted_bytes(n_pods: int) -> int:
+    """What may have finished without being committed, with so many pods."""
+    policy = Policy()
+    return max(policy.payload_budget_bytes, policy.payload_budget_per_node_bytes * n_pods)
+
+
+def _tiers(need: Need, shape: Shape) -> list[Tier]:
+    """The tier for nearly all, and one for the rest where they would not fit it once they are raised."""
+    typical_bytes, largest_bytes = need.within(TYPICAL_SHARE), need.largest_bytes
+    wanted = max(1, int(shape.cpus / need.cpus))
+    first = _tier(need, shape, typical_bytes, wanted)
+    if need.request_bytes(largest_bytes, first.memory_bytes) <= first.memory_bytes:
+        return [first]
+    second = _tier(need, shape, largest_bytes, 1)
+    return [first] if second.share == first.share else [first, second]
+
+
+def _tier(need: Need, shape: Shape, limit_bytes: int, at_a_time: int) -> Tier:
+    """The smallest pod that holds so many of these simulations at a time, or one of them where CPUs must stay idle."""
+    most_bytes = MOST_MEMORY_PER_CPU_BYTES * shape.cpus
+    sizes = list(shape.limits())
+    fitting = [size for size in sizes if _holds(need, shape.memory_bytes(size), limit_bytes) >= 1]
+    ample = [size for size in fitting if _holds(need, shape.memory_bytes(size), limit_bytes) >= at_a_time]
+    chosen = next((size for size in ample if size <= most_bytes), None)
+    if chosen is None:
+        chosen = next((size for size in fitting if size >= most_bytes), sizes[-1])
+    memory_bytes = shape.memory_bytes(chosen)
+    held = slots([Node(float(shape.cpus), memory_bytes)], need.cpus, need.request_bytes(limit_bytes, memory_bytes))
+    below = sum(count for limit, count in need.limits if need.request_bytes(limit, memory_bytes) <= memory_bytes)
+    known = sum(count for _, count in need.limits)
+    return Tier(
+        share=share(chosen, shape.plasma_bytes, shape.threshold),
+        memory_bytes=memory_bytes,
+        cpus=shape.cpus,
+        at_a_time=held,
+        simulations=math.ceil(need.simulations * below / known),
+        max_replicas=1,
+    )
+
+
+def _holds(need: Need, memory_bytes: int, limit_bytes: int) -> int:
+    if memory_bytes <= 0:
+        return 0
+    return memory_bytes // need.request_bytes(limit_bytes, memory_bytes)
+
+
+def _replicas(tiers: list[Tier], need: Need, shape: Shape, pods: int | None) -> tuple[Tier, ...]:
+    """Pods for each tier: by the work it has, as much as `pods` allows; one at least."""
+    most = shape.max_replicas if pods is None else pods
+    below, wanted = 0, []
+    for tier in tiers:
+        n, below = max(1, tier.simulations - below), tier.simulations
+        wanted.append(_pods(n, tier, need, pods))
+    total = sum(wanted)
+    scale = min(1.0, most / total)
+    counts = [max(1, math.floor(n * scale)) for n in wanted]
+    counts[0] = max(1, min(counts[0], most - sum(counts[1:])))
+    return tuple(
+        Tier(t.share, t.memory_bytes, t.cpus, t.at_a_time, t.simulations, n) for t, n in zip(tiers, counts, strict=True)
+    )
+
+
+def _pods(n_simulations: int, tier: Tier, need: Need, pods: int | None) -> int:
+    at_a_time = max(1, tier.at_a_time)
+    useful = math.ceil(n_simulations / at_a_time)
+    if need.seconds is None or pods is not None:
+        return useful
+    return max(1, min(useful, math.ceil(n_simulations * need.seconds / at_a_time / TARGET_S)))
+
+
+def _seconds(tiers: Sequence[Tier], need: Need) -> float | None:
+    if need.seconds is None:
+        return None
+    n_slots = sum(tier.max_replicas * max(1, tier.at_a_time) for tier in tiers)
+    return max(need.seconds, need.simulations * need.seconds / n_slots)
+
+
+def _power_of_two(n_bytes: int) -> int:
+    return 1 << max(0, n_bytes - 1).bit_length()
+
+
+def _whole_gib(n_bytes: int) -> int:
+    return math.ceil(n_bytes / GIB) * GIB
