@@ -5,6 +5,8 @@ Owns the public signatures and `Run`. The work is done by `session` and `foresig
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, TypedDict, Unpack
 import pyarrow as pa
 
 from modelops_ray import foresight, leaks
+from modelops_ray.cluster.pods import observed
 from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, parse_size
 from modelops_ray.core.events import Ending
 from modelops_ray.core.forecast import Forecast
@@ -140,7 +143,7 @@ def run(
 def run_session(study: Study | str | Path, model: Model | None, config: RunConfig, watcher: Watcher) -> Outcome:
     """Run a study, telling a watcher, and return how it ended instead of raising."""
     refuse_while_loading()
-    return execute(_ask(study, model, config), watcher)
+    return execute(_ask(study, model, config), watcher, functools.partial(observed, os.environ))
 
 
 def require_no_leaks(study: Study | str | Path, model: Model | None, config: RunConfig, watcher: Watcher) -> int:

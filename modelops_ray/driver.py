@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Protocol
 
 from modelops_ray.backends.base import Backend
 from modelops_ray.core.events import (
@@ -69,10 +70,18 @@ class Snapshot:
         return self.simulations - self.resumed - self.completed - self.failed
 
 
+class Observer(Protocol):
+    """Watches what Ray does not tell: the machines, or pods, behind its nodes."""
+
+    def poll(self, now_s: float) -> list[Event]:
+        """Return what happened since the last call, as of now; never waits."""
+        ...
+
+
 class Driver:
     """Runs one session of a run to its end."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the parts of a run)
         self,
         state: RunState,
         backend: Backend,
@@ -80,6 +89,7 @@ class Driver:
         simulations: Simulations,
         *,
         only: Ranges | None = None,
+        observer: Observer | None = None,
         observe: Callable[[Snapshot], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -91,12 +101,14 @@ class Driver:
             store: Keeps results.
             simulations: What there is to run.
             only: Leave out everything else.
+            observer: Is asked at every turn what became of the nodes.
             observe: Called at every turn of the loop with what a person may want to see; must be quick.
             clock: Seconds, monotonic.
         """
         self._state = state
         self._backend = backend
         self._simulations = simulations
+        self._observer = observer
         self._observe = observe
         self._clock = clock
         self._began_s = clock()
@@ -196,6 +208,10 @@ class Driver:
     def _wait(self) -> list[Event]:
         if self._finish is not None:
             return []
+        heard = [] if self._observer is None else self._observer.poll(self._clock())
+        return [*heard, *self._wait_for_work()]
+
+    def _wait_for_work(self) -> list[Event]:
         if self._state.dispatch.outstanding:
             return [*self._backend.wait(TICK_S), *self._writer.poll()]
         return self._writer.poll(TICK_S)

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from modelops_ray.backends.autoscaler import autoscaler_says
 from modelops_ray.backends.base import RunChunk
 from modelops_ray.backends.cluster import Cluster
 from modelops_ray.backends.ray_errors import classify, first_line, used_bytes
@@ -46,6 +47,7 @@ class RayBackend:
         import ray
 
         self._clock = clock
+        self._cluster = cluster
         self._run = f"{uuid.uuid4().hex}:"
         # Ray exports a function once, and every worker process fetches and unpickles it once: that carries run_chunk.
         remote = ray.remote(num_returns=2, max_retries=0, enable_task_events=False)
@@ -64,8 +66,12 @@ class RayBackend:
         """Look at the nodes that are alive and take CPUs and memory, and at those the autoscaler could add."""
         now_s = self._clock()
         if self._capacity is None or now_s - self._capacity[0] >= CAPACITY_EVERY_S:
-            self._capacity = now_s, Capacity(_nodes(), _reachable())
+            self._capacity = now_s, Capacity(_nodes(), _reachable(), self._autoscaler_says())
         return self._capacity[1]
+
+    def _autoscaler_says(self) -> str:
+        # An own Ray has no autoscaler.
+        return "" if self._cluster.owned else autoscaler_says(self._cluster.address)
 
     def submit(self, chunk: Chunk) -> None:
         """Hand a chunk to Ray's scheduler."""

@@ -20,21 +20,26 @@ from modelops_ray.core.events import (
     ChunkFailed,
     ChunkFinished,
     ChunkStarted,
+    ClusterSaid,
     Ending,
     Event,
     Finish,
     PartCommitted,
     PayloadLost,
+    PodDied,
     StopRequested,
     TasksAdded,
 )
 from modelops_ray.core.invariants import Audit
 from modelops_ray.core.journal import Journal
 from modelops_ray.core.policy import Policy
-from modelops_ray.core.progress import Counters, NoProgressGuard
+from modelops_ray.core.progress import Counters, NoProgressGuard, PodGuard
 
 SEGMENTS_WANTED = 4096
 """Fewer parameter sets than this pending, and more are asked for."""
+
+MOST_NOTICES = 200
+"""The driver's memory is bounded, and so is what a person reads."""
 
 
 class RunState:
@@ -63,6 +68,8 @@ class RunState:
         self.notices: dict[str, None] = {}
         self._blame = Blame(policy, self.dispatch, self.journal, self.counters)
         self._progress = NoProgressGuard(policy.patience_s)
+        self._pods = PodGuard()
+        self._autoscaler_says = self._hindrance = ""
         self._last_added = False
         self._ending: Finish | None = None
         self._finished = False
@@ -103,10 +110,30 @@ class RunState:
                 self._on_payload_lost(event)
             case CapacityChanged():
                 yield from self._on_capacity(event)
+            case PodDied():
+                self._on_pod_died(event)
+            case ClusterSaid():
+                self._on_said(event)
             case StopRequested():
                 self._end(Ending.STOPPED, event.reason)
 
+    def _on_pod_died(self, event: PodDied) -> None:
+        self._notice(event.sentence)
+        if event.is_memory and self._pods.died(self.counters):
+            self._end(Ending.GAVE_UP, messages.pods_die(self._pods.deaths, event.sentence))
+
+    def _on_said(self, event: ClusterSaid) -> None:
+        self._notice(event.text)
+        if event.hinders:
+            self._hindrance = event.text
+
+    def _notice(self, text: str) -> None:
+        """Have people told; a cluster that falls apart for days is not told for ever."""
+        if len(self.notices) < MOST_NOTICES:
+            self.notices[text] = None
+
     def _on_capacity(self, event: CapacityChanged) -> Iterator[CancelChunk]:
+        self._autoscaler_says = event.capacity.says
         homeless = self.dispatch.look(event.capacity)
         n_slots = self.dispatch.concurrency
         self._progress.look(event.now_s, n_slots)
@@ -134,7 +161,7 @@ class RunState:
         self.dispatch.window.recover()
         self.dispatch.memory.overhead.observe(report)
         if report.notice:
-            self.notices[report.notice] = None
+            self._notice(report.notice)
         self.dispatch.observe_payload(report.payload_bytes, len(done))
         self.journal.keep(event.chunk_id, chunk.piece.only(done), report.payload_bytes)
         set_of = dict(zip(chunk.piece.positions, chunk.piece.sets, strict=True))
@@ -194,7 +221,9 @@ class RunState:
         has_work = bool(self.dispatch.outstanding or self.dispatch.pending.n)
         may_run_forever = self.policy.timeout_s == 0 and bool(self.dispatch.window.capacity.nodes)
         if has_work and not may_run_forever and self._progress.is_over(now_s):
-            self._end(Ending.GAVE_UP, messages.no_progress(self.dispatch, self._progress.waited_s(now_s)))
+            waited_s = self._progress.waited_s(now_s)
+            says = (self._autoscaler_says, self._hindrance)
+            self._end(Ending.GAVE_UP, messages.no_progress(self.dispatch, waited_s, *says))
 
     def _end(self, ending: Ending, message: str) -> None:
         if self._ending is None:
