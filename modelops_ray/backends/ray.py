@@ -246,7 +246,12 @@ def _task_name(chunk_id: int) -> str:
 def _nodes() -> tuple[Node, ...]:
     import ray
 
-    resources = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    from ray._private.state import state
+
+    # A node that is drained ends what runs there and takes nothing new.
+    leaving = state.get_draining_nodes()
+    alive = (node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving)
+    resources = (node["Resources"] for node in alive)
     nodes = (Node(float(each.get("CPU", 0)), int(each.get("memory", 0))) for each in resources)
     return tuple(sorted(node for node in nodes if node.cpus > 0 and node.memory_bytes > 0))
 

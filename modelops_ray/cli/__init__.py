@@ -6,6 +6,7 @@ import click
 
 import modelops_ray
 from modelops_ray.cli.directory import results, status
+from modelops_ray.cli.kuberay import kuberay
 from modelops_ray.cli.outcomes import Commands
 from modelops_ray.cli.study import plan, profile, run
 
@@ -18,5 +19,5 @@ def main() -> None:
     """Run simulation studies on Ray: memory measured, learned and declared; nothing lost."""
 
 
-for command in (run, plan, profile, status, results):
+for command in (run, plan, profile, status, results, kuberay):
     main.add_command(command)

@@ -149,7 +149,7 @@ class RunState:
             self._end(Ending.GAVE_UP, messages.too_many_cpus(self.policy.cpus, most_cpus))
         given, memory = self.policy.memory_bytes, self.dispatch.memory
         top = self.dispatch.top_bytes
-        if given is not None and top and memory.overhead.task_bytes(given) > top:
+        if given is not None and memory.overhead.task_bytes(given) > top:
             self._end(Ending.GAVE_UP, messages.too_much_memory(given, memory.base_bytes, top))
 
     def _on_finished(self, event: ChunkFinished) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,15 +21,16 @@ POLL_S = 0.02
 
 @dataclass
 class KubeApi:
-    """What there is, what happened, and what goes wrong next.
+    """What there is, what happened, and what goes wrong next; by plural, `metrics` being those of pods.
 
-    `refused` maps a plural to the status that its requests get. `gone` makes the next watch of a plural fail with 410,
-    `dropping` breaks the connection of each watch of a plural after so many events. `asked` keeps requests.
+    `refused` maps a plural to the status that its requests get. `gone` makes the next watch of a plural fail with 410
+    after something has happened; `dropping` breaks the connection of each watch of a plural after so many events.
+    `asked` keeps requests.
     """
 
     objects: dict[str, dict[str, Object]] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
-    gone: set[str] = field(default_factory=set)
+    gone: dict[str, Callable[[], None]] = field(default_factory=dict)
     dropping: dict[str, int] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -59,7 +60,7 @@ class KubeApi:
 
     def n_watches(self, plural: str) -> int:
         """How often a watch of a plural was asked for."""
-        return sum(f"/{plural}?" in one and "watch=True" in one for one in self.asked)
+        return sum(f"/{plural}?" in one and "watch=true" in one.lower() for one in self.asked)
 
     def since(self, plural: str, version: int) -> list[tuple[int, str, Object]]:
         """What happened to a plural after a version."""
@@ -84,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
         """List or watch."""
         url = urlsplit(self.path)
         plural, query = url.path.rsplit("/", 1)[-1], parse_qs(url.query)
+        if "metrics.k8s.io" in url.path:
+            plural = "metrics"
         with self.api.lock:
             self.api.asked.append(f"{url.path}?{url.query}")
         if status := self.api.refused.get(plural):
@@ -109,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         if plural in self.api.gone:
-            self.api.gone.discard(plural)
+            self.api.gone.pop(plural)()
             status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
             self._chunk({"type": "ERROR", "object": status})
             self.wfile.write(b"0\r\n\r\n")

@@ -119,6 +119,24 @@ def test_a_run_that_waits_in_vain_says_what_the_cluster_says():
     assert 2 == len(cluster.state.notices)
 
 
+def test_a_cluster_without_any_node_is_asked_for_what_a_simulation_needs():
+    """What the first request says is what the autoscaler starts a node for, and what its simulation may use."""
+    state = RunState(Policy(memory_bytes=GIB // 2, supervised=True), validate=True)
+    state.handle(CapacityChanged(0.0, Capacity(())))
+    [asked] = state.handle(TasksAdded(0.0, (Segment(0, 0, 10),), last=True))
+    assert GIB // 2 == asked.limit_bytes
+    assert GIB // 2 < asked.request_bytes < GIB
+    assert [] == state.handle(CapacityChanged(5.0, Capacity(())))
+
+
+def test_a_probe_of_a_cluster_without_any_node_asks_for_plenty_and_not_for_the_moon():
+    """Nothing is known of the model, nor of the nodes."""
+    state = RunState(Policy(supervised=True), validate=True)
+    state.handle(CapacityChanged(0.0, Capacity(())))
+    [asked] = state.handle(TasksAdded(0.0, (Segment(0, 0, 10),), last=True))
+    assert GIB // 2 <= asked.request_bytes <= 2 * GIB
+
+
 def test_a_cluster_that_falls_apart_for_days_does_not_fill_the_driver():
     """People have stopped reading by then."""
     cluster = Cluster()
