@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from modelops_ray.backends.base import Backend, RunChunk
 from modelops_ray.backends.cluster import connect
 from modelops_ray.backends.local import LocalBackend
-from modelops_ray.backends.ray import RayBackend
+from modelops_ray.backends.ray import RayBackend, tell_excess
 from modelops_ray.config import RunConfig
 from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.forecast import Forecast, forecast
@@ -203,7 +203,8 @@ def _backend(question: Question, watcher: Watcher) -> Iterator[Backend]:
             )
             # What may be used in total is enforced where it is ours to say; a pod has its own limit.
             node_bytes = cluster.memory_bytes if config.limit_memory_bytes else 0
-            backend = RayBackend(functools.partial(run_chunk, _context(question, node_bytes)), cluster)
+            context = replace(_context(question, node_bytes), tell_excess=tell_excess)
+            backend = RayBackend(functools.partial(run_chunk, context), cluster)
             started = "started" if cluster.owned else f"joined at {cluster.address}"
             watcher.note(f"Ray {started} in {cluster.start_s:.1f} s")
         stack.callback(backend.close)

@@ -140,6 +140,8 @@ class ChunkFailed:
 
     `used_bytes` is what its process was seen to use when it was killed, None where nobody looked.
     `kernel_killed` is True or False where the kernel's own count of kills is readable, None elsewhere.
+    `address` is that of the node that was lost, "" if none was or it is not known. `excess` are the simulations that
+    used more than their limit when they were last seen, each with the bytes it used.
     """
 
     now_s: float
@@ -149,6 +151,8 @@ class ChunkFailed:
     message: str
     used_bytes: int | None = None
     kernel_killed: bool | None = None
+    address: str = ""
+    excess: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

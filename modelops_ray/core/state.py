@@ -9,6 +9,7 @@ time is in the events.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from modelops_ray.core import messages
 from modelops_ray.core.blame import Blame
@@ -38,6 +39,8 @@ from modelops_ray.core.progress import Counters, NoProgressGuard, PodGuard
 SEGMENTS_WANTED = 4096
 """Fewer parameter sets than this pending, and more are asked for."""
 
+DEAD_POD_REMEMBERED_S = 600.0
+"""The next pod may have the same address."""
 MOST_NOTICES = 200
 """The driver's memory is bounded, and so is what a person reads."""
 
@@ -69,6 +72,7 @@ class RunState:
         self._blame = Blame(policy, self.dispatch, self.journal, self.counters)
         self._progress = NoProgressGuard(policy.patience_s)
         self._pods = PodGuard()
+        self._dead_pods: dict[str, PodDied] = {}
         self._autoscaler_says = self._hindrance = ""
         self._last_added = False
         self._ending: Finish | None = None
@@ -119,6 +123,8 @@ class RunState:
 
     def _on_pod_died(self, event: PodDied) -> None:
         self._notice(event.sentence)
+        if event.address:
+            self._dead_pods[event.address] = event
         if event.is_memory and self._pods.died(self.counters):
             self._end(Ending.GAVE_UP, messages.pods_die(self._pods.deaths, event.sentence))
 
@@ -179,6 +185,10 @@ class RunState:
 
     def _on_failed(self, event: ChunkFailed) -> None:
         chunk = self.dispatch.drop(event.chunk_id)
+        pod = self._dead_pods.get(event.address)
+        if pod is not None and event.now_s - pod.now_s < DEAD_POD_REMEMBERED_S:
+            # Of whatever else a pod died, no simulation on it is to blame for using too much.
+            event = replace(event, message=pod.sentence, excess=event.excess if pod.is_memory else ())
         if chunk is not None:
             self._blame.chunk_died(event, chunk)
 

@@ -37,6 +37,7 @@ class Cluster:
         self.chunks: dict[int, SubmitChunk] = {}
         self.finish: Finish | None = None
         self.now_s = 0.0
+        self.failures = []
         self.tell(CapacityChanged, Capacity((Node(4.0, 8 * GIB),)))
         self.tell(TasksAdded, (Segment(0, 0, 1000),), True)
 
@@ -52,6 +53,7 @@ class Cluster:
                 case SubmitChunk():
                     self.chunks[action.chunk_id] = action
                 case WritePart():
+                    self.failures += action.failures
                     self.perform(PartCommitted(self.now_s, action.chunk_ids))
                 case Finish():
                     self.finish = action
@@ -117,6 +119,49 @@ def test_a_run_that_waits_in_vain_says_what_the_cluster_says():
     assert "the autoscaler says: no available node types; pod w-2 of tier mem4 cannot be placed: no room; " in message
     assert "pods are watched" not in message
     assert 2 == len(cluster.state.notices)
+
+
+def test_who_used_more_than_its_limit_on_a_pod_that_died_of_memory_is_blamed_and_nobody_else():
+    """It gets more; the others on the pod are repeated as they were."""
+    cluster = Cluster()
+    cluster.tell(PodDied, "10.0.0.1", OOM, is_memory=True)
+    culprit = cluster.chunks[min(cluster.chunks)]
+    position = culprit.positions[0]
+    cluster.lose(1, address="10.0.0.1", excess=((position, GIB),))
+    cluster.lose(3, address="10.0.0.1")
+    counters = cluster.state.counters
+    assert (1, 3) == (counters.oom_retries, counters.infrastructure_retries)
+    [again] = [chunk for chunk in cluster.chunks.values() if position in chunk.positions]
+    assert again.limit_bytes > culprit.limit_bytes
+
+
+def test_nobody_is_blamed_on_a_pod_that_died_of_something_else():
+    """However much it used."""
+    cluster = Cluster()
+    cluster.tell(PodDied, "10.0.0.1", "pod w-1 was preempted", is_memory=False)
+    position = cluster.chunks[min(cluster.chunks)].positions[0]
+    cluster.lose(1, address="10.0.0.1", excess=((position, GIB),))
+    assert (0, 1) == (cluster.state.counters.oom_retries, cluster.state.counters.infrastructure_retries)
+
+
+def test_of_several_simulations_of_a_task_only_those_are_blamed_that_used_too_much():
+    """Where Kubernetes tells nothing, what they were seen to use does."""
+    state = RunState(Policy(memory_bytes=GIB // 8, chunk=4, supervised=True), validate=True)
+    state.handle(CapacityChanged(0.0, Capacity((Node(4.0, 8 * GIB),))))
+    asked = next(each for each in state.handle(TasksAdded(0.0, (Segment(0, 0, 8),), last=True)) if each.positions[3:])
+    excess = ((asked.positions[2], GIB),)
+    state.handle(ChunkFailed(1.0, asked.chunk_id, Cause.NODE_LOST, "NodeDiedError", "lost", excess=excess))
+    assert (1, 1) == (state.counters.oom_retries, state.counters.infrastructure_retries)
+
+
+def test_a_simulation_that_is_lost_for_good_names_the_pod():
+    """With nothing else left, losses count."""
+    cluster = Cluster(attempts=1)
+    cluster.complete(999)
+    cluster.tell(PodDied, "10.0.0.1", OOM, is_memory=True)
+    cluster.lose(1, address="10.0.0.1")
+    assert (1, Ending.COMPLETE) == (cluster.state.counters.failed, cluster.finish.ending)
+    assert [OOM] == [failure.message for failure in cluster.failures]
 
 
 def test_a_cluster_without_any_node_is_asked_for_what_a_simulation_needs():
