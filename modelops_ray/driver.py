@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from modelops_ray.core.events import (
     CapacityChanged,
     Event,
     Finish,
+    Node,
     PartCommitted,
     Segment,
     StopRequested,
@@ -75,6 +76,10 @@ class Observer(Protocol):
 
     def poll(self, now_s: float) -> list[Event]:
         """Return what happened since the last call, as of now; never waits."""
+        ...
+
+    def reachable(self) -> tuple[Node, ...]:
+        """List the nodes there could be once everything has scaled; () where that is not known."""
         ...
 
 
@@ -198,6 +203,8 @@ class Driver:
         if now_s - self._capacity_read_s >= CAPACITY_EVERY_S:
             self._capacity_read_s = now_s
             self._capacity = self._backend.capacity()
+            if self._observer is not None and not self._capacity.reachable:
+                self._capacity = replace(self._capacity, reachable=self._observer.reachable())
             self._tell(CapacityChanged(now_s, self._capacity))
 
     def _feed(self) -> None:

@@ -19,6 +19,7 @@ RAY_GROUP, RAY_VERSION = "ray.io", "v1"
 WATCHED_S = 240
 """The API server ends a watch after this long; it is then asked for the next one."""
 CONNECT_S = 5.0
+ANSWER_S = 30.0
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 GONE, FORBIDDEN, NOT_FOUND, UNAUTHORIZED = 410, 403, 404, 401
@@ -100,9 +101,17 @@ class Kube:
         """One RayJob."""
         return self._custom(RAY_GROUP, RAY_VERSION, "rayjobs", field_selector=f"metadata.name={name}")
 
-    def rayclusters(self, name: str) -> List:
-        """One RayCluster."""
-        return self._custom(RAY_GROUP, RAY_VERSION, "rayclusters", field_selector=f"metadata.name={name}")
+    def raycluster(self, name: str) -> Object:
+        """Read one RayCluster: what KubeRay lets its own head do, which may not list them.
+
+        Raises:
+            KubeError: It is refused, not there, or nobody answers.
+        """
+        import kubernetes
+
+        custom = kubernetes.client.CustomObjectsApi(self.client)
+        place = (RAY_GROUP, RAY_VERSION, self.namespace, "rayclusters", name)
+        return self._asked(lambda **options: custom.get_namespaced_custom_object(*place, **options))
 
     def uses(self, cluster: str) -> List:
         """What the pods of a RayCluster use now, where a metrics server is installed."""
@@ -114,15 +123,19 @@ class Kube:
         Raises:
             KubeError: It is refused, not there, or nobody answers.
         """
+        found = self._asked(listing)
+        return list(found.get("items", [])), str(found.get("metadata", {}).get("resourceVersion", ""))
+
+    def _asked(self, request: Callable[..., Any]) -> Object:
         import kubernetes
         import urllib3
 
         try:
-            answer = listing(_preload_content=False, _request_timeout=(CONNECT_S, 30.0))
+            answer = request(_preload_content=False, _request_timeout=(CONNECT_S, ANSWER_S))
         except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
             raise _refusal(error, self.namespace) from error
-        found = json.loads(answer.data)
-        return list(found.get("items", [])), str(found.get("metadata", {}).get("resourceVersion", ""))
+        found: Object = json.loads(answer.data)
+        return found
 
     def watch(self, listing: List) -> Iterator[Seen]:
         """List, then watch from there, for ever: dropped connections and versions that are too old leave no gap.
@@ -172,7 +185,7 @@ class Kube:
                 resource_version=version,
                 allow_watch_bookmarks=True,
                 timeout_seconds=WATCHED_S,
-                _request_timeout=(CONNECT_S, WATCHED_S + 30.0),
+                _request_timeout=(CONNECT_S, WATCHED_S + ANSWER_S),
             ):
                 found = event["raw_object"]
                 version = str(found.get("metadata", {}).get("resourceVersion", version))

@@ -15,7 +15,8 @@ from typing import Any
 
 from modelops_ray.cluster.kube import ACCOUNT, Changed, Interrupted, Kube, KubeError, Listed, Seen, connect, is_in_a_pod
 from modelops_ray.cluster.podwatch import Cause, Died, News, PodWatch, Stuck, size_bytes
-from modelops_ray.core.events import ClusterSaid, Event, PodDied
+from modelops_ray.cluster.reach import reachable
+from modelops_ray.core.events import ClusterSaid, Event, Node, PodDied
 
 CLUSTER_NAME = "RAY_CLUSTER_NAME"
 """KubeRay sets it in every container of a cluster."""
@@ -75,16 +76,21 @@ def _reading(pod: Mapping[str, Any]) -> tuple[str, int]:
 
 
 class PodObserver:
-    """What happened to pods since it was asked last; honours `session.Observer`."""
+    """What happened to pods since it was asked last; a `driver.Observer`."""
 
     def __init__(self, follower: Follower) -> None:
         """Start to watch, and to measure where that is possible."""
         self._follower = follower
+        self._reachable = _reachable(follower)
         self._heard: queue.SimpleQueue[News | str] = queue.SimpleQueue()
         self._was_interrupted = False
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._watch, self._measure)]
         for thread in self._threads:
             thread.start()
+
+    def reachable(self) -> tuple[Node, ...]:
+        """List the nodes that KubeRay's autoscaler could bring about; () where that is not known."""
+        return self._reachable
 
     def poll(self, now_s: float) -> list[Event]:
         """Return what happened as events of now; never waits."""
@@ -119,6 +125,13 @@ class PodObserver:
         while self._follower.measure():
             if self._follower.kube.stopped.wait(MEASURED_EVERY_S):
                 return
+
+
+def _reachable(follower: Follower) -> tuple[Node, ...]:
+    try:
+        return reachable(follower.kube.raycluster(follower.cluster))
+    except KubeError:
+        return ()  # then the window grows with what is there; why it was refused is said of the pods
 
 
 def _event(now_s: float, heard: News | str) -> Event:

@@ -13,7 +13,7 @@ from support.kube_api import kube_api, kubeconfig
 from modelops_ray.cluster.kube import Changed, Interrupted, KubeError, Listed, connect
 from modelops_ray.cluster.pods import Follower, PodObserver, observed
 from modelops_ray.cluster.podwatch import Cause
-from modelops_ray.core.events import ClusterSaid, PodDied
+from modelops_ray.core.events import ClusterSaid, Node, PodDied
 from modelops_ray.errors import BackendError
 
 PATIENCE_S = 20.0
@@ -208,6 +208,14 @@ def test_what_pods_use_is_read_from_a_metrics_server(api, kube):
     assert {"w-1": 2**30} == follower.watch.readings
     api.refused["metrics"] = 404
     assert not follower.measure()
+
+
+def test_a_driver_knows_tiers_that_have_no_pod_yet(api, kube):
+    """From the RayCluster, of which nothing is in Ray's own books."""
+    api.put("rayclusters", lives.raycluster())
+    observer = PodObserver(Follower(kube, lives.CLUSTER))
+    observer.close()
+    assert (Node(8.0, 25 * 2**30),) * 2 + (Node(8.0, 110 * 2**30),) == observer.reachable()
 
 
 def test_a_driver_without_rights_says_so_once_and_goes_on(api, kube):

@@ -91,6 +91,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.api.asked.append(f"{url.path}?{url.query}")
         if status := self.api.refused.get(plural):
             self._answer(status, {"kind": "Status", "code": status, "message": f"{plural} is forbidden to nobody"})
+        elif found := self.api.objects.get("rayclusters", {}).get(plural):
+            self._answer(200, found)
+        elif "/rayclusters/" in url.path:
+            self._answer(404, {"kind": "Status", "code": 404, "message": f"rayclusters {plural} not found"})
         elif "watch" in query:
             self._watch(plural, int(query["resourceVersion"][0]), query)
         else:

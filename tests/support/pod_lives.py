@@ -103,6 +103,30 @@ def waiting(reason: str, message: str) -> Object:
     return pending(containerStatuses=[container(waiting={"reason": reason, "message": message})])
 
 
+def raycluster(*, scales: bool = True) -> Object:
+    """A RayCluster of two tiers, with the defaults that the API server has filled in."""
+
+    def group(name: str, memory: str, most: int) -> Object:
+        return {
+            "groupName": name, "minReplicas": 0, "maxReplicas": most, "replicas": 0, "numOfHosts": 1,
+            "resources": {"CPU": "8", "memory": memory}, "rayStartParams": {}, "template": template("ray-worker"),
+        }  # fmt: skip
+
+    def template(name: str) -> Object:
+        return {"spec": {"containers": [{"name": name, "resources": {"limits": {"cpu": "8", "memory": "32Gi"}}}]}}
+
+    return {
+        "metadata": {"name": CLUSTER, "namespace": "studies", "uid": "c"},
+        "spec": {
+            "rayVersion": "2.60.0",
+            "enableInTreeAutoscaling": scales,
+            "autoscalerOptions": {"version": "v2"},
+            "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": template("ray-head")},
+            "workerGroupSpecs": [group("mem4", "25Gi", 2), group("mem16", "110Gi", 1)],
+        },
+    }
+
+
 def rayjob(deployment: str, job: str = "", *, cluster: str = CLUSTER, **more: Any) -> Object:
     """A RayJob at some moment."""
     status = {"jobDeploymentStatus": deployment, "jobStatus": job, "rayClusterName": cluster, **more}
