@@ -219,7 +219,8 @@ def connect(namespace: str | None = None, *, account: Path = ACCOUNT) -> Kube:
     try:
         if is_in_a_pod(account):
             settings = kubernetes.client.Configuration()
-            kubernetes.config.load_incluster_config(client_configuration=settings)
+            files = (str(account / name) for name in ("token", "ca.crt"))
+            kubernetes.config.incluster_config.InClusterConfigLoader(*files).load_and_set(settings)
             return Kube(_client(settings), namespace or (account / "namespace").read_text().strip())
         settings = kubernetes.client.Configuration()
         kubernetes.config.load_kube_config(client_configuration=settings)

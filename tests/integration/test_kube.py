@@ -1,9 +1,11 @@
 """Watching pods and RayJobs over real HTTP, from an API server that plays back recorded lives and misfortunes."""
 
+import functools
 import itertools
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from support import pod_lives as lives
@@ -13,8 +15,12 @@ from support.kube_api import kube_api, kubeconfig
 from modelops_ray.cluster.kube import Changed, Interrupted, KubeError, Listed, connect
 from modelops_ray.cluster.pods import Follower, PodObserver, observed
 from modelops_ray.cluster.podwatch import Cause
-from modelops_ray.core.events import ClusterSaid, Node, PodDied
+from modelops_ray.config import RunConfig
+from modelops_ray.core.events import ClusterSaid, Ending, Node, PodDied
 from modelops_ray.errors import BackendError
+from modelops_ray.question import ask
+from modelops_ray.session import execute
+from modelops_ray.study.study import Study
 
 PATIENCE_S = 20.0
 
@@ -174,9 +180,47 @@ def account(tmp_path):
     """What a pod finds of its service account."""
     folder = tmp_path / "account"
     folder.mkdir()
-    for name, text in {"token": "t", "namespace": "studies", "ca.crt": ""}.items():
+    for name, text in {"token": "t", "namespace": "studies"}.items():
         (folder / name).write_text(text)
     return folder
+
+
+@pytest.fixture
+def inside(account, monkeypatch):
+    """The API server as a pod of the cluster sees it: `observed` with what such a pod has in its environment."""
+    with kube_api(account) as (api, url):
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", url.rpartition(":")[2])
+        yield api, functools.partial(observed, {"RAY_CLUSTER_NAME": lives.CLUSTER}, account=account)
+
+
+def test_a_driver_in_a_pod_finds_its_api_server_by_its_account(inside):
+    """With the namespace, the token and the certificate that every pod has."""
+    api, observing = inside
+    notes = []
+    with observing(notes.append) as observer:
+        api.put("pods", lives.preempted())
+        [died] = take(lambda: observer.poll(1.0), 1)
+    assert "was preempted" in died.sentence
+    assert [] == notes
+    assert all(one.startswith("/api") and "/namespaces/studies/" in one for one in api.asked)
+
+
+@pytest.mark.long
+def test_a_run_in_a_pod_tells_what_became_of_other_pods(inside, tmp_path):
+    """A line among the others; nothing else changes."""
+    api, observing = inside
+    (tmp_path / "model.py").write_text(
+        "import time\ndef simulate(params, seed):\n    time.sleep(1); return {'r': {'s': seed}}"
+    )
+    config = RunConfig(out=tmp_path / "run", limit_memory_bytes=2 * 2**30, limit_cpus=1)
+    question = ask(Study.grid({"a": [1]}, replicates=8), f"{tmp_path}/model.py:simulate", config, "study")
+    notes = []
+    watcher = SimpleNamespace(note=notes.append, update=lambda _: None, planned=lambda _: None)
+    after(lambda: api.n_watches("pods"), lambda: api.put("pods", lives.oom_killed()))
+    outcome = execute(question, watcher, observing)
+    assert (Ending.COMPLETE, 8) == (outcome.finish.ending, outcome.summary["completed"])
+    assert "pod study-7xk2p-mem4-worker-abcde of tier mem4 was OOMKilled at its limit of 4 Gi" in notes
 
 
 def usage(memory):

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 Object = dict[str, Any]
 POLL_S = 0.02
@@ -157,17 +164,46 @@ def _is_selected(found: Mapping[str, Any], query: Mapping[str, list[str]]) -> bo
     return True
 
 
+def secure(server: ThreadingHTTPServer, folder: Path) -> None:
+    """Let a server speak TLS, and write its certificate to `ca.crt` of a folder, as Kubernetes does in every pod."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "kubernetes")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "ca.crt").write_bytes(certificate.public_bytes(pem))
+    (folder / "tls.key").write_bytes(key.private_bytes(pem, *plain))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "ca.crt", folder / "tls.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+
+
 @contextlib.contextmanager
-def kube_api() -> Iterator[tuple[KubeApi, str]]:
-    """An API server and its URL, for as long as the context lasts."""
+def kube_api(account: Path | None = None) -> Iterator[tuple[KubeApi, str]]:
+    """An API server and its URL, for as long as the context lasts; with TLS where a pod's account is to find it."""
     api = KubeApi()
     handler = type("Handler", (_Handler,), {"api": api})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    if account is not None:
+        secure(server, account)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield api, f"http://127.0.0.1:{server.server_port}"
+        yield api, f"http{'' if account is None else 's'}://127.0.0.1:{server.server_port}"
     finally:
         api.closing.set()
         server.shutdown()
