@@ -18,6 +18,7 @@ import pyarrow as pa
 from modelops_ray import foresight, leaks
 from modelops_ray.cluster.jobs import Dashboard
 from modelops_ray.cluster.package import dashboard_address, run_directory
+from modelops_ray.cluster.pods import observed
 from modelops_ray.cluster.submission import Parcel, Submission, send
 from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, Shard, parse_size
 from modelops_ray.core.events import Ending
@@ -159,7 +160,7 @@ def run(
 def run_session(study: Study | str | Path, model: Model | None, config: RunConfig, watcher: Watcher) -> Outcome:
     """Run a study, telling a watcher, and return how it ended instead of raising."""
     refuse_while_loading()
-    return execute(_ask(study, model, config), watcher)
+    return execute(_ask(study, model, config), watcher, functools.partial(observed, os.environ))
 
 
 def require_no_leaks(study: Study | str | Path, model: Model | None, config: RunConfig, watcher: Watcher) -> int:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Protocol
 
 from modelops_ray.backends.base import Backend
 from modelops_ray.core.events import (
@@ -18,6 +19,7 @@ from modelops_ray.core.events import (
     CapacityChanged,
     Event,
     Finish,
+    Node,
     PartCommitted,
     StopRequested,
     SubmitChunk,
@@ -68,6 +70,18 @@ class Snapshot:
         return self.simulations - self.resumed - self.completed - self.failed
 
 
+class Observer(Protocol):
+    """Watches what Ray does not tell: the machines, or pods, behind its nodes."""
+
+    def poll(self, now_s: float) -> list[Event]:
+        """Return what happened since the last call, as of now; never waits."""
+        ...
+
+    def reachable(self) -> tuple[Node, ...]:
+        """List the nodes there could be once everything has scaled; () where that is not known."""
+        ...
+
+
 class Driver:
     """Runs one session of a run to its end."""
 
@@ -80,6 +94,7 @@ class Driver:
         *,
         only: Ranges | None = None,
         n_simulations: int | None = None,
+        observer: Observer | None = None,
         observe: Callable[[Snapshot], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,12 +107,14 @@ class Driver:
             simulations: What there is to run.
             only: Leave out everything else.
             n_simulations: How many there are to be in the end; by default, all.
+            observer: Is asked at every turn what became of the nodes.
             observe: Called at every turn of the loop with what a person may want to see; must be quick.
             clock: Seconds, monotonic.
         """
         self._state = state
         self._backend = backend
         self._simulations = simulations
+        self._observer = observer
         self._observe = observe
         self._clock = clock
         self._began_s = clock()
@@ -188,6 +205,8 @@ class Driver:
         if now_s - self._capacity_read_s >= CAPACITY_EVERY_S:
             self._capacity_read_s = now_s
             self._capacity = self._backend.capacity()
+            if self._observer is not None and not self._capacity.reachable:
+                self._capacity = replace(self._capacity, reachable=self._observer.reachable())
             self._tell(CapacityChanged(now_s, self._capacity))
 
     def _feed(self) -> None:
@@ -198,6 +217,10 @@ class Driver:
     def _wait(self) -> list[Event]:
         if self._finish is not None:
             return []
+        heard = [] if self._observer is None else self._observer.poll(self._clock())
+        return [*heard, *self._wait_for_work()]
+
+    def _wait_for_work(self) -> list[Event]:
         if self._state.dispatch.outstanding:
             return [*self._backend.wait(TICK_S), *self._writer.poll()]
         return self._writer.poll(TICK_S)

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,12 +22,12 @@ from typing import Any, Protocol
 from modelops_ray.backends.base import Backend, RunChunk
 from modelops_ray.backends.cluster import connect
 from modelops_ray.backends.local import LocalBackend
-from modelops_ray.backends.ray import RayBackend
+from modelops_ray.backends.ray import RayBackend, tell_excess
 from modelops_ray.config import RunConfig
 from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.forecast import Forecast, forecast
 from modelops_ray.core.ranges import Ranges
-from modelops_ray.driver import Driver, Snapshot
+from modelops_ray.driver import Driver, Observer, Snapshot
 from modelops_ray.experience import Experience
 from modelops_ray.question import Question
 from modelops_ray.runner.chunk import run_chunk
@@ -65,6 +65,10 @@ PLAN_FROM_SIMULATIONS = 1000
 """A study of more simulations than this is worth a word before it goes on."""
 
 
+Observing = Callable[[Callable[[str], None]], AbstractContextManager[Observer | None]]
+"""Observes the nodes for as long as its context lasts; notes why where it cannot."""
+
+
 class Watcher(Protocol):
     """Is told how a session goes, from one thread, often; must be quick."""
 
@@ -89,8 +93,17 @@ class Outcome:
     summary: Summary
 
 
-def execute(question: Question, watcher: Watcher) -> Outcome:
+def _unobserved(_note: Callable[[str], None]) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def execute(question: Question, watcher: Watcher, observing: Observing = _unobserved) -> Outcome:
     """Run what is not done yet, to the end or until told to stop.
+
+    Args:
+        question: What is to be run, and how.
+        watcher: Is told how it goes.
+        observing: Tells what became of nodes, beyond what Ray does.
 
     Raises:
         ModelopsRayError: The run could not be done or go on; what had finished is committed.
@@ -106,7 +119,8 @@ def execute(question: Question, watcher: Watcher) -> Outcome:
         store = entry.begin()
         for warning in store.warnings:
             watcher.note(warning)
-        session = _Session(question, store, backend, watcher, began_s)
+        observer = stack.enter_context(observing(watcher.note)) if question.config.backend == "ray" else None
+        session = _Session(question, store, backend, watcher, began_s, observer)
         return session.run()
 
 
@@ -194,7 +208,8 @@ def _backend(question: Question, watcher: Watcher) -> Iterator[Backend]:
             )
             # What may be used in total is enforced where it is ours to say; a pod has its own limit.
             node_bytes = cluster.memory_bytes if config.limit_memory_bytes else 0
-            backend = RayBackend(functools.partial(run_chunk, _context(question, node_bytes)), cluster)
+            context = replace(_context(question, node_bytes), tell_excess=tell_excess)
+            backend = RayBackend(functools.partial(run_chunk, context), cluster)
             started = "started" if cluster.owned else f"joined at {cluster.address}"
             watcher.note(f"Ray {started} in {cluster.start_s:.1f} s")
         stack.callback(backend.close)
@@ -219,7 +234,15 @@ def _context(question: Question, node_bytes: int) -> ChunkContext:
 class _Session:
     """A driver with everything it needs, and what is left of it for the summary."""
 
-    def __init__(self, question: Question, store: RunStore, backend: Backend, watcher: Watcher, began_s: float) -> None:
+    def __init__(
+        self,
+        question: Question,
+        store: RunStore,
+        backend: Backend,
+        watcher: Watcher,
+        began_s: float,
+        observer: Observer | None,
+    ) -> None:
         self._question = question
         self._store = store
         self._backend = backend
@@ -234,6 +257,7 @@ class _Session:
             question.simulations,
             only=question.only,
             n_simulations=question.n_simulations,
+            observer=observer,
             observe=self._observe,
         )
         self._was_planned = question.n_simulations <= PLAN_FROM_SIMULATIONS

@@ -6,14 +6,17 @@ Ray would repeat a task killed for its memory for ever, with the same request.
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from modelops_ray.backends.autoscaler import autoscaler_says
 from modelops_ray.backends.base import RunChunk
 from modelops_ray.backends.cluster import Cluster
-from modelops_ray.backends.ray_errors import classify, first_line, used_bytes
+from modelops_ray.backends.ray_errors import classify, first_line, lost_address, used_bytes
 from modelops_ray.core.events import (
     Capacity,
     Cause,
@@ -46,6 +49,7 @@ class RayBackend:
         import ray
 
         self._clock = clock
+        self._cluster = cluster
         self._run = f"{uuid.uuid4().hex}:"
         # Ray exports a function once, and every worker process fetches and unpickles it once: that carries run_chunk.
         remote = ray.remote(num_returns=2, max_retries=0, enable_task_events=False)
@@ -64,8 +68,12 @@ class RayBackend:
         """Look at the nodes that are alive and take CPUs and memory, and at those the autoscaler could add."""
         now_s = self._clock()
         if self._capacity is None or now_s - self._capacity[0] >= CAPACITY_EVERY_S:
-            self._capacity = now_s, Capacity(_nodes(), _reachable())
+            self._capacity = now_s, Capacity(_nodes(), _reachable(), self._autoscaler_says())
         return self._capacity[1]
+
+    def _autoscaler_says(self) -> str:
+        # An own Ray has no autoscaler.
+        return "" if self._cluster.owned else autoscaler_says(self._cluster.address)
 
     def submit(self, chunk: Chunk) -> None:
         """Hand a chunk to Ray's scheduler."""
@@ -182,7 +190,10 @@ class RayBackend:
         if cause is Cause.CRASHED:
             killed = self._kills.recent() if self._kills is not None else None
             message = CRASHED_MESSAGE[killed]
-        return ChunkFailed(self._clock(), chunk_id, cause, type(error).__name__, message, used, killed)
+        event = ChunkFailed(self._clock(), chunk_id, cause, type(error).__name__, message, used, killed)
+        if cause is not Cause.NODE_LOST:
+            return event
+        return replace(event, address=lost_address(str(error)), excess=_excess_of(chunk_id))
 
     def _started(self) -> list[ChunkStarted]:
         """Look for the marks that announced tasks leave when they start, at most once a second."""
@@ -233,14 +244,46 @@ def _run_task(run_chunk: RunChunk, run: str, chunk: Chunk) -> tuple[ChunkReport,
     return run_chunk(chunk)
 
 
+def tell_excess(chunk_id: int, excess: Mapping[int, int]) -> None:
+    """Leave word with the GCS of what simulations of a chunk use beyond their limit; a `TellExcess`."""
+    from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put
+
+    if excess:
+        _internal_kv_put(_excess_key(chunk_id), json.dumps(sorted(excess.items())), True, namespace=NAMESPACE)
+    else:
+        _internal_kv_del(_excess_key(chunk_id), namespace=NAMESPACE)
+
+
+def _excess_of(chunk_id: int) -> tuple[tuple[int, int], ...]:
+    """Take the last word about a chunk whose node is gone."""
+    from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get
+
+    found = _internal_kv_get(_excess_key(chunk_id), namespace=NAMESPACE)
+    if not found:
+        return ()
+    _internal_kv_del(_excess_key(chunk_id), namespace=NAMESPACE)
+    return tuple((int(position), int(used_bytes)) for position, used_bytes in json.loads(found))
+
+
+def _excess_key(chunk_id: int) -> str:
+    """The same in the driver and in its workers, and no other driver's."""
+    import ray
+
+    return f"excess:{ray.get_runtime_context().get_job_id()}:{chunk_id}"
+
+
 def _task_name(chunk_id: int) -> str:
     return f"modelops-chunk-{chunk_id}"
 
 
 def _nodes() -> tuple[Node, ...]:
     import ray
+    from ray._private.state import state
 
-    resources = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    # A node that is drained ends what runs there and takes nothing new.
+    leaving = state.get_draining_nodes()
+    alive = (node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in leaving)
+    resources = (node["Resources"] for node in alive)
     nodes = (Node(float(each.get("CPU", 0)), int(each.get("memory", 0))) for each in resources)
     return tuple(sorted(node for node in nodes if node.cpus > 0 and node.memory_bytes > 0))
 

@@ -106,6 +106,12 @@ def used_bytes(message: str, task_name: str) -> int | None:
     return None if match is None else int(float(match[1]) * 2**30)
 
 
+def lost_address(message: str) -> str:
+    """Read from the message of a lost node its address; "" if it is not there."""
+    match = re.search(r"Node IP: ([^\s,]+)", message)
+    return "" if match is None else match[1]
+
+
 def _verdict(error: BaseException) -> Verdict:
     names = (base.__name__ for base in type(error).__mro__)
     return next((VERDICTS[name] for name in names if name in VERDICTS), Ends.RAY_FAILED)

@@ -1,4 +1,4 @@
-"""The commands about Kubernetes: kuberay render, kuberay check."""
+"""The commands about Kubernetes: kuberay render, kuberay check; `watch` has a file of its own."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given
 from modelops_ray.cli.outcomes import end
+from modelops_ray.cli.watch import watch
 
 _MODEL = click.option("--model", metavar="REF", help="path/to/file.py:function or package.module:function.")
 _CARRIED = ("cpus", "memory", "max_memory", "timeout", "seeds")
@@ -18,7 +19,7 @@ _CARRIED = ("cpus", "memory", "max_memory", "timeout", "seeds")
 
 @click.group()
 def kuberay() -> None:
-    """Manifests for KubeRay: sized from a profile, checked without a cluster."""
+    """Manifests for KubeRay: sized from a profile, checked without a cluster; and the pods of a running one."""
 
 
 @kuberay.command()
@@ -159,3 +160,6 @@ def _print(checked: Any) -> None:
             click.echo(f"{where} grows {pods}")
     if not checked.findings:
         click.echo(f"nothing wrong in {count(checked.n_objects, 'object')}")
+
+
+kuberay.add_command(watch)

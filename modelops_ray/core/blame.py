@@ -58,6 +58,9 @@ class Blame:
             if event.cause is Cause.OUT_OF_MEMORY:
                 self._kills.note(Outcome.KILLED)
             event = replace(event, cause=Cause.WORKER_LOST)
+        if event.excess:
+            self._lost_for_memory(event, chunk)
+            return
         if len(chunk.piece.positions) > 1:
             self._several_died(event, chunk.piece)
             return
@@ -109,6 +112,18 @@ class Blame:
         self._counters.failed += 1
         self._journal.failures.append(failure)
         self._failures.failed(failure)
+
+    def _lost_for_memory(self, event: ChunkFailed, chunk: Outstanding) -> None:
+        """The node went while some used more than their limit: these are to blame, and nobody else is."""
+        used, piece = dict(event.excess), chunk.piece
+        for position, set_index in zip(piece.positions, piece.sets, strict=True):
+            if position in used:
+                message = f"{event.message}; it used {messages.mib(used[position])} when it was last seen"
+                failure = Failure(position, Cause.OUT_OF_MEMORY, event.error_type, message, peak_bytes=used[position])
+                self.attempt_failed(failure, set_index, chunk)
+        others = piece.only(set(piece.positions) - used.keys())
+        if others.positions:
+            self._several_died(replace(event, excess=()), others)
 
     def _several_died(self, event: ChunkFailed, piece: Piece) -> None:
         """Whose fault it was cannot be told: nobody is blamed, and each half tries again alone."""

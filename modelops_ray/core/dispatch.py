@@ -19,6 +19,8 @@ from modelops_ray.core.window import Window
 OUTPUT_TARGET_BYTES = 16 * MIB
 """A chunk ends early when its outputs reach this, so none is planned for more."""
 
+UNSEEN_BYTES = 2**50
+
 _PROBES_NEEDED = 3
 _MEMORY_OF_MEANS = 0.2
 
@@ -59,9 +61,12 @@ class Dispatch:
 
     @property
     def top_bytes(self) -> int:
-        """The largest request there can be: the largest node (as last seen), or the user's cap."""
-        cap = self.policy.max_memory_bytes
-        return self._largest_bytes if cap is None else min(self._largest_bytes, self.memory.overhead.task_bytes(cap))
+        """The largest request there can be: the largest node (as last seen), or the user's cap.
+
+        Where no node was ever seen, as in a cluster that scales from zero, it is more than any has.
+        """
+        cap, largest_bytes = self.policy.max_memory_bytes, self._largest_bytes or UNSEEN_BYTES
+        return largest_bytes if cap is None else min(largest_bytes, self.memory.overhead.task_bytes(cap))
 
     @property
     def top_limit_bytes(self) -> int:

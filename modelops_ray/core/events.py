@@ -6,7 +6,7 @@ A simulation is its position in the study, an integer; what it means is not know
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -96,11 +96,13 @@ class Capacity:
     """What the cluster can hold.
 
     `nodes` are there now. `reachable` are all nodes there could be once the autoscaler has done its best, those that
-    are there included; empty means that what is there is all there will be.
+    are there included; empty means that what is there is all that is known of.
+    `says` is what the autoscaler says of requests it does not fulfil; of no consequence but for people.
     """
 
     nodes: tuple[Node, ...]
     reachable: tuple[Node, ...] = ()
+    says: str = field(default="", compare=False)
 
 
 # Events
@@ -138,6 +140,8 @@ class ChunkFailed:
 
     `used_bytes` is what its process was seen to use when it was killed, None where nobody looked.
     `kernel_killed` is True or False where the kernel's own count of kills is readable, None elsewhere.
+    `address` is that of the node that was lost, "" if none was or it is not known. `excess` are the simulations that
+    used more than their limit when they were last seen, each with the bytes it used.
     """
 
     now_s: float
@@ -147,6 +151,8 @@ class ChunkFailed:
     message: str
     used_bytes: int | None = None
     kernel_killed: bool | None = None
+    address: str = ""
+    excess: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +184,28 @@ class CapacityChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class PodDied:
+    """The pod behind a node died, which `sentence` says for people; `address` is that of the node.
+
+    `is_memory` is set where it died of a lack of memory.
+    """
+
+    now_s: float
+    address: str
+    sentence: str
+    is_memory: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSaid:
+    """Something of the cluster that the user should be told once; what `hinders` may be why nothing moves."""
+
+    now_s: float
+    text: str
+    hinders: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequested:
     """The user wants the run to end after what is finished has been committed."""
 
@@ -200,6 +228,8 @@ Event = (
     | PartCommitted
     | PayloadLost
     | CapacityChanged
+    | PodDied
+    | ClusterSaid
     | StopRequested
     | Ticked
 )

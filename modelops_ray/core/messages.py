@@ -35,13 +35,23 @@ def needs_more(limit_bytes: int, request_bytes: int, *, at_top: bool, n_blamed: 
     return f"needs more than {mib(limit_bytes)} (request {mib(request_bytes)}, {where}): {detail}"
 
 
-def no_progress(dispatch: Dispatch, waited_s: float) -> str:
-    """Nothing finished for too long."""
+def pods_die(n_deaths: int, sentence: str) -> str:
+    """Pods die of memory again and again."""
+    return (
+        f"{sentence}; it is the last of {n_deaths} pods that died of memory and took more simulations along than were "
+        "completed meanwhile: lower the memory that Ray may give away in this tier (`resources` of the worker group), "
+        "or give its pods more"
+    )
+
+
+def no_progress(dispatch: Dispatch, waited_s: float, *says: str) -> str:
+    """Nothing finished for too long; `says` is what the cluster says about it."""
     requests = ", ".join(mib(size) for size in sorted(dispatch.sizes.in_use)) or "none"
     n_slots = dispatch.concurrency
     return (
         f"nothing finished for {waited_s:.0f} s: {len(dispatch.outstanding)} tasks wait or run (requests: {requests}; "
         f"{dispatch.policy.cpus:g} CPUs each), {dispatch.pending.n} simulations are pending, and the cluster has "
-        f"{len(dispatch.window.capacity.nodes)} nodes with {n_slots} slots; add nodes, lower --memory, or raise "
+        f"{len(dispatch.window.capacity.nodes)} nodes with {n_slots} slots; "
+        f"{''.join(f'{said}; ' for said in says if said)}add nodes, lower --memory, or raise "
         "--timeout if a simulation may take that long"
     )

@@ -5,7 +5,8 @@ Counts and decides, never waits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from modelops_ray.core.events import Cause, Failure
 
@@ -49,6 +50,26 @@ class NoProgressGuard:
     def is_over(self, now_s: float) -> bool:
         """Whether to give up."""
         return self.waited_s(now_s) > self.patience_s
+
+
+@dataclass(slots=True)
+class PodGuard:
+    """Ends a run whose pods die of memory again and again: the last few took more along than was completed meanwhile.
+
+    A pod that dies now and then, while everything else goes on, costs what was on it and no more.
+    """
+
+    deaths: int = 5
+    _last: deque[tuple[int, int]] = field(default_factory=deque)
+
+    def died(self, counters: Counters) -> bool:
+        """Take note of a pod that died of memory, and say whether to give up."""
+        self._last.append((counters.completed, counters.attempts - counters.completed))
+        if len(self._last) < self.deaths:
+            return False
+        completed, in_vain = self._last.popleft()
+        n_completed = counters.completed - completed
+        return n_completed <= counters.attempts - counters.completed - in_vain
 
 
 @dataclass(slots=True)

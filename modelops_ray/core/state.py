@@ -9,6 +9,7 @@ time is in the events.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from modelops_ray.core import messages
 from modelops_ray.core.blame import Blame
@@ -20,21 +21,28 @@ from modelops_ray.core.events import (
     ChunkFailed,
     ChunkFinished,
     ChunkStarted,
+    ClusterSaid,
     Ending,
     Event,
     Finish,
     PartCommitted,
     PayloadLost,
+    PodDied,
     StopRequested,
     TasksAdded,
 )
 from modelops_ray.core.invariants import Audit
 from modelops_ray.core.journal import Journal
 from modelops_ray.core.policy import Policy
-from modelops_ray.core.progress import Counters, NoProgressGuard
+from modelops_ray.core.progress import Counters, NoProgressGuard, PodGuard
 
 SEGMENTS_WANTED = 4096
 """Fewer parameter sets than this pending, and more are asked for."""
+
+DEAD_POD_REMEMBERED_S = 600.0
+"""The next pod may have the same address."""
+MOST_NOTICES = 200
+"""The driver's memory is bounded, and so is what a person reads."""
 
 
 class RunState:
@@ -63,6 +71,9 @@ class RunState:
         self.notices: dict[str, None] = {}
         self._blame = Blame(policy, self.dispatch, self.journal, self.counters)
         self._progress = NoProgressGuard(policy.patience_s)
+        self._pods = PodGuard()
+        self._dead_pods: dict[str, PodDied] = {}
+        self._autoscaler_says = self._hindrance = ""
         self._last_added = False
         self._ending: Finish | None = None
         self._finished = False
@@ -103,10 +114,32 @@ class RunState:
                 self._on_payload_lost(event)
             case CapacityChanged():
                 yield from self._on_capacity(event)
+            case PodDied():
+                self._on_pod_died(event)
+            case ClusterSaid():
+                self._on_said(event)
             case StopRequested():
                 self._end(Ending.STOPPED, event.reason)
 
+    def _on_pod_died(self, event: PodDied) -> None:
+        self._notice(event.sentence)
+        if event.address:
+            self._dead_pods[event.address] = event
+        if event.is_memory and self._pods.died(self.counters):
+            self._end(Ending.GAVE_UP, messages.pods_die(self._pods.deaths, event.sentence))
+
+    def _on_said(self, event: ClusterSaid) -> None:
+        self._notice(event.text)
+        if event.hinders:
+            self._hindrance = event.text
+
+    def _notice(self, text: str) -> None:
+        """Have people told; a cluster that falls apart for days is not told for ever."""
+        if len(self.notices) < MOST_NOTICES:
+            self.notices[text] = None
+
     def _on_capacity(self, event: CapacityChanged) -> Iterator[CancelChunk]:
+        self._autoscaler_says = event.capacity.says
         homeless = self.dispatch.look(event.capacity)
         n_slots = self.dispatch.concurrency
         self._progress.look(event.now_s, n_slots)
@@ -122,7 +155,7 @@ class RunState:
             self._end(Ending.GAVE_UP, messages.too_many_cpus(self.policy.cpus, most_cpus))
         given, memory = self.policy.memory_bytes, self.dispatch.memory
         top = self.dispatch.top_bytes
-        if given is not None and top and memory.overhead.task_bytes(given) > top:
+        if given is not None and memory.overhead.task_bytes(given) > top:
             self._end(Ending.GAVE_UP, messages.too_much_memory(given, memory.base_bytes, top))
 
     def _on_finished(self, event: ChunkFinished) -> None:
@@ -134,7 +167,7 @@ class RunState:
         self.dispatch.window.recover()
         self.dispatch.memory.overhead.observe(report)
         if report.notice:
-            self.notices[report.notice] = None
+            self._notice(report.notice)
         self.dispatch.observe_payload(report.payload_bytes, len(done))
         self.journal.keep(event.chunk_id, chunk.piece.only(done), report.payload_bytes)
         set_of = dict(zip(chunk.piece.positions, chunk.piece.sets, strict=True))
@@ -152,6 +185,10 @@ class RunState:
 
     def _on_failed(self, event: ChunkFailed) -> None:
         chunk = self.dispatch.drop(event.chunk_id)
+        pod = self._dead_pods.get(event.address)
+        if pod is not None and event.now_s - pod.now_s < DEAD_POD_REMEMBERED_S:
+            # Of whatever else a pod died, no simulation on it is to blame for using too much.
+            event = replace(event, message=pod.sentence, excess=event.excess if pod.is_memory else ())
         if chunk is not None:
             self._blame.chunk_died(event, chunk)
 
@@ -194,7 +231,9 @@ class RunState:
         has_work = bool(self.dispatch.outstanding or self.dispatch.pending.n)
         may_run_forever = self.policy.timeout_s == 0 and bool(self.dispatch.window.capacity.nodes)
         if has_work and not may_run_forever and self._progress.is_over(now_s):
-            self._end(Ending.GAVE_UP, messages.no_progress(self.dispatch, self._progress.waited_s(now_s)))
+            waited_s = self._progress.waited_s(now_s)
+            says = (self._autoscaler_says, self._hindrance)
+            self._end(Ending.GAVE_UP, messages.no_progress(self.dispatch, waited_s, *says))
 
     def _end(self, ending: Ending, message: str) -> None:
         if self._ending is None:

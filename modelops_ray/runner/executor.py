@@ -5,7 +5,7 @@ Owns what a chunk and its executors agree on. Runs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -21,6 +21,10 @@ from modelops_ray.study.rows import RunIdentity
 TARGET_PAYLOAD_BYTES = 16 * 2**20
 
 
+TellExcess = Callable[[int, Mapping[int, int]], None]
+"""Is given a chunk and, by position, the bytes that simulations of it use beyond their limit; nothing once they end."""
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkContext:
     """What all chunks of a run share; small, and pickled to every worker.
@@ -28,7 +32,8 @@ class ChunkContext:
     `outputs` are the names to keep, None keeps all. `timeout_s` is per simulation, 0 for none. With `is_hard` a
     simulation is killed for more than its limit even where there is memory left. `per_child` simulations share a
     process; None leaves it to what is measured. All of a node use `node_bytes` at most, 0 for what it has. A chunk ends
-    early when its outputs reach `target_payload_bytes`.
+    early when its outputs reach `target_payload_bytes`. `tell_excess` tells somebody who outlives the node what
+    simulations of a chunk use while that is more than their limit.
     """
 
     model: ModelRef
@@ -41,6 +46,7 @@ class ChunkContext:
     per_child: int | None = None
     node_bytes: int = 0
     target_payload_bytes: int = TARGET_PAYLOAD_BYTES
+    tell_excess: TellExcess | None = None
 
 
 class Attempt(NamedTuple):

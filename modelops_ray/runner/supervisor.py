@@ -41,7 +41,7 @@ from modelops_ray.runner.forked import (
     last_words,
 )  # fmt: skip
 from modelops_ray.runner.loading import ModelRef, require_same
-from modelops_ray.runner.measure import private_bytes
+from modelops_ray.runner.measure import private_bytes, resident_parts
 from modelops_ray.runner.sharing import MAX_BATCH, Served, Sharing
 from modelops_ray.study.chunk import Chunk, Simulation
 
@@ -102,6 +102,7 @@ class _Child:
     lent: Lent
     is_ready: bool
     asked_s: float
+    base_bytes: int = 0
     served: Served = field(default_factory=Served)
     given: list[Simulation] = field(default_factory=list)
     n_answered: int = 0
@@ -112,6 +113,17 @@ class _Child:
     @property
     def is_busy(self) -> bool:
         return self.n_answered < len(self.given)
+
+    @property
+    def used_bytes(self) -> int:
+        """What it has made itself since it was lent; what it started is the fork server's to watch."""
+        return resident_parts(self.lent.pid).made_bytes - self.base_bytes
+
+    @property
+    def running(self) -> Simulation | None:
+        """The simulation it is in."""
+        index, _ = self.lent.board.state
+        return self.given[index] if self.n_answered <= index < len(self.given) else None
 
     def said(self) -> str:
         """The end of what it printed since its last answers."""
@@ -130,6 +142,8 @@ class InChildren:
         self._children: list[_Child] = []
         self._todo: deque[Simulation] = deque()
         self._n_lost = 0
+        self._excess: dict[int, int] = {}
+        self._excess_read_s = time.monotonic()
         self._worker_bytes = _worker_bytes(int(time.monotonic() / MEASURED_EVERY_S))
         self._connection = self._connected()
 
@@ -174,6 +188,7 @@ class InChildren:
         """Let go of the children and of the server."""
         for child in list(self._children):
             self._forget(child)
+        self._tell_excess({})
         self._selector.close()
         self._connection.close()
 
@@ -227,7 +242,7 @@ class InChildren:
                 self._lose(f"a process for model {self._context.model.label} could not be had: {error}")
                 time.sleep(NO_CHILD_PAUSE_S)
             return
-        child = _Child(lent, lent.is_ready, asked_s)
+        child = _Child(lent, lent.is_ready, asked_s, resident_parts(lent.pid).made_bytes)
         self._selector.register(lent.channel, selectors.EVENT_READ, child)
         self._selector.register(lent.capture, selectors.EVENT_READ, child)
         self._children.append(child)
@@ -282,6 +297,7 @@ class InChildren:
                 yield from self._died(child, ended)
         self._stop_the_late()
         self._give_up_on_the_unready()
+        self._look_for_excess()
 
     def _read(self, child: _Child, *, is_channel: bool) -> Iterator[tuple[Simulation, Attempt]]:
         if not is_channel:
@@ -293,7 +309,7 @@ class InChildren:
         elif "error" in message.header:
             raise ModelError(message.header["error"])
         elif "ready" in message.header:
-            child.is_ready = True
+            child.is_ready, child.base_bytes = True, resident_parts(child.lent.pid).made_bytes
             self._connection.arm(child.lent.pid, self._chunk.limit_bytes, is_hard=self._context.is_hard)
         else:
             self._learned.own_bytes = max(self._learned.own_bytes, message.header.get("own_bytes", 0))
@@ -380,6 +396,20 @@ class InChildren:
                 raise ModelError(
                     f"model {label} was not imported within {LOADING_WITHIN_S:g} s by a process of its own"
                 )
+
+    def _look_for_excess(self) -> None:
+        """Tell who uses more than its limit, which is soft: if that costs the node, nobody here can tell any more."""
+        if time.monotonic() - self._excess_read_s < LOOK_EVERY_S:
+            return
+        self._excess_read_s = time.monotonic()
+        used = ((child.running, child.used_bytes) for child in self._children)
+        limit_bytes = self._chunk.limit_bytes
+        self._tell_excess({one.position: n for one, n in used if one is not None and n > limit_bytes})
+
+    def _tell_excess(self, excess: dict[int, int]) -> None:
+        if self._context.tell_excess is not None and excess != self._excess:
+            self._excess = excess
+            self._context.tell_excess(self._chunk.chunk_id, excess)
 
     def _stop_the_late(self) -> None:
         if not self._context.timeout_s:

@@ -258,3 +258,24 @@ def test_children_are_not_given_more_text_at_once_than_a_few_megabytes():
     assert 3 == affordable(chunk.simulations)
     assert 1 == affordable(chunk_of([{"beta": "x" * 50 * MIB, "n": 1}] * 2).simulations)
     assert 100 == affordable(several(100, text="x" * 5 * MIB).simulations)
+
+
+def test_what_a_simulation_uses_beyond_its_soft_limit_is_told_until_it_ends(context):
+    """To somebody who outlives the node, for then nobody else knows who it was."""
+    source = """
+import time
+def simulate(params, seed):
+    held = b"x" * (params["mib"] * 2**20)
+    time.sleep(params["sleep_s"])
+    return {"r": {"seed": seed, "held": len(held)}}
+"""
+    told = []
+    greedy = replace(several(1, mib=150, sleep_s=2.5), limit_bytes=50 * MIB)
+    report, _ = run_chunk(context(source, "fork", tell_excess=lambda *what: told.append(what)), greedy)
+    assert 1 == len(report.completed)
+    assert [1] == list({chunk_id for chunk_id, _ in told})
+    assert 140 * MIB < told[0][1][0] < 200 * MIB
+    assert {} == told[-1][1]
+    told.clear()
+    run_chunk(context(source, "fork", tell_excess=lambda *what: told.append(what)), several(2, mib=1, sleep_s=1.2))
+    assert [] == told

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from modelops_ray.backends.ray import tell_excess
 from modelops_ray.core.events import ChunkReport, Measured
 from modelops_ray.errors import ModelError
 from modelops_ray.study.chunk import Chunk, OutputTable, Payload, Simulation
@@ -28,9 +29,12 @@ def chunk(
 def run_chunk(chunk: Chunk) -> tuple[ChunkReport, Payload]:
     """Do what the parameters say, and return one output of one row, or of `payload_mib`.
 
-    `sleep_s`; `wait_for` a path to appear; `raise` an exception by name; `kill` the worker; `eat_mib` of memory.
+    `excess_mib` to tell of; `sleep_s`; `wait_for` a path to appear; `raise` an exception by name; `kill` the worker;
+    `eat_mib` of memory.
     """
     for simulation in chunk.simulations:
+        if "excess_mib" in simulation.params:
+            tell_excess(chunk.chunk_id, {simulation.position: int(simulation.params["excess_mib"]) * MIB})
         _act(simulation)
     measured = tuple(Measured(simulation.position, 0.0, 0) for simulation in chunk.simulations)
     positions = tuple(simulation.position for simulation in chunk.simulations)

@@ -6,7 +6,7 @@ import pytest
 from support.fakes import FakeBackend, Fault, Script
 
 from modelops_ray import writer as writer_module
-from modelops_ray.core.events import Capacity, Cause, ChunkReport, Ending, Failure, Measured, Node
+from modelops_ray.core.events import Capacity, Cause, ChunkReport, Ending, Failure, Measured, Node, PodDied
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.state import RunState
@@ -68,6 +68,22 @@ def run_chunk(chunk):
     measured = tuple(Measured(s.position, 1.0, 100 * MIB) for s in chunk.simulations)
     positions = tuple(s.position for s in chunk.simulations)
     return ChunkReport(measured, base_bytes=100 * MIB, payload_bytes=1000), Payload(positions, None)
+
+
+class Pods:
+    """An observer that tells of one dead pod, and knows of a node that could come."""
+
+    def __init__(self):
+        self.told = []
+
+    def poll(self, now_s):
+        """Tell it once."""
+        self.told.append(now_s)
+        return [PodDied(now_s, "10.0.0.1", "pod w-1 was OOMKilled", is_memory=True)] if len(self.told) == 1 else []
+
+    def reachable(self):
+        """Three nodes of the size of those that are there."""
+        return (Node(4.0, 8 * GIB),) * 3
 
 
 def study(n):
@@ -244,3 +260,15 @@ def test_a_snapshot_tells_speed_and_what_is_left():
     last = snapshots[-1]
     assert (0, 40.0) == (last.left, last.per_second * last.elapsed_s)
     assert 0.0 == snapshots[0].per_second or snapshots[0].elapsed_s > 0
+
+
+def test_what_became_of_pods_reaches_the_run_and_so_does_what_could_come():
+    """What Ray knows itself comes first; of the rest, an observer tells."""
+    driver, _, _ = drive(30, observer=Pods())
+    assert Ending.COMPLETE == driver.run().ending
+    assert ["pod w-1 was OOMKilled"] == list(driver._state.notices)
+    assert 3 == len(driver.snapshot().capacity.reachable)
+    known = Script(capacities=((0.0, Capacity((Node(4.0, 8 * GIB),), (Node(4.0, 8 * GIB),))),))
+    driver, _, _ = drive(30, known, observer=Pods())
+    driver.run()
+    assert 1 == len(driver.snapshot().capacity.reachable)

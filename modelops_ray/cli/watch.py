@@ -1,0 +1,26 @@
+"""The command `kuberay watch`: the life of a RayJob and of its pods, a line for each thing that happens."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from modelops_ray.cli.options import DEBUG, JSON
+
+
+@click.command()
+@click.argument("name")
+@click.option("--namespace", "-n", metavar="NAMESPACE", help="Default: that of the pod or of the kubeconfig.")
+@JSON
+@DEBUG
+def watch(name: str, *, namespace: str | None, as_json: bool) -> None:
+    """Follow the RayJob NAME and its pods until it ends; exit 0 if it succeeded, else 1."""
+    from modelops_ray.cluster.jobwatch import follow
+    from modelops_ray.cluster.kube import connect
+
+    ended = follow(connect(namespace), name, lambda line: click.echo(line, err=as_json))
+    if as_json:
+        click.echo(json.dumps(ended.values()))
+    if not ended.job.has_succeeded:
+        raise SystemExit(1)

@@ -1,0 +1,290 @@
+"""The API server of Kubernetes: finding it, listing, watching without a gap, and what its refusals mean.
+
+Owns the `kubernetes` client and every request. What objects mean is `podwatch`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from modelops_ray.errors import BackendError
+
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+RAY_GROUP, RAY_VERSION = "ray.io", "v1"
+WATCHED_S = 240
+"""The API server ends a watch after this long; it is then asked for the next one."""
+CONNECT_S = 5.0
+ANSWER_S = 30.0
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
+GONE, FORBIDDEN, NOT_FOUND, UNAUTHORIZED = 410, 403, 404, 401
+
+Object = Mapping[str, Any]
+List = Callable[..., Any]
+"""A list function of the client with its place bound; it also watches."""
+
+
+class KubeError(BackendError):
+    """Kubernetes is not there, or refuses; the message says what and the remedy."""
+
+
+class NotFoundError(KubeError):
+    """There is no such object."""
+
+
+class KubeUnreachableError(KubeError):
+    """Nobody answers, for now."""
+
+
+class _TooOldError(Exception):
+    """The version to go on from is forgotten (410 Gone): everything has to be listed again."""
+
+
+class Listed(NamedTuple):
+    """All objects there are now."""
+
+    objects: list[Object]
+
+
+class Changed(NamedTuple):
+    """One object was added, modified or deleted; `kind` in the words of the API."""
+
+    kind: str
+    object: Object
+
+
+class Interrupted(NamedTuple):
+    """The API server did not answer, for this reason; it is asked again in `pause_s`."""
+
+    reason: str
+    pause_s: float
+
+
+Seen = Listed | Changed | Interrupted
+
+
+def is_in_a_pod(account: Path = ACCOUNT) -> bool:
+    """Whether this process runs in a pod whose service account it may use."""
+    return (account / "token").exists()
+
+
+@dataclass
+class Kube:
+    """The API server as one namespace of it is seen from here."""
+
+    client: Any
+    namespace: str
+    pause_s: float = FIRST_PAUSE_S
+    stopped: threading.Event = field(default_factory=threading.Event)
+    _streams: list[Any] = field(default_factory=list)
+
+    def pods(self, cluster: str) -> List:
+        """The pods of a RayCluster."""
+        import kubernetes
+
+        core = kubernetes.client.CoreV1Api(self.client)
+        return _bound(core.list_namespaced_pod, self.namespace, label_selector=f"ray.io/cluster={cluster}")
+
+    def events(self, pod: str) -> List:
+        """What Kubernetes remembers of a pod, for an hour or so."""
+        import kubernetes
+
+        core = kubernetes.client.CoreV1Api(self.client)
+        return _bound(core.list_namespaced_event, self.namespace, field_selector=f"involvedObject.name={pod}")
+
+    def rayjobs(self, name: str) -> List:
+        """One RayJob."""
+        return self._custom(RAY_GROUP, RAY_VERSION, "rayjobs", field_selector=f"metadata.name={name}")
+
+    def raycluster(self, name: str) -> Object:
+        """Read one RayCluster: what KubeRay lets its own head do, which may not list them.
+
+        Raises:
+            KubeError: It is refused, not there, or nobody answers.
+        """
+        import kubernetes
+
+        custom = kubernetes.client.CustomObjectsApi(self.client)
+        place = (RAY_GROUP, RAY_VERSION, self.namespace, "rayclusters", name)
+        return self._asked(lambda **options: custom.get_namespaced_custom_object(*place, **options))
+
+    def uses(self, cluster: str) -> List:
+        """What the pods of a RayCluster use now, where a metrics server is installed."""
+        return self._custom("metrics.k8s.io", "v1beta1", "pods", label_selector=f"ray.io/cluster={cluster}")
+
+    def list(self, listing: List) -> tuple[list[Object], str]:
+        """Return all objects of a kind, and the version of the whole.
+
+        Raises:
+            KubeError: It is refused, not there, or nobody answers.
+        """
+        found = self._asked(listing)
+        return list(found.get("items", [])), str(found.get("metadata", {}).get("resourceVersion", ""))
+
+    def _asked(self, request: Callable[..., Any]) -> Object:
+        import kubernetes
+        import urllib3
+
+        try:
+            answer = request(_preload_content=False, _request_timeout=(CONNECT_S, ANSWER_S))
+        except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise _refusal(error, self.namespace) from error
+        found: Object = json.loads(answer.data)
+        return found
+
+    def watch(self, listing: List) -> Iterator[Seen]:
+        """List, then watch from there, for ever: dropped connections and versions that are too old leave no gap.
+
+        Raises:
+            KubeError: It is refused.
+        """
+        version, pause_s = "", self.pause_s
+        while not self.stopped.is_set():
+            n_seen = 0
+            try:
+                if not version:
+                    objects, version = self.list(listing)
+                    yield Listed(objects)
+                for change, reached in self._stream(listing, version):
+                    n_seen, version = n_seen + 1, reached
+                    if change is not None:
+                        yield change
+                trouble = None
+            except _TooOldError:
+                version, trouble = "", None
+            except KubeUnreachableError as error:
+                trouble = str(error)
+            pause_s = self.pause_s if n_seen else min(LONGEST_PAUSE_S, 2 * pause_s)
+            if trouble is not None:
+                yield Interrupted(trouble, pause_s)
+            if not n_seen:
+                self.stopped.wait(pause_s)
+
+    def close(self) -> None:
+        """End every watch, from whatever thread."""
+        self.stopped.set()
+        for stream in list(self._streams):
+            stream.stop()
+
+    def _stream(self, listing: List, version: str) -> Iterator[tuple[Changed | None, str]]:
+        """Watch until the server ends it; the second of each pair is where to go on."""
+        import kubernetes
+        import urllib3
+
+        # With a return type the client would build and check classes of its own, and refuse what it does not know.
+        stream = kubernetes.watch.Watch(return_type="object")
+        self._streams.append(stream)
+        try:
+            for event in stream.stream(
+                listing,
+                resource_version=version,
+                allow_watch_bookmarks=True,
+                timeout_seconds=WATCHED_S,
+                _request_timeout=(CONNECT_S, WATCHED_S + ANSWER_S),
+            ):
+                found = event["raw_object"]
+                version = str(found.get("metadata", {}).get("resourceVersion", version))
+                yield (None if event["type"] == "BOOKMARK" else Changed(event["type"], found)), version
+        except (kubernetes.client.ApiException, urllib3.exceptions.HTTPError, OSError) as error:
+            if isinstance(error, kubernetes.client.ApiException) and error.status == GONE:
+                raise _TooOldError from error
+            raise _refusal(error, self.namespace) from error
+        finally:
+            self._streams.remove(stream)
+
+    def _custom(self, group: str, version: str, plural: str, **selectors: str) -> List:
+        import kubernetes
+
+        custom = kubernetes.client.CustomObjectsApi(self.client)
+        return _bound(custom.list_namespaced_custom_object, group, version, self.namespace, plural, **selectors)
+
+
+def connect(namespace: str | None = None, *, account: Path = ACCOUNT) -> Kube:
+    """Find the API server: that of the pod this runs in, else that of the user's kubeconfig.
+
+    Args:
+        namespace: Where to look; by default that of the pod, or of the kubeconfig's context, or `default`.
+        account: Where a pod finds its service account.
+
+    Raises:
+        KubeError: There is none.
+    """
+    import kubernetes
+
+    try:
+        if is_in_a_pod(account):
+            settings = kubernetes.client.Configuration()
+            files = (str(account / name) for name in ("token", "ca.crt"))
+            kubernetes.config.incluster_config.InClusterConfigLoader(*files).load_and_set(settings)
+            return Kube(_client(settings), namespace or (account / "namespace").read_text().strip())
+        settings = kubernetes.client.Configuration()
+        kubernetes.config.load_kube_config(client_configuration=settings)
+        return Kube(_client(settings), namespace or _namespace_of_context())
+    except kubernetes.config.ConfigException as error:
+        raise KubeError(
+            f"no Kubernetes is known here: {_first_line(error)}; set KUBECONFIG, or run this in a pod with a service "
+            "account"
+        ) from error
+
+
+def _client(settings: Any) -> Any:
+    import kubernetes
+
+    # A watch goes on by its own rules; retries of the library would hide that nobody answers.
+    settings.retries = False
+    return kubernetes.client.ApiClient(settings)
+
+
+def _namespace_of_context() -> str:
+    import kubernetes
+
+    _, active = kubernetes.config.list_kube_config_contexts()
+    return str(active.get("context", {}).get("namespace") or "default")
+
+
+def _bound(function: Any, *place: str, **selectors: str) -> List:
+    """Bind the place of a list function; `functools.partial` has no docstring for the client to look at."""
+
+    def listing(**options: Any) -> Any:
+        return function(*place, **selectors, **options)
+
+    return listing
+
+
+def _refusal(error: Exception, namespace: str) -> KubeError:
+    """Turn what the client raises into one line with a remedy."""
+    import kubernetes
+
+    if not isinstance(error, kubernetes.client.ApiException) or not error.status:
+        return KubeUnreachableError(f"Kubernetes does not answer: {_first_line(error)}")
+    said = _message(error)
+    if error.status == FORBIDDEN:
+        return KubeError(
+            f"Kubernetes forbids it in namespace {namespace}: {said}; bind a role with get, list and watch on pods, "
+            "events, rayjobs and rayclusters to this account"
+        )
+    if error.status == UNAUTHORIZED:
+        return KubeError(f"Kubernetes does not know this account: {said}; log in again, or set KUBECONFIG")
+    if error.status == NOT_FOUND:
+        return NotFoundError(f"Kubernetes has no such thing in namespace {namespace}: {said}; is KubeRay installed?")
+    if error.status >= 500 or error.status == 429:
+        return KubeUnreachableError(f"Kubernetes is in trouble: {said}")
+    return KubeError(f"Kubernetes refuses: {said}")
+
+
+def _message(error: Any) -> str:
+    """What the API server said, in one line."""
+    try:
+        return " ".join(str(json.loads(error.body)["message"]).split())
+    except (KeyError, TypeError, ValueError):
+        return f"{error.status} {error.reason}"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line[:300] for line in lines if line), type(error).__name__)

@@ -1,0 +1,171 @@
+"""The pods of the Ray cluster a run is on, observed from within: their deaths as events for the core.
+
+Owns the threads that watch and measure. What a pod's life means is `podwatch`'s; requests are `kube`'s.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelops_ray.cluster.kube import ACCOUNT, Changed, Interrupted, Kube, KubeError, Listed, Seen, connect, is_in_a_pod
+from modelops_ray.cluster.podwatch import Cause, Died, News, PodWatch, Stuck, size_bytes
+from modelops_ray.cluster.reach import reachable
+from modelops_ray.core.events import ClusterSaid, Event, Node, PodDied
+
+CLUSTER_NAME = "RAY_CLUSTER_NAME"
+"""KubeRay sets it in every container of a cluster."""
+MEASURED_EVERY_S = 15.0
+CLOSE_S = 2.0
+
+
+@dataclass(slots=True)
+class Follower:
+    """Feeds what an API server tells of the pods of one cluster into a watch of them."""
+
+    kube: Kube
+    cluster: str
+    watch: PodWatch = field(default_factory=PodWatch)
+
+    def news(self) -> Iterator[News | Interrupted]:
+        """Follow until the API server refuses or the connection is closed.
+
+        Raises:
+            KubeError: It is refused.
+        """
+        for seen in self.kube.watch(self.kube.pods(self.cluster)):
+            yield from self._news_of(seen)
+
+    def _news_of(self, seen: Seen) -> Iterator[News | Interrupted]:
+        match seen:
+            case Listed(objects):
+                news, gone = self.watch.listed(objects)
+                yield from news
+                for pod in gone:
+                    yield self.watch.gone(pod, self._events_of(pod.metadata.name))
+            case Changed(kind, changed):
+                yield from self.watch.changed(kind, changed)
+            case Interrupted():
+                yield seen
+
+    def _events_of(self, pod: str) -> list[Mapping[str, Any]]:
+        try:
+            return self.kube.list(self.kube.events(pod))[0]
+        except KubeError:
+            return []  # they may not be read, or are not kept: how it ended stays unknown, which is said
+
+    def measure(self) -> bool:
+        """Read what the pods use from a metrics server; False where there is none or it may not be asked."""
+        try:
+            found, _ = self.kube.list(self.kube.uses(self.cluster))
+        except KubeError:
+            return False
+        self.watch.readings.update(dict(map(_reading, found)))
+        return True
+
+
+def _reading(pod: Mapping[str, Any]) -> tuple[str, int]:
+    containers = pod.get("containers", [])
+    used_bytes = sum(size_bytes(one.get("usage", {}).get("memory")) for one in containers)
+    return str(pod["metadata"]["name"]), used_bytes
+
+
+class PodObserver:
+    """What happened to pods since it was asked last; a `driver.Observer`."""
+
+    def __init__(self, follower: Follower) -> None:
+        """Start to watch, and to measure where that is possible."""
+        self._follower = follower
+        self._reachable = _reachable(follower)
+        self._heard: queue.SimpleQueue[News | str] = queue.SimpleQueue()
+        self._was_interrupted = False
+        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._watch, self._measure)]
+        for thread in self._threads:
+            thread.start()
+
+    def reachable(self) -> tuple[Node, ...]:
+        """List the nodes that KubeRay's autoscaler could bring about; () where that is not known."""
+        return self._reachable
+
+    def poll(self, now_s: float) -> list[Event]:
+        """Return what happened as events of now; never waits."""
+        events: list[Event] = []
+        while not self._heard.empty():
+            events.append(_event(now_s, self._heard.get_nowait()))
+        return events
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._follower.kube.close()
+        for thread in self._threads:
+            thread.join(CLOSE_S)
+
+    def _watch(self) -> None:
+        try:
+            for news in self._follower.news():
+                if isinstance(news, Interrupted):
+                    self._interrupted(news)
+                else:
+                    self._heard.put(news)
+        except KubeError as error:
+            self._heard.put(f"pods are not watched: {error}")
+
+    def _interrupted(self, news: Interrupted) -> None:
+        """Say so once: it is tried again anyhow."""
+        if not self._was_interrupted:
+            self._was_interrupted = True
+            self._heard.put(f"pods are watched again as soon as possible: {news.reason}")
+
+    def _measure(self) -> None:
+        while self._follower.measure():
+            if self._follower.kube.stopped.wait(MEASURED_EVERY_S):
+                return
+
+
+def _reachable(follower: Follower) -> tuple[Node, ...]:
+    try:
+        return reachable(follower.kube.raycluster(follower.cluster))
+    except KubeError:
+        return ()  # then the window grows with what is there; why it was refused is said of the pods
+
+
+def _event(now_s: float, heard: News | str) -> Event:
+    match heard:
+        case Died():
+            is_memory = heard.cause is Cause.OUT_OF_MEMORY
+            return PodDied(now_s, heard.address, heard.sentence, is_memory=is_memory)
+        case Stuck():
+            return ClusterSaid(now_s, heard.sentence, hinders=True)
+        case _:
+            return ClusterSaid(now_s, heard)
+
+
+@contextmanager
+def observed(
+    environ: Mapping[str, str], note: Callable[[str], None], *, account: Path = ACCOUNT
+) -> Iterator[PodObserver | None]:
+    """Observe the pods of the cluster this process is in for as long as the context lasts.
+
+    Yields:
+        None where this is no pod of a RayCluster, silently, or where Kubernetes cannot be asked, which is noted.
+    """
+    cluster = environ.get(CLUSTER_NAME, "")
+    if not cluster or not is_in_a_pod(account):
+        yield None
+        return
+    try:
+        kube = connect(account=account)
+    except KubeError as error:
+        note(f"pods are not watched: {error}")
+        yield None
+        return
+    observer = PodObserver(Follower(kube, cluster))
+    try:
+        yield observer
+    finally:
+        observer.close()
