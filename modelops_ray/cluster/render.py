@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modelops_ray.cluster import kustomize
+from modelops_ray.cluster.check import Bundle, check_bundle
 from modelops_ray.cluster.lint import is_starved
 from modelops_ray.cluster.lint_job import Entrypoint, outlives_the_head
 from modelops_ray.cluster.manifests import Json, Resource, overlay_folder, write
@@ -58,10 +59,13 @@ def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
         need: Of the study; None leaves the sizes as they are.
 
     Raises:
-        ManifestError: The kustomization has no RayJob, or cannot be read.
+        ManifestError: The kustomization has no RayJob, does not pass the check, or cannot be read.
         UsageError: The run directory would die with the head.
     """
     found = kustomize.build(folder)
+    wrong = check_bundle(Bundle(str(folder), tuple(found)))
+    if wrong:
+        raise ManifestError(str(wrong[0]), wrong[0].rule)
     jobs = [resource for resource in found if resource.kind == "RayJob"]
     if len(jobs) != 1:
         raise ManifestError(f"{folder}: it makes {len(jobs)} RayJobs; to render a study there must be one")
@@ -99,7 +103,7 @@ def _plan(cluster: Cluster, disk_bytes: int, need: Need, wish: Wish) -> Plan:
         threshold=first.threshold or 1.0,
         max_replicas=cluster.n_pods,
     )
-    least = Least(head.limit_bytes or 0, head.plasma_bytes or 0, _spill_bytes(first), disk_bytes)
+    least = Least(head.limit_bytes or 0, _spill_bytes(first), disk_bytes)
     return plan(need, shape, least, pods=wish.max_pods)
 
 
