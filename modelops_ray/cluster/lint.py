@@ -132,6 +132,8 @@ def _memory(group: Group) -> Iterator[Problem]:
         found = "the object store takes 30 % of the pod"
         place = group.at("rayStartParams", "object-store-memory")
         yield Problem("no-object-store", place, found, 'set it, small: "2147483648"')
+    if not group.is_head:
+        yield from _logical(group)
     if limit_bytes is None or plasma_bytes is None:
         return
     if plasma_bytes > _PLASMA_SHARE * limit_bytes:
@@ -142,29 +144,41 @@ def _memory(group: Group) -> Iterator[Problem]:
         yield from _promised(group, limit_bytes, plasma_bytes)
 
 
-def _promised(group: Group, limit_bytes: int, plasma_bytes: int) -> Iterator[Problem]:
-    """The group's own resources: what the autoscaler counts with, and what Ray promises."""
+def _logical(group: Group) -> Iterator[Problem]:
+    """The group's own resources, by which the autoscaler counts."""
     for name in group.resources:
         right = _LOGICAL_NAMES.get(name.lower(), name)
         if name != right:
             found = f"the autoscaler takes {name} for a resource of its own"
             yield Problem("resource-case", group.at("resources", name), found, f"write {right}")
+    cpus, limit_cpus = amount(group.resources.get("CPU")), amount(group.quantities("limits").get("cpu"))
+    if cpus is not None and limit_cpus is not None and cpus > limit_cpus:
+        found = f"{cpus} CPUs promised, the pod has {limit_cpus}"
+        yield Problem("cpus-above-limit", group.at("resources", "CPU"), found, "make them equal")
+    if group.memory_bytes is None:
+        found = "KubeRay promises the whole limit of the pod, and pods die of memory (kuberay#4650)"
+        place = group.at("resources", "memory")
+        yield Problem("no-group-memory", place, found, f"write memory: {_right_memory(group)}")
+
+
+def _right_memory(group: Group) -> str:
+    if group.limit_bytes is None:
+        return "what the formula of kuberay/base gives for the limit"
+    plasma_bytes = group.plasma_bytes if group.plasma_bytes is not None else group.limit_bytes // 10
+    return write_bytes(promised_bytes(group.limit_bytes, plasma_bytes, group.threshold or 0.95))
+
+
+def _promised(group: Group, limit_bytes: int, plasma_bytes: int) -> Iterator[Problem]:
+    """What Ray may promise of the pod."""
     threshold = group.threshold or 0.95
     most_bytes = promised_bytes(limit_bytes, plasma_bytes, threshold)
     given_bytes, place = group.memory_bytes, group.at("resources", "memory")
-    if given_bytes is None:
-        found = f"KubeRay promises the whole {write_bytes(limit_bytes)}, and pods die of memory (kuberay#4650)"
-        yield Problem("no-group-memory", place, found, f"write memory: {write_bytes(most_bytes)}")
-    elif given_bytes > share(limit_bytes, plasma_bytes, threshold).memory_bytes:
+    if given_bytes is not None and given_bytes > share(limit_bytes, plasma_bytes, threshold).memory_bytes:
         parts = share(limit_bytes, plasma_bytes, threshold)
         taken = (parts.plasma_bytes, parts.system_bytes, parts.buffer_bytes)
         total = " - ".join([write_bytes(limit_bytes), *map(write_gib, taken)])
         found = f"{write_bytes(given_bytes)} promised of {total}"
         yield Problem("memory-above-formula", place, found, f"write {write_bytes(most_bytes)} or raise the limit")
-    cpus, limit_cpus = amount(group.resources.get("CPU")), amount(group.quantities("limits").get("cpu"))
-    if cpus is not None and limit_cpus is not None and cpus > limit_cpus:
-        found = f"{cpus} CPUs promised, the pod has {limit_cpus}"
-        yield Problem("cpus-above-limit", group.at("resources", "CPU"), found, "make them equal")
 
 
 def _spill(group: Group) -> Iterator[Problem]:
