@@ -39,7 +39,10 @@ def kuberay() -> None:
 @JSON
 @DEBUG
 def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool, **options: Any) -> None:
-    """Fill what is known of STUDY and its model into manifests: tiers, pods, head, spill, disk, entrypoint."""
+    """Make manifests of STUDY, sized by what is known of its model.
+
+    Memory tiers, pods, head, spill, disk and the entrypoint; all else is as the shipped YAML, or an overlay, has it.
+    """
     from modelops_ray.cluster.manifests import overlay_folder
     from modelops_ray.cluster.need import MEASURE
     from modelops_ray.cluster.render import render as fill
@@ -117,7 +120,10 @@ def _plain(value: object) -> str:
 @JSON
 @DEBUG
 def check(paths: tuple[Path, ...], *, study: Path | None, model: str | None, as_json: bool) -> None:
-    """Say what is wrong with manifests, without a cluster: schema, KubeRay's own rules, known pitfalls, growth."""
+    """Say what is wrong with manifests, without a cluster.
+
+    By the schema, by KubeRay's own rules, by known pitfalls, and by Ray's own autoscaler. `-` is what is piped in.
+    """
     from modelops_ray.cluster.check import check as look
     from modelops_ray.cluster.need import MEASURE
     from modelops_ray.errors import UsageError

@@ -82,6 +82,14 @@ def test_check_prints_a_line_for_each_finding_and_ends_with_1(folder):
     assert "modelops-ray: 1 problem in 8 objects\n" == result.stderr
 
 
+def test_what_render_prints_can_be_piped_into_check(folder):
+    """As into kubectl: `-` is what is piped in."""
+    text = invoke("kuberay", "render", "study.json").stdout
+    program = [sys.executable, "-m", "modelops_ray", "kuberay", "check", "-"]
+    done = subprocess.run(program, input=text, capture_output=True, text=True, check=True)
+    assert "nothing wrong in 8 objects\n" == done.stdout
+
+
 def test_check_as_json_is_one_object(folder):
     """Findings with all their parts, for a program."""
     (folder / "job.yaml").write_text(invoke("kuberay", "render", "study.json").stdout.replace("HTTPMode", "HttpMode"))
