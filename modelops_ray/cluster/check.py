@@ -6,7 +6,7 @@ An object that fails at one stage is not looked at by the later ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,12 +83,12 @@ def load(source: Path) -> Bundle:
         ManifestError: It cannot be read.
     """
     found = kustomize.build(source) if source.is_dir() else resources(read(source), str(source))
-    return Bundle(str(source), tuple(found))
+    return Bundle(str(source), _pruned(found))
 
 
 def check_bundle(bundle: Bundle) -> list[Finding]:
     """Everything wrong in objects that belong together, growth aside."""
-    found = [Resource(resource.source, without_nulls(resource.content)) for resource in bundle.resources]
+    found = _pruned(bundle.resources)
     wrong = [
         Finding.of(problem, bundle.source, str(resource)) for resource in found for problem in _first_problems(resource)
     ]
@@ -96,6 +96,10 @@ def check_bundle(bundle: Bundle) -> list[Finding]:
         return wrong
     pairs = lint_job.bundle_problems(found)
     return [Finding.of(problem, bundle.source, str(resource)) for resource, problem in pairs]
+
+
+def _pruned(found: Iterable[Resource]) -> tuple[Resource, ...]:
+    return tuple(Resource(resource.source, without_nulls(resource.content)) for resource in found)
 
 
 def _first_problems(resource: Resource) -> list[Problem]:

@@ -86,6 +86,12 @@ def test_a_simulation_of_more_cpus_than_a_pod_has_is_named():
     assert ("group-too-narrow", "group mem2 has 2 CPUs, a simulation asks for 4") == (problem.rule, problem.found)
 
 
+def test_pods_that_are_always_there_are_counted_and_ray_says_nothing_of_it(capfd):
+    """What is printed is ours."""
+    assert {"mem4": 7, "mem16": 0} == outlook(cluster(minReplicas=7), need(2 * GIB, n=16), grow).pods
+    assert ("", "") == capfd.readouterr()
+
+
 def test_groups_that_may_have_no_pods_do_not_grow():
     """Ray says nothing of it either."""
     (problem,) = outlook(cluster("overlays/kind", maxReplicas=0), need(GIB), grow).problems

@@ -194,6 +194,7 @@ MISTAKES = [
     Mistake("fixed-replicas", [add(f"{GROUP}/replicas", 4)]),
     Mistake("several-hosts", [add(f"{GROUP}/numOfHosts", 2)], before=[add(f"{GROUP}/numOfHosts", 1)]),
     Mistake("autoscaler-reads-not", [add(f"{GROUP}/resources/GPU", "one")]),
+    Mistake("autoscaler-reads-not", [add(f"{SPEC}/autoscalerOptions/idleTimeoutSeconds", -1)]),
     # The run itself.
     Mistake("not-http-mode", [drop("/spec/submissionMode")]),
     Mistake("driver-on-worker", [add("/spec/entrypointNumCpus", 1)]),
