@@ -45,8 +45,8 @@ def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool,
     """
     from modelops_ray.cluster.manifests import overlay_folder
     from modelops_ray.cluster.need import MEASURE
+    from modelops_ray.cluster.render import in_words, values
     from modelops_ray.cluster.render import render as fill
-    from modelops_ray.cluster.render import values
     from modelops_ray.report.text import duration
 
     folder = overlay_folder(overlay)
@@ -61,6 +61,8 @@ def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool,
             json.dumps({"file": None if out is None else str(out), "known": need is not None, **values(rendered)})
         )
         return
+    for tier in rendered.plan.tiers if rendered.plan is not None else ():
+        click.echo(f"{tier.name}: {in_words(tier)}", err=True)
     if rendered.plan is not None and rendered.plan.seconds is not None:
         click.echo(f"about {duration(rendered.plan.seconds)} once all pods are there", err=True)
     if need is None:

@@ -263,12 +263,17 @@ def _header(folder: Path, wish: Wish, sizes: Plan | None, need: Need | None) -> 
     yield ""
     for tier in sizes.tiers:
         yield f"{tier.name}: {_sum(tier.share)} -> {write_bytes(tier.memory_bytes)}"
-        replicas = "1 pod" if tier.max_replicas == 1 else f"up to {tier.max_replicas} pods"
-        replicas += f", shared by {wish.shards} shards" if wish.shards > 1 else ""
-        yield f"  {tier.at_a_time:,} simulations at a time in a pod, {replicas}"
+        yield f"  {in_words(tier)}" + (f", shared by {wish.shards} shards" if wish.shards > 1 else "")
     uncommitted = write_gib(sizes.uncommitted_bytes)
     yield f"head {write_bytes(sizes.head_bytes)}: {uncommitted} of it for what is not committed yet"
     yield f"spill {write_bytes(sizes.spill_bytes)} a pod, disk for runs {write_bytes(sizes.disk_bytes)}"
+
+
+def in_words(tier: Tier) -> str:
+    """What a tier holds: simulations at a time, and pods."""
+    held = "1 simulation" if tier.at_a_time == 1 else f"{tier.at_a_time:,} simulations"
+    pods = "1 pod" if tier.max_replicas == 1 else f"up to {tier.max_replicas:,} pods"
+    return f"{held} at a time in a pod of {write_bytes(tier.share.limit_bytes)}, {pods}"
 
 
 def _sum(parts: Share) -> str:

@@ -44,6 +44,8 @@ def test_render_with_a_profile_fills_in_sizes_and_check_lets_ray_judge_them(prof
     assert summary["tiers"][0]["max_replicas"] <= 3
     assert summary["wall_seconds"] > 0
 
+    assert "mem2: 8 simulations at a time in a pod of 16Gi, 1 pod\n" in invoke("kuberay", "render", "study.json").stderr
+
     result = invoke("kuberay", "check", "job.yaml", "--study", "study.json")
     assert (0, "") == (result.exit_code, result.stderr)
     assert [

@@ -127,6 +127,19 @@ def test_an_infeasible_study_is_a_finding_of_the_check():
     assert ("group-too-small", "RayJob/modelops-study") == (finding.rule, finding.object)
 
 
+@pytest.mark.parametrize("folder", ["base/job", "overlays/kind", "overlays/isolation", "overlays/incident"])
+def test_ray_start_takes_the_parameters_of_every_group(folder):
+    """By its own command line, as KubeRay hands them on; nothing is started."""
+    from ray.scripts.scripts import start
+
+    for group in cluster(folder).groups:
+        words = [f"--{key}={value}" for key, value in group.params.items() if value != "true"]
+        words += [f"--{key}" for key, value in group.params.items() if value == "true"]
+        context = start.make_context("start", words)
+        assert group.plasma_bytes == context.params["object_store_memory"]
+        assert "/spill" == context.params["object_spilling_directory"]
+
+
 def test_the_flags_of_ray_start_are_those_of_the_installed_ray():
     """What KubeRay adds itself is among them."""
     assert {"block", "metrics-export-port", "dashboard-agent-listen-port", "num-cpus"} <= start_flags()
