@@ -40,11 +40,14 @@ def kuberay() -> None:
 @JSON
 @DEBUG
 def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool, **options: Any) -> None:
-    """Fill what is known of STUDY and its model into manifests: tiers, pods, head, spill, disk, entrypoint."""
+    """Make manifests of STUDY, sized by what is known of its model.
+
+    Memory tiers, pods, head, spill, disk and the entrypoint; all else is as the shipped YAML, or an overlay, has it.
+    """
     from modelops_ray.cluster.manifests import overlay_folder
     from modelops_ray.cluster.need import MEASURE
+    from modelops_ray.cluster.render import in_words, values
     from modelops_ray.cluster.render import render as fill
-    from modelops_ray.cluster.render import values
     from modelops_ray.report.text import duration
 
     folder = overlay_folder(overlay)
@@ -59,6 +62,8 @@ def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool,
             json.dumps({"file": None if out is None else str(out), "known": need is not None, **values(rendered)})
         )
         return
+    for tier in rendered.plan.tiers if rendered.plan is not None else ():
+        click.echo(f"{tier.name}: {in_words(tier)}", err=True)
     if rendered.plan is not None and rendered.plan.seconds is not None:
         click.echo(f"about {duration(rendered.plan.seconds)} once all pods are there", err=True)
     if need is None:
@@ -118,7 +123,10 @@ def _plain(value: object) -> str:
 @JSON
 @DEBUG
 def check(paths: tuple[Path, ...], *, study: Path | None, model: str | None, as_json: bool) -> None:
-    """Say what is wrong with manifests, without a cluster: schema, KubeRay's own rules, known pitfalls, growth."""
+    """Say what is wrong with manifests, without a cluster.
+
+    By the schema, by KubeRay's own rules, by known pitfalls, and by Ray's own autoscaler. `-` is what is piped in.
+    """
     from modelops_ray.cluster.check import check as look
     from modelops_ray.cluster.need import MEASURE
     from modelops_ray.errors import UsageError

@@ -7,9 +7,12 @@ autoscaler reads a RayCluster by, `ResourceDemandScheduler` what it decides by. 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import jsonschema
 
 from modelops_ray.cluster.manifests import Json
 from modelops_ray.cluster.views import Cluster
@@ -52,6 +55,8 @@ def node_types(cluster: Cluster) -> dict[str, Json]:
     spec = {**cluster.spec, "workerGroupSpecs": workers}
     try:
         config = derive({"metadata": {"name": "cluster", "namespace": "default"}, "spec": spec})
+    except jsonschema.ValidationError as error:
+        raise ManifestError(f"{'/'.join(map(str, error.path))}: {error.message}", "autoscaler-reads-not") from error
     except (KeyError, ValueError, AssertionError) as error:
         raise ManifestError(" ".join(str(error).split()), "autoscaler-reads-not") from error
     found: dict[str, Json] = config["available_node_types"]
@@ -66,6 +71,7 @@ def grow(cluster: Cluster, demands: Mapping[Demand, int]) -> Growth:
     """
     from ray.autoscaler.v2.scheduler import ResourceDemandScheduler
 
+    logging.getLogger("ray.autoscaler.v2.scheduler").setLevel(logging.WARNING)  # it tells every launch on stderr
     request = _request(node_types(cluster), demands)
     reply = ResourceDemandScheduler().schedule(request)
     pods: dict[str, int] = {group.name: 0 for group in cluster.workers}

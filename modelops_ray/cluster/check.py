@@ -6,7 +6,7 @@ An object that fails at one stage is not looked at by the later ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from modelops_ray.cluster.manifests import KUSTOMIZATION, YAML_ENDINGS, Resource
 from modelops_ray.cluster.sizing import Need
 from modelops_ray.cluster.views import cluster_of
 from modelops_ray.errors import ManifestError, UsageError
+
+_STDIN = Path("/dev/stdin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ def check(paths: Sequence[Path], need: Need | None = None) -> Checked:
     """Check files and folders.
 
     Args:
-        paths: Files, kustomizations, or folders of them.
+        paths: Files, kustomizations, or folders of them; `-` is what is piped in.
         need: Of the study whose requests the clusters should grow for.
 
     Raises:
@@ -81,12 +83,12 @@ def load(source: Path) -> Bundle:
         ManifestError: It cannot be read.
     """
     found = kustomize.build(source) if source.is_dir() else resources(read(source), str(source))
-    return Bundle(str(source), tuple(found))
+    return Bundle(str(source), _pruned(found))
 
 
 def check_bundle(bundle: Bundle) -> list[Finding]:
     """Everything wrong in objects that belong together, growth aside."""
-    found = [Resource(resource.source, without_nulls(resource.content)) for resource in bundle.resources]
+    found = _pruned(bundle.resources)
     wrong = [
         Finding.of(problem, bundle.source, str(resource)) for resource in found for problem in _first_problems(resource)
     ]
@@ -94,6 +96,10 @@ def check_bundle(bundle: Bundle) -> list[Finding]:
         return wrong
     pairs = lint_job.bundle_problems(found)
     return [Finding.of(problem, bundle.source, str(resource)) for resource, problem in pairs]
+
+
+def _pruned(found: Iterable[Resource]) -> tuple[Resource, ...]:
+    return tuple(Resource(resource.source, without_nulls(resource.content)) for resource in found)
 
 
 def _first_problems(resource: Resource) -> list[Problem]:
@@ -133,7 +139,8 @@ def _growth(bundle: Bundle, need: Need) -> Iterator[tuple[str, Outlook]]:
 
 
 def _sources(paths: Sequence[Path]) -> Iterator[Path]:
-    for path in paths:
+    for given in paths:
+        path = _STDIN if str(given) == "-" else given
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
         found = list(_below(path, is_given=True))
@@ -144,15 +151,29 @@ def _sources(paths: Sequence[Path]) -> Iterator[Path]:
 
 def _below(path: Path, *, is_given: bool = False) -> Iterator[Path]:
     """Kustomizations, and files that are part of none; a component is part of what names it."""
-    if path.name == KUSTOMIZATION and path.is_file():
-        yield path.parent
-    elif path.is_file():
-        if is_given or path.suffix in YAML_ENDINGS:
+    if not path.is_dir():
+        if path.name == KUSTOMIZATION:
+            yield path.parent
+        elif is_given or path.suffix in YAML_ENDINGS:
             yield path
     elif (path / KUSTOMIZATION).is_file():
-        if is_given or not kustomize.is_component(path):
+        if is_given or not _is_component(path):
             yield path
     else:
-        for entry in sorted(path.iterdir()):
+        for entry in _entries(path):
             if not entry.name.startswith("."):
                 yield from _below(entry)
+
+
+def _is_component(folder: Path) -> bool:
+    try:
+        return kustomize.is_component(folder)
+    except ManifestError:
+        return False  # it is said when the folder is loaded
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"{folder}: it cannot be read: {error.strerror}") from error

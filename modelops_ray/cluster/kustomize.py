@@ -110,6 +110,9 @@ def _load(folder: Path) -> _Kustomization:
 
 def _build(folder: Path, inherited: list[Json], kind: str) -> list[Json]:
     wanted = _load(folder)
+    if wanted.kind == "Component" != kind:
+        found = f"{folder / KUSTOMIZATION}: a component is nothing by itself; give an overlay that names it"
+        raise ManifestError(found, "kustomization")
     if wanted.kind != kind:
         raise ManifestError(
             f"{folder / KUSTOMIZATION}: /kind: a {wanted.kind} where a {kind} is wanted", "kustomization"

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from typing import Any
 
 from modelops_ray.cluster.findings import Problem
-from modelops_ray.cluster.quantity import amount, as_bytes, write_bytes, write_gib
+from modelops_ray.cluster.quantity import MIB, amount, as_bytes, write_bytes, write_gib
 from modelops_ray.cluster.sizing import promised_bytes, share
 from modelops_ray.cluster.views import Cluster, Group
 
@@ -18,6 +19,9 @@ _PLASMA_SHARE = 0.3
 """An object store larger than Ray's own choice takes memory from simulations, whose outputs hardly use it."""
 _SMALL_AUTOSCALER_PODS = 100
 _FEW_LAUNCHES = 100
+_KUBERNETES_GRACE_S = 30
+_SMALLEST_PLASMA_BYTES = 75 * MIB
+"""Ray starts with no less."""
 
 
 def problems(cluster: Cluster, start_flags: Collection[str]) -> Iterator[Problem]:
@@ -27,6 +31,9 @@ def problems(cluster: Cluster, start_flags: Collection[str]) -> Iterator[Problem
         cluster: What to look at.
         start_flags: What `ray start` knows. KubeRay hands on whatever it finds, and the pod crashes on anything else.
     """
+    if not cluster.workers:
+        found = "no group of workers, and the head takes no simulations"
+        yield Problem("no-workers", cluster.at("workerGroupSpecs"), found, "add a group")
     yield from _autoscaler(cluster)
     yield from _versions(cluster)
     yield from _head(cluster)
@@ -60,6 +67,7 @@ def _autoscaler(cluster: Cluster) -> Iterator[Problem]:
         found = f"{launches} pods at a time, for up to {n_pods}"
         remedy = 'set AUTOSCALER_MAX_CONCURRENT_LAUNCHES to "100"'
         yield Problem("slow-launches", cluster.at("autoscalerOptions", "env"), found, remedy)
+    yield from _locked(cluster.at("autoscalerOptions", "securityContext"), options.get("securityContext") or {})
     if "ray.io/ippr" in cluster.annotations:
         found = "pods resized in place lose the memory that the group promises"
         yield Problem("in-place-resize", "/metadata/annotations/ray.io~1ippr", found, "remove it")
@@ -106,8 +114,9 @@ def _container(group: Group) -> Iterator[Problem]:
         elif amount(requests.get(name, limits[name])) != amount(limits[name]):
             found = f"requests {requests[name]} of {name}, limit {limits[name]}; Ray and Kubernetes disagree on the pod"
             yield Problem("requests-not-limits", group.in_ray("resources", "requests", name), found, "make them equal")
-    if "terminationGracePeriodSeconds" not in group.pod:
-        found = "30 s between the end being asked for and SIGKILL"
+    grace_s = group.pod.get("terminationGracePeriodSeconds", _KUBERNETES_GRACE_S)
+    if grace_s <= _KUBERNETES_GRACE_S:
+        found = f"{grace_s} s between the end being asked for and SIGKILL"
         remedy = "set 120 for the head, which commits, and 60 for workers"
         yield Problem("no-grace", group.in_pod("terminationGracePeriodSeconds"), found, remedy)
 
@@ -132,39 +141,63 @@ def _memory(group: Group) -> Iterator[Problem]:
         found = "the object store takes 30 % of the pod"
         place = group.at("rayStartParams", "object-store-memory")
         yield Problem("no-object-store", place, found, 'set it, small: "2147483648"')
+    if not group.is_head:
+        yield from _logical(group)
     if limit_bytes is None or plasma_bytes is None:
         return
     if plasma_bytes > _PLASMA_SHARE * limit_bytes:
         found = f"{write_bytes(plasma_bytes)} of {write_bytes(limit_bytes)} for objects, the simulations lack it"
         remedy = f"at most {write_gib(_PLASMA_SHARE * limit_bytes)}"
         yield Problem("object-store-large", group.at("rayStartParams", "object-store-memory"), found, remedy)
+    if plasma_bytes < _SMALLEST_PLASMA_BYTES:
+        found = f"{write_bytes(plasma_bytes)} for objects: Ray does not start with less than 75Mi"
+        yield Problem("object-store-small", group.at("rayStartParams", "object-store-memory"), found, "raise it")
     if not group.is_head:
         yield from _promised(group, limit_bytes, plasma_bytes)
 
 
-def _promised(group: Group, limit_bytes: int, plasma_bytes: int) -> Iterator[Problem]:
-    """The group's own resources: what the autoscaler counts with, and what Ray promises."""
+def _logical(group: Group) -> Iterator[Problem]:
+    """The group's own resources, by which the autoscaler counts."""
     for name in group.resources:
         right = _LOGICAL_NAMES.get(name.lower(), name)
         if name != right:
             found = f"the autoscaler takes {name} for a resource of its own"
             yield Problem("resource-case", group.at("resources", name), found, f"write {right}")
+    cpus, limit_cpus = amount(group.resources.get("CPU")), amount(group.quantities("limits").get("cpu"))
+    if cpus == 0:
+        yield Problem(
+            "no-cpus", group.at("resources", "CPU"), "no simulation can start there", "write those of the pod"
+        )
+    if cpus is not None and limit_cpus is not None and cpus > limit_cpus:
+        found = f"{cpus} CPUs promised, the pod has {limit_cpus}"
+        yield Problem("cpus-above-limit", group.at("resources", "CPU"), found, "make them equal")
+    if group.memory_bytes is None:
+        found = "KubeRay promises the whole limit of the pod, and pods die of memory (kuberay#4650)"
+        place = group.at("resources", "memory")
+        yield Problem("no-group-memory", place, found, f"write memory: {_right_memory(group)}")
+
+
+def _right_memory(group: Group) -> str:
+    if group.limit_bytes is None:
+        return "what the formula of kuberay/base gives for the limit"
+    plasma_bytes = group.plasma_bytes if group.plasma_bytes is not None else group.limit_bytes // 10
+    return write_bytes(promised_bytes(group.limit_bytes, plasma_bytes, group.threshold or 0.95))
+
+
+def _promised(group: Group, limit_bytes: int, plasma_bytes: int) -> Iterator[Problem]:
+    """What Ray may promise of the pod."""
     threshold = group.threshold or 0.95
     most_bytes = promised_bytes(limit_bytes, plasma_bytes, threshold)
     given_bytes, place = group.memory_bytes, group.at("resources", "memory")
-    if given_bytes is None:
-        found = f"KubeRay promises the whole {write_bytes(limit_bytes)}, and pods die of memory (kuberay#4650)"
-        yield Problem("no-group-memory", place, found, f"write memory: {write_bytes(most_bytes)}")
-    elif given_bytes > share(limit_bytes, plasma_bytes, threshold).memory_bytes:
+    if given_bytes is not None and given_bytes > share(limit_bytes, plasma_bytes, threshold).memory_bytes:
         parts = share(limit_bytes, plasma_bytes, threshold)
         taken = (parts.plasma_bytes, parts.system_bytes, parts.buffer_bytes)
         total = " - ".join([write_bytes(limit_bytes), *map(write_gib, taken)])
         found = f"{write_bytes(given_bytes)} promised of {total}"
         yield Problem("memory-above-formula", place, found, f"write {write_bytes(most_bytes)} or raise the limit")
-    cpus, limit_cpus = amount(group.resources.get("CPU")), amount(group.quantities("limits").get("cpu"))
-    if cpus is not None and limit_cpus is not None and cpus > limit_cpus:
-        found = f"{cpus} CPUs promised, the pod has {limit_cpus}"
-        yield Problem("cpus-above-limit", group.at("resources", "CPU"), found, "make them equal")
+    if given_bytes is not None and given_bytes < most_bytes // 2:
+        found = f"{write_bytes(given_bytes)} promised of {write_bytes(limit_bytes)}; the rest is paid for and idle"
+        yield Problem("memory-unused", place, found, f"write {write_bytes(most_bytes)}")
 
 
 def _spill(group: Group) -> Iterator[Problem]:
@@ -180,7 +213,7 @@ def _spill(group: Group) -> Iterator[Problem]:
         yield Problem("spill-not-mounted", group.in_ray("volumeMounts"), found, "mount a volume there")
         return
     index = group.pod["volumes"].index(volume)
-    disk = volume.get("emptyDir")
+    disk = volume.get("emptyDir", {} if set(volume) == {"name"} else None)
     if disk is not None and disk.get("medium") == "Memory":
         found = "spilled objects would go to the memory that they are to free"
         yield Problem("spill-in-memory", group.in_pod("volumes", index, "emptyDir", "medium"), found, "remove it")
@@ -212,11 +245,15 @@ def _rights(group: Group) -> Iterator[Problem]:
         place = group.in_pod("containers", i, "securityContext")
         if not own.get("runAsNonRoot", pod.get("runAsNonRoot")) or own.get("runAsUser", pod.get("runAsUser")) == 0:
             yield Problem("runs-as-root", place, "it may run as root", "set runAsNonRoot: true and a runAsUser")
-        if "ALL" not in ((own.get("capabilities") or {}).get("drop") or []):
-            yield Problem("capabilities", place, "it keeps capabilities", "set capabilities: {drop: [ALL]}")
-        if own.get("allowPrivilegeEscalation", True) or own.get("privileged"):
-            found = "it may gain rights"
-            yield Problem("privilege-escalation", place, found, "set allowPrivilegeEscalation: false")
+        yield from _locked(place, own)
+
+
+def _locked(place: str, context: dict[str, Any]) -> Iterator[Problem]:
+    if "ALL" not in ((context.get("capabilities") or {}).get("drop") or []):
+        yield Problem("capabilities", place, "it keeps capabilities", "set capabilities: {drop: [ALL]}")
+    if context.get("allowPrivilegeEscalation", True) or context.get("privileged"):
+        found = "it may gain rights"
+        yield Problem("privilege-escalation", place, found, "set allowPrivilegeEscalation: false")
 
 
 def _replicas(group: Group) -> Iterator[Problem]:

@@ -13,14 +13,18 @@ import yaml
 
 from modelops_ray.cluster.findings import Problem
 from modelops_ray.cluster.manifests import Json, Resource
+from modelops_ray.cluster.quantity import as_bytes
 from modelops_ray.cluster.sizing import Need
-from modelops_ray.cluster.views import cluster_of, of_kind
+from modelops_ray.cluster.views import cluster_of, is_scratch, of_kind
 
 _DRIVER_ENV = {
     "RAY_task_oom_retries": "Ray repeats an OOM-killed task for ever with the same memory",
     "RAY_JOB_STOP_WAIT_TIME_S": "a stopped driver has 3 s before SIGKILL",
 }
 _DRIVER_VALUES = {"RAY_task_oom_retries": "0", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
+_ENDS = (("jobStatus", "SUCCEEDED"), ("jobStatus", "FAILED"), ("jobDeploymentStatus", "Failed"))
+"""How a job ends: with success, with an exit code, or without having run, or at its deadline."""
+_ACCESS_MODES = {"ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"}
 _OBSERVED = {"pods": "", "rayjobs": "ray.io"}
 _VERBS = {"get", "list", "watch"}
 
@@ -81,10 +85,12 @@ def _deadlines(spec: Json) -> Iterator[Problem]:
     if not rules and not spec.get("shutdownAfterJobFinishes") and not spec.get("deletionStrategy"):
         found = "the cluster stays, and costs, when the job has ended"
         yield Problem("no-deletion", "/spec/deletionStrategy", found, "write deletionRules")
-    if rules and not any("jobDeploymentStatus" in rule["condition"] for rule in rules):
-        found = "a job that never ran, or was stopped at its deadline, keeps its cluster"
-        remedy = "add a rule with jobDeploymentStatus: Failed"
-        yield Problem("deletion-not-of-failed", "/spec/deletionStrategy/deletionRules", found, remedy)
+    covered = {(key, value) for rule in rules or [] for key, value in rule["condition"].items()}
+    for key, value in _ENDS if rules else ():
+        if (key, value) not in covered:
+            found = f"a job that ends with {key} {value} keeps its cluster"
+            place = "/spec/deletionStrategy/deletionRules"
+            yield Problem("deletion-gap", place, found, f"add a rule with {key}: {value}")
 
 
 def _driver_env(spec: Json) -> Iterator[Problem]:
@@ -138,7 +144,7 @@ def outlives_the_head(content: Json, out: str) -> bool:
     if "://" in out or cluster is None:
         return True
     volume = cluster.head.volume_at(out)
-    return volume is not None and {"emptyDir", "ephemeral"}.isdisjoint(volume)
+    return volume is not None and not is_scratch(volume)
 
 
 def need_of_job(content: Json, need: Need) -> Need:
@@ -154,6 +160,7 @@ def need_of_job(content: Json, need: Need) -> Need:
 
 def bundle_problems(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
     """Every pitfall between objects that belong together."""
+    yield from _namespaces(resources)
     yield from _shards(resources)
     yield from _claims(resources)
     yield from _accounts(resources)
@@ -177,19 +184,54 @@ def _shards(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]
             yield jobs[0][0], Problem("shards", "/spec/entrypoint", found, "render them together")
 
 
+def _namespaces(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
+    """Pods find their account, their disk and their fence in their own namespace only."""
+    wanted = {namespace_of(resource) for resource in resources if resource.kind.startswith("Ray")}
+    for resource in resources if len(wanted) == 1 else ():
+        if resource.kind != "Namespace" and namespace_of(resource) not in wanted:
+            found = f"{namespace_of(resource) or 'none'}, the run is in {', '.join(wanted) or 'none'}"
+            yield resource, Problem("namespaces-differ", "/metadata/namespace", found, "make them equal")
+
+
+def namespace_of(resource: Resource) -> str:
+    """The namespace an object says it is in, "" for none."""
+    return str(resource.content["metadata"].get("namespace", ""))
+
+
 def _claims(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
     """A claim that only one node may mount, and several heads that want it."""
     users: dict[str, int] = {}
     for job in of_kind(resources, "RayJob"):
-        cluster = cluster_of(job.content)
-        for volume in (cluster.head.pod.get("volumes") or []) if cluster is not None else []:
-            name = (volume.get("persistentVolumeClaim") or {}).get("claimName", "")
+        for name in _claimed(job):
             users[name] = users.get(name, 0) + 1
-    for claim in of_kind(resources, "PersistentVolumeClaim"):
-        modes = claim.content.get("spec", {}).get("accessModes", [])
+    claims = of_kind(resources, "PersistentVolumeClaim")
+    for job in of_kind(resources, "RayJob") if claims else ():
+        for name in sorted(_claimed(job) - {claim.name for claim in claims}):
+            place, found = (
+                "/spec/rayClusterSpec/headGroupSpec/template/spec/volumes",
+                f"{name} is none of the claims here",
+            )
+            yield job, Problem("unknown-claim", place, found, f"write {' or '.join(claim.name for claim in claims)}")
+    for claim in claims:
+        spec = claim.content.get("spec", {})
+        modes, storage = (
+            spec.get("accessModes", []),
+            ((spec.get("resources") or {}).get("requests") or {}).get("storage"),
+        )
+        if not modes or not _ACCESS_MODES.issuperset(modes) or not as_bytes(storage):
+            found = f"accessModes {modes}, storage {storage}"
+            remedy = "write how many nodes mount it (ReadWriteOnce, ReadWriteMany), and its size (50Gi)"
+            yield claim, Problem("claim-incomplete", "/spec", found, remedy)
         if users.get(claim.name, 0) > 1 and "ReadWriteMany" not in modes:
             found = f"{users[claim.name]} jobs mount it, {', '.join(modes)} is for one node"
             yield claim, Problem("claim-not-shared", "/spec/accessModes", found, "write [ReadWriteMany], or use a URI")
+
+
+def _claimed(job: Resource) -> set[str]:
+    """The claims that the head of a job mounts."""
+    cluster = cluster_of(job.content)
+    volumes = (cluster.head.pod.get("volumes") or []) if cluster is not None else []
+    return {volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume}
 
 
 def _accounts(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
@@ -203,18 +245,21 @@ def _accounts(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem
         if name not in accounts:
             found = f"{name or 'no account'}: none of the accounts that are made here"
             yield resource, Problem("unknown-account", place, found, f"write {' or '.join(sorted(accounts)) or 'one'}")
-        missing = sorted(what for what in _OBSERVED if not _may_watch(resources, str(name), what))
+        account = str(name), namespace_of(resource)
+        missing = sorted(what for what in _OBSERVED if not _may_watch(resources, account, what))
         if missing:
             found = f"{name} may not get, list and watch {', '.join(missing)}: killed pods stay unexplained"
             yield resource, Problem("observer-rights", place, found, "give it a Role with these verbs")
 
 
-def _may_watch(resources: Sequence[Resource], account: str, what: str) -> bool:
+def _may_watch(resources: Sequence[Resource], account: tuple[str, str], what: str) -> bool:
     roles = {
         binding.content["roleRef"]["name"]
         for binding in of_kind(resources, "RoleBinding")
         for subject in binding.content.get("subjects") or []
-        if subject["kind"] == "ServiceAccount" and subject["name"] == account
+        if binding.content["roleRef"]["kind"] == "Role"
+        and subject["kind"] == "ServiceAccount"
+        and (subject["name"], subject.get("namespace", "")) == account
     }
     rules = [
         rule for role in of_kind(resources, "Role") if role.name in roles for rule in role.content.get("rules", [])
@@ -231,7 +276,15 @@ def _network(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]
     """A fence around Ray's pods has a gate for KubeRay's operator, which submits over HTTP."""
     for policy in of_kind(resources, "NetworkPolicy"):
         spec = policy.content.get("spec", {})
-        gates = [port.get("port") for rule in spec.get("ingress", []) for port in rule.get("ports", [])]
+        entries = spec.get("ingress", [])
+        gates = [port.get("port") for rule in entries for port in rule.get("ports", [])]
+        if any(not rule.get("from") or {} in rule["from"] for rule in entries):
+            found = "a rule without `from` lets everybody in, and who reaches Ray can run code on it"
+            yield policy, Problem("network-open", "/spec/ingress", found, "say who may")
+        among = {"podSelector": spec.get("podSelector")}
+        if not any(among in rule.get("from", []) and not rule.get("ports") for rule in entries):
+            found = "the nodes of a cluster cannot reach each other"
+            yield policy, Problem("nodes-locked-out", "/spec/ingress", found, "let in what podSelector selects")
         if "Ingress" in spec.get("policyTypes", []) and 8265 not in gates:
             found = "the operator cannot reach the dashboard, and HTTPMode submits there"
             yield policy, Problem("operator-locked-out", "/spec/ingress", found, "let kuberay-operator in on port 8265")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modelops_ray.cluster import kustomize
+from modelops_ray.cluster.check import Bundle, check_bundle
 from modelops_ray.cluster.lint import is_starved
 from modelops_ray.cluster.lint_job import Entrypoint, outlives_the_head
 from modelops_ray.cluster.manifests import Json, Resource, overlay_folder, write
@@ -58,10 +59,13 @@ def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
         need: Of the study; None leaves the sizes as they are.
 
     Raises:
-        ManifestError: The kustomization has no RayJob, or cannot be read.
+        ManifestError: The kustomization has no RayJob, does not pass the check, or cannot be read.
         UsageError: The run directory would die with the head.
     """
     found = kustomize.build(folder)
+    wrong = check_bundle(Bundle(str(folder), tuple(found)))
+    if wrong:
+        raise ManifestError(str(wrong[0]), wrong[0].rule)
     jobs = [resource for resource in found if resource.kind == "RayJob"]
     if len(jobs) != 1:
         raise ManifestError(f"{folder}: it makes {len(jobs)} RayJobs; to render a study there must be one")
@@ -99,7 +103,7 @@ def _plan(cluster: Cluster, disk_bytes: int, need: Need, wish: Wish) -> Plan:
         threshold=first.threshold or 1.0,
         max_replicas=cluster.n_pods,
     )
-    least = Least(head.limit_bytes or 0, head.plasma_bytes or 0, _spill_bytes(first), disk_bytes)
+    least = Least(head.limit_bytes or 0, _spill_bytes(first), disk_bytes)
     return plan(need, shape, least, pods=wish.max_pods)
 
 
@@ -259,12 +263,17 @@ def _header(folder: Path, wish: Wish, sizes: Plan | None, need: Need | None) -> 
     yield ""
     for tier in sizes.tiers:
         yield f"{tier.name}: {_sum(tier.share)} -> {write_bytes(tier.memory_bytes)}"
-        replicas = "1 pod" if tier.max_replicas == 1 else f"up to {tier.max_replicas} pods"
-        replicas += f", shared by {wish.shards} shards" if wish.shards > 1 else ""
-        yield f"  {tier.at_a_time:,} simulations at a time in a pod, {replicas}"
+        yield f"  {in_words(tier)}" + (f", shared by {wish.shards} shards" if wish.shards > 1 else "")
     uncommitted = write_gib(sizes.uncommitted_bytes)
     yield f"head {write_bytes(sizes.head_bytes)}: {uncommitted} of it for what is not committed yet"
     yield f"spill {write_bytes(sizes.spill_bytes)} a pod, disk for runs {write_bytes(sizes.disk_bytes)}"
+
+
+def in_words(tier: Tier) -> str:
+    """What a tier holds: simulations at a time, and pods."""
+    held = "1 simulation" if tier.at_a_time == 1 else f"{tier.at_a_time:,} simulations"
+    pods = "1 pod" if tier.max_replicas == 1 else f"up to {tier.max_replicas:,} pods"
+    return f"{held} at a time in a pod of {write_bytes(tier.share.limit_bytes)}, {pods}"
 
 
 def _sum(parts: Share) -> str:

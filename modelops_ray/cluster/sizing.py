@@ -25,10 +25,6 @@ RAISED = 1.5
 """What a simulation is given after an overrun, at least: the largest tier has to have room for that."""
 MOST_MEMORY_PER_CPU_BYTES = 16 * GIB
 """More than that for each CPU is rare among machines; above it CPUs stay idle instead."""
-CONTROL_BYTES, DRIVER_BYTES = 4 * GIB, 2 * GIB
-"""Ray's control store and dashboard on the head, and the driver, without what grows."""
-BYTES_PER_SIMULATION = 100
-"""What the driver keeps for each simulation."""
 
 
 class Share(NamedTuple):
@@ -155,7 +151,6 @@ class Least:
     """What the manifests have, in bytes; no less is planned."""
 
     head_bytes: int
-    head_plasma_bytes: int
     spill_bytes: int
     disk_bytes: int
 
@@ -172,13 +167,12 @@ def plan(need: Need, shape: Shape, least: Least, *, pods: int | None) -> Plan:
     tiers = _replicas(_tiers(need, shape), need, shape, pods)
     n_pods = sum(tier.max_replicas for tier in tiers)
     uncommitted = uncommitted_bytes(n_pods)
-    head = (
-        CONTROL_BYTES + DRIVER_BYTES + least.head_plasma_bytes + uncommitted + BYTES_PER_SIMULATION * need.simulations
-    )
+    # The head of the manifests is for their own pods; a million simulations are 100 MB of it, whatever they are.
+    grown = max(0, uncommitted - uncommitted_bytes(shape.max_replicas))
     spill = 2 * min(uncommitted, need.output_bytes or uncommitted) + shape.plasma_bytes
     return Plan(
         tiers=tiers,
-        head_bytes=least.head_bytes if head <= least.head_bytes else _power_of_two(head),
+        head_bytes=least.head_bytes + _whole_gib(grown),
         uncommitted_bytes=uncommitted,
         spill_bytes=max(least.spill_bytes, _whole_gib(spill)),
         disk_bytes=max(least.disk_bytes, _whole_gib(2 * (need.output_bytes or 0))),
@@ -261,10 +255,6 @@ def _seconds(tiers: Sequence[Tier], need: Need) -> float | None:
         return None
     n_slots = sum(tier.max_replicas * max(1, tier.at_a_time) for tier in tiers)
     return max(need.seconds, need.simulations * need.seconds / n_slots)
-
-
-def _power_of_two(n_bytes: int) -> int:
-    return 1 << max(0, n_bytes - 1).bit_length()
 
 
 def _whole_gib(n_bytes: int) -> int:

@@ -123,6 +123,11 @@ class Group:
         return next((volume for volume in self.pod.get("volumes") or [] if volume["name"] == name), None)
 
 
+def is_scratch(volume: Json) -> bool:
+    """Whether a volume ends with its pod; one that says nothing of its kind is an emptyDir."""
+    return set(volume) - {"name"} <= {"emptyDir", "ephemeral"}
+
+
 def _is_below(folder: str, mount: str) -> bool:
     return (folder.rstrip("/") + "/").startswith(mount.rstrip("/") + "/")
 
@@ -181,7 +186,7 @@ class Cluster:
     def version(self) -> tuple[int, ...] | None:
         """The version of Ray, None where it is not given or not one."""
         parts = str(self.spec.get("rayVersion", "")).split(".")
-        return tuple(int(part) for part in parts) if parts and all(part.isdecimal() for part in parts) else None
+        return tuple(int(part) for part in parts) if len(parts) == 3 and all(map(str.isdecimal, parts)) else None
 
 
 def cluster_of(content: Json) -> Cluster | None:

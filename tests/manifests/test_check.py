@@ -119,6 +119,20 @@ def test_a_folder_is_its_kustomizations_and_the_files_that_are_part_of_none(tmp_
     assert (2, 2, ()) == (checked.n_bundles, checked.n_objects, checked.findings)
 
 
+def test_a_broken_kustomization_does_not_hide_what_is_wrong_elsewhere(tmp_path):
+    """Every one of a folder is looked at."""
+    for name, text in (("a", "kind: ["), ("b", "{apiVersion: a, kind: Kustomization, resources: [nothing.yaml]}")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kustomization.yaml").write_text(text)
+    assert 2 == len(check([tmp_path]).findings)
+
+
+def test_a_component_alone_is_told_apart_from_an_overlay():
+    """It has nothing to patch."""
+    (finding,) = check([BASE.parents[1] / "components/spill"]).findings
+    assert "a component is nothing by itself; give an overlay that names it" == finding.found
+
+
 def test_a_path_that_is_not_there_or_holds_nothing_is_a_wrong_argument(tmp_path):
     """An empty answer would look like a good one."""
     with pytest.raises(UsageError, match="no such file"):

@@ -44,6 +44,8 @@ def test_render_with_a_profile_fills_in_sizes_and_check_lets_ray_judge_them(prof
     assert summary["tiers"][0]["max_replicas"] <= 3
     assert summary["wall_seconds"] > 0
 
+    assert "mem2: 8 simulations at a time in a pod of 16Gi, 1 pod\n" in invoke("kuberay", "render", "study.json").stderr
+
     result = invoke("kuberay", "check", "job.yaml", "--study", "study.json")
     assert (0, "") == (result.exit_code, result.stderr)
     assert [
@@ -80,6 +82,14 @@ def test_check_prints_a_line_for_each_finding_and_ends_with_1(folder):
         "32Gi - 2Gi - 3.2Gi - 1.6Gi; write 25Gi or raise the limit [memory-above-formula]\n" == result.stdout
     )
     assert "modelops-ray: 1 problem in 8 objects\n" == result.stderr
+
+
+def test_what_render_prints_can_be_piped_into_check(folder):
+    """As into kubectl: `-` is what is piped in."""
+    text = invoke("kuberay", "render", "study.json").stdout
+    program = [sys.executable, "-m", "modelops_ray", "kuberay", "check", "-"]
+    done = subprocess.run(program, input=text, capture_output=True, text=True, check=True)
+    assert "nothing wrong in 8 objects\n" == done.stdout
 
 
 def test_check_as_json_is_one_object(folder):

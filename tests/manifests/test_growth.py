@@ -86,6 +86,12 @@ def test_a_simulation_of_more_cpus_than_a_pod_has_is_named():
     assert ("group-too-narrow", "group mem2 has 2 CPUs, a simulation asks for 4") == (problem.rule, problem.found)
 
 
+def test_pods_that_are_always_there_are_counted_and_ray_says_nothing_of_it(capfd):
+    """What is printed is ours."""
+    assert {"mem4": 7, "mem16": 0} == outlook(cluster(minReplicas=7), need(2 * GIB, n=16), grow).pods
+    assert ("", "") == capfd.readouterr()
+
+
 def test_groups_that_may_have_no_pods_do_not_grow():
     """Ray says nothing of it either."""
     (problem,) = outlook(cluster("overlays/kind", maxReplicas=0), need(GIB), grow).problems
@@ -119,6 +125,19 @@ def test_an_infeasible_study_is_a_finding_of_the_check():
     checked = check([KUBERAY / "overlays/kind"], need(10 * GIB))
     (finding,) = checked.findings
     assert ("group-too-small", "RayJob/modelops-study") == (finding.rule, finding.object)
+
+
+@pytest.mark.parametrize("folder", ["base/job", "overlays/kind", "overlays/isolation", "overlays/incident"])
+def test_ray_start_takes_the_parameters_of_every_group(folder):
+    """By its own command line, as KubeRay hands them on; nothing is started."""
+    from ray.scripts.scripts import start
+
+    for group in cluster(folder).groups:
+        words = [f"--{key}={value}" for key, value in group.params.items() if value != "true"]
+        words += [f"--{key}" for key, value in group.params.items() if value == "true"]
+        context = start.make_context("start", words)
+        assert group.plasma_bytes == context.params["object_store_memory"]
+        assert "/spill" == context.params["object_spilling_directory"]
 
 
 def test_the_flags_of_ray_start_are_those_of_the_installed_ray():

@@ -137,6 +137,24 @@ def test_simulations_larger_than_a_cpu_has_memory_leave_cpus_idle():
     assert [(128, 1), (256, 1)] == [(tier.share.limit_bytes // GIB, tier.at_a_time) for tier in rendered.plan.tiers]
 
 
+def test_a_head_grows_with_the_pods_beyond_those_it_is_for():
+    """64 MiB for each: 16Gi is for 60 pods, 124 pods need 4 GiB more."""
+    need = small(seconds=None)
+    assert 16 * GIB == render(overlay_folder(None), Wish(name="study", max_pods=60), need).plan.head_bytes
+    assert 20 * GIB == render(overlay_folder(None), Wish(name="study", max_pods=124), need).plan.head_bytes
+
+
+def test_an_overlay_that_fails_the_check_is_not_filled_in(tmp_path):
+    """What is wrong in it would be in what comes out."""
+    (tmp_path / "job.yaml").write_text(
+        render(overlay_folder(None), Wish(name="study"), None).text.replace("CPU:", "cpu:")
+    )
+    head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+    (tmp_path / "kustomization.yaml").write_text(head + "resources: [job.yaml]\n")
+    with pytest.raises(ManifestError, match="the autoscaler takes cpu for a resource of its own"):
+        render(overlay_folder(str(tmp_path)), Wish(name="study"), small())
+
+
 def test_nothing_known_leaves_the_sizes_as_they_are():
     """And says so."""
     rendered = render(overlay_folder("incident"), Wish(name="study"), None)

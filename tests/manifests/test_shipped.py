@@ -86,10 +86,21 @@ def test_there_is_a_sum_for_every_size_of_pod():
     assert 6 == len(list(sums()))
 
 
-def test_the_heads_hold_what_is_not_committed_yet():
-    """64 MiB for each pod there may be, beside objects, control store and driver."""
-    for name, cluster in clusters():
-        pods = sum(group.max_replicas for group in cluster.workers)
-        taken = sizing.uncommitted_bytes(pods) + cluster.head.plasma_bytes
-        least = 1.5 * 2**30 if name == "kind" else sizing.CONTROL_BYTES + sizing.DRIVER_BYTES
-        assert taken + least <= cluster.head.limit_bytes
+HEAD_SUM = re.compile(
+    r"# (\S+) objects \+ (\S+) Ray's control store and dashboard \+ (\S+) driver\n"
+    r" *# \+ (\S+) outputs that are not committed yet.* = ([\d.]+\wi)"
+)
+
+
+@pytest.mark.parametrize(("name", "file"), [("job", "base/job/rayjob.yaml"), ("kind", "overlays/kind/sizes.yaml")])
+def test_the_sum_of_a_head_is_true_and_within_its_limit(name, file):
+    """Objects, control store, driver, and 64 MiB of outputs for each pod there may be."""
+    terms = [as_bytes(text) for text in HEAD_SUM.search((KUBERAY / file).read_text()).groups()]
+    (cluster,) = [cluster for each, cluster in clusters() if each == name]
+    assert sum(terms[:-1]) == terms[-1] <= cluster.head.limit_bytes
+    assert (cluster.head.plasma_bytes, sizing.uncommitted_bytes(cluster.n_pods)) == (terms[0], terms[3])
+
+
+def test_the_image_is_made_of_the_ray_that_the_manifests_name():
+    """A head and a driver of two versions refuse each other."""
+    assert f"FROM rayproject/ray:{version('ray')}-" in (KUBERAY / "Dockerfile").read_text()
