@@ -72,7 +72,8 @@ class Session:
         )
         append(self._folder, commit)
         if self._identity is None:
-            self._identity = self._folder.identity()
+            # Where it is gone already, it is never again what it was.
+            self._identity = self._folder.identity() or "gone"
         self._number += 1
         self._unnamed.clear()
         return commit

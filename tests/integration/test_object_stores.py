@@ -8,6 +8,7 @@ import pytest
 from support.commands import enter, invoke, run_locally, summary_of, write_study
 from support.object_servers import Meddler
 from support.stores import grid, open_store, payload
+from support.studies import assert_equal_datasets, wait_for_commits
 
 import modelops_ray as mr
 from modelops_ray.errors import StorageError
@@ -166,6 +167,15 @@ def test_a_store_that_lets_every_writer_in_is_refused(bucket, meddler):
     assert [] == open_folder(f"{bucket}/run").names()
 
 
+def test_a_probe_that_was_left_is_no_run_and_is_removed(bucket):
+    """A session was killed before it had written anything else."""
+    open_folder(f"{bucket}/run").replace(".probe-0a1b", b"first")
+    open_store(f"{bucket}/run", STUDY)
+
+    assert [] == open_folder(f"{bucket}/run").leftovers()
+    assert ["_commits", "progress.json", "run.json"] == open_folder(f"{bucket}/run").names()
+
+
 # Answers that are lost
 
 
@@ -227,3 +237,25 @@ def test_parts_are_removed_where_the_commit_was_refused_for_good(bucket, meddler
         store.commit([payload(STUDY, range(5))], [])
 
     assert [] == open_folder(f"{bucket}/run").names("simulations")
+
+
+# Real Ray
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("new_place", ["s3", "azure"], indirect=True)
+def test_a_run_on_ray_into_an_object_store_survives_the_death_of_its_driver(place, new_place):
+    """SIGKILL in the middle, the same command again; equal to the bit to the run on a disk."""
+    study = place.study([{"weight": weight, "sleep_s": 0.2} for weight in range(8)], replicates=8)
+    out = new_place("run")
+    small = {"limit_memory": "1Gi", "limit_cpus": "2"}
+    command = place.start(study, out, "--chunk", "2", **small)
+    wait_for_commits(command, out, 1)
+    command.kill_alone()
+    assert 0 < mr.open_run(out).status().completed < 64
+    ended = place.run(study, out, **small)
+    assert (0, 64, out) == (ended.code, ended.summary["completed"], ended.summary["run_dir"])
+    assert ended.summary["resumed"] > 0
+    assert 0 == place.run(study, place.folder / "here", "--backend", "local").code
+
+    assert_equal_datasets(place.folder / "here", out)
