@@ -82,13 +82,13 @@ class ObjectFolder:
     def move_aside(self, ending: str) -> None:
         """Copy every object, then remove them, `run.json` last: what is there stays a run that can be moved again."""
         with self._reporting(""):
-            found = [meta["path"] for batch in obstore.list(self._client, f"{self._prefix}/") for meta in batch]
-            keys = sorted(found, key=lambda key: key == self._key("run.json"))
+            keys = [meta["path"] for batch in obstore.list(self._client, f"{self._prefix}/") for meta in batch]
+            batches = [[key for key in keys if key.endswith("/run.json") == is_last] for is_last in (False, True)]
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                deque(pool.map(lambda key: self._copy(key, ending), keys), maxlen=0)
-            for batch in (keys[:-1], keys[-1:]):
-                if batch:
-                    obstore.delete(self._client, batch)
+                for batch in batches:
+                    deque(pool.map(lambda key: self._copy(key, ending), batch), maxlen=0)
+            for batch in filter(None, batches):
+                obstore.delete(self._client, batch)
 
     def read(self, name: str) -> bytes | None:
         """Return the content of an object, None if there is no such object."""

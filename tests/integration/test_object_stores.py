@@ -7,7 +7,7 @@ import pyarrow.dataset as ds
 import pytest
 from support.commands import enter, invoke, run_locally, summary_of, write_study
 from support.object_servers import Meddler
-from support.stores import grid, open_store, payload
+from support.stores import Clock, grid, open_store, payload
 from support.studies import assert_equal_datasets, wait_for_commits
 
 import modelops_ray as mr
@@ -76,6 +76,28 @@ def test_fresh_moves_a_run_aside_in_its_bucket(work, bucket):
     old, new = sorted(open_folder(f"{bucket}/studies").names(), reverse=True)
     assert ("sir", "sir.old-") == (new, old[:8])
     assert [2, 1] == [mr.open_run(f"{bucket}/studies/{name}").simulations().num_rows for name in (old, new)]
+
+
+@pytest.mark.parametrize("spoiled", ["copy", "delete"])
+def test_a_move_that_breaks_in_the_middle_can_be_made_again(bucket, meddler, spoiled):
+    """What was there is complete until all of it has been copied, and a run until it is gone."""
+    store = open_store(f"{bucket}/sir", STUDY)
+    store.commit([payload(STUDY, range(20))], [])
+    store.close("complete")
+
+    def spoil(method, path, headers):
+        is_copy = "x-amz-copy-source" in {name.lower() for name in headers}
+        is_spoiled = is_copy and "part-" in path if spoiled == "copy" else method == "POST" and "delete" in path
+        return "refuse" if is_spoiled else "pass"
+
+    meddler.spoil = spoil
+    with pytest.raises(StorageError, match=f"{bucket}/sir: access denied"):
+        open_store(f"{bucket}/sir", STUDY, fresh=True)
+    assert 20 == RunReader(f"{bucket}/sir").simulations().num_rows
+
+    meddler.spoil = lambda *_: "pass"
+    assert 0 == open_store(f"{bucket}/sir", STUDY, fresh=True, clock=Clock()).completed
+    assert 20 == RunReader(f"{bucket}/sir.old-20250301T120000Z").output("incidence").num_rows / 3
 
 
 def test_a_file_uri_is_a_path(work):
