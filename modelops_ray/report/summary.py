@@ -162,7 +162,7 @@ def print_status(console: Console, state: Status) -> None:
         ("failed", f"{state.failed:,}" + _causes(state.causes)),
         *(_shards(state) if state.shards else [("state", _life(state))]),
     ]
-    if state.running and (speed := _speed(state, state.total - done)):
+    if speed := _speed([each for each in state.shards.values() or [state] if each.running]):
         rows.append(("speed", speed))
     facts(console, rows)
 
@@ -194,14 +194,18 @@ def _shards(state: Status) -> list[tuple[str, str]]:
     return rows
 
 
-def _speed(state: Status, left: int) -> str:
-    """How fast the live session is, in its own words; empty while it has nothing to say."""
-    counters = state.counters
-    ended, elapsed_s = (_amount(counters, *names) for names in (("completed", "failed"), ("elapsed_seconds",)))
-    if not ended or not elapsed_s:
+def _speed(live: Sequence[Status]) -> str:
+    """How fast the live sessions are, in their own words, and when the last ends; empty while they have none."""
+    speeds = [(_per_second(state.counters), state.total - state.completed - state.failed) for state in live]
+    if not all(per_second for per_second, _ in speeds) or not speeds:
         return ""
-    per_second = ended / elapsed_s
-    return f"{rate(per_second, ' simulations')}, about {duration(left / per_second)} left"
+    left_s = max(left / per_second for per_second, left in speeds)
+    return f"{rate(sum(per_second for per_second, _ in speeds), ' simulations')}, about {duration(left_s)} left"
+
+
+def _per_second(counters: Mapping[str, Any]) -> float:
+    elapsed_s = _amount(counters, "elapsed_seconds")
+    return _amount(counters, "completed", "failed") / elapsed_s if elapsed_s else 0.0
 
 
 def _amount(counters: Mapping[str, Any], *names: str) -> float:

@@ -21,6 +21,7 @@ from modelops_ray.store.folder import Sink, Written
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _LEFTOVER = ".tmp"
+_SWEEPS = 3
 
 
 @contextmanager
@@ -141,13 +142,18 @@ class LocalFolder:
 
         with reporting(path):
             self._make(path.parent)
-            temporary, _ = _fill_temporary(path, fill)
-            try:
-                created = _link(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
-            _sync_directory(path.parent)
-        return created
+            for attempt in range(_SWEEPS):
+                temporary, _ = _fill_temporary(path, fill)
+                try:
+                    return _link(temporary, path)
+                except FileNotFoundError:
+                    # A session that starts at the same moment has swept the temporary file away.
+                    if attempt + 1 == _SWEEPS:
+                        raise
+                finally:
+                    temporary.unlink(missing_ok=True)
+                    _sync_directory(path.parent)
+        raise AssertionError("unreachable")
 
     def remove(self, name: str) -> None:
         """Remove a file; one that is not there is fine."""

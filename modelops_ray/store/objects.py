@@ -30,6 +30,7 @@ PATIENT_RETRIES, PATIENT_S = 10, 180.0
 """A run outlives an object store that is away for a minute; whoever starts one is told at once."""
 
 _QUICK_RETRIES, _QUICK_S = 2, 10.0
+_PROBE = ".probe-"
 _FIRST_COMMIT = "_commits/000001.json"
 
 
@@ -81,13 +82,13 @@ class ObjectFolder:
     def move_aside(self, ending: str) -> None:
         """Copy every object, then remove them, `run.json` last: what is there stays a run that can be moved again."""
         with self._reporting(""):
-            found = [meta["path"] for batch in obstore.list(self._client, f"{self._prefix}/") for meta in batch]
-            keys = sorted(found, key=lambda key: key == self._key("run.json"))
+            keys = [meta["path"] for batch in obstore.list(self._client, f"{self._prefix}/") for meta in batch]
+            batches = [[key for key in keys if key.endswith("/run.json") == is_last] for is_last in (False, True)]
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                deque(pool.map(lambda key: self._copy(key, ending), keys), maxlen=0)
-            for batch in (keys[:-1], keys[-1:]):
-                if batch:
-                    obstore.delete(self._client, batch)
+                for batch in batches:
+                    deque(pool.map(lambda key: self._copy(key, ending), batch), maxlen=0)
+            for batch in filter(None, batches):
+                obstore.delete(self._client, batch)
 
     def read(self, name: str) -> bytes | None:
         """Return the content of an object, None if there is no such object."""
@@ -122,11 +123,11 @@ class ObjectFolder:
         """List the objects and prefixes right below a prefix, in order."""
         found = self._list(folder)
         paths = [*found["common_prefixes"], *(meta["path"] for meta in found["objects"])]
-        return sorted(map(self._last, paths))
+        return [name for name in sorted(map(self._last, paths)) if not name.startswith(_PROBE)]
 
-    def leftovers(self, folder: str = "") -> list[str]:  # noqa: ARG002 (the seam's)
-        """Nothing: an upload that was cut off is no object."""
-        return []
+    def leftovers(self, folder: str = "") -> list[str]:
+        """List probes that were not removed; an upload that was cut off is no object."""
+        return [name for name in self.sizes(folder) if name.startswith(_PROBE)]
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a whole object over what was there."""
@@ -167,7 +168,7 @@ class ObjectFolder:
         if self._proofs.refuses_to_overwrite:
             return
         self._require_bucket()
-        probe = f"_commits/.probe-{secrets.token_hex(4)}"
+        probe = f"{_PROBE}{secrets.token_hex(4)}"
         with self._reporting(probe):
             refused = self._put_new(probe, b"first") and not self._put_new(probe, b"second")
         self.remove(probe)

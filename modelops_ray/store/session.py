@@ -72,7 +72,9 @@ class Session:
         )
         append(self._folder, commit)
         if self._identity is None:
-            self._identity = self._folder.identity()
+            # Where it is gone already, it is never again what it was.
+            found = self._folder.identity()
+            self._identity = "gone" if found is None else found
         self._number += 1
         self._unnamed.clear()
         return commit

@@ -87,7 +87,7 @@ def _counters(every: Iterable[Mapping[str, JsonValue]]) -> dict[str, JsonValue]:
         for name, value in counters.items():
             if isinstance(value, int | float):
                 found.setdefault(name, []).append(value)
-    return {name: _way(name)(values) for name, values in found.items()}
+    return {name: round(_way(name)(values), 3) for name, values in found.items()}
 
 
 def _way(name: str) -> Callable[[list[float]], float]:

@@ -138,7 +138,8 @@ class Simulations:
         return Simulation(position, set_index, params, self._digests[set_index].tobytes().hex(), replicate, seed)
 
     def _split(self, start: int, stop: int) -> Iterator[Segment]:
-        at = int(np.searchsorted(self._run_starts, start, side="right"))
+        # As its own type: numpy would copy the whole array to that of a Python integer.
+        at = int(np.searchsorted(self._run_starts, np.int32(start), side="right"))
         while start < stop:
             end = min(stop, int(self._run_starts[at])) if at < len(self._run_starts) else stop
             yield Segment(int(self._sets[start]), start, end)

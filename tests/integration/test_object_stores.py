@@ -7,7 +7,8 @@ import pyarrow.dataset as ds
 import pytest
 from support.commands import enter, invoke, run_locally, summary_of, write_study
 from support.object_servers import Meddler
-from support.stores import grid, open_store, payload
+from support.stores import Clock, grid, open_store, payload
+from support.studies import assert_equal_datasets, wait_for_commits
 
 import modelops_ray as mr
 from modelops_ray.errors import StorageError
@@ -75,6 +76,28 @@ def test_fresh_moves_a_run_aside_in_its_bucket(work, bucket):
     old, new = sorted(open_folder(f"{bucket}/studies").names(), reverse=True)
     assert ("sir", "sir.old-") == (new, old[:8])
     assert [2, 1] == [mr.open_run(f"{bucket}/studies/{name}").simulations().num_rows for name in (old, new)]
+
+
+@pytest.mark.parametrize("spoiled", ["copy", "delete"])
+def test_a_move_that_breaks_in_the_middle_can_be_made_again(bucket, meddler, spoiled):
+    """What was there is complete until all of it has been copied, and a run until it is gone."""
+    store = open_store(f"{bucket}/sir", STUDY)
+    store.commit([payload(STUDY, range(20))], [])
+    store.close("complete")
+
+    def spoil(method, path, headers):
+        is_copy = "x-amz-copy-source" in {name.lower() for name in headers}
+        is_spoiled = is_copy and "part-" in path if spoiled == "copy" else method == "POST" and "delete" in path
+        return "refuse" if is_spoiled else "pass"
+
+    meddler.spoil = spoil
+    with pytest.raises(StorageError, match=f"{bucket}/sir: access denied"):
+        open_store(f"{bucket}/sir", STUDY, fresh=True)
+    assert 20 == RunReader(f"{bucket}/sir").simulations().num_rows
+
+    meddler.spoil = lambda *_: "pass"
+    assert 0 == open_store(f"{bucket}/sir", STUDY, fresh=True, clock=Clock()).completed
+    assert 20 == RunReader(f"{bucket}/sir.old-20250301T120000Z").output("incidence").num_rows / 3
 
 
 def test_a_file_uri_is_a_path(work):
@@ -166,6 +189,15 @@ def test_a_store_that_lets_every_writer_in_is_refused(bucket, meddler):
     assert [] == open_folder(f"{bucket}/run").names()
 
 
+def test_a_probe_that_was_left_is_no_run_and_is_removed(bucket):
+    """A session was killed before it had written anything else."""
+    open_folder(f"{bucket}/run").replace(".probe-0a1b", b"first")
+    open_store(f"{bucket}/run", STUDY)
+
+    assert [] == open_folder(f"{bucket}/run").leftovers()
+    assert ["_commits", "progress.json", "run.json"] == open_folder(f"{bucket}/run").names()
+
+
 # Answers that are lost
 
 
@@ -227,3 +259,25 @@ def test_parts_are_removed_where_the_commit_was_refused_for_good(bucket, meddler
         store.commit([payload(STUDY, range(5))], [])
 
     assert [] == open_folder(f"{bucket}/run").names("simulations")
+
+
+# Real Ray
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("new_place", ["s3", "azure"], indirect=True)
+def test_a_run_on_ray_into_an_object_store_survives_the_death_of_its_driver(place, new_place):
+    """SIGKILL in the middle, the same command again; equal to the bit to the run on a disk."""
+    study = place.study([{"weight": weight, "sleep_s": 0.2} for weight in range(8)], replicates=8)
+    out = new_place("run")
+    small = {"limit_memory": "1Gi", "limit_cpus": "2"}
+    command = place.start(study, out, "--chunk", "2", **small)
+    wait_for_commits(command, out, 1)
+    command.kill_alone()
+    assert 0 < mr.open_run(out).status().completed < 64
+    ended = place.run(study, out, **small)
+    assert (0, 64, out) == (ended.code, ended.summary["completed"], ended.summary["run_dir"])
+    assert ended.summary["resumed"] > 0
+    assert 0 == place.run(study, place.folder / "here", "--backend", "local").code
+
+    assert_equal_datasets(place.folder / "here", out)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from modelops_ray.store.commits import read_log
-from modelops_ray.store.files import LocalFolder
+from modelops_ray.store.places import open_folder
 from modelops_ray.store.reader import RunReader
 
 MB = 10**6
@@ -127,14 +127,14 @@ class Place:
         path.write_text(json.dumps(document))
         return path
 
-    def start(self, study: Path, out: Path, *options: str, within: Iterable[str] = (), **limits: str) -> Command:
+    def start(self, study: Path, out: Path | str, *options: str, within: Iterable[str] = (), **limits: str) -> Command:
         """Start `modelops-ray run`; `within` is a command that runs it, `limits` are options with a value."""
         given = {"limit_memory": "2Gi", "limit_cpus": "2"} | limits
         valued = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
         command = [*within, sys.executable, "-m", "modelops_ray", "run", str(study), "--out", str(out), "--json"]
         return self.spawn([*command, *valued, *options])
 
-    def run(self, study: Path, out: Path, *options: str, within: Iterable[str] = (), **limits: str) -> Ended:
+    def run(self, study: Path, out: Path | str, *options: str, within: Iterable[str] = (), **limits: str) -> Ended:
         """Run it to its end."""
         return self.start(study, out, *options, within=within, **limits).wait()
 
@@ -193,12 +193,13 @@ def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATI
     return found
 
 
-def n_committed(out: Path) -> int:
+def n_committed(out: Path | str) -> int:
     """How many simulations have a committed row; 0 where there is no directory yet."""
-    return len(read_log(LocalFolder(out)).done()) if (out / "run.json").exists() else 0
+    folder = open_folder(out)
+    return len(read_log(folder).done()) if folder.size("run.json") is not None else 0
 
 
-def wait_for_commits(command: Command, out: Path, at_least: int) -> int:
+def wait_for_commits(command: Command, out: Path | str, at_least: int) -> int:
     """Wait until so many simulations are committed while the command runs."""
 
     def reached() -> int:
@@ -215,7 +216,7 @@ def rows(out: Path) -> list[dict[str, Any]]:
     return found
 
 
-def assert_equal_datasets(expected: Path, actual: Path) -> None:
+def assert_equal_datasets(expected: Path | str, actual: Path | str) -> None:
     """Outputs are equal bit for bit in study order; of simulations their identity, status and cause."""
     one, other = RunReader(expected), RunReader(actual)
     assert one.output_names() == other.output_names()

@@ -14,7 +14,7 @@ from modelops_ray import errors
 
 PACKAGE = Path(modelops_ray.__file__).parent
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "examples" not in path.parts)
-HEAVY = ("ray", "pyarrow", "kubernetes", "pandas", "polars", "dask", "starsim", "numpy")
+HEAVY = ("ray", "pyarrow", "kubernetes", "pandas", "polars", "dask", "starsim", "numpy", "obstore")
 EXCEPTIONS = [getattr(errors, name) for name in errors.__all__]
 
 

@@ -121,6 +121,21 @@ def test_a_writer_whose_temporary_file_was_swept_away_lost_the_race(folder, monk
     assert folder.read("a") == b"winner"
 
 
+def test_a_writer_whose_temporary_file_was_swept_away_for_nothing_tries_again(folder, monkeypatch):
+    """A session that starts cleans up what it takes for a leftover."""
+    real, swept = os.link, []
+
+    def sweep_once(source, target):
+        if not swept:
+            swept.append(source.unlink())
+        return real(source, target)
+
+    monkeypatch.setattr(os, "link", sweep_once)
+
+    assert folder.create("a", b"data")
+    assert (folder.read("a"), folder.leftovers()) == (b"data", [])
+
+
 def test_a_lost_temporary_file_without_a_winner_is_an_error(folder, monkeypatch):
     """Nobody is told that the name was taken when it was not."""
     real = os.link

@@ -13,9 +13,11 @@ from support.stores import BUNDLE, Clock, DiedError, dying, failure, grid, incid
 from modelops_ray.core.events import Cause
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, RunInUseError, StorageError
+from modelops_ray.store.commits import Log
 from modelops_ray.store.files import LocalFolder
 from modelops_ray.store.progress import Process, Progress, read_progress, write_progress
 from modelops_ray.store.reader import RunReader
+from modelops_ray.store.session import Session
 from modelops_ray.study.study import Study
 
 
@@ -643,3 +645,19 @@ def test_parts_of_a_crash_are_removed_even_if_nothing_is_left_to_do(path):
     open_store(path, study)
 
     assert {"part", "notes.txt"} == {each.name.split("-")[0] for each in (path / "simulations").iterdir()}
+
+
+class Vanishing(LocalFolder):
+    """A folder that is moved aside at the moment at which its first commit is there."""
+
+    def identity(self):
+        """Nothing to tell by before, and nothing afterwards."""
+
+
+def test_a_session_whose_folder_vanished_under_its_first_commit_ends(tmp_path):
+    """It never takes a folder that comes later for its own."""
+    session = Session(Vanishing(tmp_path / "run"), Log(), Clock())
+    session.append("study")
+
+    with pytest.raises(RunInUseError, match="moved or removed while this session wrote it"):
+        session.append("study")

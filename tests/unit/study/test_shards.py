@@ -66,6 +66,16 @@ def test_more_shards_than_parameter_sets_are_refused():
         scope_of(Simulations(grid(4, 5)), Shard(2, 5))
 
 
+def test_what_a_shard_has_to_do_is_its_parameter_sets_one_by_one():
+    """Also where there are many of them."""
+    simulations = Simulations(grid(20_000, 1))
+    scope = scope_of(simulations, Shard(2, 4))
+    segments = list(simulations.segments(scope.complement(len(simulations))))
+
+    assert [(each.start, each.stop) for each in segments] == list(scope.pairs())
+    assert [each.set_index for each in segments] == list(range(1, 20_000, 4))
+
+
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/0", "1-of-4", "a/b", "-1/4", "1/4/2", "", "1/20000"])
 def test_a_shard_is_written_as_i_of_n(text):
     """From 1, as people count."""
