@@ -288,10 +288,12 @@ def test_a_study_uses_nodes_of_three_sizes_and_survives_the_loss_of_a_node_and_o
     here.tmp.mkdir(exist_ok=True)
     assert 0 == here.run(study, calm, "--backend", "local").code
     with ray_cluster(folder, TEST_SLEEP_S="1.5") as cluster:
-        cluster.start_node("mem1", 260 * MIB)
-        middle = cluster.start_node("mem2", 420 * MIB)
-        cluster.start_node("mem3", 900 * MIB)
-        job = submit(here, cluster, study, "--out", out)
+        cluster.start_node("mem1", 400 * MIB)
+        middle = cluster.start_node("mem2", 500 * MIB)
+        cluster.start_node("mem3", 1200 * MIB)
+        # Given by the user it is enforced; this machine has room for what a learned one only asks for.
+        options = ("--out", out, "--memory", "120Mi", "--attempts", "8")
+        job = submit(here, cluster, study, *options)
         wait_until(lambda: 6 <= n_committed(out), "commits")
         cluster.kill_node(middle)
         before = n_committed(out)
@@ -302,13 +304,13 @@ def test_a_study_uses_nodes_of_three_sizes_and_survives_the_loss_of_a_node_and_o
         assert ("FAILED", 137) == (killed.status, killed.exit_code)
         before = n_committed(out)
         assert before < len(sets)
-        cluster.start_node("mem2b", 420 * MIB)
-        again = call(here, "submit", study, "--address", cluster.address, "--out", out, "--follow").wait(400.0)
+        cluster.start_node("mem2b", 500 * MIB)
+        again = call(here, "submit", study, "--address", cluster.address, *options, "--follow").wait(400.0)
         assert 0 == again.code, again.stdout + again.stderr
     assert_equal_datasets(calm, out)
     found = rows(out)
     large = [row for row in found if row["param_touch_mb"] == 420]
-    assert all(420 * MIB < row["request_bytes"] <= 900 * MIB for row in large)
+    assert all(500 * MIB < row["request_bytes"] <= 1200 * MIB for row in large)
     nodes = {row["node"] for row in found}
     if "mem3" in nodes:
         assert {"mem3"} == {row["node"] for row in large}
