@@ -171,8 +171,9 @@ def test_what_a_job_prints_is_followed_to_its_end_and_its_code_arrives(here, fol
         assert followed.stdout.startswith(detached.stdout[:200])
         bad = call(
             here, "submit", study, "--model", "model.py:bad", "--address", cluster.address,
-            "--out", here.folder / "bad", "--follow",
+            "--out", "runs/bad one", "--ephemeral", "--follow",
         ).wait()  # fmt: skip
+        assert (folder / "head" / "modelops-ray-ephemeral" / "runs" / "bad one" / "run.json").exists()
         assert (1, True) == (bad.code, "no luck" in bad.stdout), bad.stdout
 
 
@@ -194,6 +195,8 @@ def test_a_stopped_job_has_committed_what_it_finished_and_the_same_submission_go
         assert 0 == rest.wait()
         assert f"already there  {before}" in rest.logs()
         assert 40 == n_committed(out)
+        rest.stop()
+        assert ["SUCCEEDED"] == [state.status for state in rest.states()]
 
 
 @pytest.mark.long
@@ -258,6 +261,24 @@ def test_a_cluster_that_wants_a_token_takes_jobs_with_it_and_says_so_without(her
         ended = call(here, *arguments).wait()
         assert (0, True) == (ended.code, "results        1 of 1" in ended.stdout), ended.stderr
     assert not (here.folder / ".ray").exists()
+
+
+@pytest.mark.long
+def test_a_cluster_whose_python_does_not_run_is_found_out_before_anything_is_uploaded(folder, monkeypatch):
+    """As where the image has Ray in an environment that is not on the path; or where no job ever starts."""
+    (folder / "bin").mkdir()
+    python = folder / "bin" / "python"
+    python.write_text("#!/bin/sh\necho python is for members only >&2; exit 3\n")
+    python.chmod(0o755)
+    with ray_cluster(folder, *ONE_NODE, PATH=f"{folder}/bin:{os.environ['PATH']}") as cluster:
+        dashboard = Dashboard(cluster.address)
+        with pytest.raises(
+            BackendError, match=r"^`python` does not work on the head of .*: python is for members only; "
+        ):
+            dashboard.look()
+        monkeypatch.setattr("modelops_ray.cluster.jobs.LOOK_TIMEOUT_S", 0.0)
+        with pytest.raises(BackendError, match=r"has not started a job within 0 s; `ray job list --address .* shows"):
+            dashboard.look()
 
 
 @pytest.mark.long
