@@ -240,6 +240,8 @@ class Dashboard:
                 raise UsageError(
                     f"there is no job {job} at {self.address}; modelops-ray jobs list names all"
                 ) from error
+            if "Version check returned 404" in text:
+                raise _nobody(self.address) from error
             raise BackendError(f"the dashboard at {self.address} says: {text[:300]}") from error
 
 

@@ -125,7 +125,7 @@ def send(question: Question, parcel: Parcel, dashboard: Dashboard, say: Callable
     needed = importlib.metadata.requires("modelops-ray") or ()
     lack = lacking(needed, sources.versions, there.versions, parcel.install)
     install_by = installer(lack, there.versions)
-    for line in (*_found_lines(there, lack), *_upload_lines(question, sources)):
+    for line in (*_found_lines(there, lack), *_upload_lines(question, sources, parcel.name)):
         say(line)
     jobs = commands(parcel.name, secrets.token_hex(4), parcel.shards, out, parcel.options)
     about = {"study": parcel.name, "run_dir": shown(out)}
@@ -181,15 +181,16 @@ def _found_lines(there: Installed, lack: Lack) -> Iterator[str]:
         yield f"installs     {', '.join(lack.install)}"
 
 
-def _upload_lines(question: Question, sources: Sources) -> Iterator[str]:
+def _upload_lines(question: Question, sources: Sources, name: str) -> Iterator[str]:
     n_bytes = sum(path.stat().st_size for path in sources.files.values())
     files = "1 file" if len(sources.files) == 1 else f"{len(sources.files):,} files"
     yield (
         f"uploads      model {question.model.label} ({files}, {format_size(n_bytes)}), "
         f"the study ({len(question.simulations):,} simulations), modelops_ray {__version__}"
     )
-    if sources.left_here:
-        yield f"stays here   {_some(sources.left_here)}: of a model's folder only .py files travel"
+    # The study travels apart from the model's folder.
+    if left_here := [each for each in sources.left_here if each != f"{name}.json"]:
+        yield f"stays here   {_some(left_here)}: of a model's folder only .py files travel"
 
 
 def _some(names: Sequence[str]) -> str:
