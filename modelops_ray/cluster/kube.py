@@ -60,10 +60,9 @@ class Changed(NamedTuple):
 
 
 class Interrupted(NamedTuple):
-    """The API server did not answer, for this reason; it is asked again in `pause_s`."""
+    """The API server did not answer, for this reason; it is asked again."""
 
     reason: str
-    pause_s: float
 
 
 Seen = Listed | Changed | Interrupted
@@ -164,7 +163,7 @@ class Kube:
             n_troubles = 0 if trouble is None else 1 + (0 if n_seen else n_troubles)
             # One connection that breaks is nothing: a proxy was restarted, and the next one goes on where it was.
             if trouble is not None and n_troubles > 1:
-                yield Interrupted(trouble, pause_s)
+                yield Interrupted(trouble)
             if not n_seen:
                 self.stopped.wait(pause_s)
 
