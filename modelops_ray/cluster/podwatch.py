@@ -183,8 +183,10 @@ class PodWatch:
         before, pods = self._alive, [pod for each in objects if (pod := read(each)) is not None]
         self._alive = {}
         news = [one for pod in pods for one in self._look(pod)]
-        there = {pod.metadata.uid for pod in pods}
-        return news, [pod for uid, pod in before.items() if uid not in there and not pod.metadata.deletion_timestamp]
+        gone = [pod for uid, pod in before.items() if uid not in self._alive]
+        for pod in gone:
+            self._forget(pod)
+        return news, [pod for pod in gone if not pod.metadata.deletion_timestamp]
 
     def changed(self, kind: str, changed: Mapping[str, Any]) -> list[News]:
         """Take in one event of a watch: `ADDED`, `MODIFIED`, or `DELETED`, which comes with the last state."""
@@ -193,8 +195,7 @@ class PodWatch:
             return []
         news = list(self._look(pod))
         if kind == "DELETED":
-            self._alive.pop(pod.metadata.uid, None)
-            self._told = {key for key in self._told if key[0] != pod.metadata.uid}
+            self._forget(pod)
         return news
 
     def gone(self, pod: Pod, events: Iterable[Mapping[str, Any]]) -> Died:
@@ -204,6 +205,12 @@ class PodWatch:
             if reason in REASONS_OF_DEATH:
                 return self._died(pod, _cause_of_event(reason), f"is gone ({_joined(reason, message)})")
         return self._died(pod, Cause.UNSEEN, "is gone, and nobody saw how it ended")
+
+    def _forget(self, pod: Pod) -> None:
+        """Its name and its id are never used again."""
+        self._alive.pop(pod.metadata.uid, None)
+        self.readings.pop(pod.metadata.name, None)
+        self._told = {key for key in self._told if key[0] != pod.metadata.uid}
 
     def _look(self, pod: Pod) -> Iterator[News]:
         uid = pod.metadata.uid

@@ -125,6 +125,21 @@ def test_a_death_in_a_list_after_a_gap_is_told_and_not_again():
     assert (1, 0) == (len(first), len(again))
 
 
+def test_pods_that_are_gone_are_forgotten():
+    """A cluster that scales for weeks has had many."""
+    watch = PodWatch()
+    for index in range(50):
+        name = f"w-{index}"
+        watch.readings[name] = GIB
+        found = {**lives.oom_killed(), "metadata": lives.pod(name)["metadata"]}
+        if index % 2:
+            watch.changed("DELETED", found)
+        else:
+            watch.listed([found])
+    watch.listed([])
+    assert ({}, {}, set()) == (watch.readings, watch._alive, watch._told)
+
+
 def test_what_is_no_pod_is_left_alone():
     """Error objects, and pods of a kind nobody has seen yet."""
     watch = PodWatch()
