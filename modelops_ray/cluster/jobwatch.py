@@ -1,6 +1,6 @@
 """Follows a RayJob and the pods of whatever cluster it is on now, until it has ended.
 
-Owns the order of what is told. What objects mean is `podwatch`'s, requests are `kube`'s.
+Owns the order of what is told. What pods do is `podwatch`'s to say, requests are `kube`'s.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelops_ray.cluster.kube import Changed, Interrupted, Kube, KubeError, Listed, NotFoundError, Seen
+from modelops_ray.cluster.objects import RayJob
 from modelops_ray.cluster.pods import Follower
-from modelops_ray.cluster.podwatch import Died, News, RayJob
+from modelops_ray.cluster.podwatch import Died, News
 
 
 @dataclass(frozen=True, slots=True)

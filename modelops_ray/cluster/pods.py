@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from modelops_ray.cluster.kube import ACCOUNT, Changed, Interrupted, Kube, KubeError, Listed, Seen, connect, is_in_a_pod
-from modelops_ray.cluster.podwatch import Cause, Died, News, PodWatch, Stuck, size_bytes
+from modelops_ray.cluster.objects import size_bytes
+from modelops_ray.cluster.podwatch import Cause, Died, News, PodWatch, Stuck
 from modelops_ray.cluster.reach import reachable
 from modelops_ray.core.events import ClusterSaid, Event, Node, PodDied
 

@@ -3,7 +3,8 @@
 import pytest
 from support import pod_lives as lives
 
-from modelops_ray.cluster.podwatch import Cause, Died, PodWatch, RayJob, Stuck
+from modelops_ray.cluster.objects import RayJob
+from modelops_ray.cluster.podwatch import Cause, Died, PodWatch, Stuck
 
 GIB = 2**30
 POD = "pod study-7xk2p-mem4-worker-abcde of tier mem4"
