@@ -79,9 +79,10 @@ class PodWatch:
         self._alive = {}
         news = [one for pod in pods for one in self._look(pod)]
         gone = [pod for uid, pod in before.items() if uid not in self._alive]
+        known = {uid for uid, *_ in self._told}
         for pod in gone:
             self._forget(pod)
-        return news, [pod for pod in gone if not pod.metadata.deletion_timestamp]
+        return news, [pod for pod in gone if not pod.metadata.deletion_timestamp and pod.metadata.uid not in known]
 
     def changed(self, kind: str, changed: Mapping[str, Any]) -> list[News]:
         """Take in one event of a watch: `ADDED`, `MODIFIED`, or `DELETED`, which comes with the last state."""

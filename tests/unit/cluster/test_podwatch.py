@@ -124,6 +124,7 @@ def test_a_death_in_a_list_after_a_gap_is_told_and_not_again():
     first, _ = watch.listed([lives.oom_killed()])
     again, _ = watch.listed([lives.oom_killed()])
     assert (1, 0) == (len(first), len(again))
+    assert ([], []) == watch.listed([])
 
 
 def test_pods_that_are_gone_are_forgotten():
