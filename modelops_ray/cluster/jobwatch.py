@@ -1,6 +1,6 @@
 """Follows a RayJob and the pods of whatever cluster it is on now, until it has ended.
 
-Owns the order of what is told. What objects mean is `podwatch`'s, requests are `kube`'s.
+Owns the order of what is told. What pods do is `podwatch`'s to say, requests are `kube`'s.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelops_ray.cluster.kube import Changed, Interrupted, Kube, KubeError, Listed, NotFoundError, Seen
+from modelops_ray.cluster.objects import RayJob
 from modelops_ray.cluster.pods import Follower
-from modelops_ray.cluster.podwatch import Died, News, RayJob
+from modelops_ray.cluster.podwatch import Died, News
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def follow(kube: Kube, name: str, say: Callable[[str], None]) -> Ended:
     try:
         return following.run()
     finally:
-        kube.close()
+        kube.close(*following.threads)
 
 
 @dataclass(slots=True)
@@ -66,10 +67,12 @@ class _Following:
     kube: Kube
     name: str
     say: Callable[[str], None]
+    threads: list[threading.Thread] = field(default_factory=list)
     _heard: queue.SimpleQueue[Seen | News | KubeError] = field(default_factory=queue.SimpleQueue)
     _deaths: list[Died] = field(default_factory=list)
     _clusters: set[str] = field(default_factory=set)
     _said: str = ""
+    _interruption: str = ""
 
     def run(self) -> Ended:
         self._listen(lambda: map(self._heard.put, self.kube.watch(self.kube.rayjobs(self.name))))
@@ -83,15 +86,24 @@ class _Following:
                     job = RayJob.model_validate(changed)
                     if kind == "DELETED" and not job.has_ended:
                         raise NotFoundError(f"RayJob {self.name} was deleted before it ended")
-                case Interrupted(reason, pause_s):
-                    self.say(f"{reason}; asking again in {pause_s:.0f} s")
+                case Interrupted(reason):
+                    self._interrupted(reason)
                     continue
                 case _:
                     self._tell(heard)
                     continue
+            self._interruption = ""
             self._show(job)
             if job.has_ended:
                 return Ended(job, tuple(self._deaths))
+
+    def _interrupted(self, reason: str) -> None:
+        """Say each trouble once, for it is asked again; but a server that never answered is not waited for."""
+        if not self._said:
+            raise KubeError(f"{reason}; is it the right cluster, and can it be reached from here?")
+        if reason != self._interruption:
+            self._interruption = reason
+            self.say(f"{reason}; it is asked again until it answers")
 
     def _looked(self, objects: list[Mapping[str, Any]]) -> RayJob:
         if not objects:
@@ -125,4 +137,5 @@ class _Following:
             except KubeError as error:
                 self._heard.put(error)
 
-        threading.Thread(target=listen, daemon=True).start()
+        self.threads.append(threading.Thread(target=listen, daemon=True))
+        self.threads[-1].start()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,10 +60,9 @@ class Changed(NamedTuple):
 
 
 class Interrupted(NamedTuple):
-    """The API server did not answer, for this reason; it is asked again in `pause_s`."""
+    """The API server did not answer, for this reason; it is asked again."""
 
     reason: str
-    pause_s: float
 
 
 Seen = Listed | Changed | Interrupted
@@ -143,7 +143,7 @@ class Kube:
         Raises:
             KubeError: It is refused.
         """
-        version, pause_s = "", self.pause_s
+        version, pause_s, n_troubles = "", self.pause_s, 1
         while not self.stopped.is_set():
             n_seen = 0
             try:
@@ -160,16 +160,23 @@ class Kube:
             except KubeUnreachableError as error:
                 trouble = str(error)
             pause_s = self.pause_s if n_seen else min(LONGEST_PAUSE_S, 2 * pause_s)
-            if trouble is not None:
-                yield Interrupted(trouble, pause_s)
+            n_troubles = 0 if trouble is None else 1 + (0 if n_seen else n_troubles)
+            # One connection that breaks is nothing: a proxy was restarted, and the next one goes on where it was.
+            if trouble is not None and n_troubles > 1:
+                yield Interrupted(trouble)
             if not n_seen:
                 self.stopped.wait(pause_s)
 
-    def close(self) -> None:
-        """End every watch, from whatever thread."""
+    def close(self, *threads: threading.Thread) -> None:
+        """End every watch, and wait for the threads that watch: one that outlives the interpreter may abort it."""
         self.stopped.set()
-        for stream in list(self._streams):
-            stream.stop()
+        deadline_s = time.monotonic() + CONNECT_S
+        while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline_s:
+            # More than once: the client forgets that it was told to stop when it begins.
+            for stream in list(self._streams):
+                stream.stop()
+            for thread in threads:
+                thread.join(0.05)
 
     def _stream(self, listing: List, version: str) -> Iterator[tuple[Changed | None, str]]:
         """Watch until the server ends it; the second of each pair is where to go on."""

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from modelops_ray.cluster.kube import ACCOUNT, Changed, Interrupted, Kube, KubeError, Listed, Seen, connect, is_in_a_pod
-from modelops_ray.cluster.podwatch import Cause, Died, News, PodWatch, Stuck, size_bytes
+from modelops_ray.cluster.objects import size_bytes
+from modelops_ray.cluster.podwatch import Cause, Died, News, PodWatch, Stuck
 from modelops_ray.cluster.reach import reachable
 from modelops_ray.core.events import ClusterSaid, Event, Node, PodDied
 
 CLUSTER_NAME = "RAY_CLUSTER_NAME"
 """KubeRay sets it in every container of a cluster."""
 MEASURED_EVERY_S = 15.0
-CLOSE_S = 2.0
 
 
 @dataclass(slots=True)
@@ -101,9 +101,7 @@ class PodObserver:
 
     def close(self) -> None:
         """Stop watching."""
-        self._follower.kube.close()
-        for thread in self._threads:
-            thread.join(CLOSE_S)
+        self._follower.kube.close(*self._threads)
 
     def _watch(self) -> None:
         try:

@@ -1,7 +1,7 @@
-"""What the lives of pods mean: who died of what, who never starts and why, and when a RayJob has ended.
+"""What the lives of pods mean: who died of what, and who never starts and why.
 
-Owns the reading of pod and RayJob objects, as the API server sends them, and the sentences about them. Pure: listing
-and watching is `kube`'s, what follows from a death is the core's.
+Owns the sentences about them, and that each is said once. Pure: objects are `objects`' to read, listing and watching is
+`kube`'s, what follows from a death is the core's.
 """
 
 from __future__ import annotations
@@ -11,17 +11,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from modelops_ray.cluster.objects import Pod, Terminated, joined, read_pod
 
-from modelops_ray.config import parse_size
-from modelops_ray.errors import UsageError
-
-CLUSTER_LABEL = "ray.io/cluster"
-GROUP_LABEL = "ray.io/group"
 GIB = 2**30
 KILLED = 137
-LONGEST_MESSAGE = 300
 IMAGE_TROUBLE = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 )
@@ -30,96 +23,6 @@ REASONS_OF_DEATH = frozenset(
     {"OOMKilling", "Evicted", "Preempted", "Preempting", "TaintManagerEviction", "NodeNotReady"}
 )
 """Reasons of events that tell of the end of a pod, for one that was gone before anybody looked."""
-
-
-class _Object(BaseModel):
-    """A part of an object of the API: what is not named here is left alone."""
-
-    model_config = ConfigDict(extra="ignore", alias_generator=to_camel, populate_by_name=True, frozen=True)
-
-
-class _Terminated(_Object):
-    exit_code: int = 0
-    reason: str = ""
-    finished_at: str = ""
-
-
-class _Waiting(_Object):
-    reason: str = ""
-    message: str = ""
-
-
-class _State(_Object):
-    terminated: _Terminated | None = None
-    waiting: _Waiting | None = None
-
-
-class _ContainerStatus(_Object):
-    name: str
-    state: _State = _State()
-    last_state: _State = _State()
-
-
-class _Condition(_Object):
-    type: str
-    status: str = ""
-    reason: str = ""
-    message: str = ""
-
-
-class _PodStatus(_Object):
-    phase: str = ""
-    reason: str = ""
-    message: str = ""
-    pod_ip: str = Field(default="", alias="podIP")
-    conditions: tuple[_Condition, ...] = ()
-    container_statuses: tuple[_ContainerStatus, ...] = ()
-    init_container_statuses: tuple[_ContainerStatus, ...] = ()
-
-
-class _Resources(_Object):
-    limits: Mapping[str, str | int] = {}
-
-
-class _Container(_Object):
-    name: str
-    resources: _Resources = _Resources()
-
-
-class _PodSpec(_Object):
-    containers: tuple[_Container, ...] = ()
-
-
-class _Metadata(_Object):
-    name: str
-    uid: str = ""
-    labels: Mapping[str, str] = {}
-    deletion_timestamp: str | None = None
-
-
-class Pod(_Object):
-    """What matters of a pod."""
-
-    metadata: _Metadata
-    spec: _PodSpec = _PodSpec()
-    status: _PodStatus = _PodStatus()
-
-    @property
-    def group(self) -> str:
-        """The worker group, which is a memory tier; "" for a pod that is in none."""
-        return self.metadata.labels.get(GROUP_LABEL, "")
-
-    @property
-    def name(self) -> str:
-        """As people see it."""
-        tier = f" of tier {self.group}" if self.group else ""
-        return f"pod {self.metadata.name}{tier}"
-
-    @property
-    def limit_bytes(self) -> int:
-        """The memory limit of the Ray container, which is the first one; 0 where there is none."""
-        limit = self.spec.containers[0].resources.limits.get("memory") if self.spec.containers else None
-        return size_bytes(limit)
 
 
 class Cause(StrEnum):
@@ -159,14 +62,6 @@ class Stuck:
 News = Died | Stuck
 
 
-def size_bytes(quantity: str | int | None) -> int:
-    """Read a quantity of memory into bytes; 0 where there is none, or one of no known form."""
-    try:
-        return parse_size(str(quantity))
-    except UsageError:
-        return 0
-
-
 @dataclass(slots=True)
 class PodWatch:
     """Follows the pods of one cluster and tells each death and each trouble once.
@@ -180,21 +75,23 @@ class PodWatch:
 
     def listed(self, objects: Iterable[Mapping[str, Any]]) -> tuple[list[News], list[Pod]]:
         """Take in all pods there are now; return what is new, and those that went while nobody watched."""
-        before, pods = self._alive, [pod for each in objects if (pod := read(each)) is not None]
+        before, pods = self._alive, [pod for each in objects if (pod := read_pod(each)) is not None]
         self._alive = {}
         news = [one for pod in pods for one in self._look(pod)]
-        there = {pod.metadata.uid for pod in pods}
-        return news, [pod for uid, pod in before.items() if uid not in there and not pod.metadata.deletion_timestamp]
+        gone = [pod for uid, pod in before.items() if uid not in self._alive]
+        known = {uid for uid, *_ in self._told}
+        for pod in gone:
+            self._forget(pod)
+        return news, [pod for pod in gone if not pod.metadata.deletion_timestamp and pod.metadata.uid not in known]
 
     def changed(self, kind: str, changed: Mapping[str, Any]) -> list[News]:
         """Take in one event of a watch: `ADDED`, `MODIFIED`, or `DELETED`, which comes with the last state."""
-        pod = read(changed)
+        pod = read_pod(changed)
         if pod is None:
             return []
         news = list(self._look(pod))
         if kind == "DELETED":
-            self._alive.pop(pod.metadata.uid, None)
-            self._told = {key for key in self._told if key[0] != pod.metadata.uid}
+            self._forget(pod)
         return news
 
     def gone(self, pod: Pod, events: Iterable[Mapping[str, Any]]) -> Died:
@@ -202,8 +99,14 @@ class PodWatch:
         known = ((str(one.get("reason", "")), str(one.get("message", ""))) for one in events)
         for reason, message in known:
             if reason in REASONS_OF_DEATH:
-                return self._died(pod, _cause_of_event(reason), f"is gone ({_joined(reason, message)})")
+                return self._died(pod, _cause_of_event(reason), f"is gone ({joined(reason, message)})")
         return self._died(pod, Cause.UNSEEN, "is gone, and nobody saw how it ended")
+
+    def _forget(self, pod: Pod) -> None:
+        """Its name and its id are never used again."""
+        self._alive.pop(pod.metadata.uid, None)
+        self.readings.pop(pod.metadata.name, None)
+        self._told = {key for key in self._told if key[0] != pod.metadata.uid}
 
     def _look(self, pod: Pod) -> Iterator[News]:
         uid = pod.metadata.uid
@@ -228,7 +131,7 @@ class PodWatch:
                 if ended is not None and (found := self._container(pod, ended)) is not None:
                     yield (status.name, ended.finished_at), found
 
-    def _container(self, pod: Pod, ended: _Terminated) -> Died | None:
+    def _container(self, pod: Pod, ended: Terminated) -> Died | None:
         if ended.reason == "OOMKilled":
             return self._died(pod, Cause.OUT_OF_MEMORY, f"was OOMKilled{self._of_limit(pod)}")
         if ended.exit_code == 0 or pod.metadata.deletion_timestamp:
@@ -252,14 +155,6 @@ class PodWatch:
         )
 
 
-def read(found: Mapping[str, Any]) -> Pod | None:
-    """Read a pod; None where it is none, as in an error."""
-    try:
-        return Pod.model_validate(found)
-    except ValidationError:
-        return None
-
-
 def gi(size: int) -> str:
     """Write bytes in Gi, as a manifest would."""
     return f"{size / GIB:.3g}"
@@ -277,14 +172,14 @@ def _whole(pod: Pod) -> tuple[Cause, str] | None:
     if status.reason == "Evicted":
         # The node ran out of memory, not the pod; a limit below what is asked of it does not.
         cause = Cause.OUT_OF_MEMORY if "memory" in status.message.lower() else Cause.EVICTED
-        return cause, f"was evicted ({_joined('', status.message)})"
+        return cause, f"was evicted ({joined('', status.message)})"
     for condition in status.conditions:
         if condition.type == "DisruptionTarget" and condition.status == "True":
             if condition.reason == "PreemptionByScheduler":
-                return Cause.PREEMPTED, f"was preempted ({_joined('', condition.message)})"
-            return Cause.EVICTED, f"was evicted ({_joined(condition.reason, condition.message)})"
+                return Cause.PREEMPTED, f"was preempted ({joined('', condition.message)})"
+            return Cause.EVICTED, f"was evicted ({joined(condition.reason, condition.message)})"
     if status.phase == "Failed" and status.reason:
-        return Cause.KILLED, f"failed ({_joined(status.reason, status.message)})"
+        return Cause.KILLED, f"failed ({joined(status.reason, status.message)})"
     return None
 
 
@@ -292,7 +187,7 @@ def _stuck(pod: Pod) -> Stuck | None:
     """Why a pod does not start, None if it does or may soon."""
     for condition in pod.status.conditions:
         if condition.type == "PodScheduled" and condition.status == "False" and condition.reason == "Unschedulable":
-            sentence = f"{pod.name} cannot be placed: {_joined('', condition.message)}"
+            sentence = f"{pod.name} cannot be placed: {joined('', condition.message)}"
             return Stuck(pod.metadata.name, pod.group, "Unschedulable", sentence)
     for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
         waiting = status.state.waiting
@@ -300,7 +195,7 @@ def _stuck(pod: Pod) -> Stuck | None:
             continue
         what = "cannot get its image" if waiting.reason in IMAGE_TROUBLE else "cannot start its container"
         kind = "image" if waiting.reason in IMAGE_TROUBLE else "start"
-        sentence = f"{pod.name} {what}: {_joined(waiting.reason, waiting.message)}"
+        sentence = f"{pod.name} {what}: {joined(waiting.reason, waiting.message)}"
         return Stuck(pod.metadata.name, pod.group, kind, sentence)
     return None
 
@@ -309,49 +204,3 @@ def _cause_of_event(reason: str) -> Cause:
     if reason == "OOMKilling":
         return Cause.OUT_OF_MEMORY
     return Cause.PREEMPTED if reason.startswith("Preempt") else Cause.EVICTED
-
-
-def _joined(reason: str, message: str) -> str:
-    """Join what Kubernetes says into a part of one line."""
-    text = " ".join(message.split()).rstrip(".")[:LONGEST_MESSAGE]
-    return ": ".join(part for part in (reason, text) if part) or "no reason given"
-
-
-# RayJobs
-
-
-class _JobStatus(_Object):
-    job_status: str = ""
-    job_deployment_status: str = ""
-    reason: str = ""
-    message: str = ""
-    ray_cluster_name: str = ""
-    failed: int | None = None
-
-
-class RayJob(_Object):
-    """What matters of a RayJob."""
-
-    metadata: _Metadata
-    status: _JobStatus = _JobStatus()
-
-    @property
-    def line(self) -> str:
-        """Where it is now, in one line."""
-        status = self.status
-        # KubeRay's two statuses may contradict each other (kuberay#2314): both are shown.
-        stages = status.job_deployment_status or "not looked at by KubeRay yet"
-        if status.job_status:
-            stages = f"{stages}, job {status.job_status}"
-        why = _joined(status.reason, status.message) if status.reason or status.message else ""
-        return f"RayJob {self.metadata.name}: {stages}" + (f" ({why})" if why else "")
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing will happen to it any more; `Retrying`, `Suspended` and the like may still go on."""
-        return self.status.job_deployment_status in {"Complete", "Failed", "ValidationFailed"}
-
-    @property
-    def has_succeeded(self) -> bool:
-        """Whether it has ended and did what it was to do."""
-        return self.status.job_deployment_status == "Complete" and self.status.job_status == "SUCCEEDED"

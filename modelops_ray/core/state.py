@@ -142,6 +142,9 @@ class RunState:
         self._autoscaler_says = event.capacity.says
         homeless = self.dispatch.look(event.capacity)
         n_slots = self.dispatch.concurrency
+        if n_slots > self._progress.best_slots:
+            # Whatever was in the way of what came is not any more.
+            self._hindrance = ""
         self._progress.look(event.now_s, n_slots)
         self._refuse_the_impossible(event)
         for chunk_id in homeless:

@@ -3,6 +3,9 @@
 import functools
 import itertools
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -12,6 +15,7 @@ from support import pod_lives as lives
 from support.commands import invoke
 from support.kube_api import kube_api, kubeconfig
 
+from modelops_ray.cluster.jobwatch import follow
 from modelops_ray.cluster.kube import Changed, Interrupted, KubeError, Listed, connect
 from modelops_ray.cluster.pods import Follower, PodObserver, observed
 from modelops_ray.cluster.podwatch import Cause
@@ -35,6 +39,7 @@ def api(tmp_path, monkeypatch):
     """An API server, and a kubeconfig that leads to it."""
     with kube_api() as (found, url):
         known(monkeypatch, kubeconfig(tmp_path / "config", url))
+        found.url = url
         yield found
 
 
@@ -109,7 +114,8 @@ def test_a_watch_that_drops_goes_on_where_it_was(api, kube):
     assert isinstance(next(seen), Listed)
     for index in range(5):
         api.put("pods", lives.pod(f"w-{index}"))
-    changes = [one for one in itertools.islice(seen, 7) if isinstance(one, Changed)]
+    changes = list(itertools.islice(seen, 5))
+    assert all(isinstance(one, Changed) for one in changes)
     assert [f"w-{index}" for index in range(5)] == [one.object["metadata"]["name"] for one in changes]
     assert 3 == api.n_watches("pods")
     assert 1 == sum("watch" not in one for one in api.asked)
@@ -353,6 +359,46 @@ def test_watch_of_a_job_that_is_deleted_ends_in_one_line(api):
     after(lambda: api.n_watches("rayjobs"), lambda: api.delete("rayjobs", lives.rayjob("Running", "RUNNING")))
     result = invoke("kuberay", "watch", "study")
     assert (1, "RayJob study was deleted before it ended") == (result.exit_code, result.stderr.strip()[14:])
+
+
+def test_watch_of_a_server_that_never_answers_ends_in_one_line(tmp_path, monkeypatch):
+    """Nobody wants to find that out the next morning."""
+    known(monkeypatch, kubeconfig(tmp_path / "config", "http://127.0.0.1:1"))
+    result = invoke("kuberay", "watch", "study")
+    assert (1, 1) == (result.exit_code, len(result.stderr.splitlines()))
+    assert "can it be reached from here" in result.stderr
+
+
+def test_watch_says_once_that_a_server_does_not_answer_and_goes_on(api, kube):
+    """Until it does."""
+    api.dropping["rayjobs"] = 1
+    api.put("rayjobs", lives.rayjob("Initializing", cluster=""))
+
+    def break_down():
+        api.refused["rayjobs"] = 503
+        api.put("rayjobs", lives.rayjob("Running", "RUNNING", cluster=""))
+
+    def recover():
+        api.refused.clear()
+        api.put("rayjobs", lives.rayjob("Complete", "SUCCEEDED", cluster=""))
+
+    after(lambda: api.n_watches("rayjobs"), break_down)
+    after(lambda: api.n_watches("rayjobs") > 3, recover)
+    said = []
+    assert follow(kube, "study", said.append).job.has_succeeded
+    [trouble] = [line for line in said if "RayJob" not in line]
+    assert trouble.endswith("rayjobs is forbidden to nobody; it is asked again until it answers")
+
+
+@pytest.mark.long
+def test_a_command_that_ends_takes_its_watches_along(api, tmp_path):
+    """A thread that still waits for an answer could abort the interpreter on its way out."""
+    kubeconfig(tmp_path / "config", api.url)
+    command = [sys.executable, "-m", "modelops_ray", "kuberay", "watch", "nothing"]
+    environ = os.environ | {"KUBECONFIG": str(tmp_path / "config")}
+    for _ in range(8):
+        ended = subprocess.run(command, env=environ, capture_output=True, check=False, timeout=60, text=True)
+        assert (1, 1) == (ended.returncode, len(ended.stderr.splitlines()))
 
 
 def test_watch_without_rights_or_kubernetes_ends_in_one_line(api, tmp_path, monkeypatch):

@@ -40,6 +40,7 @@ class KubeApi:
     gone: dict[str, Callable[[], None]] = field(default_factory=dict)
     dropping: dict[str, int] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    url: str = ""
     closing: threading.Event = field(default_factory=threading.Event)
     lock: threading.RLock = field(default_factory=threading.RLock)
     version: int = 100

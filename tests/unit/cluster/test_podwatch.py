@@ -3,7 +3,8 @@
 import pytest
 from support import pod_lives as lives
 
-from modelops_ray.cluster.podwatch import Cause, Died, PodWatch, RayJob, Stuck
+from modelops_ray.cluster.objects import RayJob
+from modelops_ray.cluster.podwatch import Cause, Died, PodWatch, Stuck
 
 GIB = 2**30
 POD = "pod study-7xk2p-mem4-worker-abcde of tier mem4"
@@ -123,6 +124,22 @@ def test_a_death_in_a_list_after_a_gap_is_told_and_not_again():
     first, _ = watch.listed([lives.oom_killed()])
     again, _ = watch.listed([lives.oom_killed()])
     assert (1, 0) == (len(first), len(again))
+    assert ([], []) == watch.listed([])
+
+
+def test_pods_that_are_gone_are_forgotten():
+    """A cluster that scales for weeks has had many."""
+    watch = PodWatch()
+    for index in range(50):
+        name = f"w-{index}"
+        watch.readings[name] = GIB
+        found = {**lives.oom_killed(), "metadata": lives.pod(name)["metadata"]}
+        if index % 2:
+            watch.changed("DELETED", found)
+        else:
+            watch.listed([found])
+    watch.listed([])
+    assert ({}, {}, set()) == (watch.readings, watch._alive, watch._told)
 
 
 def test_what_is_no_pod_is_left_alone():

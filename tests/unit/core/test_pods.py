@@ -182,6 +182,16 @@ def test_a_probe_of_a_cluster_without_any_node_asks_for_plenty_and_not_for_the_m
     assert GIB // 2 <= asked.request_bytes <= 2 * GIB
 
 
+def test_what_stood_in_the_way_of_nodes_that_came_is_not_told_later():
+    """The pod was placed in the end."""
+    cluster = Cluster(no_progress_s=100.0, timeout_s=10.0)
+    cluster.tell(ClusterSaid, "pod w-2 of tier mem4 cannot be placed", hinders=True)
+    cluster.tell(CapacityChanged, Capacity((Node(4.0, 8 * GIB),) * 2))
+    cluster.now_s += 200.0
+    cluster.tell(Ticked)
+    assert "cannot be placed" not in cluster.finish.message
+
+
 def test_a_cluster_that_falls_apart_for_days_does_not_fill_the_driver():
     """People have stopped reading by then."""
     cluster = Cluster()

@@ -1,0 +1,189 @@
+"""The objects of Kubernetes and KubeRay that are looked at here, as far as they are.
+
+Owns reading them from what the API server sends; what they mean over time is `podwatch`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from modelops_ray.config import parse_size
+from modelops_ray.errors import UsageError
+
+GROUP_LABEL = "ray.io/group"
+LONGEST_MESSAGE = 300
+
+
+class Object(BaseModel):
+    """A part of an object of the API: what is not named here is left alone."""
+
+    model_config = ConfigDict(extra="ignore", alias_generator=to_camel, populate_by_name=True, frozen=True)
+
+
+class Terminated(Object):
+    """How a container ended."""
+
+    exit_code: int = 0
+    reason: str = ""
+    finished_at: str = ""
+
+
+class Waiting(Object):
+    """Why a container does not run yet."""
+
+    reason: str = ""
+    message: str = ""
+
+
+class State(Object):
+    """What a container does now, or did before it was started again."""
+
+    terminated: Terminated | None = None
+    waiting: Waiting | None = None
+
+
+class ContainerStatus(Object):
+    """A container and its states."""
+
+    name: str
+    state: State = State()
+    last_state: State = State()
+
+
+class Condition(Object):
+    """One thing that is, or is not, true of a pod."""
+
+    type: str
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+class PodStatus(Object):
+    """What became of a pod."""
+
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    pod_ip: str = Field(default="", alias="podIP")
+    conditions: tuple[Condition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
+
+
+class Resources(Object):
+    """What a container may use."""
+
+    limits: Mapping[str, str | int] = {}
+
+
+class Container(Object):
+    """A container as it was asked for."""
+
+    name: str
+    resources: Resources = Resources()
+
+
+class PodSpec(Object):
+    """A pod as it was asked for."""
+
+    containers: tuple[Container, ...] = ()
+
+
+class Metadata(Object):
+    """What is the same for every object."""
+
+    name: str
+    uid: str = ""
+    labels: Mapping[str, str] = {}
+    deletion_timestamp: str | None = None
+
+
+class Pod(Object):
+    """What matters of a pod."""
+
+    metadata: Metadata
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+    @property
+    def group(self) -> str:
+        """The worker group, which is a memory tier; "" for a pod that is in none."""
+        return self.metadata.labels.get(GROUP_LABEL, "")
+
+    @property
+    def name(self) -> str:
+        """As people see it."""
+        tier = f" of tier {self.group}" if self.group else ""
+        return f"pod {self.metadata.name}{tier}"
+
+    @property
+    def limit_bytes(self) -> int:
+        """The memory limit of the Ray container, which is the first one; 0 where there is none."""
+        limit = self.spec.containers[0].resources.limits.get("memory") if self.spec.containers else None
+        return size_bytes(limit)
+
+
+class JobStatus(Object):
+    """What became of a RayJob, in two statuses that KubeRay keeps."""
+
+    job_status: str = ""
+    job_deployment_status: str = ""
+    reason: str = ""
+    message: str = ""
+    ray_cluster_name: str = ""
+    failed: int | None = None
+
+
+class RayJob(Object):
+    """What matters of a RayJob."""
+
+    metadata: Metadata
+    status: JobStatus = JobStatus()
+
+    @property
+    def line(self) -> str:
+        """Where it is now, in one line."""
+        status = self.status
+        # KubeRay's two statuses may contradict each other (kuberay#2314): both are shown.
+        stages = status.job_deployment_status or "not looked at by KubeRay yet"
+        if status.job_status:
+            stages = f"{stages}, job {status.job_status}"
+        why = joined(status.reason, status.message) if status.reason or status.message else ""
+        return f"RayJob {self.metadata.name}: {stages}" + (f" ({why})" if why else "")
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will happen to it any more; `Retrying`, `Suspended` and the like may still go on."""
+        return self.status.job_deployment_status in {"Complete", "Failed", "ValidationFailed"}
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether it has ended and did what it was to do."""
+        return self.status.job_deployment_status == "Complete" and self.status.job_status == "SUCCEEDED"
+
+
+def read_pod(found: Mapping[str, Any]) -> Pod | None:
+    """Read a pod; None where it is none, as in an error."""
+    try:
+        return Pod.model_validate(found)
+    except ValidationError:
+        return None
+
+
+def size_bytes(quantity: str | int | None) -> int:
+    """Read a quantity of memory into bytes; 0 where there is none, or one of no known form."""
+    try:
+        return parse_size(str(quantity))
+    except UsageError:
+        return 0
+
+
+def joined(reason: str, message: str) -> str:
+    """Join what Kubernetes says into a part of one line."""
+    text = " ".join(message.split()).rstrip(".")[:LONGEST_MESSAGE]
+    return ": ".join(part for part in (reason, text) if part) or "no reason given"
