@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.stores import grid
 
@@ -16,6 +16,7 @@ from modelops_ray.study.study import Study
 SIZES = st.lists(st.integers(1, 50), min_size=1, max_size=60)
 
 
+@settings(deadline=None)
 @given(SIZES, st.integers(1, 12))
 def test_shards_differ_by_at_most_the_largest_parameter_set(sizes, n_shards):
     """No shard waits for another much longer than it must."""
@@ -26,12 +27,14 @@ def test_shards_differ_by_at_most_the_largest_parameter_set(sizes, n_shards):
     assert max(sizes) >= loads.max() - loads.min()
 
 
+@settings(deadline=None)
 @given(SIZES, SIZES, st.integers(1, 12))
 def test_parameter_sets_that_are_added_at_the_end_move_no_other(sizes, more, n_shards):
     """A larger study goes on in the shards it has."""
     assert split(sizes, n_shards).tolist() == split(sizes + more, n_shards)[: len(sizes)].tolist()
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 30), st.integers(1, 30))
 def test_replicates_that_are_added_to_all_move_no_parameter_set(n_sets, n_shards, before, after):
     """The most usual way to enlarge a study."""
