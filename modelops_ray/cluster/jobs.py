@@ -34,12 +34,16 @@ LOST_S = 60.0
 """How long a dashboard may be away while a job is waited for: port forwards and heads restart."""
 
 _FOUND = "modelops-ray found "
-_LOOK = f"""
-import importlib.metadata as m, json, platform
-pairs = [(d.metadata["Name"], d.version) for d in m.distributions()]
-found = {{"python": platform.python_version(), "versions": {{n.lower(): v for n, v in pairs if n}}}}
-print("{_FOUND}" + json.dumps(found))
-"""
+_LOOK = "; ".join(
+    (
+        "import importlib.metadata as m, json, platform",
+        'pairs = [(d.metadata["Name"], d.version) for d in m.distributions()]',
+        'found = {"python": platform.python_version(), "versions": {n.lower(): v for n, v in pairs if n}}',
+        f'print("{_FOUND}" + json.dumps(found))',
+    )
+)
+# Ray writes the command into the log, before or after what it prints.
+_ECHO = "Running entrypoint for job "
 _OF_RAY = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 _CHATTY = (
     "ray.dashboard.modules.dashboard_sdk",
@@ -112,7 +116,7 @@ class Dashboard:
             time.sleep(POLL_S / 5)
         log = self.log(job)
         if state.status != "SUCCEEDED":
-            words = _last_line(log) or _last_line(state.message)
+            words = _last_line(log)
             raise BackendError(f"`python` does not work on the head of {self.address}: {words}; use an image of Ray's")
         with self._speaking():
             self._client.delete_job(job)
@@ -305,4 +309,5 @@ def _read_installed(log: str, address: str) -> Installed:
 
 
 def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "nothing")
+    lines = (line.strip() for line in reversed(text.splitlines()))
+    return next((line for line in lines if line and _ECHO not in line), "nothing")

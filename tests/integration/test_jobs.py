@@ -22,6 +22,8 @@ from modelops_ray.cluster.package import Lack, runtime_env
 from modelops_ray.errors import BackendError
 
 ONE_NODE = ("--num-cpus=1", f"--memory={600 * MIB}")
+pytestmark = pytest.mark.timeout(900)
+
 TOKEN = "5" * 64
 NO_JOB = "modelops-ray: there is no job study-0"
 
