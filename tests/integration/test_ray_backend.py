@@ -77,6 +77,7 @@ def test_running_out_of_memory_around_a_simulation_is_out_of_memory(backend):
     assert wait_until(backend, ended(1))[0].cause == Cause.OUT_OF_MEMORY
 
 
+@pytest.mark.long
 def test_outputs_ten_times_the_object_store_are_spilled_and_come_back(backend):
     """All of them, and the number of bytes that went to disk is Ray's own."""
     for chunk_id in range(20):

@@ -61,7 +61,7 @@ def end(process, number=signal.SIGKILL):
 
 @pytest.mark.parametrize(
     "new_place",
-    ["local", pytest.param("s3", marks=pytest.mark.long), pytest.param("azure", marks=pytest.mark.long)],
+    [pytest.param(place, marks=pytest.mark.long) for place in ("local", "s3", "azure")],
     indirect=True,
 )
 def test_ten_kills_at_random_moments_change_nothing(new_place):
