@@ -1,7 +1,12 @@
-"""Object stores for every suite: started when the first test asks for them, ended with the last."""
+"""For every suite: object stores, started when the first test asks for them; and how properties are tested."""
 
 import pytest
+from hypothesis import settings
 from support.object_servers import azure_server, azurite_command, s3_server, why_no_azurite
+
+# How long an example takes is the machine's business.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
