@@ -18,7 +18,7 @@ Axes = Mapping[str, list[Any]]
 
 STORE_BYTES = 80 * MIB
 """Ray's object store in a pod, where outputs are small; its own minimum is 75 MiB."""
-STUCK_AFTER = 3.0
+STUCK_AFTER = 2.0
 """An engine gets so many times what the practical limit takes, and `GRACE_S`, before it counts as stuck."""
 GRACE_S = 10.0
 
@@ -104,7 +104,7 @@ class Scenario:
 # The report's pod: 4 GiB, 2 CPUs, 4 Dask processes. The pod is kept as it is, because what an interpreter needs does
 # not shrink with it; what scales with the machine is how many there are: one per core, instead of 4.
 INCIDENT = Layout(pods=2, pod_bytes=4 * GIB, slots=4)
-WAVES = 8
+WAVES = 12
 HOLD_S = 1.5
 STARSIM_MIB = 30
 """What a simulation of 1,000 people adds to a process that has imported Starsim."""
