@@ -17,9 +17,12 @@ from benchmarks.records import keep
 from modelops_ray.runner import wire
 from modelops_ray.runner.forked import Connection, Wanted, connect
 from modelops_ray.runner.model import resolve_model
+from modelops_ray.runner.supervisor import work_of
+from modelops_ray.study.chunk import Simulation
 
 MODELS = {"starsim": "benchmarks.idle_starsim:simulate", "numpy": "benchmarks.models:noop"}
-ASKED = {"simulations": [({"x": 1.0}, 1)], "scenario": "baseline", "outputs": None, "measure": False}
+ASKED = {"scenario": "baseline", "outputs": None, "measure": False}
+WORK = work_of([Simulation(0, 0, {"x": 1.0}, "0" * 64, 0, 1)])
 SECOND_S = 1.0
 
 
@@ -27,7 +30,7 @@ def one_child(connection: Connection) -> tuple[float, float]:
     """Have one child; return the seconds until it answered, and until it was gone."""
     began_s = time.perf_counter()
     lent = connection.child(2**30, is_hard=False, worker_bytes=0)
-    wire.send(lent.channel, ASKED)
+    wire.send(lent.channel, ASKED, [WORK])
     answer = wire.receive(lent.channel)
     answered_s = time.perf_counter()
     assert answer is not None

@@ -268,7 +268,8 @@ class Dispatch:
             self._bytes_each,
             self.pending.n / max(1, self.window.slots_at(request_bytes, width)),
             target_s=self.policy.chunk_target_s * width,
-            least_s=self.policy.chunk_least_s * width,
+            # What an earlier run took may be another's: no chunk is made larger for it.
+            least_s=self.policy.chunk_least_s * width if self._n_timed else 0.0,
             target_bytes=OUTPUT_TARGET_BYTES,
             most=self.policy.chunk_max,
         )

@@ -414,3 +414,11 @@ def test_the_last_chunks_shrink_so_that_all_end_together_but_not_below_what_a_ta
 def test_no_chunk_is_made_larger_for_being_worth_a_task_than_outputs_time_and_count_allow(rule):
     """Those are bounds of memory and of what is lost with a worker."""
     assert 3 == size_of_next(0.01, 3, **rule)
+
+
+def test_what_an_earlier_run_took_makes_no_chunk_larger():
+    """It may have been another machine; nodes that join would find nothing left."""
+    state = RunState(Policy(memory_bytes=100 * MIB), known_seconds=1e-5, validate=True)
+    state.handle(CapacityChanged(0.0, ONE_NODE))
+    chunks = of(SubmitChunk, state.handle(TasksAdded(0.0, (Segment(0, 0, 64),), last=True)))
+    assert 4 == max(len(chunk.positions) for chunk in chunks)
