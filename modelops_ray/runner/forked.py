@@ -6,6 +6,7 @@ What a child uses is the server's business; who runs what is `supervisor`'s.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -209,7 +210,10 @@ def connect(wanted: Wanted) -> Connection:
     Raises:
         ModelError: It does not start, or cannot import the model.
     """
-    base, keeper = base_folder(), _keeper()
+    base, keeper = base_folder(), _keeper(os.getpid())
+    if (found := process(keeper)) is None or found.state == "Z":
+        # Its raylet has gone and Ray ends this worker soon: nobody waits for what it would still run.
+        os._exit(1)
     folder = base / _key(wanted, keeper)
     why = ""
     for attempt in range(STARTS):
@@ -238,12 +242,13 @@ def _hello(channel: socket.socket, label: str) -> wire.Message | None:
     return hello
 
 
-def _keeper() -> int:
-    """The process a server lives for: the raylet that started this worker, else this process."""
+@functools.cache
+def _keeper(pid: int) -> int:
+    """The process a server of this one lives for: the raylet that started it, even once that has gone, else itself."""
     with suppress(OSError):
         if Path(f"/proc/{os.getppid()}/comm").read_text().strip() == "raylet":
             return os.getppid()
-    return os.getpid()
+    return pid
 
 
 def _key(wanted: Wanted, keeper: int) -> str:
@@ -319,7 +324,7 @@ def _python(ref: ModelRef) -> str:
 
 def last_words(wanted: Wanted) -> str:
     """What the server printed last before it ended, to go at the end of a sentence; empty if nothing."""
-    return last_line(_text(base_folder() / _key(wanted, _keeper()) / "log"))
+    return last_line(_text(base_folder() / _key(wanted, _keeper(os.getpid())) / "log"))
 
 
 def last_line(text: str) -> str:
