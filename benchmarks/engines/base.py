@@ -37,12 +37,11 @@ class Site:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of everything that is started."""
-        # Ray asks for a token where the user's home has one, and then not everybody finds it.
-        open_to_all = {} if self.layout.pod_bytes is None else {"RAY_AUTH_MODE": "disabled"}
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         return {
             **os.environ,
-            **open_to_all,
+            # Ray asks for a token where the user's home has one, which not everybody finds, and else leaves one there.
+            "RAY_AUTH_MODE": "disabled",
             "PYTHONPATH": path,
             "PYTHONWARNINGS": "ignore",
             "TMPDIR": str(self.folder),

@@ -91,6 +91,8 @@ class RayCluster:
             "RAY_TMPDIR": str(place),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            # Said, or a token in the home folder would be asked for.
+            "RAY_AUTH_MODE": "disabled",
             "RAY_health_check_period_ms": "500",
             "RAY_health_check_failure_threshold": "4",
             **self.environ,
