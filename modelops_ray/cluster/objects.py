@@ -11,8 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from modelops_ray.config import parse_size
-from modelops_ray.errors import UsageError
+from modelops_ray.cluster.quantity import as_bytes
 
 GROUP_LABEL = "ray.io/group"
 LONGEST_MESSAGE = 300
@@ -125,7 +124,7 @@ class Pod(Object):
     def limit_bytes(self) -> int:
         """The memory limit of the Ray container, which is the first one; 0 where there is none."""
         limit = self.spec.containers[0].resources.limits.get("memory") if self.spec.containers else None
-        return size_bytes(limit)
+        return as_bytes(limit) or 0
 
 
 class JobStatus(Object):
@@ -173,14 +172,6 @@ def read_pod(found: Mapping[str, Any]) -> Pod | None:
         return Pod.model_validate(found)
     except ValidationError:
         return None
-
-
-def size_bytes(quantity: str | int | None) -> int:
-    """Read a quantity of memory into bytes; 0 where there is none, or one of no known form."""
-    try:
-        return parse_size(str(quantity))
-    except UsageError:
-        return 0
 
 
 def joined(reason: str, message: str) -> str:

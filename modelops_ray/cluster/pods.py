@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from modelops_ray.cluster.kube import ACCOUNT, Changed, Interrupted, Kube, KubeError, Listed, Seen, connect, is_in_a_pod
-from modelops_ray.cluster.objects import size_bytes
 from modelops_ray.cluster.podwatch import Cause, Died, News, PodWatch, Stuck
+from modelops_ray.cluster.quantity import as_bytes
 from modelops_ray.cluster.reach import reachable
 from modelops_ray.core.events import ClusterSaid, Event, Node, PodDied
 
@@ -71,7 +71,7 @@ class Follower:
 
 def _reading(pod: Mapping[str, Any]) -> tuple[str, int]:
     containers = pod.get("containers", [])
-    used_bytes = sum(size_bytes(one.get("usage", {}).get("memory")) for one in containers)
+    used_bytes = sum(as_bytes(one.get("usage", {}).get("memory")) or 0 for one in containers)
     return str(pod["metadata"]["name"]), used_bytes
 
 
