@@ -1,7 +1,7 @@
 """What an engine is given to run, and how it tells how far it is.
 
-Owns the two files through which the client process, which may have to be killed, talks to the one that measures:
-`progress.jsonl` (seconds, done, committed, lost) and `outcome.json`. Runs nothing.
+Owns the files through which the client process, which may have to be killed, talks to the one that measures: `ready`
+and, in answer, `go`; `progress.jsonl` (seconds, done, committed, lost) and `outcome.json`. Runs nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
 
 SAY_EVERY_S = 0.1
+LOOK_EVERY_S = 0.01
+READY, GO = "ready", "go"
 
 
 class Task(NamedTuple):
@@ -65,7 +67,10 @@ class Job:
         return [Task(dict(one.params), one.seed) for one in Simulations(self.study)]
 
     def ready(self) -> None:
-        """Workers are there: what follows is measured."""
+        """Workers are there: once the one that measures says so, the clock runs."""
+        (self.folder / READY).touch()
+        while not (self.folder / GO).exists():
+            time.sleep(LOOK_EVERY_S)
         self.began_s = time.monotonic()
         self._write(0.0, force=True)
 

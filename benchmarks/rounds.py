@@ -7,8 +7,6 @@ with it) and `efficiency`. Measures through `measure`.
 from __future__ import annotations
 
 import secrets
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from statistics import mean
 
@@ -18,7 +16,6 @@ from benchmarks.records import Record
 from benchmarks.scenarios import Case
 
 BASE = "pool"
-TOUCH = "import numpy as np; np.empty(int(__import__('sys').argv[1]), dtype=np.uint8)[::4096] = 1"
 
 
 def order(engines: Sequence[str], repeat: int, *, against_pool: bool = True) -> list[str]:
@@ -34,7 +31,6 @@ def order(engines: Sequence[str], repeat: int, *, against_pool: bool = True) -> 
 def run_round(case: Case, names: Sequence[str], repeat: int, tell: Callable[[Record], None]) -> list[Record]:
     """Run one case with every engine, in this order."""
     run_id = secrets.token_hex(4)
-    _touch_memory(case)
     records = []
     for name in names:
         records.append(measure(ENGINES[name], case, run_id, repeat))
@@ -58,10 +54,3 @@ def _efficiency(record: Record, base: float, pool: Record) -> float:
     """Compare a rate with the pool's: on pods twice as large twice as much is to be expected."""
     larger = (record.pod_bytes or 1) * record.pods / ((pool.pod_bytes or 1) * pool.pods)
     return round((record.per_second or 0.0) / base / larger, 4)
-
-
-def _touch_memory(case: Case) -> None:
-    """Touch as much memory as all pods may have: a virtual machine's first touch ever costs ten times the others."""
-    if case.layout.pod_bytes is not None:
-        n_bytes = case.layout.pods * case.layout.pod_bytes
-        subprocess.run([sys.executable, "-c", TOUCH, str(n_bytes)], check=True)
