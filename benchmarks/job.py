@@ -35,7 +35,10 @@ class Task(NamedTuple):
 
 @dataclass
 class Job:
-    """One run of one case by one engine, in its client process; `layout` are the pods that this engine got."""
+    """One run of one case by one engine, in its client process; `layout` are the pods that this engine got.
+
+    `read` fetches results that an engine keeps elsewhere than in this process: after the clock and the scales.
+    """
 
     case: Case
     layout: Layout
@@ -49,6 +52,7 @@ class Job:
     facts: dict[str, Any] = field(default_factory=dict)
     own_bytes: int = 0
     is_over: bool = False
+    read: Callable[[], None] | None = None
     _said_s: float = 0.0
     _said_done: int = 0
     _said_committed: int = 0
@@ -102,6 +106,8 @@ class Job:
         self.facts.setdefault("driver_peak_bytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
         self._write(time.monotonic() - self.began_s, force=True)
         (self.folder / "ended").touch()
+        if self.read is not None:
+            self.read()
         self.check()
         outcome = {"lost": self.lost, "driver_own_bytes": self.own_bytes, **self.facts}
         (self.folder / "outcome.json").write_text(json.dumps(outcome))

@@ -54,7 +54,7 @@ def work(job: Job) -> None:
         "ending": f"{outcome.finish.ending}: {outcome.finish.message}"[:300],
         "notes": [note for note in watch.notes if not note.startswith("Ray ")],
     }
-    _read(job)
+    job.read = lambda: _read(job)
 
 
 def _read(job: Job) -> None:
