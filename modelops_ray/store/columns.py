@@ -130,7 +130,8 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 def _undone(column: pa.DictionaryArray, kind: pa.DataType) -> pa.ChunkedArray:
     values = column.dictionary.cast(kind, safe=False)
-    if not pat.is_string(kind) or values.null_count:
+    if not pat.is_string(kind):
         return pa.chunked_array([values.take(column.indices)])
-    # Indices of one width, so that columns of many chunks can be put together.
-    return pa.chunked_array([pa.DictionaryArray.from_arrays(column.indices.cast(pa.int32()), values)])
+    # Encoded anew: each text once, no missing one, and indices of one width, so that all tables have one type.
+    encoded = values.dictionary_encode()
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(encoded.indices.take(column.indices), encoded.dictionary)])

@@ -20,7 +20,7 @@ from modelops_ray.store.session import utc_now
 from modelops_ray.store.spec import RunSpec
 from modelops_ray.study.chunk import OutputTable, Payload, Simulation
 from modelops_ray.study.rows import RunIdentity, completed_rows, identity_table
-from modelops_ray.study.schema import parameter_types
+from modelops_ray.study.schema import parameter_types, repeated
 from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
 
@@ -119,8 +119,7 @@ def _outputs(study: Study, simulations: Sequence[Simulation], model: Model) -> d
 def _output_table(study: Study, simulations: Sequence[Simulation], tables: Sequence[pa.Table]) -> OutputTable:
     counts = [table.num_rows for table in tables]
     own = pa.concat_tables(tables)
-    rows = [each for each, count in zip(simulations, counts, strict=True) for _ in range(count)]
-    identity = identity_table(_identity(study), rows)
+    identity = repeated(identity_table(_identity(study), simulations), range(len(simulations)), counts)
     columns = [*identity.columns, *own.columns]
     table = pa.Table.from_arrays(columns, names=[*identity.column_names, *own.column_names])
     return OutputTable(tuple(each.position for each in simulations), tuple(counts), table)

@@ -4,10 +4,14 @@ import json
 import os
 import shutil
 import threading
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from support.stores import BUNDLE, Clock, DiedError, dying, failure, grid, incidence, open_store, payload
 
 from modelops_ray.core.events import Cause
@@ -552,6 +556,24 @@ def test_identity_is_kept_to_the_last_integer(path):
     row = RunReader(path).simulations().to_pylist()[0]
     assert (row["seed"], row["param_big"], row["param_text"]) == (2**64 - 1, 2**64 - 1, "ä")
     assert study.digest == Study.from_dict(RunReader(path).run.study.document).digest
+
+
+KINDS = [st.booleans(), st.text(), st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)]
+
+
+@given(st.one_of([st.lists(st.none() | kind, min_size=2, max_size=6) for kind in KINDS]))
+def test_a_parameter_that_only_some_sets_have_is_null_in_the_others(values):
+    """Whatever kind it is, and whether a chunk has only such sets, only others, or both."""
+    assume(any(value is not None for value in values))
+    sets = [{"params": {"i": i} | ({} if value is None else {"p": value})} for i, value in enumerate(values)]
+    study = Study.from_dict({"model": "m", "scenario": "baseline", "n_replicates": 1, "parameter_sets": sets})
+    chunks = [range(1), range(1, len(sets) - 1), range(len(sets) - 1, len(sets))]
+    with TemporaryDirectory() as folder:
+        store = open_store(Path(folder) / "run", study)
+        store.commit([payload(study, positions) for positions in chunks if positions], [])
+        found = RunReader(Path(folder) / "run").output("incidence")
+
+    assert [value for value in values for _ in range(3)] == found["param_p"].to_pylist()
 
 
 def test_a_larger_study_goes_on_with_what_is_done(path):
