@@ -57,13 +57,9 @@ def repeated(identities: pa.Table, rows: Sequence[int], counts: Sequence[int]) -
     return pa.table(columns, names=identities.column_names)
 
 
-def decoded(table: pa.Table) -> pa.Table:
-    """Return the same with no column in a dictionary."""
-    fields = [
-        pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the same columns with none in a dictionary."""
+    return pa.schema([(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in schema])
 
 
 def parameter_types(study: Study) -> dict[str, pa.DataType]:

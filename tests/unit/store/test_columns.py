@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelops_ray.store.columns import MisfitError, conformed, joined, plain, widened
-from modelops_ray.study.schema import decoded
+from modelops_ray.study.schema import plain_schema
 
 IDENTITY = pa.schema([("task_id", pa.string())])
 NUMBERS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(),
@@ -119,4 +119,4 @@ def test_conforming_reorders_and_casts():
     found = conformed(table(b=categories, a=[1, 2**53 + 1]), schema)
 
     assert found.to_pydict() == {"task_id": ["t", "t"], "a": [1.0, 2.0**53], "b": ["x", "y"]}
-    assert schema == decoded(found).schema
+    assert schema == plain_schema(found.schema)

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -543,6 +544,26 @@ def test_values_are_kept_to_the_bit(path):
     store.commit([payload(study, [0], by_position(p0=bits.view(np.float64)))], [])
 
     assert bits.tolist() == RunReader(path).output("o")["x"].to_numpy().view(np.uint64).tolist()
+
+
+def test_other_readers_find_the_types_of_the_model_and_no_dictionaries(path, monkeypatch):
+    """Whichever way columns are encoded, and wherever groups of rows end."""
+    monkeypatch.setattr("modelops_ray.store.parts.GROUP_ROWS", 2)
+    lasted = pa.array([1, 2, None], pa.duration("s"))
+    shares = pa.array([[0.5, 0.25]] * 3, pa.list_(pa.float32(), 2))
+    study = grid()
+    store = open_store(path, study)
+    rows = {"lasted": lasted, "shares": shares, "where": ["x", None, "y"]}
+    chunks = [payload(study, positions, lambda _: {"o": rows}) for positions in ([0, 1], [2])]
+    store.commit(chunks, [])
+
+    found = pq.read_table(path / "outputs" / "o")
+    assert [pa.string(), pa.string(), pa.int32(), pa.uint64(), pa.float64()] == found.schema.types[:5]
+    assert [lasted.type, shares.type, pa.string()] == found.schema.types[5:]
+    assert lasted.to_pylist() * 3 == found["lasted"].to_pylist()
+    assert ["x", None, "y"] * 3 == found["where"].to_pylist()
+    ids = RunReader(path).simulations()["task_id"].to_pylist()
+    assert [task_id for task_id in ids for _ in range(3)] == found["task_id"].to_pylist()
 
 
 def test_identity_is_kept_to_the_last_integer(path):
