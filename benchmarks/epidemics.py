@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fillers import PAGE, fill, hold
+from benchmarks.fillers import PAGE, fill, hold_until
 from benchmarks.ledger import attempt
 from benchmarks.models import MIB, Params, Rows
 
@@ -62,7 +62,7 @@ def heavy_sir(params: Params, seed: int) -> Mapping[str, Rows]:
     with attempt(params["ledger"], params["x"], seed) as ledger:
         ballast = fill(params["mib"] * MIB, seed % 251, ledger)
         answer = sir(params, seed)
-        hold(params["hold_s"], ledger)
+        hold_until(time.monotonic() + params["hold_s"], ledger)
         assert ballast[-PAGE] == seed % 251
         return answer
 

@@ -17,13 +17,15 @@ BEAT_S = 0.05
 
 
 def need(params: Params, seed: int) -> Rows:
-    """Fill memory, page by page, and keep it for `hold_s` seconds.
+    """Fill memory, page by page, and keep it until `hold_s` seconds have passed since the start.
 
-    `mib` of it, or `tail` times as much in one of `every` parameter sets where these are given.
+    `mib` of it, or `tail` times as much in one of `every` parameter sets where these are given. That filling it counts
+    keeps apart what is measured, how many run at a time, from how fast a virtual machine happens to hand out memory.
     """
+    end_s = time.monotonic() + params["hold_s"]
     with attempt(params["ledger"], params["x"], seed) as ledger:
         held = fill(need_mib(params) * MIB, seed % 251, ledger)
-        hold(params["hold_s"], ledger)
+        hold_until(end_s, ledger)
         return {"value": float(held[::PAGE].sum(dtype=np.int64))}
 
 
@@ -47,9 +49,8 @@ def fill(n_bytes: int, value: int, ledger: Attempt) -> npt.NDArray[np.uint8]:
     return held
 
 
-def hold(seconds: float, ledger: Attempt) -> None:
-    """Let time pass, with a sign of life every 50 ms."""
-    end_s = time.monotonic() + seconds
+def hold_until(end_s: float, ledger: Attempt) -> None:
+    """Let time pass, with a sign of life every 50 ms; `end_s` is of the monotonic clock."""
     while (left_s := end_s - time.monotonic()) > 0:
         time.sleep(min(BEAT_S, left_s))
         ledger.beat()

@@ -72,8 +72,11 @@ class Job:
 
     def ready(self) -> None:
         """Workers are there: once the one that measures says so, the clock runs."""
+        measuring = os.getppid()
         (self.folder / READY).touch()
         while not (self.folder / GO).exists():
+            if os.getppid() != measuring:
+                raise SystemExit("whoever measures has gone")
             time.sleep(LOOK_EVERY_S)
         self.began_s = time.monotonic()
         self._write(0.0, force=True)

@@ -49,7 +49,7 @@ MONITOR_KILLS = re.compile(r"Killing (\d+) worker\(s\), kill details")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a client ended; times in seconds since its workers were there, `ready_at_s` on the monotonic clock."""
+    """How a client ended; in seconds since it was let go, and when its workers were there, on the monotonic clock."""
 
     ready_at_s: float
     wall_s: float
@@ -122,15 +122,15 @@ def _client(engine: Engine, site: Site, address: str | None) -> Ended:
         groups.append(site.pods[0].group.path)
     command = python("-m", "benchmarks.client", engine.name, str(site.folder), *([address] if address else []))
     with process(command, site.environment, site.folder / "client.log", entering(*groups)) as client:
-        ready_s = _ready(client, site)
+        ready_s, is_ready = _ready(client, site)
+        began_s = _let_go(site) if is_ready else ready_s
         losses, scales = _Losses(engine, site), _Scales(site)
-        was_ready = (site.folder / GO).exists()
-        ended_file, deadline_s = site.folder / "ended", ready_s + site.case.stuck_s * was_ready
+        ended_file, deadline_s = site.folder / "ended", began_s + site.case.stuck_s * is_ready
         while client.poll() is None and not ended_file.exists() and time.monotonic() < deadline_s:
             losses.look(time.monotonic())
             scales.look(time.monotonic())
             time.sleep(LOOK_EVERY_S)
-        wall_s = time.monotonic() - ready_s
+        wall_s = time.monotonic() - began_s
         if ended_file.exists():
             with suppress(subprocess.TimeoutExpired):
                 client.wait(CHECK_S)
@@ -138,25 +138,24 @@ def _client(engine: Engine, site: Site, address: str | None) -> Ended:
         return Ended(ready_s, wall_s, is_stuck, client.poll(), losses.n, scales.held_bytes)
 
 
-def _ready(client: subprocess.Popen[bytes], site: Site) -> float:
-    """Wait until the workers are there, or the client has ended or takes too long to find them; then let it go."""
+def _ready(client: subprocess.Popen[bytes], site: Site) -> tuple[float, bool]:
+    """Wait until the workers are there, or the client has ended or takes too long to find them."""
     ready, deadline_s = site.folder / READY, time.monotonic() + READY_S
     while not ready.exists() and client.poll() is None and time.monotonic() < deadline_s:
         time.sleep(LOOK_EVERY_S)
-    if ready.exists():
-        _touch_memory(site.layout)
-        (site.folder / GO).touch()
-    return time.monotonic()
+    return time.monotonic(), ready.exists()
 
 
-def _touch_memory(layout: Layout) -> None:
-    """Touch as much memory as all pods may have.
+def _let_go(site: Site) -> float:
+    """Touch as much memory as all pods may have, and have the client begin.
 
     A virtual machine hands memory that was free for some seconds back to its host, and gets it again at a tenth of
     the speed: without this an engine would pay for the time that its workers take to start.
     """
-    if layout.pod_bytes is not None:
-        subprocess.run([sys.executable, "-c", TOUCH, str(layout.pods * layout.pod_bytes)], check=True)
+    if site.layout.pod_bytes is not None:
+        subprocess.run([sys.executable, "-c", TOUCH, str(site.layout.pods * site.layout.pod_bytes)], check=True)
+    (site.folder / GO).touch()
+    return time.monotonic()
 
 
 class _Losses:
@@ -307,7 +306,6 @@ def _record(engine: Engine, case: Case, layout: Layout, ran: Ran, run_id: str, r
         wasted_s=attempts.wasted_s if attempts else None,
         pod_records=[_pod(pod) for pod in ran.pods],
         sampled_every_s=_spacing(ran.pods),
-        workers_there_s=round(ended.ready_at_s - ran.began_at_s, 2),
         progress=thinned(progress, MOST_SAMPLES),
         facts={key: value for key, value in facts.items() if key not in {"lost", "wrong", "checked"}},
         held_bytes=ended.held_bytes,

@@ -99,7 +99,6 @@ class Record(_Frozen):
     wasted_s: float | None
     pod_records: list[PodRecord]
     sampled_every_s: float
-    workers_there_s: float
     progress: list[tuple[float, int, int, int]]
     facts: dict[str, Any]
     held_bytes: int | None = None

@@ -105,7 +105,7 @@ class Scenario:
 # not shrink with it; what scales with the machine is how many there are: one per core, instead of 4.
 INCIDENT = Layout(pods=2, pod_bytes=4 * GIB, slots=4)
 WAVES = 12
-HOLD_S = 1.5
+HOLD_S = 2.0
 STARSIM_MIB = 30
 """What a simulation of 1,000 people adds to a process that has imported Starsim."""
 REPLICATES = 30
@@ -131,8 +131,8 @@ def _need(scenario: str, size: Size, layout: Layout, ratio: float, waves: int, h
     mib = round(ratio * layout.share_bytes / MIB)
     n = max(24 if size == "full" else 0, waves * at_once(layout, mib * MIB))
     waves = n // at_once(layout, mib * MIB)
-    # Filling takes a seventh of a second of CPU per GiB.
-    wave_s = hold_s + at_once(layout, mib * MIB) * mib / 1024 * 0.14 / 2
+    # Filling takes a seventh of a second of CPU per GiB, and counts as holding.
+    wave_s = max(hold_s, at_once(layout, mib * MIB) * mib / 1024 * 0.14 / 2)
     return Case(
         scenario,
         size,
@@ -140,7 +140,7 @@ def _need(scenario: str, size: Size, layout: Layout, ratio: float, waves: int, h
         {"mib": [mib], "hold_s": [hold_s], "ledger": [""], "x": list(range(-(-n // 4)))},
         4,
         layout,
-        limit_s=round(waves * wave_s, 1),
+        limit_s=round(waves * wave_s * 1.1, 1),
         point=ratio,
         need_bytes=mib * MIB,
         keeps_ledger=True,
@@ -162,7 +162,7 @@ def memory_tail(size: Size) -> list[Case]:
     }
     large = sum(need_mib({"mib": mib, "tail": 8, "every": 20, "x": x}) > mib for x in axes["x"])
     # The small ones by slots, the large ones one per pod.
-    seconds = 4 * ((sets - large) / (layout.pods * layout.slots) + large / layout.pods) * HOLD_S * 1.2
+    seconds = 4 * ((sets - large) / (layout.pods * layout.slots) + large / layout.pods) * HOLD_S * 1.1
     return [
         Case(
             "memory_tail",

@@ -25,6 +25,7 @@ def answer(rows: Sequence[Row]) -> list[str]:
     """Say all that the records bear out."""
     parts: list[Callable[[Sequence[Row]], list[str]]] = [
         _ours,
+        _ours_not_complete,
         _why_short,
         _failing,
         _proposals,
@@ -57,8 +58,14 @@ def _ours(rows: Sequence[Row]) -> list[str]:
     return [f"modelops-ray completes {complete} of {len(own)} points of need_sweep, with {kills}: {_figures(own)}."]
 
 
+def _ours_not_complete(rows: Sequence[Row]) -> list[str]:
+    """Say where else ours did not do everything."""
+    own = [row for row in rows if row.engine == OURS and row.scenario != SWEEP and row.outcome != "complete"]
+    return [f"modelops-ray is not complete in {row.scenario}: {_what_happened(row)}." for row in own]
+
+
 def _why_short(rows: Sequence[Row]) -> list[str]:
-    """Say, wherever ours is below what it should reach, how much it declares and how many that lets run."""
+    """Say, wherever ours is below what it should reach because a pod holds fewer, what it declares."""
     found = []
     for row in of(rows, SWEEP, OURS):
         record, sizes = row.middle, row.middle.facts.get("request_mib")
@@ -69,10 +76,13 @@ def _why_short(rows: Sequence[Row]) -> list[str]:
         layout = Layout(record.pods, record.pod_bytes, record.slots)
         need_bytes = int((row.point or 0.0) * layout.share_bytes)
         fit = min(record.slots, memory_bytes // (int(mib) * MIB))
+        pool_fit = at_once(layout, need_bytes) // layout.pods
+        if fit >= pool_fit:
+            continue
         found.append(
             f"Why not more at {row.point:g}: of {size(need_bytes)} each, {n} of {record.simulations} were declared as "
             f"{size(int(mib) * MIB)}, of which the {size(memory_bytes)} that a pod offers to Ray hold {fit} at a time; "
-            f"the pool runs {at_once(layout, need_bytes) // layout.pods} in the bare pod."
+            f"the pool runs {pool_fit} in the bare pod."
         )
     return found
 

@@ -40,6 +40,19 @@ def test_the_answer_names_what_is_worth_taking_and_what_changes_nothing():
     assert "modelops-ray completes 2 of 2 points of need_sweep, with no kernel kills: 0.7: 0.95 of the pool" in said[0]
 
 
+def test_the_answer_says_where_ours_falls_short_and_why_where_it_knows():
+    """Why is known where a pod holds fewer of what was declared than the pool runs in it, and only there."""
+    declared = [("512", 0.8), ("1100", 0.8), ("1100", 0.95)]
+    found = [
+        record("modelops-ray", point=0.25 + i / 1000, efficiency=efficiency, facts={"request_mib": {mib: 40}})
+        for i, (mib, efficiency) in enumerate(declared)
+    ]
+    said = answer(rows([*found, record("modelops-ray", scenario="large_outputs", point=None, outcome="stuck", done=7)]))
+
+    assert ["Why not more at 0.251"] == [one.partition(":")[0] for one in said if one.startswith("Why")]
+    assert "modelops-ray is not complete in large_outputs: stuck with 7 of 40 after 20 s." in said
+
+
 def test_the_readme_table_has_a_row_per_engine_and_a_column_per_need():
     """Failures are cells, not gaps."""
     table = readme.table(SWEEP)

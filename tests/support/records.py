@@ -52,7 +52,6 @@ def record(engine, *, point=1.0, scenario="need_sweep", outcome="complete", done
             )
         ],
         "sampled_every_s": 0.1,
-        "workers_there_s": 1.0,
         "progress": [(0.0, 0, 0, 0), (1.0, done // 2, done // 2, 0), (20.0, done, done, 0)],
         "facts": {},
     }
