@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from operator import attrgetter
 from pathlib import Path
@@ -23,8 +24,10 @@ from types import CodeType, ModuleType
 from typing import Literal
 
 from ..errors import ModelError
+from . import foreign
 from .calling import Model, calling
 from .digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
+from .foreign import authors_code
 
 # Python's own `test` package is not used by anything, and a good name for a first try. Python 3.9 names no others.
 _STANDARD = getattr(sys, "stdlib_module_names", frozenset(sys.builtin_module_names)) - {"test"}
@@ -210,14 +213,14 @@ def _running_foreign_code(ref: ModelRef) -> Iterator[None]:
     _process.loading = ref.label
     try:
         # Stdout may carry the one JSON object of `--json`; what a model prints is for people.
-        with redirect_stdout(sys.stderr):
+        with authors_code(partial(_not_importing, ref), passing=(ModelError,)), redirect_stdout(sys.stderr):
             yield
-    except ModelError:
-        raise
-    except (Exception, SystemExit) as error:  # importing a model runs its author's code: it can raise anything
-        raise ModelError(f"model {ref.label} does not import: {_in_one_line(error)}") from error
     finally:
         _process.loading = ""
+
+
+def _not_importing(ref: ModelRef, error: BaseException) -> ModelError:
+    return ModelError(f"model {ref.label} does not import: {_in_one_line(error)}")
 
 
 def _in_one_line(error: BaseException) -> str:
@@ -229,7 +232,7 @@ def _in_one_line(error: BaseException) -> str:
 
 
 def _is_the_authors(filename: str) -> bool:
-    return not filename.startswith("<frozen") and filename not in (__file__, importlib.__file__)
+    return not filename.startswith("<frozen") and filename not in (__file__, foreign.__file__, importlib.__file__)
 
 
 class _Source(SourceFileLoader):

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from types import ModuleType
 from modelops_ray.errors import ModelError
 from modelops_ray.runner.calling import Model
 from modelops_ray.runner.digest import SHARED_FOLDERS, Dump, digest_callable
+from modelops_ray.runner.foreign import authors_code
 from modelops_ray.runner.loading import (
     ModelRef,
     digest_of,
@@ -138,13 +140,15 @@ def _by_value(function: Callable[..., object], pickle: Dump | None) -> ModelRef:
     name = _plain_name(function)
     if pickle is None:
         raise ModelError(f"model {name} is not defined by a file; define it at the top level of one, or {_FORMS}")
-    try:
+    with authors_code(partial(_unsendable, name)):
         pickled = pickle(function)
-    except Exception as error:  # a pickling function runs the __reduce__ of whatever the callable holds
-        raise ModelError(f"model {name} cannot be sent to workers: {type(error).__name__}: {error}") from error
     entrypoint = f"{getattr(function, '__module__', None) or '__main__'}.{name}"
     digest = digest_callable(function, entrypoint, pickle)
     return ModelRef("pickled", name, entrypoint, digest, name, pickled=pickled)
+
+
+def _unsendable(name: str, error: BaseException) -> ModelError:
+    return ModelError(f"model {name} cannot be sent to workers: {type(error).__name__}: {error}")
 
 
 def _plain_name(function: Callable[..., object]) -> str:

@@ -25,6 +25,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pyarrow as pa
 
+from .foreign import authors_code
+
 BARE_OUTPUT = "result"
 _OUTPUT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
@@ -80,15 +82,14 @@ def outputs_of(returned: object, wanted: Sequence[str] | None = None) -> dict[st
     Raises:
         BadOutputError: It is not what a model may return, or lacks a wanted output.
     """
-    try:
+    # Reading may run a lazy query, or a sequence or mapping class of the model's.
+    with authors_code(_unreadable, passing=(BadOutputError, MemoryError)):
         named = _named(returned)
         return {name: _content(name, named[name]) for name in _kept(named, wanted)}
-    except (BadOutputError, MemoryError):
-        raise
-    except Exception as error:  # reading runs the author's code: a lazy query, a sequence or mapping class
-        raise BadOutputError(
-            f"what the model returned cannot be read: {type(error).__name__}: {_one_line(error)}"
-        ) from error
+
+
+def _unreadable(error: BaseException) -> BadOutputError:
+    return BadOutputError(f"what the model returned cannot be read: {type(error).__name__}: {_one_line(error)}")
 
 
 def row_table(rows: Sequence[Scalars]) -> pa.Table:

@@ -1,0 +1,23 @@
+"""Code of a model's author that runs outside of a simulation: imports, `__reduce__`, lazy tables.
+
+Owns the one place where every exception is caught, since such code can raise anything. What a simulation raises is that
+simulation's failure, and is caught where it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def authors_code(
+    reworded: Callable[[BaseException], Exception], passing: tuple[type[BaseException], ...] = ()
+) -> Iterator[None]:
+    """Run it, and raise what `reworded` makes of whatever it raises; `passing` are raised as they are."""
+    try:
+        yield
+    except passing:
+        raise
+    except (Exception, SystemExit) as error:
+        raise reworded(error) from error
