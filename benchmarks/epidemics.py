@@ -71,12 +71,15 @@ heavy_sir_answer = sir_answer
 
 
 def kept(params: Params, seed: int) -> Rows:
-    """Simulate one epidemic and keep it until `together` simulations are there, and `hold_s` seconds longer."""
+    """Simulate one epidemic and keep it until `together` simulations are there, and `hold_s` seconds longer.
+
+    It waits a second for each of them, which is about what one takes of a core.
+    """
     people = infected({"beta": 0.05, "dur_inf": 5.0}, seed)
     here = Path(params["ledger"]) / f"{os.getpid()}"
     here.touch()
     try:
-        _wait_for(lambda: len(os.listdir(params["ledger"])) >= params["together"], params["hold_s"])  # noqa: PTH208
+        _wait_for(lambda: len(os.listdir(params["ledger"])) >= params["together"], params["together"])  # noqa: PTH208
         time.sleep(params["hold_s"])
     finally:
         here.unlink()
