@@ -16,10 +16,10 @@ from typing import Any, TypedDict, Unpack
 import pyarrow as pa
 
 from modelops_ray import foresight, leaks
-from modelops_ray.cluster.jobs import Dashboard
-from modelops_ray.cluster.package import dashboard_address, run_directory
-from modelops_ray.cluster.pods import observed
-from modelops_ray.cluster.submission import Parcel, Submission, send
+from modelops_ray.cluster.jobs.dashboard import Dashboard
+from modelops_ray.cluster.jobs.package import dashboard_address, run_directory
+from modelops_ray.cluster.jobs.submission import Parcel, Submission, send
+from modelops_ray.cluster.watch.pods import observed
 from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, Shard, parse_size
 from modelops_ray.core.events import Ending
 from modelops_ray.core.forecast import Forecast

@@ -158,7 +158,7 @@ def logs(job: str, address: str | None, *, follow: bool) -> None:
 @DEBUG
 def stop(job: str, address: str | None, *, no_wait: bool) -> None:
     """Tell JOB to end; it commits what it finished, and the same submission goes on from there."""
-    from modelops_ray.cluster.package import STOP_WAIT_S
+    from modelops_ray.cluster.jobs.package import STOP_WAIT_S
 
     dashboard = _dashboard(address)
     if not dashboard.stop(job):
@@ -173,8 +173,8 @@ def stop(job: str, address: str | None, *, no_wait: bool) -> None:
 
 
 def _dashboard(address: str | None) -> Any:
-    from modelops_ray.cluster.jobs import Dashboard
-    from modelops_ray.cluster.package import dashboard_address
+    from modelops_ray.cluster.jobs.dashboard import Dashboard
+    from modelops_ray.cluster.jobs.package import dashboard_address
 
     return Dashboard(dashboard_address(address, os.environ))
 

@@ -44,10 +44,10 @@ def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool,
 
     Memory tiers, pods, head, spill, disk and the entrypoint; all else is as the shipped YAML, or an overlay, has it.
     """
-    from modelops_ray.cluster.manifests import overlay_folder
-    from modelops_ray.cluster.need import MEASURE
-    from modelops_ray.cluster.render import in_words, values
-    from modelops_ray.cluster.render import render as fill
+    from modelops_ray.cluster.manifests.files import overlay_folder
+    from modelops_ray.cluster.manifests.need import MEASURE
+    from modelops_ray.cluster.manifests.render import in_words, values
+    from modelops_ray.cluster.manifests.render import render as fill
     from modelops_ray.report.text import duration
 
     folder = overlay_folder(overlay)
@@ -87,14 +87,14 @@ def _write(path: Path, text: str) -> None:
 
 def _need(study: Path, model: str | None, options: dict[str, Any]) -> Any:
     from modelops_ray import api
-    from modelops_ray.cluster.need import need_of
+    from modelops_ray.cluster.manifests.need import need_of
 
     carried = {name: options.get(name) for name in _CARRIED}
     return need_of(api.question(study, model=model, **given(carried)))
 
 
 def _wish(study: Path, options: dict[str, Any]) -> Any:
-    from modelops_ray.cluster.render import Wish
+    from modelops_ray.cluster.manifests.render import Wish
 
     run_options = {
         f"--{name.replace('_', '-')}": _plain(options[name]) for name in _CARRIED if options[name] is not None
@@ -127,8 +127,8 @@ def check(paths: tuple[Path, ...], *, study: Path | None, model: str | None, as_
 
     By the schema, by KubeRay's own rules, by known pitfalls, and by Ray's own autoscaler. `-` is what is piped in.
     """
-    from modelops_ray.cluster.check import check as look
-    from modelops_ray.cluster.need import MEASURE
+    from modelops_ray.cluster.manifests.check import check as look
+    from modelops_ray.cluster.manifests.need import MEASURE
     from modelops_ray.errors import UsageError
     from modelops_ray.report.text import count
 

@@ -16,8 +16,8 @@ from modelops_ray.cli.options import DEBUG, JSON
 @DEBUG
 def watch(name: str, *, namespace: str | None, as_json: bool) -> None:
     """Follow the RayJob NAME and its pods until it ends; exit 0 if it succeeded, else 1."""
-    from modelops_ray.cluster.jobwatch import follow
-    from modelops_ray.cluster.kube import connect
+    from modelops_ray.cluster.watch.jobwatch import follow
+    from modelops_ray.cluster.watch.kube import connect
 
     ended = follow(connect(namespace), name, lambda line: click.echo(line, err=as_json))
     if as_json:

@@ -17,8 +17,8 @@ from support.ray_cluster import MIB, PATIENCE_S, ray_cluster
 from support.studies import MODEL, Place, assert_equal_datasets, n_committed, rows, wait_until
 
 import modelops_ray as mr
-from modelops_ray.cluster.jobs import Dashboard
-from modelops_ray.cluster.package import Lack, runtime_env
+from modelops_ray.cluster.jobs.dashboard import Dashboard
+from modelops_ray.cluster.jobs.package import Lack, runtime_env
 from modelops_ray.errors import BackendError
 
 ONE_NODE = ("--num-cpus=1", f"--memory={600 * MIB}")
@@ -278,7 +278,7 @@ def test_a_cluster_whose_python_does_not_run_is_found_out_before_anything_is_upl
             BackendError, match=r"^`python` does not work on the head of .*: python is for members only; "
         ):
             dashboard.look()
-        monkeypatch.setattr("modelops_ray.cluster.jobs.LOOK_TIMEOUT_S", 0.0)
+        monkeypatch.setattr("modelops_ray.cluster.jobs.dashboard.LOOK_TIMEOUT_S", 0.0)
         with pytest.raises(BackendError, match=r"has not started a job within 0 s; `ray job list --address .* shows"):
             dashboard.look()
 
@@ -286,7 +286,7 @@ def test_a_cluster_whose_python_does_not_run_is_found_out_before_anything_is_upl
 @pytest.mark.long
 def test_a_head_that_is_gone_while_a_job_is_looked_at_is_said(here, folder, monkeypatch):
     """After a while, for port forwards and heads come back."""
-    monkeypatch.setattr("modelops_ray.cluster.jobs.LOST_S", 2.0)
+    monkeypatch.setattr("modelops_ray.cluster.jobs.dashboard.LOST_S", 2.0)
     study = here.study([{"sleep_s": 600}])
     with ray_cluster(folder, *ONE_NODE) as cluster:
         sent = mr.submit(study, address=cluster.address, out=str(here.folder / "out"), progress=False)

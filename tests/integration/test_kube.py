@@ -15,10 +15,10 @@ from support import pod_lives as lives
 from support.commands import invoke
 from support.kube_api import kube_api, kubeconfig
 
-from modelops_ray.cluster.jobwatch import follow
-from modelops_ray.cluster.kube import Changed, Interrupted, KubeError, Listed, connect
-from modelops_ray.cluster.pods import Follower, PodObserver, observed
-from modelops_ray.cluster.podwatch import Cause
+from modelops_ray.cluster.watch.jobwatch import follow
+from modelops_ray.cluster.watch.kube import Changed, Interrupted, KubeError, Listed, connect
+from modelops_ray.cluster.watch.pods import Follower, PodObserver, observed
+from modelops_ray.cluster.watch.podwatch import Cause
 from modelops_ray.config import RunConfig
 from modelops_ray.core.events import ClusterSaid, Ending, Node, PodDied
 from modelops_ray.errors import BackendError

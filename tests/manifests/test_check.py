@@ -11,10 +11,10 @@ import jsonpointer
 import pytest
 from hypothesis import given, settings
 
-from modelops_ray.cluster.check import Bundle, check, check_bundle
-from modelops_ray.cluster.findings import pointer
-from modelops_ray.cluster.kustomize import build
-from modelops_ray.cluster.manifests import Resource
+from modelops_ray.cluster.manifests.check import Bundle, check, check_bundle
+from modelops_ray.cluster.manifests.files import Resource
+from modelops_ray.cluster.manifests.findings import pointer
+from modelops_ray.cluster.manifests.kustomize import build
 from modelops_ray.errors import UsageError
 
 BASE = Path(__file__).parents[2] / "kuberay/base/job"

@@ -136,11 +136,11 @@ def test_the_manifests_and_schemas_are_in_the_wheel(tmp_path):
     subprocess.run(["uv", "build", "--wheel", "--out-dir", tmp_path, REPOSITORY], check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    shipped = tmp_path / "site/modelops_ray/cluster/kuberay"
+    shipped = tmp_path / "site/modelops_ray/cluster/manifests/kuberay"
     assert sorted(
         path.relative_to(REPOSITORY / "kuberay") for path in (REPOSITORY / "kuberay").rglob("*.yaml")
     ) == sorted(path.relative_to(shipped) for path in shipped.rglob("*.yaml"))
-    assert (tmp_path / "site/modelops_ray/cluster/schemas/LICENSE").is_file()
+    assert (tmp_path / "site/modelops_ray/cluster/manifests/schemas/LICENSE").is_file()
     program = [sys.executable, "-m", "modelops_ray", "kuberay", "check", str(shipped), "--json"]
     done = subprocess.run(program, cwd=tmp_path / "site", check=True, capture_output=True, text=True)
     assert [] == json.loads(done.stdout)["findings"]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from modelops_ray.cluster.autoscaler import Demand, grow, node_types, start_flags
-from modelops_ray.cluster.check import check
-from modelops_ray.cluster.growth import outlook
-from modelops_ray.cluster.kustomize import build
-from modelops_ray.cluster.sizing import GIB, MIB, Need
-from modelops_ray.cluster.views import Cluster, cluster_of
+from modelops_ray.cluster.manifests.autoscaler import Demand, grow, node_types, start_flags
+from modelops_ray.cluster.manifests.check import check
+from modelops_ray.cluster.manifests.growth import outlook
+from modelops_ray.cluster.manifests.kustomize import build
+from modelops_ray.cluster.manifests.sizing import GIB, MIB, Need
+from modelops_ray.cluster.manifests.views import Cluster, cluster_of
 from modelops_ray.errors import ManifestError
 
 KUBERAY = Path(__file__).parents[2] / "kuberay"

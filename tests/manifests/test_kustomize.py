@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modelops_ray.cluster.kustomize import build
+from modelops_ray.cluster.manifests.kustomize import build
 from modelops_ray.errors import ManifestError
 
 FOLDER = Path(__file__).parent / "kustomization"

@@ -13,10 +13,10 @@ from pathlib import Path
 import jsonpatch
 import pytest
 
-from modelops_ray import cluster
-from modelops_ray.cluster.check import Bundle, check_bundle
-from modelops_ray.cluster.kustomize import build
-from modelops_ray.cluster.manifests import Resource
+from modelops_ray.cluster import manifests
+from modelops_ray.cluster.manifests.check import Bundle, check_bundle
+from modelops_ray.cluster.manifests.files import Resource
+from modelops_ray.cluster.manifests.kustomize import build
 
 BASE = Path(__file__).parents[2] / "kuberay/base/job"
 SPEC = "/spec/rayClusterSpec"
@@ -272,7 +272,7 @@ def test_a_mistake_is_found_by_its_name_and_its_twin_passes(mistake):
 
 def test_every_rule_of_the_checks_has_its_mistake():
     """A rule that nothing breaks may never fire."""
-    folder = Path(cluster.__file__).parent
+    folder = Path(manifests.__file__).parent
     sources = "".join((folder / f"{name}.py").read_text() for name in ("schema", "rules", "lint", "lint_job", "check"))
     seeded = {mistake.rule for mistake in MISTAKES}
     assert len(seeded) >= 90

@@ -6,15 +6,15 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from modelops_ray.cluster import sizing
-from modelops_ray.cluster.autoscaler import grow
-from modelops_ray.cluster.check import Bundle, check_bundle
-from modelops_ray.cluster.growth import outlook
-from modelops_ray.cluster.lint_job import need_of_job
-from modelops_ray.cluster.manifests import overlay_folder, parse, resources
-from modelops_ray.cluster.render import Wish, job_name, render
-from modelops_ray.cluster.sizing import GIB, MIB, Need
-from modelops_ray.cluster.views import cluster_of
+from modelops_ray.cluster.manifests import sizing
+from modelops_ray.cluster.manifests.autoscaler import grow
+from modelops_ray.cluster.manifests.check import Bundle, check_bundle
+from modelops_ray.cluster.manifests.files import overlay_folder, parse, resources
+from modelops_ray.cluster.manifests.growth import outlook
+from modelops_ray.cluster.manifests.lint_job import need_of_job
+from modelops_ray.cluster.manifests.render import Wish, job_name, render
+from modelops_ray.cluster.manifests.sizing import GIB, MIB, Need
+from modelops_ray.cluster.manifests.views import cluster_of
 from modelops_ray.errors import ManifestError, UsageError
 
 OVERLAYS = [None, "azure", "incident", "isolation", "kind", "spill", "token"]

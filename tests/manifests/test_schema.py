@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from support import crds
 
-from modelops_ray.cluster import schema
-from modelops_ray.cluster.findings import Problem
+from modelops_ray.cluster.manifests import schema
+from modelops_ray.cluster.manifests.findings import Problem
 
 HERE = Path(__file__).parents[2]
 

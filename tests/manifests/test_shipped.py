@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from modelops_ray.cluster import sizing
-from modelops_ray.cluster.check import check
-from modelops_ray.cluster.kustomize import build
-from modelops_ray.cluster.manifests import shipped
+from modelops_ray.cluster.manifests import sizing
+from modelops_ray.cluster.manifests.check import check
+from modelops_ray.cluster.manifests.files import shipped
+from modelops_ray.cluster.manifests.kustomize import build
+from modelops_ray.cluster.manifests.views import cluster_of
 from modelops_ray.cluster.quantity import as_bytes
-from modelops_ray.cluster.views import cluster_of
 
 KUBERAY = Path(__file__).parents[2] / "kuberay"
 KUSTOMIZATIONS = [KUBERAY / "base/job", KUBERAY / "base/cluster", *sorted((KUBERAY / "overlays").iterdir())]

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 KEPT = ("type", "enum", "pattern", "minimum", "maximum", "minLength", "maxLength", "x-kubernetes-list-map-keys")
-SHIPPED = Path(__file__).parents[2] / "modelops_ray/cluster/schemas/ray-v1.json"
+SHIPPED = Path(__file__).parents[2] / "modelops_ray/cluster/manifests/schemas/ray-v1.json"
 WORTH_NAMING_CHARS = 120
 
 

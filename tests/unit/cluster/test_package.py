@@ -4,8 +4,8 @@ import shlex
 
 import pytest
 
-from modelops_ray.cluster import package
-from modelops_ray.cluster.package import (
+from modelops_ray.cluster.jobs import package
+from modelops_ray.cluster.jobs.package import (
     Lack,
     commands,
     dashboard_address,

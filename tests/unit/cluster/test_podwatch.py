@@ -3,8 +3,8 @@
 import pytest
 from support import pod_lives as lives
 
-from modelops_ray.cluster.objects import RayJob
-from modelops_ray.cluster.podwatch import Cause, Died, PodWatch, Stuck
+from modelops_ray.cluster.watch.objects import RayJob
+from modelops_ray.cluster.watch.podwatch import Cause, Died, PodWatch, Stuck
 
 GIB = 2**30
 POD = "pod study-7xk2p-mem4-worker-abcde of tier mem4"

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from modelops_ray.cluster.sources import imported_names, sources_of
+from modelops_ray.cluster.jobs.sources import imported_names, sources_of
 from modelops_ray.errors import ModelError
 from modelops_ray.runner.loading import ModelRef, digest_of, forget_model
 from modelops_ray.runner.model import resolve_model

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from modelops_ray.cluster.jobs import Installed, _read_installed
-from modelops_ray.cluster.package import Lack
-from modelops_ray.cluster.submission import _found_lines, _require_python, _require_same, _some
+from modelops_ray.cluster.jobs.dashboard import Installed, _read_installed
+from modelops_ray.cluster.jobs.package import Lack
+from modelops_ray.cluster.jobs.submission import _found_lines, _require_python, _require_same, _some
 from modelops_ray.errors import BackendError, ModelError
 from modelops_ray.runner.loading import ModelRef, digest_of
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelops_ray.cluster import kustomize
-from modelops_ray.cluster.check import Bundle, check_bundle
-from modelops_ray.cluster.lint import is_starved
-from modelops_ray.cluster.lint_job import Entrypoint, outlives_the_head
-from modelops_ray.cluster.manifests import Json, Resource, overlay_folder, write
+from modelops_ray.cluster.manifests import kustomize
+from modelops_ray.cluster.manifests.check import Bundle, check_bundle
+from modelops_ray.cluster.manifests.files import Json, Resource, overlay_folder, write
+from modelops_ray.cluster.manifests.lint import is_starved
+from modelops_ray.cluster.manifests.lint_job import Entrypoint, outlives_the_head
+from modelops_ray.cluster.manifests.sizing import Least, Need, Plan, Shape, Share, Tier, plan
+from modelops_ray.cluster.manifests.views import Cluster, Group, cluster_of
 from modelops_ray.cluster.quantity import as_bytes, write_bytes, write_gib
-from modelops_ray.cluster.sizing import Least, Need, Plan, Shape, Share, Tier, plan
-from modelops_ray.cluster.views import Cluster, Group, cluster_of
 from modelops_ray.errors import ManifestError, UsageError
 
 _MAX_NAME_CHARS = 47

@@ -14,7 +14,7 @@ from typing import Any
 
 import jsonschema
 
-from modelops_ray.cluster.findings import Problem, pointer
+from modelops_ray.cluster.manifests.findings import Problem, pointer
 
 RAY_API = "ray.io/v1"
 _CORE = {
@@ -90,7 +90,7 @@ def _type_names(schema: Any) -> str:
 
 @functools.cache
 def _validator(kind: str) -> Any:
-    text = resources.files("modelops_ray.cluster").joinpath("schemas/ray-v1.json").read_text("utf-8")
+    text = resources.files("modelops_ray.cluster.manifests").joinpath("schemas/ray-v1.json").read_text("utf-8")
     schemas = json.loads(text)
     keywords = {"x-kubernetes-list-map-keys": _no_twins}
     strict = jsonschema.validators.extend(jsonschema.Draft202012Validator, keywords)

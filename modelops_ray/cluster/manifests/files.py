@@ -149,7 +149,7 @@ def shipped() -> Path:
         ManifestError: They are in neither.
     """
     installed = Path(__file__).parent / "kuberay"
-    checkout = Path(__file__).parents[2] / "kuberay"
+    checkout = Path(__file__).parents[3] / "kuberay"
     for folder in (installed, checkout):
         if (folder / "base").is_dir():
             return folder

@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelops_ray.cluster import kustomize, lint, lint_job, rules, schema
-from modelops_ray.cluster.autoscaler import grow, node_types, start_flags
-from modelops_ray.cluster.findings import Finding, Problem
-from modelops_ray.cluster.growth import Outlook, outlook
-from modelops_ray.cluster.manifests import KUSTOMIZATION, YAML_ENDINGS, Resource, read, resources, without_nulls
-from modelops_ray.cluster.sizing import Need
-from modelops_ray.cluster.views import cluster_of
+from modelops_ray.cluster.manifests import kustomize, lint, lint_job, rules, schema
+from modelops_ray.cluster.manifests.autoscaler import grow, node_types, start_flags
+from modelops_ray.cluster.manifests.files import KUSTOMIZATION, YAML_ENDINGS, Resource, read, resources, without_nulls
+from modelops_ray.cluster.manifests.findings import Finding, Problem
+from modelops_ray.cluster.manifests.growth import Outlook, outlook
+from modelops_ray.cluster.manifests.sizing import Need
+from modelops_ray.cluster.manifests.views import cluster_of
 from modelops_ray.errors import ManifestError, UsageError
 
 _STDIN = Path("/dev/stdin")

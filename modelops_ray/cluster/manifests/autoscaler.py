@@ -14,8 +14,8 @@ from typing import Any
 
 import jsonschema
 
-from modelops_ray.cluster.manifests import Json
-from modelops_ray.cluster.views import Cluster
+from modelops_ray.cluster.manifests.files import Json
+from modelops_ray.cluster.manifests.views import Cluster
 from modelops_ray.errors import ManifestError
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from modelops_ray.cluster.findings import pointer
-from modelops_ray.cluster.manifests import Json, Resource
+from modelops_ray.cluster.manifests.files import Json, Resource
+from modelops_ray.cluster.manifests.findings import pointer
 from modelops_ray.cluster.quantity import as_bytes
 
 TO_CLUSTER = {"RayCluster": ("spec",), "RayJob": ("spec", "rayClusterSpec")}

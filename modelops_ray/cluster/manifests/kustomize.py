@@ -18,7 +18,7 @@ import jsonpatch
 import jsonpointer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from modelops_ray.cluster.manifests import KUSTOMIZATION, Json, Resource, parse, read, resources
+from modelops_ray.cluster.manifests.files import KUSTOMIZATION, Json, Resource, parse, read, resources
 from modelops_ray.errors import ManifestError
 
 _RAY_GROUP = "ray.io/"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from modelops_ray.cluster.objects import Pod, Terminated, joined, read_pod
+from modelops_ray.cluster.watch.objects import Pod, Terminated, joined, read_pod
 
 GIB = 2**30
 KILLED = 137

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelops_ray.cluster.jobs import Dashboard, Installed, JobState
-from modelops_ray.cluster.package import (
+from modelops_ray.cluster.jobs.dashboard import Dashboard, Installed, JobState
+from modelops_ray.cluster.jobs.package import (
     STUDY_FILE,
     Lack,
     commands,
@@ -26,14 +26,14 @@ from modelops_ray.cluster.package import (
     runtime_env,
     shown,
 )
-from modelops_ray.cluster.sources import FOLDER, Sources, sources_of
+from modelops_ray.cluster.jobs.sources import FOLDER, Sources, sources_of
 from modelops_ray.config import format_size
 from modelops_ray.errors import BackendError, ModelError
 from modelops_ray.question import Question
 from modelops_ray.runner.loading import ModelRef, digest_of, forget_model
 from modelops_ray.version import __version__
 
-OURS = Path(__file__).parent.parent
+OURS = Path(__file__).parents[2]
 OLDEST_PYTHON = (3, 11)
 _MOST_NAMED = 5
 

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from modelops_ray.cluster.package import METADATA, exit_code, is_over
+from modelops_ray.cluster.jobs.package import METADATA, exit_code, is_over
 from modelops_ray.errors import BackendError, UsageError
 from modelops_ray.version import __version__
 

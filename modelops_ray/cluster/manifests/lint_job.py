@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import yaml
 
-from modelops_ray.cluster.findings import Problem
-from modelops_ray.cluster.manifests import Json, Resource
+from modelops_ray.cluster.manifests.files import Json, Resource
+from modelops_ray.cluster.manifests.findings import Problem
+from modelops_ray.cluster.manifests.sizing import Need
+from modelops_ray.cluster.manifests.views import cluster_of, is_scratch, of_kind
 from modelops_ray.cluster.quantity import as_bytes
-from modelops_ray.cluster.sizing import Need
-from modelops_ray.cluster.views import cluster_of, is_scratch, of_kind
 
 _DRIVER_ENV = {
     "RAY_task_oom_retries": "Ray repeats an OOM-killed task for ever with the same memory",

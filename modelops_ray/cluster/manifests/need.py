@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from modelops_ray.cluster.sizing import Need
+from modelops_ray.cluster.manifests.sizing import Need
 from modelops_ray.config import RunConfig
 from modelops_ray.core.memory import with_margin
 from modelops_ray.core.policy import Policy

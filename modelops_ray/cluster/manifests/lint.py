@@ -9,10 +9,10 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from modelops_ray.cluster.findings import Problem
+from modelops_ray.cluster.manifests.findings import Problem
+from modelops_ray.cluster.manifests.sizing import promised_bytes, share
+from modelops_ray.cluster.manifests.views import Cluster, Group
 from modelops_ray.cluster.quantity import MIB, amount, as_bytes, write_bytes, write_gib
-from modelops_ray.cluster.sizing import promised_bytes, share
-from modelops_ray.cluster.views import Cluster, Group
 
 _LOGICAL_NAMES = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}
 _PLASMA_SHARE = 0.3

@@ -13,10 +13,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelops_ray.cluster.kube import ACCOUNT, Changed, Interrupted, Kube, KubeError, Listed, Seen, connect, is_in_a_pod
-from modelops_ray.cluster.podwatch import Cause, Died, News, PodWatch, Stuck
 from modelops_ray.cluster.quantity import as_bytes
-from modelops_ray.cluster.reach import reachable
+from modelops_ray.cluster.watch.kube import (
+    ACCOUNT,
+    Changed,
+    Interrupted,
+    Kube,
+    KubeError,
+    Listed,
+    Seen,
+    connect,
+    is_in_a_pod,
+)
+from modelops_ray.cluster.watch.podwatch import Cause, Died, News, PodWatch, Stuck
+from modelops_ray.cluster.watch.reach import reachable
 from modelops_ray.core.events import ClusterSaid, Event, Node, PodDied
 
 CLUSTER_NAME = "RAY_CLUSTER_NAME"

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from modelops_ray.cluster.findings import Problem, pointer
-from modelops_ray.cluster.manifests import Json
-from modelops_ray.cluster.views import Cluster, cluster_of
+from modelops_ray.cluster.manifests.files import Json
+from modelops_ray.cluster.manifests.findings import Problem, pointer
+from modelops_ray.cluster.manifests.views import Cluster, cluster_of
 
 _MAX_NAME_CHARS = {"RayCluster": 53, "RayJob": 47}
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelops_ray.cluster.kube import Changed, Interrupted, Kube, KubeError, Listed, NotFoundError, Seen
-from modelops_ray.cluster.objects import RayJob
-from modelops_ray.cluster.pods import Follower
-from modelops_ray.cluster.podwatch import Died, News
+from modelops_ray.cluster.watch.kube import Changed, Interrupted, Kube, KubeError, Listed, NotFoundError, Seen
+from modelops_ray.cluster.watch.objects import RayJob
+from modelops_ray.cluster.watch.pods import Follower
+from modelops_ray.cluster.watch.podwatch import Died, News
 
 
 @dataclass(frozen=True, slots=True)

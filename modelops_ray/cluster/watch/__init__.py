@@ -1,0 +1,1 @@
+"""Kubernetes as it is seen at work: RayJobs, and the pods behind Ray's nodes."""
