@@ -85,7 +85,7 @@ class Blame:
             self._excuse(Piece((failure.position,), (set_index,), chunk.piece.limit_bytes), before)
             return
         self._counters.attempts += 1
-        at_top = chunk.request_bytes >= self._dispatch.top_bytes
+        at_top = self._dispatch.is_at_top(chunk)
         verdict, trouble = judge(
             failure.cause,
             self._trouble.pop(failure.position, Trouble()),
@@ -94,8 +94,9 @@ class Blame:
             is_alone=not self._dispatch.outstanding and not self._dispatch.pending.n,
             may_be_memory=may_be_memory,
         )
+        if verdict is Verdict.RAISE:
+            self._kills.note(Outcome.RAISED)
         if failure.cause is Cause.OUT_OF_MEMORY:
-            self._kills.note(Outcome.RAISED if verdict is Verdict.RAISE else Outcome.KILLED)
             self._dispatch.observe_overrun(set_index, max(failure.peak_bytes, chunk.piece.limit_bytes))
         if verdict is Verdict.FAIL:
             self._fail(failure, trouble, chunk, at_top=at_top)

@@ -14,7 +14,7 @@ from modelops_ray.core.overhead import Overhead
 from modelops_ray.core.plan import Choice, Pending, Piece, chunk_size
 from modelops_ray.core.policy import MIB, Policy
 from modelops_ray.core.starvation import Queue
-from modelops_ray.core.window import Window
+from modelops_ray.core.window import HighWater, Window
 
 OUTPUT_TARGET_BYTES = 16 * MIB
 """A chunk ends early when its outputs reach this, so none is planned for more."""
@@ -52,7 +52,8 @@ class Dispatch:
         self.n_most_outstanding = 0
         self.request_bytes_max = 0
         self._known_peaks = known_peaks
-        self._largest_bytes = 0
+        self._largest = HighWater(policy.grace_s)
+        self._most_cpus = HighWater(policy.grace_s)
         self._next_id = 1
         self._seconds = known_seconds
         self._n_timed = 0
@@ -61,17 +62,30 @@ class Dispatch:
 
     @property
     def top_bytes(self) -> int:
-        """The largest request there can be: the largest node (as last seen), or the user's cap.
+        """The largest request there can be: all of the largest node, as last seen for some time.
 
         Where no node was ever seen, as in a cluster that scales from zero, it is more than any has.
         """
-        cap, largest_bytes = self.policy.max_memory_bytes, self._largest_bytes or UNSEEN_BYTES
-        return largest_bytes if cap is None else min(largest_bytes, self.memory.overhead.task_bytes(cap))
+        return int(self._largest.amount) or UNSEEN_BYTES
+
+    @property
+    def most_cpus(self) -> float:
+        """The CPUs of the node that has most of them, as last seen for some time; those of a simulation at least."""
+        return self._most_cpus.amount or self.policy.cpus
 
     @property
     def top_limit_bytes(self) -> int:
-        """The most that one simulation can get."""
-        return max(1, self.memory.overhead.limit_bytes(self.top_bytes))
+        """The most that one simulation can get: what a task of the largest node leaves it, or the user's cap."""
+        return max(1, self._capped(self.memory.overhead.limit_bytes(self.top_bytes)))
+
+    def is_at_top(self, chunk: Outstanding) -> bool:
+        """Whether no simulation of this chunk could get more than it had."""
+        has_all = chunk.width == 1 and chunk.request_bytes >= self.top_bytes
+        return has_all or chunk.piece.limit_bytes >= (self.policy.max_memory_bytes or UNSEEN_BYTES)
+
+    def _capped(self, limit_bytes: int) -> int:
+        cap = self.policy.max_memory_bytes
+        return limit_bytes if cap is None else min(limit_bytes, cap)
 
     @property
     def is_probing(self) -> bool:
@@ -108,12 +122,16 @@ class Dispatch:
 
     @property
     def _typical_width(self) -> int:
-        return self.memory.width_for(self.memory.limit_for(-1, self._plenty_bytes))
+        return self.memory.width_for(self._typical_limit_bytes)
+
+    @property
+    def _typical_limit_bytes(self) -> int:
+        return self._capped(self.memory.limit_for(-1, self._plenty_bytes))
 
     @property
     def typical_request_bytes(self) -> int:
         """What a simulation of which only the model is known asks for: its part of the request of its task."""
-        limit, width = self.memory.limit_for(-1, self._plenty_bytes), self._typical_width
+        limit, width = self._typical_limit_bytes, self._typical_width
         least = self.memory.least_for(-1, limit)
         return self.memory.request_for(limit, self.top_bytes, width, least_limit_bytes=least) // width
 
@@ -121,7 +139,7 @@ class Dispatch:
     def fit_in_memory(self) -> tuple[int, int]:
         """How many simulations the memory that is there holds at once, and how many if each imported the model."""
         request, width = self.typical_request_bytes, self._typical_width
-        alone = self.memory.overhead.unshared_bytes(self.memory.limit_for(-1, self._plenty_bytes))
+        alone = self.memory.overhead.unshared_bytes(self._typical_limit_bytes)
         memory = [node.memory_bytes for node in self.window.capacity.nodes]
         return width * sum(each // (request * width) for each in memory), sum(each // alone for each in memory)
 
@@ -137,17 +155,20 @@ class Dispatch:
             return 1
         return max(1, int(min((node.cpus for node in capacity.nodes), default=1.0) / self.policy.cpus + 1e-9))
 
-    def look(self, capacity: Capacity) -> list[int]:
+    def look(self, capacity: Capacity, now_s: float = 0.0) -> list[int]:
         """Take note of the cluster; return the chunks that no node of it could hold any more."""
         self.window.look(capacity)
-        self.memory.overhead.look(capacity.nodes)
+        self.memory.look(capacity.nodes)
         self.memory.slots_per_node = self._slots_per_node(capacity)
-        if self.window.largest_bytes:
-            self._largest_bytes = self.window.largest_bytes
+        self._most_cpus.look(now_s, self.window.most_cpus)
+        self._largest.look(now_s, self.window.largest_bytes)
         if self._known_peaks:
             self.memory.seed(self._known_peaks, self.top_bytes)
             self._known_peaks = {}
-        return [i for i, chunk in self.outstanding.items() if chunk.request_bytes > self.top_bytes]
+        return [i for i, chunk in self.outstanding.items() if self._is_homeless(chunk)]
+
+    def _is_homeless(self, chunk: Outstanding) -> bool:
+        return chunk.request_bytes > self.top_bytes or chunk.width * self.policy.cpus > self.most_cpus
 
     def put_back(self, piece: Piece) -> None:
         """Have simulations repeated."""
@@ -215,7 +236,7 @@ class Dispatch:
             return None
         top_bytes = self.top_bytes
         for choice in self._candidates():
-            limit = choice.limit_bytes or self.memory.limit_for(choice.set_index, self._plenty_bytes)
+            limit = self._capped(choice.limit_bytes or self.memory.limit_for(choice.set_index, self._plenty_bytes))
             width = 1 if self.is_probing else self.memory.width_for(limit)
             least = None if choice.limit_bytes else self.memory.least_for(choice.set_index, limit)
             request = self.memory.request_for(limit, top_bytes, width, least_limit_bytes=least)
@@ -227,7 +248,7 @@ class Dispatch:
         """What is declared may be used, rounded up as it was, and no more; a limit of the user stays as it is."""
         if self.policy.memory_bytes is not None and request_bytes < self.top_bytes:
             return limit_bytes
-        return max(1, self.memory.overhead.limit_bytes(request_bytes, width))
+        return max(1, self._capped(self.memory.overhead.limit_bytes(request_bytes, width)))
 
     @property
     def _is_full(self) -> bool:
@@ -251,12 +272,16 @@ class Dispatch:
         n_outstanding = len(self.outstanding)
         if n_outstanding >= self.window.size_at(min(request_bytes, self.sizes.smallest_in_use), width):
             return False
-        if self.queue.is_held_back(request_bytes):
+        if self.queue.is_held_back(request_bytes) and self._may_begin(self.queue.held_for):
             return False
         if self.is_probing and n_outstanding >= min(self.policy.probes, self.window.slots_at(request_bytes, width)):
             return False
         n_at_least = sum([n for size, n in self.sizes.in_use.items() if size >= request_bytes])
         return n_at_least < self.window.size_at(request_bytes, width)
+
+    def _may_begin(self, request_bytes: int | None) -> bool:
+        """Whether a node that is there could hold it: nobody is held back for one that has yet to come."""
+        return request_bytes is not None and self.window.slots_at(request_bytes) > 0
 
     def _chunk_size(self, choice: Choice, request_bytes: int, width: int) -> int:
         if self.policy.chunk is not None:

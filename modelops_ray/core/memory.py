@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from modelops_ray.core.events import Node
 from modelops_ray.core.overhead import Overhead
 from modelops_ray.core.policy import MIB
 
@@ -206,6 +207,10 @@ class MemoryModel:
     _first_bytes: int = 0
     _first_least_bytes: int = 0
     _planned_at: int = 0
+
+    def look(self, nodes: Iterable[Node]) -> None:
+        """Take note of the nodes."""
+        self.overhead.look(nodes, self.given_bytes or self._first_bytes)
 
     def observe(self, peak_bytes: int, top_bytes: int) -> None:
         """Learn the peak of a simulation, completed or not."""

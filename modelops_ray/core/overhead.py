@@ -44,9 +44,11 @@ class Overhead:
         self.child_bytes = max(self.child_bytes, report.child_bytes)
         self.shared_bytes = max(self.shared_bytes, report.shared_bytes)
 
-    def look(self, nodes: Iterable[Node]) -> None:
-        """Learn how large the smallest node is."""
-        self.node_bytes = min((node.memory_bytes for node in nodes), default=0)
+    def look(self, nodes: Iterable[Node], limit_bytes: int) -> None:
+        """Learn how large the smallest node is, of those that can hold a simulation with this limit at all."""
+        sizes = [node.memory_bytes for node in nodes]
+        able = [size for size in sizes if size >= self.unshared_bytes(limit_bytes)]
+        self.node_bytes = min(able or sizes, default=0)
 
     @property
     def _share(self) -> float:
@@ -67,7 +69,8 @@ class Overhead:
         return (int(task_bytes / self._share) - self.worker_bytes) // width - self.child_bytes
 
     def width(self, limit_bytes: int, slots_per_node: int) -> int:
-        """How many simulations share a worker: as many as it takes for its memory not to matter."""
+        """How many simulations share a worker: so many that its memory does not matter, but no more than fit."""
         each_bytes = max(1, limit_bytes + self.child_bytes)
         wanted = math.ceil(self.worker_bytes / (WORTH_SHARING * each_bytes))
-        return max(1, min(wanted, slots_per_node // TASKS_PER_NODE, MAX_WIDTH))
+        fitting = (int(self.node_bytes / self._share) - self.worker_bytes) // each_bytes if self.node_bytes else wanted
+        return max(1, min(wanted, fitting, slots_per_node // TASKS_PER_NODE, MAX_WIDTH))

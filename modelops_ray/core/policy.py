@@ -43,6 +43,7 @@ class Policy:
     alike_failures: int = 20
     base_guess_bytes: int = 128 * MIB
     no_progress_s: float = 600.0
+    grace_s: float = 300.0
 
     @property
     def patience_s(self) -> float:

@@ -82,7 +82,7 @@ class RunState:
     @property
     def wants_tasks(self) -> bool:
         """Whether more simulations should be fed; a million of them need not be known at once."""
-        return not self._last_added and self.dispatch.pending.n_sets < SEGMENTS_WANTED
+        return not self._last_added and not self.is_ending and self.dispatch.pending.n_sets < SEGMENTS_WANTED
 
     @property
     def is_ending(self) -> bool:
@@ -140,20 +140,19 @@ class RunState:
 
     def _on_capacity(self, event: CapacityChanged) -> Iterator[CancelChunk]:
         self._autoscaler_says = event.capacity.says
-        homeless = self.dispatch.look(event.capacity)
+        homeless = self.dispatch.look(event.capacity, event.now_s)
         n_slots = self.dispatch.concurrency
         if n_slots > self._progress.best_slots:
             # Whatever was in the way of what came is not any more.
             self._hindrance = ""
         self._progress.look(event.now_s, n_slots)
-        self._refuse_the_impossible(event)
+        self._refuse_the_impossible()
         for chunk_id in homeless:
             yield from self._cancel(chunk_id)
 
-    def _refuse_the_impossible(self, event: CapacityChanged) -> None:
+    def _refuse_the_impossible(self) -> None:
         """End a run whose every request no node could ever hold, before it waits for one."""
-        nodes = event.capacity.reachable or event.capacity.nodes
-        most_cpus = max((node.cpus for node in nodes), default=self.policy.cpus)
+        most_cpus = self.dispatch.most_cpus
         if most_cpus < self.policy.cpus:
             self._end(Ending.GAVE_UP, messages.too_many_cpus(self.policy.cpus, most_cpus))
         given, memory = self.policy.memory_bytes, self.dispatch.memory

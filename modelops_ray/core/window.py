@@ -31,10 +31,32 @@ def window_size(n_slots: int, n_reachable_slots: int, cap: int) -> int:
 
 
 @dataclass(slots=True)
+class HighWater:
+    """The most there was; less takes its place once it has been less for `grace_s`.
+
+    A node that restarts makes no smaller cluster: what only it can hold waits for it.
+    """
+
+    grace_s: float
+    amount: float = 0
+    _less_since_s: float | None = None
+
+    def look(self, now_s: float, amount: float) -> None:
+        """Take note of what there is now; nothing at all says nothing."""
+        if amount >= self.amount:
+            self.amount, self._less_since_s = amount, None
+        elif self._less_since_s is None:
+            self._less_since_s = now_s
+        elif amount and now_s - self._less_since_s >= self.grace_s:
+            self.amount, self._less_since_s = amount, None
+
+
+@dataclass(slots=True)
 class Window:
     """The window of a run; shrinks when Ray had to kill, and recovers with successes.
 
     `largest_bytes` is the memory of the largest node that has enough CPUs, now or after scaling; 0 if there is none.
+    `most_cpus` are the CPUs of the node with most of them.
     `plenty_bytes` is a request for a simulation of which nothing is known: the smallest node, or a quarter of the only
     one. `payload_budget_bytes` is how much may have finished, or be about to, without being committed.
     """
@@ -43,6 +65,7 @@ class Window:
     capacity: Capacity = field(default_factory=lambda: Capacity(nodes=()))
     factor: float = 1.0
     largest_bytes: int = 0
+    most_cpus: float = 0.0
     plenty_bytes: int = 2**30
     payload_budget_bytes: int = 256 * 2**20
     _slots: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -57,6 +80,7 @@ class Window:
         self._sizes.clear()
         fitting = [n.memory_bytes for n in self._all_nodes if n.cpus >= self.policy.cpus]
         self.largest_bytes = max(fitting, default=0)
+        self.most_cpus = max((node.cpus for node in self._all_nodes), default=0.0)
         if fitting:
             self.plenty_bytes = fitting[0] // 4 if len(fitting) == 1 else min(fitting)
         per_node = self.policy.payload_budget_per_node_bytes * len(capacity.nodes)

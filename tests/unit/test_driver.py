@@ -117,6 +117,14 @@ def test_a_study_of_which_everything_is_done_submits_nothing():
     assert (30, 0) == (driver.snapshot().resumed, driver.snapshot().left)
 
 
+def test_a_run_that_gives_up_before_it_has_begun_ends():
+    """However much of the study has not been looked at yet."""
+    driver, backend, _ = drive(5001, policy=Policy(cpus=64.0))
+    finish = driver.run()
+    assert (Ending.GAVE_UP, []) == (finish.ending, backend.submitted)
+    assert "--cpus 64" in finish.message
+
+
 def test_what_is_done_already_is_not_run_again():
     """Given commits of an earlier session, only the rest runs."""
     driver, _, store = drive(60, store=MemoryStore(done=[(10, 25), (40, 41)]))

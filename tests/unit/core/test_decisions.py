@@ -196,12 +196,65 @@ def test_what_no_node_has_is_refused_before_anything_is_submitted():
 
 
 def test_a_chunk_that_no_remaining_node_can_hold_is_cancelled_and_repeated():
-    """Its node is gone; it would wait for ever."""
+    """Its node is gone and did not come back within minutes; it would wait for ever."""
     state, _ = begun(capacity=Capacity((Node(4.0, 8 * GIB), Node(4.0, 64 * GIB))), memory_bytes=20 * GIB)
     actions = state.handle(CapacityChanged(1.0, Capacity((Node(4.0, 32 * GIB),))))
     assert not of(CancelChunk, actions)
-    actions = state.handle(CapacityChanged(2.0, Capacity((Node(4.0, 8 * GIB),))))
-    assert of(CancelChunk, actions)
+    for now_s, is_over in ((2.0, False), (302.0, True)):
+        actions = state.handle(CapacityChanged(now_s, Capacity((Node(4.0, 8 * GIB),))))
+        assert is_over == bool(of(CancelChunk, actions))
+
+
+def test_a_large_node_that_restarts_ends_nothing():
+    """What only it can hold waits for it, and what it had is no less than before."""
+    both, small = Capacity((Node(4.0, 8 * GIB), Node(8.0, 64 * GIB))), Capacity((Node(4.0, 8 * GIB),))
+    state, _ = begun(capacity=both, memory_bytes=20 * GIB, cpus=6.0)
+    for now_s, capacity in ((1.0, small), (200.0, small), (201.0, both), (250.0, small), (501.0, both)):
+        assert [] == state.handle(CapacityChanged(now_s, capacity))
+
+
+def test_a_node_that_no_request_fits_makes_none_larger():
+    """A head with little memory joins; shares of what the others have in common stay what they were."""
+    large = Node(4.0, 8 * GIB)
+    shared = {"known_worker_bytes": 100 * MIB, "known_child_bytes": 10 * MIB, "known_shared_bytes": GIB}
+    state, actions = begun(capacity=Capacity((large,)), memory_bytes=5 * GIB, **shared)
+    assert of(SubmitChunk, actions)
+    assert not state.handle(CapacityChanged(1.0, Capacity((Node(1.0, 2 * GIB), large))))
+    assert not state.is_ending
+
+
+def test_nobody_is_held_back_for_a_request_that_no_node_can_hold_yet():
+    """Its node is still to come, if it comes at all: what fits now goes on."""
+    small = (Node(2.0, 8 * GIB),) * 2
+    state, actions = begun(n=200, capacity=Capacity(small, (*small, Node(2.0, 64 * GIB))), memory_bytes=GIB, chunk=1)
+    queue = of(SubmitChunk, actions)
+    first = queue.pop(0)
+    queue += of(SubmitChunk, state.handle(killed(first, used_bytes=20 * GIB)))
+    while queue:
+        chunk = queue.pop(0)
+        if chunk.request_bytes < 20 * GIB:
+            queue += of(SubmitChunk, state.handle(finished(chunk)))
+    assert (0, 1, 199) == (state.dispatch.pending.n, len(state.dispatch.outstanding), state.counters.completed)
+
+
+@given(
+    cpus=st.integers(1, 64),
+    gib=st.integers(1, 32),
+    cap_mib=st.none() | st.integers(60, 2000),
+    peak_mib=st.integers(1, 50),
+)
+def test_a_task_of_several_leaves_each_what_it_was_measured_to_need(cpus, gib, cap_mib, peak_mib):
+    """Neither the cap nor the size of a node is shared among them."""
+    node, cap = Node(float(cpus), gib * GIB), None if cap_mib is None else cap_mib * MIB
+    state, actions = begun(n=400, capacity=Capacity((node,)), max_memory_bytes=cap, supervised=True)
+    queue = of(SubmitChunk, actions)
+    for _ in range(60):
+        if not queue:
+            break
+        chunk = queue.pop(0)
+        assert cap is None or chunk.limit_bytes <= cap
+        assert chunk.limit_bytes > peak_mib * MIB or chunk.request_bytes >= node.memory_bytes
+        queue += of(SubmitChunk, state.handle(finished(chunk, peak_bytes=peak_mib * MIB)))
 
 
 def test_nothing_moving_ends_the_run_with_what_it_waited_for():
@@ -226,6 +279,17 @@ def test_twenty_failures_alike_end_a_run_that_has_no_result():
             break
     assert state.is_ending
     assert 20 <= state.counters.failed <= 22
+
+
+def test_simulations_that_are_simply_too_large_fail_one_by_one_with_their_size():
+    """However many there are: nobody else uses the memory."""
+    node = Capacity((Node(1.0, 8 * GIB),))
+    state, actions = begun(n=250, memory_bytes=7 * GIB, capacity=node, max_failures=1000, chunk=1)
+    queue = of(SubmitChunk, actions)
+    while queue:
+        chunk = queue.pop(0)
+        queue += of(SubmitChunk, state.handle(killed(chunk, used_bytes=chunk.request_bytes + 1)))
+    assert (250, False) == (state.counters.failed, state.is_ending)
 
 
 def test_an_empty_rest_finishes_at_once():
