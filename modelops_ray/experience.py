@@ -36,9 +36,14 @@ class Experience:
         self.profile = load_profile(self._folder, question.model.digest)
         self._peaks = _bins(self.profile)
 
-    def state(self) -> RunState:
-        """Begin a run that knows it."""
-        return RunState(self._policy(), known_peaks=self._peaks, known_seconds=self._seconds)
+    def state(self, n_completed_before: int) -> RunState:
+        """Begin a run that knows it, of which earlier sessions have kept so many results."""
+        return RunState(
+            self._policy(),
+            known_peaks=self._peaks,
+            known_seconds=self._seconds,
+            n_completed_before=n_completed_before,
+        )
 
     def dispatch(self) -> Dispatch:
         """Begin only what decides on memory and concurrency, to ask it what it would do."""

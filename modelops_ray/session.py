@@ -249,7 +249,7 @@ class _Session:
         self._watcher = watcher
         self._began_s = began_s
         self._experience = Experience(question)
-        self._state = self._experience.state()
+        self._state = self._experience.state(store.completed)
         self._driver = Driver(
             self._state,
             backend,

@@ -6,6 +6,7 @@ and does not choose what is submitted.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from modelops_ray.core import messages
@@ -22,7 +23,9 @@ from modelops_ray.core.retry import LOSSES, KillGuard, Outcome, Trouble, Verdict
 class Blame:
     """What every simulation in trouble went through; puts back what runs again and records what does not."""
 
-    def __init__(self, policy: Policy, dispatch: Dispatch, journal: Journal, counters: Counters) -> None:
+    def __init__(
+        self, policy: Policy, dispatch: Dispatch, journal: Journal, counters: Counters, n_completed_before: int
+    ) -> None:
         """Begin without any trouble; the others are the run's own and are changed."""
         self._policy = policy
         self._dispatch = dispatch
@@ -30,7 +33,7 @@ class Blame:
         self._counters = counters
         self._trouble: dict[int, Trouble] = {}
         self._kills = KillGuard()
-        self._failures = FailureGuard(policy.max_failures, policy.alike_failures)
+        self._failures = FailureGuard(policy.max_failures, policy.alike_failures, n_completed=n_completed_before)
 
     @property
     def reason_to_end(self) -> str | None:
@@ -91,7 +94,7 @@ class Blame:
             self._trouble.pop(failure.position, Trouble()),
             budget=self._policy.attempts,
             at_top=at_top,
-            is_alone=not self._dispatch.outstanding and not self._dispatch.pending.n,
+            is_alone=self._is_alone({failure.position}),
             may_be_memory=may_be_memory,
         )
         if verdict is Verdict.RAISE:
@@ -114,6 +117,12 @@ class Blame:
         self._journal.failures.append(failure)
         self._failures.failed(failure)
 
+    def _is_alone(self, lost: Collection[int]) -> bool:
+        """Whether nothing is left, besides what was lost just now, that was not lost or blamed before."""
+        n_left = self._dispatch.pending.n
+        n_left += sum(len(chunk.piece.positions) for chunk in self._dispatch.outstanding.values())
+        return n_left <= len(self._trouble) and n_left <= len(self._trouble.keys() - lost)
+
     def _lost_for_memory(self, event: ChunkFailed, chunk: Outstanding) -> None:
         """The node went while some used more than their limit: these are to blame, and nobody else is."""
         used, piece = dict(event.excess), chunk.piece
@@ -132,7 +141,7 @@ class Blame:
         for position in piece.positions:
             self._trouble.setdefault(position, Trouble()).attempts += 1
         self._count_retry(event.cause)
-        if event.cause in LOSSES:
+        if event.cause in LOSSES and not self._is_alone(set(piece.positions)):
             self._dispatch.put_back(piece)
             return
         if event.cause is Cause.OUT_OF_MEMORY:

@@ -44,12 +44,12 @@ def pods_die(n_deaths: int, sentence: str) -> str:
     )
 
 
-def no_progress(dispatch: Dispatch, waited_s: float, *says: str) -> str:
-    """Nothing finished for too long; `says` is what the cluster says about it."""
+def no_progress(dispatch: Dispatch, missing: str, *says: str) -> str:
+    """Nothing came of it for too long; `says` is what the cluster says about it."""
     requests = ", ".join(mib(size) for size in sorted(dispatch.sizes.in_use)) or "none"
     n_slots = dispatch.concurrency
     return (
-        f"nothing finished for {waited_s:.0f} s: {len(dispatch.outstanding)} tasks wait or run (requests: {requests}; "
+        f"{missing}: {len(dispatch.outstanding)} tasks wait or run (requests: {requests}; "
         f"{dispatch.policy.cpus:g} CPUs each), {dispatch.pending.n} simulations are pending, and the cluster has "
         f"{len(dispatch.window.capacity.nodes)} nodes with {n_slots} slots; "
         f"{''.join(f'{said}; ' for said in says if said)}add nodes, lower --memory, or raise "

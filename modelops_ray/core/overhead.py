@@ -39,7 +39,9 @@ class Overhead:
         if not report.base_bytes:
             return
         if self.is_guess:
-            self.worker_bytes, self.is_guess = worker_bytes, False
+            # What earlier runs measured may have been at another level of isolation.
+            self.worker_bytes = self.child_bytes = self.shared_bytes = 0
+            self.is_guess = False
         self.worker_bytes = max(self.worker_bytes, worker_bytes)
         self.child_bytes = max(self.child_bytes, report.child_bytes)
         self.shared_bytes = max(self.shared_bytes, report.shared_bytes)

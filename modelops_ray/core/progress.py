@@ -23,17 +23,29 @@ class Counters:
     infrastructure_retries: int = 0
 
 
+ALL_PATIENCE = 10
+"""So many times as long as nothing may finish, nothing may be committed, whatever seems to move."""
+
+
 @dataclass(slots=True)
 class NoProgressGuard:
-    """Fires when nothing finished and capacity did not grow for `patience_s`; None means it never fires."""
+    """Fires when nothing finished and capacity did not grow for `patience_s`, or nothing was kept for ten times that.
+
+    Nodes that come and go for ever look like growth, and outputs that are lost on their way like results.
+    """
 
     patience_s: float
     last_s: float | None = None
+    kept_s: float | None = None
     best_slots: int = 0
 
     def moved(self, now_s: float) -> None:
         """Something finished."""
         self.last_s = now_s
+
+    def kept(self, now_s: float) -> None:
+        """Something was committed."""
+        self.kept_s = now_s
 
     def look(self, now_s: float, n_slots: int) -> None:
         """Note the capacity; growth counts as progress, a loss lowers the mark."""
@@ -41,15 +53,15 @@ class NoProgressGuard:
             self.moved(now_s)
         self.best_slots = n_slots
 
-    def waited_s(self, now_s: float) -> float:
-        """Seconds since anything moved."""
-        if self.last_s is None:
-            self.last_s = now_s
-        return now_s - self.last_s
-
-    def is_over(self, now_s: float) -> bool:
-        """Whether to give up."""
-        return self.waited_s(now_s) > self.patience_s
+    def missing(self, now_s: float) -> str:
+        """Say what to give up for, and how long it has been; empty while there is no reason to."""
+        self.last_s = now_s if self.last_s is None else self.last_s
+        self.kept_s = now_s if self.kept_s is None else self.kept_s
+        if now_s - self.last_s > self.patience_s:
+            return f"nothing finished for {now_s - self.last_s:.0f} s"
+        if now_s - self.kept_s > ALL_PATIENCE * self.patience_s:
+            return f"nothing could be committed for {now_s - self.kept_s:.0f} s"
+        return ""
 
 
 @dataclass(slots=True)

@@ -54,6 +54,7 @@ class RunState:
         *,
         known_peaks: Mapping[int, int] | None = None,
         known_seconds: float = 0.0,
+        n_completed_before: int = 0,
         validate: bool = False,
     ) -> None:
         """Begin a run of which nothing is pending yet.
@@ -62,6 +63,7 @@ class RunState:
             policy: The knobs.
             known_peaks: Peaks of earlier runs of the same model: how many fell into each bin of `memory.bin_of`.
             known_seconds: Mean run time of earlier simulations, 0 if unknown.
+            n_completed_before: Results that earlier sessions of this run have kept.
             validate: Check every invariant after every event; slow, for tests.
         """
         self.policy = policy
@@ -69,7 +71,7 @@ class RunState:
         self.dispatch = Dispatch(policy, known_peaks=known_peaks or {}, known_seconds=known_seconds)
         self.journal = Journal(policy)
         self.notices: dict[str, None] = {}
-        self._blame = Blame(policy, self.dispatch, self.journal, self.counters)
+        self._blame = Blame(policy, self.dispatch, self.journal, self.counters, n_completed_before)
         self._progress = NoProgressGuard(policy.patience_s)
         self._pods = PodGuard()
         self._dead_pods: dict[str, PodDied] = {}
@@ -198,6 +200,8 @@ class RunState:
         if self.journal.writing is None:
             return
         n_done = self.journal.committed(event.chunk_ids, event.now_s)
+        if n_done:
+            self._progress.kept(event.now_s)
         self.counters.committed += n_done - len(event.rejected)
         self.counters.completed -= len(event.rejected)
         for failure in event.rejected:
@@ -232,10 +236,9 @@ class RunState:
             self._end(Ending.GAVE_UP, reason)
         has_work = bool(self.dispatch.outstanding or self.dispatch.pending.n)
         may_run_forever = self.policy.timeout_s == 0 and bool(self.dispatch.window.capacity.nodes)
-        if has_work and not may_run_forever and self._progress.is_over(now_s):
-            waited_s = self._progress.waited_s(now_s)
+        if has_work and not may_run_forever and (missing := self._progress.missing(now_s)):
             says = (self._autoscaler_says, self._hindrance)
-            self._end(Ending.GAVE_UP, messages.no_progress(self.dispatch, waited_s, *says))
+            self._end(Ending.GAVE_UP, messages.no_progress(self.dispatch, missing, *says))
 
     def _end(self, ending: Ending, message: str) -> None:
         if self._ending is None:

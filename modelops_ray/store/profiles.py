@@ -67,15 +67,15 @@ class Profile(BaseModel):
         return None
 
     def merged(self, other: Profile) -> Self:
-        """Return the sum of two profiles of one model."""
+        """Return the sum of two profiles of one model; what a worker takes is what the later one, `other`, says."""
         if other.model_digest != self.model_digest:
             raise ValueError(f"profiles of two models: {self.model_digest[:12]} and {other.model_digest[:12]}")
         return self.model_copy(
             update={
                 "samples": self.samples + other.samples,
-                "base_bytes": max(self.base_bytes, other.base_bytes),
-                "child_bytes": max(self.child_bytes, other.child_bytes),
-                "shared_bytes": max(self.shared_bytes, other.shared_bytes),
+                "base_bytes": other.base_bytes,
+                "child_bytes": other.child_bytes,
+                "shared_bytes": other.shared_bytes,
                 "peaks": _fewer(Counter(self.peaks) + Counter(other.peaks)),
                 "seconds": self.seconds + other.seconds,
                 "output_bytes": self.output_bytes + other.output_bytes,

@@ -267,6 +267,68 @@ def test_nothing_moving_ends_the_run_with_what_it_waited_for():
         assert word in finish.message
 
 
+def test_a_node_that_comes_and_goes_for_ever_ends_the_run():
+    """Its return looks like growth every time, and nothing ever comes of it."""
+    state, actions = begun(memory_bytes=100 * MIB, timeout_s=10.0)
+    for minute in range(1000):
+        for chunk in of(SubmitChunk, actions):
+            state.handle(killed(chunk, Cause.NODE_LOST))
+        state.handle(CapacityChanged(60.0 * minute, Capacity(())))
+        actions = state.handle(CapacityChanged(60.0 * minute + 30, ONE_NODE))
+        if state.is_ending:
+            break
+    assert 100 <= minute <= 102
+    [finish] = of(Finish, actions)
+    assert finish.message.startswith("nothing could be committed for 60")
+
+
+def test_outputs_that_are_lost_every_time_end_the_run():
+    """What finishes and never arrives is no progress."""
+    state, actions = begun(n=1, memory_bytes=100 * MIB, timeout_s=10.0)
+    for minute in range(1000):
+        [chunk] = of(SubmitChunk, actions)
+        [write] = of(WritePart, state.handle(finished(chunk, 60.0 * minute)))
+        actions = state.handle(PayloadLost(60.0 * minute + 30, chunk.chunk_id))
+        actions += state.handle(PartCommitted(60.0 * minute + 31, ()))
+        if state.is_ending:
+            break
+    assert 100 <= minute <= 102
+    assert write.chunk_ids
+
+
+def test_two_simulations_that_kill_their_workers_do_not_keep_each_other_free_of_blame():
+    """Nothing else is left that could make progress."""
+    state, actions = begun(n=4, supervised=True, memory_bytes=100 * MIB, attempts=3)
+    first, second, *others = of(SubmitChunk, actions)
+    queue = [first, second]
+    for chunk in others:
+        state.handle(finished(chunk))
+    for _ in range(20):
+        if not queue:
+            break
+        queue += of(SubmitChunk, state.handle(killed(queue.pop(0), Cause.CRASHED)))
+    assert (2, 2) == (state.counters.failed, state.counters.completed)
+
+
+def test_what_earlier_sessions_completed_says_that_the_model_is_not_wrong():
+    """The rest may fail alike, and each has its row."""
+    state = RunState(Policy(memory_bytes=100 * MIB), n_completed_before=1, validate=True)
+    state.handle(CapacityChanged(0.0, ONE_NODE))
+    queue = of(SubmitChunk, state.handle(TasksAdded(0.0, (Segment(0, 0, 40),), last=True)))
+    while queue:
+        chunk = queue.pop(0)
+        failures = tuple(Failure(p, Cause.MODEL_ERROR, "KeyError", "'beta'") for p in chunk.positions)
+        queue += of(SubmitChunk, state.handle(ChunkFinished(1.0, chunk.chunk_id, ChunkReport((), failures))))
+    assert (40, False) == (state.counters.failed, state.is_ending)
+
+
+def test_what_earlier_runs_knew_of_a_worker_gives_way_to_what_is_measured():
+    """They may have started an interpreter for every simulation."""
+    overhead = Overhead(100 * MIB, 174 * MIB, 0)
+    overhead.observe(ChunkReport((), base_bytes=90 * MIB, child_bytes=10 * MIB, shared_bytes=200 * MIB))
+    assert (80 * MIB, 10 * MIB, 200 * MIB) == (overhead.worker_bytes, overhead.child_bytes, overhead.shared_bytes)
+
+
 def test_twenty_failures_alike_end_a_run_that_has_no_result():
     """The model is wrong, not the simulations."""
     state, actions = begun(n=40, memory_bytes=100 * MIB)
