@@ -251,7 +251,8 @@ def outcome_of(case: Case, ran: Ran) -> tuple[Outcome, str]:
     if ran.ended.is_stuck and not ran.progress:
         return "failed", f"its workers were not there after {READY_S:.0f} s"
     if ran.ended.is_stuck:
-        return "stuck", f"{done} of {case.simulations} after {ran.ended.wall_s:.0f} s"
+        still_s = ran.ended.wall_s - next((row[0] for row in ran.progress if row[1] == done), 0.0)
+        return "stuck", f"{done} of {case.simulations} after {ran.ended.wall_s:.0f} s, none in the last {still_s:.0f} s"
     if ran.ended.code != 0:
         return "failed", ran.last_words or f"the client ended with {ran.ended.code}"
     if "failed" in ran.facts:
@@ -290,7 +291,7 @@ def _record(engine: Engine, case: Case, layout: Layout, ran: Ran, run_id: str, r
         startup_s=round(ended.ready_at_s - ran.began_at_s, 2),
         wall_s=round(progress[-1][0] if progress and not ended.is_stuck else ended.wall_s, 3),
         cpu_s=None if ran.cpu_s is None else round(ran.cpu_s, 2),
-        per_second=steady_per_second(progress),
+        per_second=steady_per_second(progress, case.start_share),
         efficiency=None,
         first_result_s=next((row[0] for row in progress if row[1]), None),
         first_commit_s=next((row[0] for row in progress if row[2]), None),

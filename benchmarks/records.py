@@ -55,8 +55,8 @@ class PodRecord(_Frozen):
 class Record(_Frozen):
     """One run of one case by one engine; times in seconds from the moment its workers were there.
 
-    `per_second` is from the first result on, so that start-ups are apart. `progress` are (seconds, done, committed,
-    lost). `efficiency` is over `pool`'s in the same round.
+    `per_second` is from the first fifth of the results on (see `Case.start_share`), so that start-ups are apart.
+    `progress` are (seconds, done, committed, lost). `efficiency` is over `pool`'s in the same round.
     """
 
     run_id: str

@@ -13,7 +13,7 @@ from statistics import mean
 from benchmarks.engines import ENGINES
 from benchmarks.measure import measure
 from benchmarks.records import Record
-from benchmarks.scenarios import Case
+from benchmarks.scenarios import Case, Layout, at_once
 
 BASE = "pool"
 
@@ -35,22 +35,29 @@ def run_round(case: Case, names: Sequence[str], repeat: int, tell: Callable[[Rec
     for name in names:
         records.append(measure(ENGINES[name], case, run_id, repeat))
         tell(records[-1])
-    return with_efficiency(records)
+    return with_efficiency(records, case.need_bytes)
 
 
-def with_efficiency(records: Sequence[Record]) -> list[Record]:
-    """Compare every engine with the pools of its round."""
+def with_efficiency(records: Sequence[Record], need_bytes: int = 0) -> list[Record]:
+    """Compare every engine with the pools of its round, where a simulation needs so much."""
     pools = [record for record in records if record.engine == BASE and record.per_second]
     if not pools:
         return list(records)
     base = mean(record.per_second or 0.0 for record in pools)
-    return [
-        record.model_copy(update={"efficiency": _efficiency(record, base, pools[0])}) if record.per_second else record
-        for record in records
-    ]
+    return [_compared(record, base * _larger(record, pools[0], need_bytes)) for record in records]
 
 
-def _efficiency(record: Record, base: float, pool: Record) -> float:
-    """Compare a rate with the pool's: on pods twice as large twice as much is to be expected."""
-    larger = (record.pod_bytes or 1) * record.pods / ((pool.pod_bytes or 1) * pool.pods)
-    return round((record.per_second or 0.0) / base / larger, 4)
+def _compared(record: Record, per_second: float) -> Record:
+    if not record.per_second:
+        return record
+    return record.model_copy(update={"efficiency": round(record.per_second / per_second, 4)})
+
+
+def _larger(record: Record, pool: Record, need_bytes: int) -> float:
+    """How many times as many simulations the pods of an engine hold at once as those of the pool."""
+    return _held(record, need_bytes) / _held(pool, need_bytes)
+
+
+def _held(record: Record, need_bytes: int) -> int:
+    layout = Layout(record.pods, record.pod_bytes, record.slots)
+    return record.pods * record.slots if record.pod_bytes is None else at_once(layout, need_bytes)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from benchmarks.calling import call, call_with, value_of
+from benchmarks.calling import call, call_all, call_with, next_size, value_of
 from benchmarks.engines.base import Engine
 from benchmarks.engines.dask_pods import DaskPods
 from benchmarks.job import Job
@@ -166,19 +166,39 @@ def _again(job: Job, connected: Any, position: int, tries: int) -> Any:
 
 
 def window(job: Job, connected: Any) -> None:
-    """Keep twice as many submitted as there are processes."""
+    """Keep twice as many tasks submitted as there are processes; short simulations share one, as the pool's do."""
     from distributed import as_completed
 
-    n = 2 * sum(one["nthreads"] for one in connected.scheduler_info(n_workers=-1)["workers"].values())
-    left = iter(positions(job))
-    futures = {submit(job, connected, i): i for i in islice(left, n)}
-    coming = as_completed(futures, with_results=True, raise_errors=False)
+    n_workers = sum(one["nthreads"] for one in connected.scheduler_info(n_workers=-1)["workers"].values())
+    left = iter(enumerate(job.tasks))
+    chunks: dict[Any, list[tuple[int, Any]]] = {}
+
+    def give(size: int) -> list[Any]:
+        chunk = list(islice(left, size))
+        if not chunk:
+            return []
+        future = connected.submit(call_all, job.case.model, chunk, pure=False, key=f"chunk-{chunk[0][0]}")
+        chunks[future] = chunk
+        return [future]
+
+    coming = as_completed([one for _ in range(2 * n_workers) for one in give(1)], with_results=True, raise_errors=False)
     for future, result in coming:
-        take(job, futures.pop(future), future, result)
-        for i in islice(left, 1):
-            another = submit(job, connected, i)
-            futures[another] = i
+        chunk = chunks.pop(future)
+        size = _take_all(job, chunk, future, result, n_workers)
+        for another in give(size):
             coming.add(another)
+
+
+def _take_all(job: Job, chunk: list[tuple[int, Any]], future: Any, result: Any, n_workers: int) -> int:
+    """Note the results or losses of a chunk, and say how large the next one should be."""
+    if future.status != "finished":
+        for _ in chunk:
+            job.lose(f"{future.status}: {result!r}")
+        return 1
+    results, seconds = result
+    for position, returned in results:
+        job.finish(position, value_of(returned))
+    return next_size(len(chunk), seconds, job.case.simulations - job.done, n_workers)
 
 
 def that_fit(case: Case, layout: Layout) -> int:
@@ -231,5 +251,10 @@ ENGINES = (
     _engine("dask-2x2", "2 processes of 2 threads a pod", submit_all, TWO_BY_TWO),
     _engine("dask-abort", "stop at the first pod that is OOM-killed", abort),
     _engine("dask-progressive", "batches from 10 to 1000, halved at a failure", progressive),
-    _engine("dask-tuned", "the need is known: as many processes as fit, a window", window, TUNED),
+    _engine(
+        "dask-tuned",
+        "told the need: as many processes as fit, a window, chunks of short simulations",
+        window,
+        TUNED,
+    ),
 )

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from benchmarks.engines.base import Engine
-from benchmarks.engines.raylets import join, raylets
+from benchmarks.engines.raylets import is_ray_worker, join, raylets
 from benchmarks.job import Job
 from benchmarks.models import MIB
 
@@ -84,7 +84,7 @@ def _counted(sizes: list[int]) -> dict[str, int]:
 
 def is_worker(command: str) -> bool:
     """Tell a Ray worker, or a simulation's own process."""
-    return command.startswith("ray::") or "modelops_ray" in command
+    return is_ray_worker(command) or "modelops_ray" in command
 
 
 ENGINES = (Engine("modelops-ray", "this program", raylets, work, is_worker=is_worker),)

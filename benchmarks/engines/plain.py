@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.calling import call, value_of
 from benchmarks.engines.base import Engine
-from benchmarks.engines.raylets import join, raylets
+from benchmarks.engines.raylets import is_ray_worker, join, raylets
 from benchmarks.job import Job
 
 
@@ -34,9 +34,4 @@ def work(job: Job) -> None:
     job.facts["spilled_bytes"] = int(get_memory_info_reply(state).store_stats.spilled_bytes_total)
 
 
-def is_worker(command: str) -> bool:
-    """Tell a Ray worker."""
-    return command.startswith("ray::")
-
-
-ENGINES = (Engine("ray-plain", "Ray, everything submitted at once, no memory=", raylets, work, is_worker=is_worker),)
+ENGINES = (Engine("ray-plain", "everything submitted at once, no memory=", raylets, work, is_worker=is_ray_worker),)

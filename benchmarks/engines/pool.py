@@ -15,13 +15,10 @@ from itertools import islice
 from multiprocessing.connection import Client, Connection, Listener, wait
 from typing import Any
 
-from benchmarks.calling import load, value_of
+from benchmarks.calling import call_all, load, next_size, value_of
 from benchmarks.engines.base import Engine, Site, python
 from benchmarks.job import Job, Task
 from benchmarks.scenarios import Case, Layout, at_once
-
-CHUNK_S = 0.05
-LARGEST_CHUNK = 1000
 
 
 def processes(case: Case, layout: Layout) -> int:
@@ -64,16 +61,11 @@ def _serve(job: Job, workers: list[Connection[Any, Any]]) -> None:
         for worker in wait(workers):
             assert isinstance(worker, Connection)
             results, seconds = worker.recv()
-            for position, value in results:
-                job.finish(position, value)
+            for position, result in results:
+                job.finish(position, value_of(result))
             left_over = job.case.simulations - len(job.values)
-            size[id(worker)] = _next_size(size[id(worker)], seconds, left_over, len(workers))
+            size[id(worker)] = next_size(size[id(worker)], seconds, left_over, len(workers))
             _give(worker, left, size[id(worker)])
-
-
-def _next_size(size: int, seconds: float, left: int, n_workers: int) -> int:
-    wanted = min(2 * size, int(size * CHUNK_S / max(seconds, 1e-6)), LARGEST_CHUNK, left // (8 * n_workers))
-    return max(1, wanted)
 
 
 def _give(worker: Connection[Any, Any], left: Iterator[tuple[int, Task]], n: int) -> None:
@@ -84,14 +76,11 @@ def _give(worker: Connection[Any, Any], left: Iterator[tuple[int, Task]], n: int
 
 def serve(address: str, model: str) -> None:
     """Be one process of the pool."""
-    simulate = load(model)
+    load(model)
     with _connected(address) as server:
         server.send("ready")
         while True:
-            chunk = server.recv()
-            began_s = time.perf_counter()
-            results = [(position, value_of(simulate(params, seed))) for position, (params, seed) in chunk]
-            server.send((results, time.perf_counter() - began_s))
+            server.send(call_all(model, server.recv()))
 
 
 def _connected(address: str) -> Connection[Any, Any]:

@@ -71,6 +71,11 @@ def _sizes(site: Site) -> list[str]:
     ]
 
 
+def is_ray_worker(command: str) -> bool:
+    """Tell a Ray worker from the agents of a raylet, which it does not survive."""
+    return command.startswith("ray::") and "Agent" not in command
+
+
 def join(address: str, layout: Layout) -> None:
     """Connect this process, and wait until all pods are there."""
     import ray

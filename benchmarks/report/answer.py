@@ -93,14 +93,16 @@ def _failing(rows: Sequence[Row]) -> list[str]:
         by_point = sorted(of(rows, SWEEP, engine), key=lambda row: row.point or 0.0)
         first = next((row for row in by_point if row.outcome != "complete"), None)
         if first is not None:
-            found.append(f"{engine} fails from {_need(first)} on: {_what_happened(first)}.")
+            later = [f"{row.point:g}" for row in by_point if row.outcome == "complete" and row.point > first.point]
+            again = f"; it completes {', '.join(later)} all the same" if later else ""
+            found.append(f"{engine} fails at {_need(first)}: {_what_happened(first)}{again}.")
         elif by_point:
             found.append(f"{engine} completes every point of need_sweep: {_figures(by_point)}.")
     return found
 
 
 def _proposals(rows: Sequence[Row]) -> list[str]:
-    base = holds_up_to(rows, INCIDENT) or 0.0
+    base = holds_up_to(rows, INCIDENT)
     found, useless = [], []
     for engine in PROPOSALS:
         own = sorted(of(rows, SWEEP, engine), key=lambda row: row.point or 0.0)
@@ -109,11 +111,12 @@ def _proposals(rows: Sequence[Row]) -> list[str]:
         last = holds_up_to(rows, engine)
         beyond = next((row for row in own if row.outcome != "complete"), None)
         after = "" if beyond is None else f"; at {beyond.point:g} {_what_happened(beyond)}"
-        if last is not None and last > base:
-            found.append(f"Worth taking today: {engine}, up to {last:g} times a process's share{after}.")
+        if last is not None and last > (base or 0.0):
+            cost = " on more memory" if _is_larger(own[0], rows) else ""
+            found.append(f"Worth taking today: {engine}, up to {last:g} times a process's share{cost}{after}.")
         else:
             useless.append(
-                f"{engine} changes nothing: it holds up to {last or 0:g}, as the incident's own setting does{after}."
+                f"{engine} does not help: it holds {_up_to(last)}, the incident's own setting {_up_to(base)}{after}."
             )
     return found + useless
 
@@ -135,14 +138,27 @@ def _tuned(rows: Sequence[Row]) -> list[str]:
             + "; ".join(f"{row.engine} {_short(row)}" for row in own)
             + "."
         )
-    others = [e for e in (*PROPOSALS, INCIDENT) if of(rows, SWEEP, e)]
-    failing = [p for p in points(rows, SWEEP) if not any((holds_up_to(rows, e) or 0.0) >= p for e in others)]
+    failing = [p for p in points(rows, SWEEP) if not any(_holds(rows, e, p) for e in (*PROPOSALS, INCIDENT))]
     if failing:
+        holding = [engine for engine in (OURS, PLAIN, TUNED) if _holds(rows, engine, failing[-1])]
         found.append(
             f"From {failing[0]:g} times a process's share on no proposal of the report holds; "
-            "only modelops-ray and a Dask that is told the need do."
+            f"up to {failing[-1]:g} {' and '.join(holding) or 'nothing'} do{'es' * (len(holding) < 2)}."
         )
     return found
+
+
+def _holds(rows: Sequence[Row], engine: str, point: float) -> bool:
+    return (holds_up_to(rows, engine) or 0.0) >= point
+
+
+def _up_to(last: float | None) -> str:
+    return "nowhere" if last is None else f"up to {last:g}"
+
+
+def _is_larger(row: Row, rows: Sequence[Row]) -> bool:
+    incident = of(rows, SWEEP, INCIDENT, row.point)
+    return bool(incident) and (row.middle.pod_bytes or 0) > (incident[0].middle.pod_bytes or 0)
 
 
 def _rates(rows: Sequence[Row]) -> list[str]:
@@ -181,8 +197,8 @@ def _growth(rows: Sequence[Row]) -> list[str]:
     for engine in (OURS, INCIDENT):
         slope = growth_slope(rows, engine)
         if slope is not None:
-            own = [row for row in of(rows, "driver_growth", engine) if row.outcome == "complete"]
-            low, high = own[0].point or 0, own[-1].point or 0
+            own = [row.point or 0 for row in of(rows, "driver_growth", engine) if row.outcome == "complete"]
+            low, high = min(own), max(own)
             found.append(
                 f"driver_growth: {slope:,.0f} bytes of the driver's own memory per simulation with {engine}, "
                 f"from {low:,.0f} to {high:,.0f}."

@@ -38,8 +38,9 @@ def test_the_pool_runs_first_and_last_and_the_others_take_turns():
     assert ["c", "a", "b"] == order(engines, 2, against_pool=False)
 
 
-def test_efficiency_is_over_the_pools_of_the_same_round():
-    """Twice the memory counts as twice the machine; what has no rate has no efficiency."""
+@pytest.mark.parametrize(("need_mib", "share"), [(1300, 0.5), (300, 1.0)])
+def test_efficiency_is_over_the_pools_of_the_same_round(need_mib, share):
+    """Pods that hold twice as many at once count as twice the machine; what has no rate has no efficiency."""
     found = with_efficiency(
         [
             record("pool", per_second=9.0),
@@ -47,9 +48,10 @@ def test_efficiency_is_over_the_pools_of_the_same_round():
             record("dask-8gi", per_second=10.0, pod_bytes=8192 * 2**20),
             record("dask-incident", per_second=None),
             record("pool", per_second=11.0),
-        ]
+        ],
+        need_mib * 2**20,
     )
-    assert [0.9, 0.95, 0.5, None, 1.1] == [one.efficiency for one in found]
+    assert [0.9, 0.95, share, None, 1.1] == [one.efficiency for one in found]
 
 
 def test_repeats_become_one_row_with_the_worst_outcome():

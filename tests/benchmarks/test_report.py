@@ -34,10 +34,31 @@ def test_the_answer_names_what_is_worth_taking_and_what_changes_nothing():
     """Each with its figures."""
     said = answer(rows(SWEEP))
     assert "Worth taking today: dask-8gi, up to 1.3 times a process's share." in said
-    assert any(one.startswith("dask-batches changes nothing: it holds up to 0.7") for one in said)
-    failing = "dask-incident fails from 1.3 times a process's share on: stuck with 0 of 40 after 20 s, 3 lost, "
+    assert any(
+        one.startswith("dask-batches does not help: it holds up to 0.7, the incident's own setting up to 0.7")
+        for one in said
+    )
+    failing = "dask-incident fails at 1.3 times a process's share: stuck with 0 of 40 after 20 s, 3 lost, "
     assert failing + "50 kills by its own watch, 100 s of work thrown away." in said
     assert "modelops-ray completes 2 of 2 points of need_sweep, with no kernel kills: 0.7: 0.95 of the pool" in said[0]
+
+
+def test_the_answer_names_whoever_holds_where_no_proposal_does():
+    """Ours as well only if it did, and what completes again later is not left out."""
+    needs = (0.7, 1.3, 2.0)
+    fails = {("dask-8gi", 2.0), ("dask-incident", 1.3), ("modelops-ray", 2.0)}
+    found = [
+        record(engine, point=need, outcome="stuck" if (engine, need) in fails else "complete", pod_bytes=size)
+        for engine, size in (("modelops-ray", 4), ("dask-8gi", 8), ("dask-incident", 4), ("dask-tuned", 4))
+        for need in needs
+    ]
+    said = answer(rows(found))
+
+    assert "Worth taking today: dask-8gi, up to 1.3 times a process's share on more memory; at 2 stuck" in " ".join(
+        said
+    )
+    assert "From 2 times a process's share on no proposal of the report holds; up to 2 dask-tuned does." in said
+    assert any(one.startswith("dask-incident fails at 1.3") and "it completes 2 all the same" in one for one in said)
 
 
 def test_the_answer_says_where_ours_falls_short_and_why_where_it_knows():
