@@ -87,7 +87,7 @@ def run(how: str, folder: str) -> None:
     """Run one such simulation, and print how it ended."""
     os.environ["XDG_CACHE_HOME"] = folder
     study = mr.Study.grid({"how": [how]}, replicates=1)
-    limits = {"max_memory": f"{LIMIT_MIB}Mi", "limit_memory": "8Gi", "limit_cpus": 1}
+    limits: dict[str, Any] = {"max_memory": f"{LIMIT_MIB}Mi", "limit_memory": "8Gi", "limit_cpus": 1}
     done = mr.run(study, model="benchmarks.overshoot:take", out=f"{folder}/run", progress=False, attempts=1, **limits)
     (row,) = done.simulations().to_pylist()
     print(json.dumps({key: row[key] for key in ("status", "cause", "peak_bytes", "seconds")}))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from multiprocessing.connection import Client, Connection, Listener, wait
-from typing import Any
+from typing import Any, cast
 
 from benchmarks.calling import call_all, load, next_size, value_of
 from benchmarks.engines.base import Engine, Site, python
@@ -58,8 +58,8 @@ def _serve(job: Job, workers: list[Connection[Any, Any]]) -> None:
         for worker in workers:
             _give(worker, left, 1)
     while len(job.values) < job.case.simulations:
-        for worker in wait(workers):
-            assert isinstance(worker, Connection)
+        for ready in wait(workers):
+            worker = cast("Connection[Any, Any]", ready)
             results, seconds = worker.recv()
             for position, result in results:
                 job.finish(position, value_of(result))

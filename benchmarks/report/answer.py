@@ -93,7 +93,8 @@ def _failing(rows: Sequence[Row]) -> list[str]:
         by_point = sorted(of(rows, SWEEP, engine), key=lambda row: row.point or 0.0)
         first = next((row for row in by_point if row.outcome != "complete"), None)
         if first is not None:
-            later = [f"{row.point:g}" for row in by_point if row.outcome == "complete" and row.point > first.point]
+            after = by_point[by_point.index(first) :]
+            later = [f"{row.point:g}" for row in after if row.outcome == "complete"]
             again = f"; it completes {', '.join(later)} all the same" if later else ""
             found.append(f"{engine} fails at {_need(first)}: {_what_happened(first)}{again}.")
         elif by_point:
