@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from support.models import chunk_of, context_of, write
 
+from modelops_ray.backends.embedded import _private_folder
 from modelops_ray.core.events import Cause
 from modelops_ray.errors import ModelError
 from modelops_ray.runner import forked
@@ -229,6 +230,17 @@ def test_a_server_that_cannot_start_a_process_says_so_and_keeps_those_it_has(con
             lent.channel.close()
             lent.board.close()
             os.close(lent.capture)
+
+
+def test_an_embedded_ray_that_starts_leaves_the_fork_servers_of_other_runs_alone(context):
+    """They share the folder for temporary files, and what a killed Ray left there is removed."""
+    wanted = Wanted(context(PLAIN, "fork").model, 1.0, "fork")
+    with closing(connect(wanted)) as connection, _private_folder():
+        lent = connection.child(10 * MIB, is_hard=False, worker_bytes=0)
+        assert lent.is_ready
+        lent.channel.close()
+        lent.board.close()
+        os.close(lent.capture)
 
 
 def test_a_long_folder_for_temporary_files_is_no_obstacle(context, tmp_path, monkeypatch):
