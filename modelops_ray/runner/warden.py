@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..machine import MemoryBounds, kernel_kills, memory_strain
+from ..pidfd import send_signal
 from .board import Board
 from .measure import resident_parts
 from .watch import Crawl, Limit, Process, Reading, Strain, Use, families, over_hard_limit, processes, to_relieve
@@ -58,7 +59,7 @@ class Child:
         """End it and everything it started."""
         self.reason = self.reason or reason
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            send_signal(self.pidfd, signal.SIGKILL)
         self.kill_others()
 
     def kill_others(self) -> None:

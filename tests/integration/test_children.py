@@ -232,6 +232,22 @@ def test_a_server_that_cannot_start_a_process_says_so_and_keeps_those_it_has(con
             os.close(lent.capture)
 
 
+def test_a_python_that_lacks_the_newer_system_calls_forks_and_kills_all_the_same(context):
+    """Those built against an older C library do; the model takes them from the server that imports it."""
+    source = """
+        import os, signal, time
+        if os.getenv("PYTHONHASHSEED") == "0":
+            for owner, name in ((os, "pidfd_open"), (os, "memfd_create"), (signal, "pidfd_send_signal")):
+                vars(owner).pop(name, None)
+        def simulate(params, seed):
+            time.sleep(600 if seed == 1000 else 0)
+            return {"r": {"seed": seed}}
+    """
+    report, payload = run_chunk(context(source, "fork", timeout_s=1.0), several(3))
+    assert {1001, 1002} == set(rows(payload))
+    assert [Cause.TIMEOUT] == [failure.cause for failure in report.failures]
+
+
 def test_an_embedded_ray_that_starts_leaves_the_fork_servers_of_other_runs_alone(context):
     """They share the folder for temporary files, and what a killed Ray left there is removed."""
     wanted = Wanted(context(PLAIN, "fork").model, 1.0, "fork")
