@@ -88,18 +88,18 @@ def memory_strain(root: Path = ROOT) -> tuple[float | None, int]:
     pressure = ""
     faults = None
     if directory is not None:
-        pressure = _read_text(directory / "memory.pressure")
+        pressure = _pressure(directory / "memory.pressure")
         stat = _read_keys(directory / "memory.stat")
         faults = stat.get("total_pgmajfault", stat.get("pgmajfault"))
-    full = re.search(r"^full .*total=(\d+)", pressure or _pressure(root), re.MULTILINE)
+    full = re.search(r"^full .*total=(\d+)", pressure or _pressure(root / "proc/pressure/memory"), re.MULTILINE)
     if faults is None:
         faults = _read_keys(root / "proc/vmstat").get("pgmajfault", 0)
     return (int(full[1]) / 1e6 if full else None), faults
 
 
-def _pressure(root: Path) -> str:
+def _pressure(path: Path) -> str:
     try:
-        return _read_text(root / "proc/pressure/memory")
+        return _read_text(path)
     except OSError:
         return ""  # compiled in and switched off
 

@@ -115,13 +115,13 @@ class Process(NamedTuple):
 
 
 def process(pid: int, proc: Path = _PROC) -> Process | None:
-    """Look one process up; None once it has ended."""
+    """Look one process up; None once it has ended, and where it is hidden, as others' are in some places."""
     try:
         with open(f"{proc}/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 (of every process, often)
             # The name before it may hold spaces and brackets.
             fields = file.read(_STAT_BYTES).rpartition(b")")[2].split()
         return Process(pid, int(fields[1]), int(fields[2]), fields[0].decode(), int(fields[19]))
-    except (FileNotFoundError, ProcessLookupError, IndexError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError):
         return None
 
 

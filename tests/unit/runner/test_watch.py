@@ -83,6 +83,21 @@ def test_the_process_table_has_this_process_and_what_it_uses_is_measured():
     assert process(2**22 + 1) is None
 
 
+def test_a_process_that_is_hidden_from_this_user_is_as_good_as_gone(tmp_path):
+    """Some systems show everybody's number and nothing else of it."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_text("7 (name) S 1 7 " + "0 " * 20)
+    assert [7] == [one.pid for one in processes(tmp_path)]
+    (tmp_path / "7").chmod(0)
+    user = os.geteuid()
+    os.seteuid(user or 65534)  # nothing is hidden from root
+    try:
+        assert process(7, tmp_path) is None
+    finally:
+        os.seteuid(user)
+        (tmp_path / "7").chmod(0o700)
+
+
 def test_what_another_process_adds_is_followed():
     """Exactly at first, then by what it makes."""
     code = (
