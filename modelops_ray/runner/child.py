@@ -30,6 +30,7 @@ from ..errors import ModelError
 from . import wire
 from .board import RESTING, Board
 from .boot import command
+from .foreign import authors_code
 from .loading import ModelRef, load_model
 from .measure import peak_meter, private_bytes, resident_parts
 
@@ -179,9 +180,10 @@ class _Work:
             if now_s - flushed_s > FLUSH_S or self._n_bytes > FLUSH_BYTES:
                 self._flush(asked)
                 flushed_s = now_s
-        self._board.set(RESTING)
         if self._answers:
             self._flush(asked)
+        # Not before it: whatever goes wrong while answers are sent is of the last simulation's making.
+        self._board.set(RESTING)
 
     def _simulate(self, params: Mapping[str, Any], seed: int, asked: Mapping[str, Any]) -> None:
         from .tables import outputs_of
@@ -218,14 +220,24 @@ class _Work:
         return packed
 
     def _flush(self, asked: Mapping[str, Any]) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush_printed()
         header: dict[str, Any] = {"n": len(self._answers)}
         # It takes milliseconds: once where nothing is known yet, and wherever that is nothing beside the simulation.
         if (asked["measure"] or self._longest_s > WORTH_MEASURING_S) and self._own_bytes is None:
             header["own_bytes"] = self._own_bytes = max(0, private_bytes() - self._meter.grown_bytes())
         wire.send(self._channel, header, [pickle.dumps(self._answers), *self._blobs])
         self._answers, self._blobs, self._n_bytes = [], [], 0
+
+
+class _UnprintableError(Exception):
+    """What a model put in the place of a standard stream does not take what was printed."""
+
+
+def _flush_printed() -> None:
+    """Have what was printed arrive before the answers; the streams are the model's to replace, close and delete."""
+    for name in ("stdout", "stderr"):
+        with suppress(_UnprintableError), authors_code(_UnprintableError):
+            getattr(sys, name).flush()
 
 
 def seed_generators(seed: int) -> None:

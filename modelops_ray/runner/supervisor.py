@@ -120,9 +120,15 @@ class _Child:
         return resident_parts(self.lent.pid).made_bytes - self.base_bytes
 
     @property
+    def stage(self) -> tuple[int, float]:
+        """Which of what it was given last it is in, and since when: its board may still tell of what it had before."""
+        index, since_s = self.lent.board.state
+        return (index, since_s) if index < 0 or since_s >= self.since_s else (RESTING, self.since_s)
+
+    @property
     def running(self) -> Simulation | None:
         """The simulation it is in."""
-        index, _ = self.lent.board.state
+        index, _ = self.stage
         return self.given[index] if self.n_answered <= index < len(self.given) else None
 
     def said(self) -> str:
@@ -338,7 +344,7 @@ class InChildren:
         while self._is_readable(child.lent.channel):
             yield from self._read(child, is_channel=True)
         self._drain_capture(child)
-        index, since_s = child.lent.board.state
+        index, since_s = child.stage
         unanswered = child.given[child.n_answered :]
         if index >= child.n_answered and index < len(child.given):
             simulation = child.given[index]
@@ -385,7 +391,7 @@ class InChildren:
         return min(LOOK_EVERY_S, max(0.0, min(deadlines, default=float("inf")) - time.monotonic()))
 
     def _deadline_s(self, child: _Child) -> float:
-        index, since_s = child.lent.board.state
+        index, since_s = child.stage
         return (since_s if index >= 0 else child.since_s) + self._context.timeout_s
 
     def _give_up_on_the_unready(self) -> None:

@@ -197,6 +197,40 @@ def _sleeps(pid):
         return False
 
 
+@pytest.mark.parametrize(
+    "statement", ["sys.stdout = None", "del sys.stderr", "sys.stdout.close()", "sys.stdout = open('/dev/full', 'w')"]
+)
+def test_what_a_model_does_to_the_standard_streams_costs_it_nothing(context, statement):
+    """Also where nothing can be printed to them any more."""
+    source = f"""
+        import sys
+        def simulate(params, seed):
+            print("x" * 10_000)
+            {statement}
+            return {{"r": {{"seed": seed}}}}
+    """
+    report, _ = run_chunk(context(source, "fork", per_child=1), several(3))
+    assert (3, 0) == (len(report.completed), len(report.failures))
+
+
+def test_a_model_that_closes_the_way_back_is_to_blame_and_the_run_goes_on(context):
+    """Its answer is ready and cannot be sent; the others' can."""
+    source = """
+        import os, stat
+        def simulate(params, seed):
+            for fd in range(3, 100) if seed == 1001 else ():
+                try:
+                    if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                        os.close(fd)
+                except OSError:
+                    continue
+            return {"r": {"seed": seed}}
+    """
+    report, payload = run_chunk(context(source, "fork", per_child=1), several(8))
+    assert {1000, *range(1002, 1008)} == set(rows(payload))
+    assert [(1, Cause.CRASHED)] == [(failure.position, failure.cause) for failure in report.failures]
+
+
 def test_what_was_printed_before_an_exception_is_kept_with_it(context):
     """On either stream, also by C."""
     source = """
