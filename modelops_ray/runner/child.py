@@ -287,7 +287,7 @@ def arrow_stream(table: Any) -> bytes:
 
 def description_of(error: BaseException) -> dict[str, str | None]:
     """What a supervisor is told of an exception; without the frames of ours."""
-    from .tables import BadOutputError
+    from .tables import BadOutputError, plain_text
 
     if isinstance(error, BadOutputError):
         return {"kind": "bad_output", "type": "BadOutput", "message": str(error), "traceback": None}
@@ -296,4 +296,5 @@ def description_of(error: BaseException) -> dict[str, str | None]:
         frames = frames.tb_next
     shown = traceback.TracebackException(type(error), error, frames)
     kind = "out_of_memory" if isinstance(error, MemoryError) else "model_error"
-    return {"kind": kind, "type": type(error).__name__, "message": str(shown), "traceback": "".join(shown.format())}
+    message, text = plain_text(str(shown)), "".join(shown.format())
+    return {"kind": kind, "type": type(error).__name__, "message": message, "traceback": text}

@@ -198,6 +198,46 @@ def _sleeps(pid):
 
 
 @pytest.mark.parametrize(
+    "returned",
+    [
+        "defaultdict(lambda: 0, seed=seed)", "MappingProxyType({'seed': seed})", "Row(seed=seed)", "{Key.SEED: seed}",
+        "{Name('seed'): seed}",
+    ],
+)  # fmt: skip
+def test_mappings_and_names_may_be_of_the_models_own_types(context, returned):
+    """Of which the supervisor has none, and some of which cannot be pickled."""
+    source = f"""
+        from collections import defaultdict
+        from enum import StrEnum
+        from types import MappingProxyType
+        class Row(dict): pass
+        class Name(str):
+            def __str__(self): raise TypeError("nobody asks for it")
+        class Key(StrEnum):
+            SEED = "seed"
+            OUTPUT = "r"
+        def simulate(params, seed):
+            return {{Key.OUTPUT: {returned}, Name("t"): {{Key.SEED: [seed]}}}}
+    """
+    report, payload = run_chunk(context(source, "fork"), several(2))
+    assert (2, {1000, 1001}) == (len(report.completed), set(rows(payload)))
+    assert {str} == {type(name) for name in payload.outputs}
+
+
+def test_what_an_exception_says_may_be_of_a_type_of_the_models(context):
+    """Only its text counts."""
+    source = """
+        class Name(str): pass
+        class Odd(Exception):
+            def __str__(self): return Name("no such district")
+        def simulate(params, seed):
+            raise Odd
+    """
+    report, _ = run_chunk(context(source, "fork"), several(1))
+    assert [("Odd", "no such district")] == [(one.error_type, one.message) for one in report.failures]
+
+
+@pytest.mark.parametrize(
     "statement", ["sys.stdout = None", "del sys.stderr", "sys.stdout.close()", "sys.stdout = open('/dev/full', 'w')"]
 )
 def test_what_a_model_does_to_the_standard_streams_costs_it_nothing(context, statement):
