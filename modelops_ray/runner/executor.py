@@ -15,7 +15,8 @@ from modelops_ray.config import Isolation
 from modelops_ray.core.events import Failure
 from modelops_ray.runner.loading import ModelRef
 from modelops_ray.runner.tables import Scalars
-from modelops_ray.study.chunk import Simulation
+from modelops_ray.runner.watch import Limit
+from modelops_ray.study.chunk import Chunk, Simulation
 from modelops_ray.study.rows import RunIdentity
 
 TARGET_PAYLOAD_BYTES = 16 * 2**20
@@ -30,10 +31,11 @@ class ChunkContext:
     """What all chunks of a run share; small, and pickled to every worker.
 
     `outputs` are the names to keep, None keeps all. `timeout_s` is per simulation, 0 for none. With `is_hard` a
-    simulation is killed for more than its limit even where there is memory left. `per_child` simulations share a
-    process; None leaves it to what is measured. All of a node use `node_bytes` at most, 0 for what it has. A chunk ends
-    early when its outputs reach `target_payload_bytes`. `tell_excess` tells somebody who outlives the node what
-    simulations of a chunk use while that is more than their limit.
+    simulation is killed for more than its limit even where there is memory left, and without it for more than
+    `cap_bytes`, None for any. `per_child` simulations share a process; None leaves it to what is measured. All of a
+    node use `node_bytes` at most, 0 for what it has. A chunk ends early when its outputs reach `target_payload_bytes`.
+    `tell_excess` tells somebody who outlives the node what simulations of a chunk use while that is more than their
+    limit.
     """
 
     model: ModelRef
@@ -43,10 +45,16 @@ class ChunkContext:
     isolation: Isolation = "none"
     cpus: float = 1.0
     is_hard: bool = False
+    cap_bytes: int | None = None
     per_child: int | None = None
     node_bytes: int = 0
     target_payload_bytes: int = TARGET_PAYLOAD_BYTES
     tell_excess: TellExcess | None = None
+
+    def limit_of(self, chunk: Chunk) -> Limit:
+        """What one simulation of a chunk may use; requests are rounded, and may be for a little more than the cap."""
+        limit_bytes = chunk.limit_bytes if self.cap_bytes is None else min(chunk.limit_bytes, self.cap_bytes)
+        return Limit(limit_bytes, self.is_hard, self.cap_bytes)
 
 
 class Attempt(NamedTuple):

@@ -182,7 +182,7 @@ class Server:
         self._name_children()
         self._selector.register(one.pidfd, selectors.EVENT_READ, lambda: self._reap(connection, one))
         if self._model is not None:
-            one.limit = Limit(asked["limit_bytes"], asked["is_hard"])
+            one.limit = _limit_of(asked)
         elif is_ready:
             self._arm(one, asked)
         _tell(connection, {"pid": one.pid, "ready": is_ready}, fds)
@@ -238,7 +238,7 @@ class Server:
 
     def _arm(self, one: Child, asked: dict[str, Any]) -> None:
         """Hold a child to its limit from here on."""
-        one.limit = Limit(asked["limit_bytes"], asked["is_hard"])
+        one.limit = _limit_of(asked)
         one.base_bytes, one.peak_bytes = resident_parts(one.pid).made_bytes, 0
 
     def _take_back(self, connection: socket.socket, one: Child, n_served: int, retire_after: int) -> None:
@@ -338,6 +338,10 @@ class Server:
     def _give_up_forking(self, why: str) -> None:
         forbid_forks(self._terms.folder, why)
         self._end()
+
+
+def _limit_of(asked: dict[str, Any]) -> Limit:
+    return Limit(asked["limit_bytes"], asked["is_hard"], asked["cap_bytes"])
 
 
 def _tell(connection: socket.socket, header: dict[str, Any], fds: tuple[int, ...] = ()) -> None:

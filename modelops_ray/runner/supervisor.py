@@ -143,6 +143,7 @@ class InChildren:
         """Connect."""
         self._context, self._chunk = context, chunk
         self._wanted = Wanted(context.model, context.cpus, context.isolation, context.node_bytes)
+        self._limit = context.limit_of(chunk)
         self._learned = _learned(context.model.digest, context.isolation, context.per_child)
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
@@ -240,9 +241,7 @@ class InChildren:
     def _borrow(self) -> None:
         asked_s = time.monotonic()
         try:
-            lent = self._connection.child(
-                self._chunk.limit_bytes, is_hard=self._context.is_hard, worker_bytes=self._worker_bytes
-            )
+            lent = self._connection.child(**self._limit._asdict(), worker_bytes=self._worker_bytes)
         except NoChildError as error:
             if not self._children:
                 self._lose(f"a process for model {self._context.model.label} could not be had: {error}")
@@ -316,7 +315,7 @@ class InChildren:
             raise ModelError(message.header["error"])
         elif "ready" in message.header:
             child.is_ready, child.base_bytes = True, resident_parts(child.lent.pid).made_bytes
-            self._connection.arm(child.lent.pid, self._chunk.limit_bytes, is_hard=self._context.is_hard)
+            self._connection.arm(child.lent.pid, self._limit)
         else:
             self._learned.own_bytes = max(self._learned.own_bytes, message.header.get("own_bytes", 0))
             answers = answers_of(message)
@@ -353,7 +352,7 @@ class InChildren:
                 seconds, ended["peak_bytes"], ended["code"], ended["reason"], ended["kernel_killed"],
                 child.said(),
             )  # fmt: skip
-            failure = failure_of_death(death, simulation.position, self._context.timeout_s, self._chunk.limit_bytes)
+            failure = failure_of_death(death, simulation.position, self._context.timeout_s, self._limit.limit_bytes)
             unanswered.remove(simulation)
             self._put_back(child, unanswered)
             self._forget(child)
@@ -409,7 +408,7 @@ class InChildren:
             return
         self._excess_read_s = time.monotonic()
         used = ((child.running, child.used_bytes) for child in self._children)
-        limit_bytes = self._chunk.limit_bytes
+        limit_bytes = self._limit.limit_bytes
         self._tell_excess({one.position: n for one, n in used if one is not None and n > limit_bytes})
 
     def _tell_excess(self, excess: dict[int, int]) -> None:

@@ -117,8 +117,8 @@ class Warden:
         """
         readings = [one.reading() for one in everybody.values()]
         for reading in over_hard_limit(readings):
-            limit_bytes = reading.limit.limit_bytes
-            everybody[reading.pid].kill(f"it used {_mib(reading.used_bytes)}, over its limit of {_mib(limit_bytes)}")
+            hard_bytes = reading.limit.hard_bytes or 0
+            everybody[reading.pid].kill(f"it used {_mib(reading.used_bytes)}, over its limit of {_mib(hard_bytes)}")
         if any(one.reason for one in everybody.values()):
             return  # their pages first
         bounds = self._bounds(own_bytes + sum(reading.used_bytes for reading in readings))

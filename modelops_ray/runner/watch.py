@@ -25,10 +25,19 @@ _STAT_BYTES = 4096
 
 
 class Limit(NamedTuple):
-    """What a child may use; a hard limit holds always, a soft one only while its node is short of memory."""
+    """What a child may use: one that is hard holds always, a soft one only while its node is short of memory.
+
+    More than `cap_bytes` none may use, soft or not; None for any.
+    """
 
     limit_bytes: int
     is_hard: bool
+    cap_bytes: int | None = None
+
+    @property
+    def hard_bytes(self) -> int | None:
+        """Over so much a child is killed although there is memory left; None for never."""
+        return self.limit_bytes if self.is_hard else self.cap_bytes
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,8 @@ class Reading:
 
 def over_hard_limit(readings: Iterable[Reading]) -> list[Reading]:
     """Those that are killed at once."""
-    return [reading for reading in readings if reading.limit.is_hard and reading.excess_bytes > 0]
+    limited = ((reading, reading.limit.hard_bytes) for reading in readings)
+    return [reading for reading, hard_bytes in limited if hard_bytes is not None and reading.used_bytes > hard_bytes]
 
 
 def to_relieve(

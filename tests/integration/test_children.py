@@ -362,6 +362,24 @@ def test_children_are_not_given_more_text_at_once_than_a_few_megabytes():
     assert 100 == affordable(several(100, text="x" * 5 * MIB).simulations)
 
 
+@pytest.mark.parametrize(
+    ("options", "survives"),
+    [({}, True), ({"cap_bytes": 300 * MIB}, True), ({"cap_bytes": 100 * MIB}, False), ({"is_hard": True}, False)],
+)
+def test_more_than_was_learned_is_allowed_up_to_the_cap_and_more_than_was_given_is_not(context, options, survives):
+    """While the node has memory left."""
+    source = """
+        import time
+        def simulate(params, seed):
+            held = b"x" * (150 * 2**20)
+            time.sleep(0.5)
+            return {"r": {"seed": seed, "held": len(held)}}
+    """
+    report, _ = run_chunk(context(source, "fork", **options), replace(several(1), limit_bytes=50 * MIB))
+    told = [(one.cause, one.is_victim, "over its limit of" in one.message) for one in report.failures]
+    assert told == ([] if survives else [(Cause.OUT_OF_MEMORY, False, True)])
+
+
 def test_what_a_simulation_uses_beyond_its_soft_limit_is_told_until_it_ends(context):
     """To somebody who outlives the node, for then nobody else knows who it was."""
     source = """

@@ -23,9 +23,9 @@ from modelops_ray.runner.watch import (
 GIB = 2**30
 
 
-def reading(pid, used, limit, *, is_hard=False):
+def reading(pid, used, limit, *, is_hard=False, cap=None):
     """A child that uses so much of so much."""
-    return Reading(pid, used, Limit(limit, is_hard))
+    return Reading(pid, used, Limit(limit, is_hard, cap))
 
 
 def test_only_a_hard_limit_is_enforced_while_there_is_memory():
@@ -33,6 +33,14 @@ def test_only_a_hard_limit_is_enforced_while_there_is_memory():
     hard, soft = reading(1, 11, 10, is_hard=True), reading(2, 99, 10)
     assert [hard] == over_hard_limit([hard, soft, reading(3, 9, 10, is_hard=True)])
     assert to_relieve([soft], 80, 100) is None
+
+
+def test_over_the_cap_nobody_goes_on_whatever_was_learned():
+    """Between what was learned and the cap there is nothing to enforce while there is memory."""
+    over, within = reading(1, 31, 10, cap=30), reading(2, 30, 10, cap=30)
+    assert [over] == over_hard_limit([over, within])
+    given = reading(3, 11, 10, is_hard=True, cap=30)
+    assert [given] == over_hard_limit([given])
 
 
 def test_under_pressure_the_furthest_above_its_limit_goes():
