@@ -7,6 +7,7 @@ Owns the order, the bounds of a chunk, and that no failure of one simulation rea
 from __future__ import annotations
 
 import platform
+import time
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,7 @@ class _ChunkRun:
         self._collector = Collector(context.run)
         self._completed: list[_Completed] = []
         self._failures: list[Failure] = []
+        self._began_s = time.monotonic()
         self._node = platform.node()
         # One simulation's part of what the task declares.
         self._request_bytes = chunk.request_bytes // chunk.width
@@ -86,8 +88,14 @@ class _ChunkRun:
         with closing(self._executor.run(simulations)) as attempted:
             for simulation, attempt in attempted:
                 self._take(simulation, attempts[simulation.position], attempt)
-                if self._collector.size_bytes >= self._context.target_payload_bytes:
-                    return
+                if self._has_enough:
+                    self._executor.enough()
+
+    @property
+    def _has_enough(self) -> bool:
+        """Whether the rest is better left to other chunks: nothing of this one counts before it has ended."""
+        is_long = time.monotonic() - self._began_s >= self._context.target_s
+        return is_long or self._collector.size_bytes >= self._context.target_payload_bytes
 
     def _take(self, simulation: Simulation, attempts: int, attempt: Attempt) -> None:
         outcome, seconds, peak_bytes = attempt

@@ -20,6 +20,7 @@ from modelops_ray.study.chunk import Chunk, Simulation
 from modelops_ray.study.rows import RunIdentity
 
 TARGET_PAYLOAD_BYTES = 16 * 2**20
+TARGET_S = 30.0
 
 
 TellExcess = Callable[[int, Mapping[int, int]], None]
@@ -33,7 +34,8 @@ class ChunkContext:
     `outputs` are the names to keep, None keeps all. `timeout_s` is per simulation, 0 for none. With `is_hard` a
     simulation is killed for more than its limit even where there is memory left, and without it for more than
     `cap_bytes`, None for any. `per_child` simulations share a process; None leaves it to what is measured. All of a
-    node use `node_bytes` at most, 0 for what it has. A chunk ends early when its outputs reach `target_payload_bytes`.
+    node use `node_bytes` at most, 0 for what it has. A chunk begins nothing
+    more once its outputs reach `target_payload_bytes`, or it has run for `target_s`.
     `tell_excess` tells somebody who outlives the node what simulations of a chunk use while that is more than their
     limit.
     """
@@ -49,6 +51,7 @@ class ChunkContext:
     per_child: int | None = None
     node_bytes: int = 0
     target_payload_bytes: int = TARGET_PAYLOAD_BYTES
+    target_s: float = TARGET_S
     tell_excess: TellExcess | None = None
 
     def limit_of(self, chunk: Chunk) -> Limit:
@@ -90,3 +93,6 @@ class Executor(Protocol):
         Raises:
             ModelError: No simulation can be run.
         """
+
+    def enough(self) -> None:
+        """Begin no further simulation while `run` goes on; those that are running are still yielded."""

@@ -148,6 +148,7 @@ class InChildren:
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
         self._todo: deque[Simulation] = deque()
+        self._has_enough = False
         self._n_lost = 0
         self._excess: dict[int, int] = {}
         self._excess_read_s = time.monotonic()
@@ -191,6 +192,11 @@ class InChildren:
             except ServerEndedError:
                 self._start_over()
 
+    def enough(self) -> None:
+        """Give nobody anything more; what a child was given it runs, and what dies with one is left to later chunks."""
+        self._has_enough = True
+        self._todo.clear()
+
     def close(self) -> None:
         """Let go of the children and of the server."""
         for child in list(self._children):
@@ -222,7 +228,8 @@ class InChildren:
             raise ModelError(f"{what}, {LOSSES} times in a row without running a simulation")
 
     def _put_back(self, child: _Child, simulations: list[Simulation]) -> None:
-        self._todo.extendleft(reversed(simulations))
+        if not self._has_enough:
+            self._todo.extendleft(reversed(simulations))
         child.given, child.n_answered = [], 0
 
     # What every child does next

@@ -380,6 +380,23 @@ def test_more_than_was_learned_is_allowed_up_to_the_cap_and_more_than_was_given_
     assert told == ([] if survives else [(Cause.OUT_OF_MEMORY, False, True)])
 
 
+@pytest.mark.parametrize(
+    ("bound", "n_short"), [({"target_s": 0.5}, 2), ({"target_payload_bytes": 100_000}, 1)], ids=["time", "outputs"]
+)
+def test_a_chunk_that_ends_early_begins_nothing_more_and_lets_those_that_run_end(context, bound, n_short):
+    """They would have to begin again otherwise, for nothing."""
+    source = """
+        import time
+        import numpy as np
+        def simulate(params, seed):
+            time.sleep(1.5 if seed == 1000 else 0.3)
+            return {"r": {"seed": seed}, "t": {"x": np.zeros(20_000)}}
+    """
+    report, payload = run_chunk(context(source, "fork", per_child=1, **bound), several(10, width=2))
+    assert set(range(1000, 1001 + n_short)) == set(rows(payload))
+    assert () == report.failures
+
+
 def test_what_a_simulation_uses_beyond_its_soft_limit_is_told_until_it_ends(context):
     """To somebody who outlives the node, for then nobody else knows who it was."""
     source = """
