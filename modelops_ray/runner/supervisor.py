@@ -236,7 +236,7 @@ class InChildren:
 
     def _assign(self) -> None:
         for child in list(self._children):
-            if child.is_ready and not child.is_busy:
+            if child.is_ready and not child.is_busy and not child.is_late:
                 self._give_more(child)
         for _ in range(self._chunk.width - len(self._children)):
             if self._n_waiting_for() < len(self._todo):
@@ -351,10 +351,11 @@ class InChildren:
             yield from self._read(child, is_channel=True)
         self._drain_capture(child)
         index, since_s = child.stage
-        unanswered = child.given[child.n_answered :]
-        if index >= child.n_answered and index < len(child.given):
-            simulation = child.given[index]
-            seconds = time.monotonic() - since_s
+        unanswered, simulation = child.given[child.n_answered :], child.running
+        seconds = time.monotonic() - since_s
+        # One that ended just before it was killed for being late has left that to the next.
+        is_anothers = ended["reason"] == TIMEOUT and seconds < self._context.timeout_s
+        if simulation is not None and not is_anothers:
             death = Death(
                 seconds, ended["peak_bytes"], ended["code"], ended["reason"], ended["kernel_killed"],
                 child.said(),

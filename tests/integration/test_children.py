@@ -397,6 +397,27 @@ def test_a_chunk_that_ends_early_begins_nothing_more_and_lets_those_that_run_end
     assert () == report.failures
 
 
+@pytest.mark.parametrize("are_given_together", [False, True])
+def test_who_is_killed_for_what_the_one_before_it_took_is_not_to_blame(context, are_given_together):
+    """It ended when it was too late to take the kill back; here the server sleeps meanwhile."""
+    source = """
+        import os, signal, subprocess, time
+        def simulate(params, seed):
+            if params["beta"] and seed == 1000:
+                subprocess.Popen(["sh", "-c", f"sleep 2.3; kill -CONT {os.getppid()}"])
+                os.kill(os.getppid(), signal.SIGSTOP)
+                time.sleep(1.8)
+            elif params["beta"]:
+                time.sleep(1.2)
+            return {"r": {"seed": seed}}
+    """
+    ready = context(source, "fork", per_child=2, timeout_s=1.5)
+    if are_given_together:
+        run_chunk(ready, several(2, beta=0))
+    report, payload = run_chunk(ready, several(2, beta=1))
+    assert ({1000, 1001}, ()) == (set(rows(payload)), report.failures)
+
+
 def test_what_a_simulation_uses_beyond_its_soft_limit_is_told_until_it_ends(context):
     """To somebody who outlives the node, for then nobody else knows who it was."""
     source = """
