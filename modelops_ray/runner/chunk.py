@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import platform
 import time
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelops_ray.core.events import ChunkReport, Failure, Measured
+from modelops_ray.errors import NodeError
 from modelops_ray.runner.collect import Collector, ColumnCollisionError
 from modelops_ray.runner.executor import Attempt, ChunkContext, Executor
 from modelops_ray.runner.inprocess import in_this_process
@@ -21,6 +23,8 @@ from modelops_ray.runner.loading import relocated
 from modelops_ray.runner.supervisor import in_children
 from modelops_ray.study.chunk import Chunk, Payload, Simulation
 from modelops_ray.study.rows import completed_rows, identity_table
+
+NODE_PAUSE_S = 5.0
 
 
 class _Completed(NamedTuple):
@@ -38,10 +42,24 @@ def run_chunk(context: ChunkContext, chunk: Chunk) -> tuple[ChunkReport, Payload
 
     Raises:
         ModelError: The model cannot be loaded here, or is not the one the run began with.
+        NodeError: This node lacks what it takes.
     """
     context = replace(context, model=relocated(context.model, Path.cwd()))
-    with _executor(context, chunk) as executor:
+    with _nodes_doing(), _executor(context, chunk) as executor:
         return _ChunkRun(context, chunk, executor).run()
+
+
+@contextmanager
+def _nodes_doing() -> Iterator[None]:
+    """Take what the system refuses for the node's doing: what happens in a simulation is not seen here."""
+    try:
+        yield
+    except OSError as error:
+        # A node that failed at once would draw whatever is left of the run.
+        time.sleep(NODE_PAUSE_S)
+        raise NodeError(
+            f"node {platform.node()} cannot run simulations: {error}; make room there, or take it out of the cluster"
+        ) from error
 
 
 def _executor(context: ChunkContext, chunk: Chunk) -> AbstractContextManager[Executor]:

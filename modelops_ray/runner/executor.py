@@ -92,6 +92,7 @@ class Executor(Protocol):
 
         Raises:
             ModelError: No simulation can be run.
+            OSError: None can be run on this node.
         """
 
     def enough(self) -> None:

@@ -52,7 +52,7 @@ class ServerEndedError(Exception):
     """The fork server has ended, and every child with it."""
 
 
-class NoChildError(Exception):
+class NoChildError(OSError):
     """The fork server cannot start another process now, for the reason it gives."""
 
 

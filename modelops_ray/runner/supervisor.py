@@ -181,6 +181,7 @@ class InChildren:
 
         Raises:
             ModelError: The model cannot be loaded, or its server or children end again and again.
+            OSError: There is no process, descriptor or disk left here for a child.
         """
         self._todo.extend(simulations)
         while self._todo or self._children:
@@ -249,9 +250,11 @@ class InChildren:
         asked_s = time.monotonic()
         try:
             lent = self._connection.child(**self._limit._asdict(), worker_bytes=self._worker_bytes)
-        except NoChildError as error:
+        except NoChildError:
             if not self._children:
-                self._lose(f"a process for model {self._context.model.label} could not be had: {error}")
+                self._n_lost += 1
+                if self._n_lost >= LOSSES:
+                    raise
                 time.sleep(NO_CHILD_PAUSE_S)
             return
         child = _Child(lent, lent.is_ready, asked_s, resident_parts(lent.pid).made_bytes)

@@ -15,12 +15,13 @@ from support.models import chunk_of, context_of, write
 
 from modelops_ray.backends.embedded import _private_folder
 from modelops_ray.core.events import Cause
-from modelops_ray.errors import ModelError
-from modelops_ray.runner import forked
+from modelops_ray.errors import ModelError, NodeError
+from modelops_ray.runner import chunk as chunk_side
+from modelops_ray.runner import forked, supervisor
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.runner.forked import NoChildError, Wanted, connect
 from modelops_ray.runner.leavings import base_folder
-from modelops_ray.runner.supervisor import affordable
+from modelops_ray.runner.supervisor import affordable, in_children
 from modelops_ray.study.chunk import Chunk, Simulation
 
 MIB = 2**20
@@ -320,6 +321,29 @@ def test_a_python_that_lacks_the_newer_system_calls_forks_and_kills_all_the_same
     report, payload = run_chunk(context(source, "fork", timeout_s=1.0), several(3))
     assert {1001, 1002} == set(rows(payload))
     assert [Cause.TIMEOUT] == [failure.cause for failure in report.failures]
+
+
+def test_a_chunk_on_a_node_without_room_for_a_server_is_the_nodes_doing(context, monkeypatch):
+    """Whatever it is that the system refuses."""
+    monkeypatch.setattr(chunk_side, "NODE_PAUSE_S", 0.5)
+    (base_folder() / "lock").mkdir()
+    began_s = time.monotonic()
+    with pytest.raises(NodeError, match=r"cannot run simulations: .*Is a directory.*/lock'; make room there"):
+        run_chunk(context(PLAIN, "fork"), several(1))
+    assert time.monotonic() - began_s > 0.5
+
+
+def test_a_node_without_room_for_a_child_is_given_some_time(context, monkeypatch):
+    """Before it is given up."""
+    monkeypatch.setattr(supervisor, "NO_CHILD_PAUSE_S", 0.1)
+    with in_children(context(PLAIN, "fork"), several(1)) as executor:
+        (folder,) = {path.parent for path in base_folder().glob("*/server.json")}
+        folder.rename(folder.with_suffix(".away"))
+        try:
+            with pytest.raises(NoChildError, match="no process can be started"):
+                next(executor.run(several(1).simulations))
+        finally:
+            folder.with_suffix(".away").rename(folder)
 
 
 def test_an_embedded_ray_that_starts_leaves_the_fork_servers_of_other_runs_alone(context):
