@@ -58,9 +58,9 @@ class Room:
     data_bytes: int
 
     @property
-    def kept(self) -> list[int]:
-        """The descriptors that a child keeps besides the standard ones, in order."""
-        return sorted((self.channel, self.board))
+    def kept(self) -> tuple[int, int]:
+        """The descriptors that a child keeps besides the standard ones."""
+        return self.channel, self.board
 
 
 def live(room: Room, model: Model, parent: int) -> NoReturn:
@@ -140,12 +140,11 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _close_all_but(kept: list[int]) -> None:
-    start = 3
-    for fd in kept:
-        os.closerange(start, fd)
-        start = fd + 1
-    os.closerange(start, max(start, resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+def _close_all_but(kept: tuple[int, ...]) -> None:
+    # Not all there could be: those may be a thousand million, each one a call where the kernel has none for a range.
+    for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 (once per child)
+        if fd > 2 and fd not in kept:
+            os.closerange(fd, fd + 1)
 
 
 def _serve(channel: socket.socket, board: Board, model: Model) -> NoReturn:

@@ -174,6 +174,20 @@ def test_processes_that_the_import_started_live_as_long_as_the_model(context):
     assert {"S"} == {row["state"] for row in rows(payload).values()}
 
 
+def test_a_child_has_no_descriptor_of_the_servers_whatever_the_limit_says(context):
+    """It may have been lowered since, and those above it are there all the same."""
+    source = """
+        import os, resource
+        if os.getenv("PYTHONHASHSEED") == "0":
+            os.dup2(os.open(__file__, os.O_RDONLY), 900)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (500, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        def simulate(params, seed):
+            return {"r": {"seed": seed, "is_open": "900" in os.listdir("/proc/self/fd")}}
+    """
+    _, payload = run_chunk(context(source, "fork"), several(1))
+    assert [False] == [row["is_open"] for row in rows(payload).values()]
+
+
 @pytest.mark.parametrize("how", ["sleep 987", "sleep 987 & sleep 987 & wait"])
 def test_nothing_that_a_simulation_started_outlives_it(context, how):
     """Also in a session of its own, and what that had started."""
