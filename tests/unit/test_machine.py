@@ -116,6 +116,19 @@ def test_a_kernel_that_has_stalls_switched_off_counts_page_faults_only(root, pat
     assert memory_strain(root) == (None, 7)
 
 
+def test_page_faults_count_only_where_nobody_counts_the_stalls_of_our_own_group(root):
+    """A model that maps large files has many and waits for nobody; the machine's stalls may be somebody else's."""
+    write(root, "proc/self/cgroup", "0::/a\n")
+    write(root, "proc/vmstat", "pgmajfault 9\n")
+    write(root, "proc/pressure/memory", "some avg10=0.00 total=8\nfull avg10=0.00 avg60=0.00 total=5000000\n")
+    assert memory_strain(root) == (5.0, 9)
+    write(root, "sys/fs/cgroup/cgroup.controllers", "memory\n")
+    write(root, "sys/fs/cgroup/a/memory.stat", "pgmajfault 7\n")
+    assert memory_strain(root) == (5.0, 7)
+    write(root, "sys/fs/cgroup/a/memory.pressure", "some avg10=0.00 total=8\nfull avg10=0.00 total=2000000\n")
+    assert memory_strain(root) == (2.0, 0)
+
+
 @pytest.mark.parametrize(
     ("files", "cpus"),
     [
