@@ -50,6 +50,7 @@ LOSSES = 5
 """So many times in a row the server, or a child before its first simulation, may end before the run does."""
 RETIRE_AFTER = 200
 MAX_WORK_CHARACTERS = 16 * 2**20
+LEFT_SHARE = 0.5
 LOOK_EVERY_S = 1.0
 NO_CHILD_PAUSE_S = 1.0
 MEASURED_EVERY_S = 10.0
@@ -265,6 +266,9 @@ class InChildren:
             self._give_more(child)
 
     def _give_more(self, child: _Child) -> None:
+        if child.served.n and self._keeps_too_much(child):
+            self._part_with(child, has_served=True)
+            return
         waiting = [simulation.set_index for simulation in islice(self._todo, MAX_BATCH * self._chunk.width)]
         n = self._learned.sharing.batch(child.served, waiting, self._chunk.width) if waiting else 0
         if n == 0:
@@ -282,11 +286,16 @@ class InChildren:
         with suppress(OSError):
             wire.send(child.lent.channel, asked, [work_of(child.given)])
 
-    def _part_with(self, child: _Child) -> None:
-        """Nothing more for this child: the next supervisor may have it, or it ends with its channel."""
+    def _keeps_too_much(self, child: _Child) -> bool:
+        """Whether what earlier simulations left in a child takes much of what the next may use, and is killed for."""
+        hard_bytes = self._limit.hard_bytes
+        return hard_bytes is not None and child.used_bytes > LEFT_SHARE * hard_bytes
+
+    def _part_with(self, child: _Child, *, has_served: bool = False) -> None:
+        """Nothing more for this child: the next supervisor may have it unless it `has_served`, or it ends."""
         if not self._connection.forks:
-            retire_after = self._context.per_child or RETIRE_AFTER
-            retire_after = 1 if self._context.isolation == "fresh" else retire_after
+            has_served = has_served or self._context.isolation == "fresh"
+            retire_after = 1 if has_served else self._context.per_child or RETIRE_AFTER
             self._connection.give_back(child.lent.pid, child.served.n, retire_after)
         self._forget(child)
 

@@ -456,6 +456,23 @@ def test_who_is_killed_for_what_the_one_before_it_took_is_not_to_blame(context, 
     assert ({1000, 1001}, ()) == (set(rows(payload)), report.failures)
 
 
+@pytest.mark.parametrize("isolation", ["fork", "reuse"])
+def test_nobody_is_killed_for_what_those_before_it_left_in_a_child(context, isolation):
+    """Each uses and leaves 60 of 100 MiB that are allowed."""
+    source = """
+        import os, time
+        LEFT = []
+        def simulate(params, seed):
+            LEFT.append(b"x" * (60 * 2**20))
+            time.sleep(0.2)
+            return {"r": {"seed": seed, "pid": os.getpid()}}
+    """
+    ready = context(source, isolation, per_child=100, is_hard=True)
+    report, payload = run_chunk(ready, replace(several(3), limit_bytes=100 * MIB))
+    assert (3, ()) == (len(report.completed), report.failures)
+    assert 3 == len({row["pid"] for row in rows(payload).values()})
+
+
 def test_what_a_simulation_uses_beyond_its_soft_limit_is_told_until_it_ends(context):
     """To somebody who outlives the node, for then nobody else knows who it was."""
     source = """
