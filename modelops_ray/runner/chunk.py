@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelops_ray.core.events import ChunkReport, Failure, Measured
+from modelops_ray.core.journal import told_bytes
 from modelops_ray.errors import NodeError
 from modelops_ray.runner.collect import Collector, ColumnCollisionError
 from modelops_ray.runner.executor import Attempt, ChunkContext, Executor
@@ -74,6 +75,7 @@ class _ChunkRun:
         self._collector = Collector(context.run)
         self._completed: list[_Completed] = []
         self._failures: list[Failure] = []
+        self._told_bytes = 0
         self._began_s = time.monotonic()
         self._node = platform.node()
         # One simulation's part of what the task declares.
@@ -113,7 +115,7 @@ class _ChunkRun:
     def _has_enough(self) -> bool:
         """Whether the rest is better left to other chunks: nothing of this one counts before it has ended."""
         is_long = time.monotonic() - self._began_s >= self._context.target_s
-        return is_long or self._collector.size_bytes >= self._context.target_payload_bytes
+        return is_long or self._collector.size_bytes + self._told_bytes >= self._context.target_payload_bytes
 
     def _take(self, simulation: Simulation, attempts: int, attempt: Attempt) -> None:
         outcome, seconds, peak_bytes = attempt
@@ -124,6 +126,7 @@ class _ChunkRun:
         self._completed.append(_Completed(simulation, attempts, seconds, peak_bytes))
 
     def _fail(self, failure: Failure, attempts: int, seconds: float, peak_bytes: int) -> None:
+        self._told_bytes += told_bytes(failure)
         measured = replace(failure, attempts=attempts, seconds=seconds, peak_bytes=peak_bytes)
         self._failures.append(replace(measured, request_bytes=self._request_bytes, node=self._node))
 
