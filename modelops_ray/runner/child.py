@@ -42,6 +42,8 @@ NICENESS = 5
 FIRST_IN_LINE = 1000
 FLUSH_S = 0.02
 FLUSH_BYTES = 2**20
+ENOUGH_S = 1.0
+"""What a child was given together is expected to take a tenth of it; after so long the rest may be another's."""
 WORTH_MEASURING_S = 0.5
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -168,7 +170,7 @@ class _Work:
         self._n_bytes = 0
 
     def do(self, asked: Mapping[str, Any], work: Mapping[str, Any]) -> None:
-        flushed_s = time.monotonic()
+        began_s = flushed_s = time.monotonic()
         for index, (at, seed) in enumerate(work["runs"]):
             self._board.set(index)
             with suppress(OSError):
@@ -176,6 +178,9 @@ class _Work:
             # Every simulation gets its own, or what one does to it would reach the next.
             self._simulate(dict(work["params"][at]), seed, asked)
             now_s = time.monotonic()
+            if now_s - began_s > ENOUGH_S:
+                self._flush(asked, n_left=len(work["runs"]) - index - 1)
+                break
             if now_s - flushed_s > FLUSH_S or self._n_bytes > FLUSH_BYTES:
                 self._flush(asked)
                 flushed_s = now_s
@@ -218,9 +223,9 @@ class _Work:
                 packed[name] = len(self._blobs)
         return packed
 
-    def _flush(self, asked: Mapping[str, Any]) -> None:
+    def _flush(self, asked: Mapping[str, Any], n_left: int = 0) -> None:
         _flush_printed()
-        header: dict[str, Any] = {"n": len(self._answers)}
+        header: dict[str, Any] = {"n": len(self._answers), "left": n_left}
         # It takes milliseconds: once where nothing is known yet, and wherever that is nothing beside the simulation.
         if (asked["measure"] or self._longest_s > WORTH_MEASURING_S) and self._own_bytes is None:
             header["own_bytes"] = self._own_bytes = max(0, private_bytes() - self._meter.grown_bytes())

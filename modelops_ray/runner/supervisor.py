@@ -195,7 +195,7 @@ class InChildren:
                 self._start_over()
 
     def enough(self) -> None:
-        """Give nobody anything more; what a child was given it runs, and what dies with one is left to later chunks."""
+        """Give nobody anything more; what a child gives back, or dies with, is left to later chunks."""
         self._has_enough = True
         self._todo.clear()
 
@@ -346,6 +346,8 @@ class InChildren:
             for simulation, answer in zip(answered, answers, strict=True):
                 yield _attempted(simulation, answer, child.said())
             child.printed = b""
+            if message.header["left"]:
+                self._put_back(child, child.given[child.n_answered :])
 
     def _learn(self, child: _Child, answered: list[Simulation], answers: list[Answer]) -> None:
         self._n_lost = 0

@@ -435,6 +435,22 @@ def test_a_chunk_that_ends_early_begins_nothing_more_and_lets_those_that_run_end
     assert () == report.failures
 
 
+def test_a_child_gives_back_what_takes_longer_than_was_thought_when_it_was_given(context):
+    """Hours may go by otherwise, in which nobody else can have it."""
+    source = """
+        import time
+        def simulate(params, seed):
+            time.sleep(0.6 * params["beta"])
+            return {"r": {"seed": seed}}
+    """
+    ready = context(source, "fork", per_child=50, target_s=0.5)
+    assert 50 == len(run_chunk(ready, several(50, beta=0))[0].completed)
+    report, payload = run_chunk(ready, several(50, beta=1))
+    assert 1 <= len(report.completed) <= 3
+    assert {1000 + done.position for done in report.completed} == set(rows(payload))
+    assert 50 == len(run_chunk(replace(ready, target_s=60.0), several(50, beta=0.1))[0].completed)
+
+
 @pytest.mark.parametrize("are_given_together", [False, True])
 def test_who_is_killed_for_what_the_one_before_it_took_is_not_to_blame(context, are_given_together):
     """It ended when it was too late to take the kill back; here the server sleeps meanwhile."""
