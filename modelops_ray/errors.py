@@ -9,6 +9,7 @@ ModelopsRayError
 ├── ManifestError       a Kubernetes manifest cannot be read        (names file and place)
 ├── StorageError        reading or writing the run directory failed     (full disk, permissions)
 ├── BackendError        Ray itself failed, or is not there
+├── NodeError           a node lacks what it takes to run simulations   (the driver repeats the chunk)
 ├── PayloadLostError    the outputs of a finished chunk are gone        (the driver repeats the chunk)
 └── NoProgressError     the run cannot go on                            (names what it waits for)
 
@@ -23,6 +24,7 @@ __all__ = [
     "ModelError",
     "ModelopsRayError",
     "NoProgressError",
+    "NodeError",
     "PayloadLostError",
     "ResultsError",
     "RunInUseError",
@@ -74,6 +76,10 @@ class StorageError(ModelopsRayError):
 
 class BackendError(ModelopsRayError):
     """The cluster cannot be reached, started or used."""
+
+
+class NodeError(ModelopsRayError):
+    """A node lacks processes, descriptors or disk for simulations, which others may have."""
 
 
 class PayloadLostError(ModelopsRayError):

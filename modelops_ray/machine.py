@@ -82,26 +82,25 @@ def memory_strain(root: Path = ROOT) -> tuple[float | None, int]:
 
     Returns:
         Seconds of the kernel's pressure stall information (None where there is none), and the major page faults; both
-        of our own cgroup where it counts them, else of the machine.
+        of our own cgroup where it counts them, else of the machine. No faults where our own cgroup's stalls are
+        counted: reading large files causes them too, without anybody waiting for memory.
     """
     directory = _memory_cgroup(root)
-    pressure = ""
-    faults = None
-    if directory is not None:
-        pressure = _read_text(directory / "memory.pressure")
-        stat = _read_keys(directory / "memory.stat")
-        faults = stat.get("total_pgmajfault", stat.get("pgmajfault"))
-    full = re.search(r"^full .*total=(\d+)", pressure or _pressure(root), re.MULTILINE)
-    if faults is None:
-        faults = _read_keys(root / "proc/vmstat").get("pgmajfault", 0)
-    return (int(full[1]) / 1e6 if full else None), faults
+    if directory is None:
+        return _stalled_s(root / "proc/pressure/memory"), _read_keys(root / "proc/vmstat").get("pgmajfault", 0)
+    own_stalled_s = _stalled_s(directory / "memory.pressure")
+    if own_stalled_s is not None:
+        return own_stalled_s, 0
+    stat = _read_keys(directory / "memory.stat") or _read_keys(root / "proc/vmstat")
+    return _stalled_s(root / "proc/pressure/memory"), stat.get("total_pgmajfault", stat.get("pgmajfault", 0))
 
 
-def _pressure(root: Path) -> str:
+def _stalled_s(path: Path) -> float | None:
     try:
-        return _read_text(root / "proc/pressure/memory")
+        full = re.search(r"^full .*total=(\d+)", _read_text(path), re.MULTILINE)
     except OSError:
-        return ""  # compiled in and switched off
+        return None  # compiled in and switched off
+    return int(full[1]) / 1e6 if full else None
 
 
 class KernelKills:

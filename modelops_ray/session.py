@@ -225,7 +225,8 @@ def _context(question: Question, node_bytes: int) -> ChunkContext:
         config.timeout_s,
         isolation=config.isolation,
         cpus=config.cpus,
-        is_hard=config.memory_bytes is not None or config.max_memory_bytes is not None,
+        is_hard=config.memory_bytes is not None,
+        cap_bytes=config.max_memory_bytes,
         per_child=config.per_child,
         node_bytes=node_bytes,
     )

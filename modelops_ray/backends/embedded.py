@@ -45,7 +45,8 @@ UNNEEDED = ("start_api_server", "start_monitor", "start_log_monitor")
 POPEN = "ConsolePopen"
 RAY_PARAMS = "RayParams"
 
-FOLDER_PREFIX = "modelops-ray-"
+# No other folder of ours may begin like it: the owners of those hold no lock, and would be taken for dead.
+FOLDER_PREFIX = "modelops-own-"
 # A socket's path must stay below 108 bytes, and Ray adds about 65 to its folder.
 LONGEST_FOLDER = 40
 

@@ -10,6 +10,8 @@ import os
 import signal
 from pathlib import Path
 
+from modelops_ray.pidfd import open_process, send_signal
+
 PROC = Path("/proc")
 _WRITABLE = os.O_WRONLY | os.O_RDWR
 
@@ -27,13 +29,13 @@ def end_processes_writing(folder: Path, proc: Path = PROC) -> list[int]:
 def _end_if_writing(pid: int, folder: Path, proc: Path) -> bool:
     try:
         # Held while we look, so that the number cannot pass to another process in between.
-        handle = os.pidfd_open(pid)
+        handle = open_process(pid)
     except OSError:
         return False  # it has gone
     try:
         if not _is_writing(proc / str(pid), folder):
             return False
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        send_signal(handle, signal.SIGKILL)
     except OSError:
         return False  # it has gone meanwhile, or is another user's
     finally:

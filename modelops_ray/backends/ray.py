@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from modelops_ray.backends.autoscaler import autoscaler_says
 from modelops_ray.backends.base import RunChunk
 from modelops_ray.backends.cluster import Cluster
-from modelops_ray.backends.ray_errors import classify, first_line, lost_address, used_bytes
+from modelops_ray.backends.ray_errors import classify, first_line, lost_address, node_says, used_bytes
 from modelops_ray.core.events import (
     Capacity,
     Cause,
@@ -24,6 +25,7 @@ from modelops_ray.core.events import (
     ChunkFinished,
     ChunkReport,
     ChunkStarted,
+    ClusterSaid,
     Event,
     Node,
 )
@@ -110,7 +112,7 @@ class RayBackend:
         while True:
             started = self._started()
             ready = self._ready(self._clock() if started else deadline_s)
-            events: list[Event] = [*started, *map(self._ended, ready)]
+            events: list[Event] = [*started, *chain.from_iterable(map(self._ended, ready))]
             if events or self._clock() >= deadline_s:
                 return events
 
@@ -171,7 +173,7 @@ class RayBackend:
         ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
         return sorted(self._chunk_ids[ref] for ref in ready)
 
-    def _ended(self, chunk_id: int) -> ChunkFinished | ChunkFailed:
+    def _ended(self, chunk_id: int) -> Iterator[Event]:
         import ray
 
         ref = self._forget(chunk_id)
@@ -179,12 +181,15 @@ class RayBackend:
             report: ChunkReport = ray.get(ref)
         except ray.exceptions.RayError as error:
             self._payloads.pop(chunk_id, None)
-            return self._failed(chunk_id, error)
-        return ChunkFinished(self._clock(), chunk_id, report)
+            if said := node_says(error):
+                yield ClusterSaid(self._clock(), said, hinders=True)
+            yield self._failed(chunk_id, error)
+        else:
+            yield ChunkFinished(self._clock(), chunk_id, report)
 
     def _failed(self, chunk_id: int, error: Exception) -> ChunkFailed:
         cause = classify(error)
-        used, killed, message = None, None, first_line(error)
+        used, killed, message = None, None, node_says(error) or first_line(error)
         if cause is Cause.OUT_OF_MEMORY:
             used = used_bytes(str(error), _task_name(chunk_id))
         if cause is Cause.CRASHED:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from modelops_ray.core.events import Cause
-from modelops_ray.errors import BackendError, ModelopsRayError, StorageError
+from modelops_ray.errors import BackendError, ModelopsRayError, NodeError, StorageError
 
 
 class Ends(StrEnum):
@@ -90,6 +90,12 @@ def classify(error: BaseException) -> Cause:
     raise _ending(verdict, error) from error
 
 
+def node_says(error: BaseException) -> str:
+    """Return why the node that a chunk was on cannot run simulations; "" if that is not what was wrong."""
+    cause = getattr(error, "cause", None)
+    return first_line(cause) if isinstance(cause, (NodeError, OSError)) else ""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of a message that says something, cut to 300 characters."""
     lines = (line.strip() for line in str(error).splitlines())
@@ -122,6 +128,8 @@ def _classify_raised(error: BaseException) -> Cause:
     cause = getattr(error, "cause", None)
     if isinstance(cause, MemoryError):
         return Cause.OUT_OF_MEMORY
+    if isinstance(cause, (NodeError, OSError)):
+        return Cause.WORKER_LOST
     if isinstance(cause, ModelopsRayError):
         raise type(cause)(str(cause)) from None
     raise BackendError(f"a Ray worker failed before it could simulate: {_last_line(error)}") from error

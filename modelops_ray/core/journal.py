@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from modelops_ray.core.events import Failure, WritePart
 from modelops_ray.core.plan import Piece
 from modelops_ray.core.policy import Policy
+
+
+def told_bytes(failure: Failure) -> int:
+    """About how much memory what is told of a failure takes."""
+    return len(failure.message) + len(failure.traceback or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,8 @@ class Journal:
     n_unwritten: int = 0
     n_commits: int = 0
     oldest_s: float | None = None
+    _told_bytes: int = 0
+    _n_told: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -64,13 +72,19 @@ class Journal:
             is_last
             or not self.n_commits
             or now_s - self.oldest_s >= self.policy.commit_every_s
-            or self._is_enough(self.unwritten_bytes, self.n_unwritten)
+            or self._is_enough(self.unwritten_bytes + self._failures_bytes(), self.n_unwritten + len(self.failures))
         )
         if not is_due:
             return None
         self.writing = WritePart(tuple(self._batch()), tuple(self.failures))
-        self.failures = []
+        self.failures, self._told_bytes, self._n_told = [], 0, 0
         return self.writing
+
+    def _failures_bytes(self) -> int:
+        """How much memory the failures take that wait; each is looked at once."""
+        self._told_bytes += sum(map(told_bytes, islice(self.failures, self._n_told, None)))
+        self._n_told = len(self.failures)
+        return self._told_bytes
 
     def _batch(self) -> Iterator[int]:
         """The oldest chunks, up to the size of one commit: a commit holds copies of its payloads in memory."""

@@ -10,6 +10,7 @@ import mmap
 import os
 import struct
 import time
+from pathlib import Path
 
 _BYTES = 16
 NOT_READY = -2
@@ -31,10 +32,20 @@ class Board:
         self._since_s = memoryview(self._memory).cast("d")
 
     @staticmethod
-    def create() -> int:
-        """Return the descriptor of a new board."""
-        fd = os.memfd_create("board")
-        os.write(fd, struct.pack("=qd", NOT_READY, time.monotonic()))
+    def create(folder: Path) -> int:
+        """Return the descriptor of a new board, a file in a folder for one moment.
+
+        Raises:
+            OSError: There is no descriptor or disk left for it.
+        """
+        path = folder / "board"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            path.unlink()
+            os.write(fd, struct.pack("=qd", NOT_READY, time.monotonic()))
+        except OSError:
+            os.close(fd)
+            raise
         return fd
 
     def set(self, index: int) -> None:

@@ -30,6 +30,7 @@ from ..errors import ModelError
 from . import wire
 from .board import RESTING, Board
 from .boot import command
+from .foreign import authors_code
 from .loading import ModelRef, load_model
 from .measure import peak_meter, private_bytes, resident_parts
 
@@ -41,6 +42,8 @@ NICENESS = 5
 FIRST_IN_LINE = 1000
 FLUSH_S = 0.02
 FLUSH_BYTES = 2**20
+ENOUGH_S = 1.0
+"""What a child was given together is expected to take a tenth of it; after so long the rest may be another's."""
 WORTH_MEASURING_S = 0.5
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -57,9 +60,9 @@ class Room:
     data_bytes: int
 
     @property
-    def kept(self) -> list[int]:
-        """The descriptors that a child keeps besides the standard ones, in order."""
-        return sorted((self.channel, self.board))
+    def kept(self) -> tuple[int, int]:
+        """The descriptors that a child keeps besides the standard ones."""
+        return self.channel, self.board
 
 
 def live(room: Room, model: Model, parent: int) -> NoReturn:
@@ -139,12 +142,11 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _close_all_but(kept: list[int]) -> None:
-    start = 3
-    for fd in kept:
-        os.closerange(start, fd)
-        start = fd + 1
-    os.closerange(start, max(start, resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+def _close_all_but(kept: tuple[int, ...]) -> None:
+    # Not all there could be: those may be a thousand million, each one a call where the kernel has none for a range.
+    for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 (once per child)
+        if fd > 2 and fd not in kept:
+            os.closerange(fd, fd + 1)
 
 
 def _serve(channel: socket.socket, board: Board, model: Model) -> NoReturn:
@@ -168,7 +170,7 @@ class _Work:
         self._n_bytes = 0
 
     def do(self, asked: Mapping[str, Any], work: Mapping[str, Any]) -> None:
-        flushed_s = time.monotonic()
+        began_s = flushed_s = time.monotonic()
         for index, (at, seed) in enumerate(work["runs"]):
             self._board.set(index)
             with suppress(OSError):
@@ -176,12 +178,16 @@ class _Work:
             # Every simulation gets its own, or what one does to it would reach the next.
             self._simulate(dict(work["params"][at]), seed, asked)
             now_s = time.monotonic()
+            if now_s - began_s > ENOUGH_S:
+                self._flush(asked, n_left=len(work["runs"]) - index - 1)
+                break
             if now_s - flushed_s > FLUSH_S or self._n_bytes > FLUSH_BYTES:
                 self._flush(asked)
                 flushed_s = now_s
-        self._board.set(RESTING)
         if self._answers:
             self._flush(asked)
+        # Not before it: whatever goes wrong while answers are sent is of the last simulation's making.
+        self._board.set(RESTING)
 
     def _simulate(self, params: Mapping[str, Any], seed: int, asked: Mapping[str, Any]) -> None:
         from .tables import outputs_of
@@ -217,15 +223,25 @@ class _Work:
                 packed[name] = len(self._blobs)
         return packed
 
-    def _flush(self, asked: Mapping[str, Any]) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        header: dict[str, Any] = {"n": len(self._answers)}
+    def _flush(self, asked: Mapping[str, Any], n_left: int = 0) -> None:
+        _flush_printed()
+        header: dict[str, Any] = {"n": len(self._answers), "left": n_left}
         # It takes milliseconds: once where nothing is known yet, and wherever that is nothing beside the simulation.
         if (asked["measure"] or self._longest_s > WORTH_MEASURING_S) and self._own_bytes is None:
             header["own_bytes"] = self._own_bytes = max(0, private_bytes() - self._meter.grown_bytes())
         wire.send(self._channel, header, [pickle.dumps(self._answers), *self._blobs])
         self._answers, self._blobs, self._n_bytes = [], [], 0
+
+
+class _UnprintableError(Exception):
+    """What a model put in the place of a standard stream does not take what was printed."""
+
+
+def _flush_printed() -> None:
+    """Have what was printed arrive before the answers; the streams are the model's to replace, close and delete."""
+    for name in ("stdout", "stderr"):
+        with suppress(_UnprintableError), authors_code(_UnprintableError):
+            getattr(sys, name).flush()
 
 
 def seed_generators(seed: int) -> None:
@@ -275,7 +291,7 @@ def arrow_stream(table: Any) -> bytes:
 
 def description_of(error: BaseException) -> dict[str, str | None]:
     """What a supervisor is told of an exception; without the frames of ours."""
-    from .tables import BadOutputError
+    from .tables import BadOutputError, plain_text
 
     if isinstance(error, BadOutputError):
         return {"kind": "bad_output", "type": "BadOutput", "message": str(error), "traceback": None}
@@ -284,4 +300,5 @@ def description_of(error: BaseException) -> dict[str, str | None]:
         frames = frames.tb_next
     shown = traceback.TracebackException(type(error), error, frames)
     kind = "out_of_memory" if isinstance(error, MemoryError) else "model_error"
-    return {"kind": kind, "type": type(error).__name__, "message": str(shown), "traceback": "".join(shown.format())}
+    message, text = plain_text(str(shown)), "".join(shown.format())
+    return {"kind": kind, "type": type(error).__name__, "message": message, "traceback": text}

@@ -7,12 +7,16 @@ Owns the order, the bounds of a chunk, and that no failure of one simulation rea
 from __future__ import annotations
 
 import platform
-from contextlib import AbstractContextManager, closing
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from modelops_ray.core.events import ChunkReport, Failure, Measured
+from modelops_ray.core.journal import told_bytes
+from modelops_ray.errors import NodeError
 from modelops_ray.runner.collect import Collector, ColumnCollisionError
 from modelops_ray.runner.executor import Attempt, ChunkContext, Executor
 from modelops_ray.runner.inprocess import in_this_process
@@ -20,6 +24,8 @@ from modelops_ray.runner.loading import relocated
 from modelops_ray.runner.supervisor import in_children
 from modelops_ray.study.chunk import Chunk, Payload, Simulation
 from modelops_ray.study.rows import completed_rows, identity_table
+
+NODE_PAUSE_S = 5.0
 
 
 class _Completed(NamedTuple):
@@ -37,10 +43,24 @@ def run_chunk(context: ChunkContext, chunk: Chunk) -> tuple[ChunkReport, Payload
 
     Raises:
         ModelError: The model cannot be loaded here, or is not the one the run began with.
+        NodeError: This node lacks what it takes.
     """
     context = replace(context, model=relocated(context.model, Path.cwd()))
-    with _executor(context, chunk) as executor:
+    with _nodes_doing(), _executor(context, chunk) as executor:
         return _ChunkRun(context, chunk, executor).run()
+
+
+@contextmanager
+def _nodes_doing() -> Iterator[None]:
+    """Take what the system refuses for the node's doing: what happens in a simulation is not seen here."""
+    try:
+        yield
+    except OSError as error:
+        # A node that failed at once would draw whatever is left of the run.
+        time.sleep(NODE_PAUSE_S)
+        raise NodeError(
+            f"node {platform.node()} cannot run simulations: {error}; make room there, or take it out of the cluster"
+        ) from error
 
 
 def _executor(context: ChunkContext, chunk: Chunk) -> AbstractContextManager[Executor]:
@@ -55,6 +75,8 @@ class _ChunkRun:
         self._collector = Collector(context.run)
         self._completed: list[_Completed] = []
         self._failures: list[Failure] = []
+        self._told_bytes = 0
+        self._began_s = time.monotonic()
         self._node = platform.node()
         # One simulation's part of what the task declares.
         self._request_bytes = chunk.request_bytes // chunk.width
@@ -86,8 +108,14 @@ class _ChunkRun:
         with closing(self._executor.run(simulations)) as attempted:
             for simulation, attempt in attempted:
                 self._take(simulation, attempts[simulation.position], attempt)
-                if self._collector.size_bytes >= self._context.target_payload_bytes:
-                    return
+                if self._has_enough:
+                    self._executor.enough()
+
+    @property
+    def _has_enough(self) -> bool:
+        """Whether the rest is better left to other chunks: nothing of this one counts before it has ended."""
+        is_long = time.monotonic() - self._began_s >= self._context.target_s
+        return is_long or self._collector.size_bytes + self._told_bytes >= self._context.target_payload_bytes
 
     def _take(self, simulation: Simulation, attempts: int, attempt: Attempt) -> None:
         outcome, seconds, peak_bytes = attempt
@@ -98,6 +126,7 @@ class _ChunkRun:
         self._completed.append(_Completed(simulation, attempts, seconds, peak_bytes))
 
     def _fail(self, failure: Failure, attempts: int, seconds: float, peak_bytes: int) -> None:
+        self._told_bytes += told_bytes(failure)
         measured = replace(failure, attempts=attempts, seconds=seconds, peak_bytes=peak_bytes)
         self._failures.append(replace(measured, request_bytes=self._request_bytes, node=self._node))
 

@@ -116,8 +116,7 @@ class _Output:
         if key != self.key:
             self._flush()
             self.key = key
-        # A model may fill the same mapping again for the next simulation.
-        self.rows.append(dict(row))
+        self.rows.append(row)
         self.row_indices.append(index)
         return 8 * len(row) + sum(len(value) for value in row.values() if isinstance(value, str))
 

@@ -15,10 +15,12 @@ from modelops_ray.config import Isolation
 from modelops_ray.core.events import Failure
 from modelops_ray.runner.loading import ModelRef
 from modelops_ray.runner.tables import Scalars
-from modelops_ray.study.chunk import Simulation
+from modelops_ray.runner.watch import Limit
+from modelops_ray.study.chunk import Chunk, Simulation
 from modelops_ray.study.rows import RunIdentity
 
 TARGET_PAYLOAD_BYTES = 16 * 2**20
+TARGET_S = 30.0
 
 
 TellExcess = Callable[[int, Mapping[int, int]], None]
@@ -30,10 +32,12 @@ class ChunkContext:
     """What all chunks of a run share; small, and pickled to every worker.
 
     `outputs` are the names to keep, None keeps all. `timeout_s` is per simulation, 0 for none. With `is_hard` a
-    simulation is killed for more than its limit even where there is memory left. `per_child` simulations share a
-    process; None leaves it to what is measured. All of a node use `node_bytes` at most, 0 for what it has. A chunk ends
-    early when its outputs reach `target_payload_bytes`. `tell_excess` tells somebody who outlives the node what
-    simulations of a chunk use while that is more than their limit.
+    simulation is killed for more than its limit even where there is memory left, and without it for more than
+    `cap_bytes`, None for any. `per_child` simulations share a process; None leaves it to what is measured. All of a
+    node use `node_bytes` at most, 0 for what it has. A chunk begins nothing
+    more once its outputs reach `target_payload_bytes`, or it has run for `target_s`.
+    `tell_excess` tells somebody who outlives the node what simulations of a chunk use while that is more than their
+    limit.
     """
 
     model: ModelRef
@@ -43,10 +47,17 @@ class ChunkContext:
     isolation: Isolation = "none"
     cpus: float = 1.0
     is_hard: bool = False
+    cap_bytes: int | None = None
     per_child: int | None = None
     node_bytes: int = 0
     target_payload_bytes: int = TARGET_PAYLOAD_BYTES
+    target_s: float = TARGET_S
     tell_excess: TellExcess | None = None
+
+    def limit_of(self, chunk: Chunk) -> Limit:
+        """What one simulation of a chunk may use; requests are rounded, and may be for a little more than the cap."""
+        limit_bytes = chunk.limit_bytes if self.cap_bytes is None else min(chunk.limit_bytes, self.cap_bytes)
+        return Limit(limit_bytes, self.is_hard, self.cap_bytes)
 
 
 class Attempt(NamedTuple):
@@ -81,4 +92,8 @@ class Executor(Protocol):
 
         Raises:
             ModelError: No simulation can be run.
+            OSError: None can be run on this node.
         """
+
+    def enough(self) -> None:
+        """Begin no further simulation while `run` goes on; those that are running are still yielded."""

@@ -32,7 +32,7 @@ from modelops_ray.runner.forkserver import FAILED
 from modelops_ray.runner.leavings import base_folder, locked, sweep, write_server
 from modelops_ray.runner.loading import ModelRef
 from modelops_ray.runner.tables import Scalars
-from modelops_ray.runner.watch import process
+from modelops_ray.runner.watch import Limit, process
 from modelops_ray.version import __version__
 
 THREAD_LIMITS = (
@@ -52,7 +52,7 @@ class ServerEndedError(Exception):
     """The fork server has ended, and every child with it."""
 
 
-class NoChildError(Exception):
+class NoChildError(OSError):
     """The fork server cannot start another process now, for the reason it gives."""
 
 
@@ -127,14 +127,14 @@ class Connection:
         """The descriptor on which news arrive."""
         return self._channel.fileno()
 
-    def child(self, limit_bytes: int, *, is_hard: bool, worker_bytes: int) -> Lent:
-        """Ask for a child, held to a limit above what it is born with.
+    def child(self, limit_bytes: int, *, is_hard: bool, worker_bytes: int, cap_bytes: int | None = None) -> Lent:
+        """Ask for a child, held to a `watch.Limit` above what it is born with.
 
         Raises:
             ServerEndedError: It has.
             NoChildError: It has no process, descriptor or disk left for one.
         """
-        self._tell("child", limit_bytes=limit_bytes, is_hard=is_hard, worker_bytes=worker_bytes)
+        self._tell("child", limit_bytes=limit_bytes, is_hard=is_hard, cap_bytes=cap_bytes, worker_bytes=worker_bytes)
         while "exit" in (message := self._message()).header:
             self._exits[message.header["exit"]] = message.header
         if "error" in message.header:
@@ -152,9 +152,9 @@ class Connection:
         os.close(board_fd)
         return lent
 
-    def arm(self, pid: int, limit_bytes: int, *, is_hard: bool) -> None:
+    def arm(self, pid: int, limit: Limit) -> None:
         """Hold a child to its limit above what it has now."""
-        self._tell("arm", pid=pid, limit_bytes=limit_bytes, is_hard=is_hard)
+        self._tell("arm", pid=pid, **limit._asdict())
 
     def kill(self, pid: int, reason: str) -> None:
         """Have a child and everything it started killed."""

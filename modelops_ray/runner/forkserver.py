@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ModelError
 from ..machine import kernel_kills
+from ..pidfd import open_process
 from . import child as child_side
 from . import wire
 from .board import NOT_READY, Board
@@ -75,7 +76,7 @@ class Server:
         self._hello = {"private_bytes": self._private_bytes, "notice": notice, "forks": model is not None}
         self._worker_bytes: dict[socket.socket, int] = {}
         self._has_buried = False
-        self._keeper = os.pidfd_open(terms.keeper)
+        self._keeper = open_process(terms.keeper)
         self._last_s = self._watched_s = time.monotonic()
         self._warden = Warden(terms.node_bytes)
         self._data_bytes = self._warden.most_data_bytes()
@@ -181,7 +182,7 @@ class Server:
         self._name_children()
         self._selector.register(one.pidfd, selectors.EVENT_READ, lambda: self._reap(connection, one))
         if self._model is not None:
-            one.limit = Limit(asked["limit_bytes"], asked["is_hard"])
+            one.limit = _limit_of(asked)
         elif is_ready:
             self._arm(one, asked)
         _tell(connection, {"pid": one.pid, "ready": is_ready}, fds)
@@ -204,7 +205,7 @@ class Server:
             read_fd, write_fd = os.pipe()
             undo.callback(os.close, read_fd)
             always.callback(os.close, write_fd)
-            board_fd = Board.create()
+            board_fd = Board.create(self._terms.folder)
             undo.callback(os.close, board_fd)
             os.mkdir(folder, 0o700)  # noqa: PTH102 (once per child)
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -213,7 +214,7 @@ class Server:
             pid = os.fork()
             if pid == 0:
                 self._be_child(room, server)
-            pidfd = os.pidfd_open(pid)
+            pidfd = open_process(pid)
             undo.pop_all()
         with suppress(PermissionError):
             os.setpgid(pid, pid)
@@ -237,7 +238,7 @@ class Server:
 
     def _arm(self, one: Child, asked: dict[str, Any]) -> None:
         """Hold a child to its limit from here on."""
-        one.limit = Limit(asked["limit_bytes"], asked["is_hard"])
+        one.limit = _limit_of(asked)
         one.base_bytes, one.peak_bytes = resident_parts(one.pid).made_bytes, 0
 
     def _take_back(self, connection: socket.socket, one: Child, n_served: int, retire_after: int) -> None:
@@ -337,6 +338,10 @@ class Server:
     def _give_up_forking(self, why: str) -> None:
         forbid_forks(self._terms.folder, why)
         self._end()
+
+
+def _limit_of(asked: dict[str, Any]) -> Limit:
+    return Limit(asked["limit_bytes"], asked["is_hard"], asked["cap_bytes"])
 
 
 def _tell(connection: socket.socket, header: dict[str, Any], fds: tuple[int, ...] = ()) -> None:

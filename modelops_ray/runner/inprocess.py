@@ -50,7 +50,7 @@ def _base_bytes(_digest: str) -> int:
     return private_bytes()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InProcess:
     """An `Executor` in this process."""
 
@@ -62,11 +62,18 @@ class InProcess:
     child_bytes: int = 0
     shared_bytes: int = 0
     notice: str = ""
+    has_enough: bool = False
 
     def run(self, simulations: tuple[Simulation, ...]) -> Generator[tuple[Simulation, Attempt]]:
         """Run simulations here, one after the other."""
         for simulation in simulations:
             yield simulation, self._simulate(simulation)
+            if self.has_enough:
+                return
+
+    def enough(self) -> None:
+        """Begin no further simulation."""
+        self.has_enough = True
 
     def _simulate(self, simulation: Simulation) -> Attempt:
         _seed(simulation.seed)

@@ -50,6 +50,7 @@ LOSSES = 5
 """So many times in a row the server, or a child before its first simulation, may end before the run does."""
 RETIRE_AFTER = 200
 MAX_WORK_CHARACTERS = 16 * 2**20
+LEFT_SHARE = 0.5
 LOOK_EVERY_S = 1.0
 NO_CHILD_PAUSE_S = 1.0
 MEASURED_EVERY_S = 10.0
@@ -120,9 +121,15 @@ class _Child:
         return resident_parts(self.lent.pid).made_bytes - self.base_bytes
 
     @property
+    def stage(self) -> tuple[int, float]:
+        """Which of what it was given last it is in, and since when: its board may still tell of what it had before."""
+        index, since_s = self.lent.board.state
+        return (index, since_s) if index < 0 or since_s >= self.since_s else (RESTING, self.since_s)
+
+    @property
     def running(self) -> Simulation | None:
         """The simulation it is in."""
-        index, _ = self.lent.board.state
+        index, _ = self.stage
         return self.given[index] if self.n_answered <= index < len(self.given) else None
 
     def said(self) -> str:
@@ -137,10 +144,12 @@ class InChildren:
         """Connect."""
         self._context, self._chunk = context, chunk
         self._wanted = Wanted(context.model, context.cpus, context.isolation, context.node_bytes)
+        self._limit = context.limit_of(chunk)
         self._learned = _learned(context.model.digest, context.isolation, context.per_child)
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
         self._todo: deque[Simulation] = deque()
+        self._has_enough = False
         self._n_lost = 0
         self._excess: dict[int, int] = {}
         self._excess_read_s = time.monotonic()
@@ -173,6 +182,7 @@ class InChildren:
 
         Raises:
             ModelError: The model cannot be loaded, or its server or children end again and again.
+            OSError: There is no process, descriptor or disk left here for a child.
         """
         self._todo.extend(simulations)
         while self._todo or self._children:
@@ -183,6 +193,11 @@ class InChildren:
                     yield from self._what_came()
             except ServerEndedError:
                 self._start_over()
+
+    def enough(self) -> None:
+        """Give nobody anything more; what a child gives back, or dies with, is left to later chunks."""
+        self._has_enough = True
+        self._todo.clear()
 
     def close(self) -> None:
         """Let go of the children and of the server."""
@@ -215,14 +230,15 @@ class InChildren:
             raise ModelError(f"{what}, {LOSSES} times in a row without running a simulation")
 
     def _put_back(self, child: _Child, simulations: list[Simulation]) -> None:
-        self._todo.extendleft(reversed(simulations))
+        if not self._has_enough:
+            self._todo.extendleft(reversed(simulations))
         child.given, child.n_answered = [], 0
 
     # What every child does next
 
     def _assign(self) -> None:
         for child in list(self._children):
-            if child.is_ready and not child.is_busy:
+            if child.is_ready and not child.is_busy and not child.is_late:
                 self._give_more(child)
         for _ in range(self._chunk.width - len(self._children)):
             if self._n_waiting_for() < len(self._todo):
@@ -234,12 +250,12 @@ class InChildren:
     def _borrow(self) -> None:
         asked_s = time.monotonic()
         try:
-            lent = self._connection.child(
-                self._chunk.limit_bytes, is_hard=self._context.is_hard, worker_bytes=self._worker_bytes
-            )
-        except NoChildError as error:
+            lent = self._connection.child(**self._limit._asdict(), worker_bytes=self._worker_bytes)
+        except NoChildError:
             if not self._children:
-                self._lose(f"a process for model {self._context.model.label} could not be had: {error}")
+                self._n_lost += 1
+                if self._n_lost >= LOSSES:
+                    raise
                 time.sleep(NO_CHILD_PAUSE_S)
             return
         child = _Child(lent, lent.is_ready, asked_s, resident_parts(lent.pid).made_bytes)
@@ -250,6 +266,9 @@ class InChildren:
             self._give_more(child)
 
     def _give_more(self, child: _Child) -> None:
+        if child.served.n and self._keeps_too_much(child):
+            self._part_with(child, has_served=True)
+            return
         waiting = [simulation.set_index for simulation in islice(self._todo, MAX_BATCH * self._chunk.width)]
         n = self._learned.sharing.batch(child.served, waiting, self._chunk.width) if waiting else 0
         if n == 0:
@@ -267,11 +286,16 @@ class InChildren:
         with suppress(OSError):
             wire.send(child.lent.channel, asked, [work_of(child.given)])
 
-    def _part_with(self, child: _Child) -> None:
-        """Nothing more for this child: the next supervisor may have it, or it ends with its channel."""
+    def _keeps_too_much(self, child: _Child) -> bool:
+        """Whether what earlier simulations left in a child takes much of what the next may use, and is killed for."""
+        hard_bytes = self._limit.hard_bytes
+        return hard_bytes is not None and child.used_bytes > LEFT_SHARE * hard_bytes
+
+    def _part_with(self, child: _Child, *, has_served: bool = False) -> None:
+        """Nothing more for this child: the next supervisor may have it unless it `has_served`, or it ends."""
         if not self._connection.forks:
-            retire_after = self._context.per_child or RETIRE_AFTER
-            retire_after = 1 if self._context.isolation == "fresh" else retire_after
+            has_served = has_served or self._context.isolation == "fresh"
+            retire_after = 1 if has_served else self._context.per_child or RETIRE_AFTER
             self._connection.give_back(child.lent.pid, child.served.n, retire_after)
         self._forget(child)
 
@@ -310,7 +334,7 @@ class InChildren:
             raise ModelError(message.header["error"])
         elif "ready" in message.header:
             child.is_ready, child.base_bytes = True, resident_parts(child.lent.pid).made_bytes
-            self._connection.arm(child.lent.pid, self._chunk.limit_bytes, is_hard=self._context.is_hard)
+            self._connection.arm(child.lent.pid, self._limit)
         else:
             self._learned.own_bytes = max(self._learned.own_bytes, message.header.get("own_bytes", 0))
             answers = answers_of(message)
@@ -322,6 +346,8 @@ class InChildren:
             for simulation, answer in zip(answered, answers, strict=True):
                 yield _attempted(simulation, answer, child.said())
             child.printed = b""
+            if message.header["left"]:
+                self._put_back(child, child.given[child.n_answered :])
 
     def _learn(self, child: _Child, answered: list[Simulation], answers: list[Answer]) -> None:
         self._n_lost = 0
@@ -338,16 +364,17 @@ class InChildren:
         while self._is_readable(child.lent.channel):
             yield from self._read(child, is_channel=True)
         self._drain_capture(child)
-        index, since_s = child.lent.board.state
-        unanswered = child.given[child.n_answered :]
-        if index >= child.n_answered and index < len(child.given):
-            simulation = child.given[index]
-            seconds = time.monotonic() - since_s
+        index, since_s = child.stage
+        unanswered, simulation = child.given[child.n_answered :], child.running
+        seconds = time.monotonic() - since_s
+        # One that ended just before it was killed for being late has left that to the next.
+        is_anothers = ended["reason"] == TIMEOUT and seconds < self._context.timeout_s
+        if simulation is not None and not is_anothers:
             death = Death(
                 seconds, ended["peak_bytes"], ended["code"], ended["reason"], ended["kernel_killed"],
                 child.said(),
             )  # fmt: skip
-            failure = failure_of_death(death, simulation.position, self._context.timeout_s, self._chunk.limit_bytes)
+            failure = failure_of_death(death, simulation.position, self._context.timeout_s, self._limit.limit_bytes)
             unanswered.remove(simulation)
             self._put_back(child, unanswered)
             self._forget(child)
@@ -385,7 +412,7 @@ class InChildren:
         return min(LOOK_EVERY_S, max(0.0, min(deadlines, default=float("inf")) - time.monotonic()))
 
     def _deadline_s(self, child: _Child) -> float:
-        index, since_s = child.lent.board.state
+        index, since_s = child.stage
         return (since_s if index >= 0 else child.since_s) + self._context.timeout_s
 
     def _give_up_on_the_unready(self) -> None:
@@ -403,7 +430,7 @@ class InChildren:
             return
         self._excess_read_s = time.monotonic()
         used = ((child.running, child.used_bytes) for child in self._children)
-        limit_bytes = self._chunk.limit_bytes
+        limit_bytes = self._limit.limit_bytes
         self._tell_excess({one.position: n for one, n in used if one is not None and n > limit_bytes})
 
     def _tell_excess(self, excess: dict[int, int]) -> None:

@@ -73,7 +73,7 @@ class _ArrayLike(Protocol):
 
 
 def outputs_of(returned: object, wanted: Sequence[str] | None = None) -> dict[str, Scalars | pa.Table]:
-    """Return the outputs by name: a table each, or a mapping of plain scalars, which stands for one row.
+    """Return the outputs by name: a table each, or a dict of plain scalars, which stands for one row.
 
     Args:
         returned: What the model returned.
@@ -85,11 +85,16 @@ def outputs_of(returned: object, wanted: Sequence[str] | None = None) -> dict[st
     # Reading may run a lazy query, or a sequence or mapping class of the model's.
     with authors_code(_unreadable, passing=(BadOutputError, MemoryError)):
         named = _named(returned)
-        return {name: _content(name, named[name]) for name in _kept(named, wanted)}
+        return {plain_text(name): _content(name, named[name]) for name in _kept(named, wanted)}
 
 
 def _unreadable(error: BaseException) -> BadOutputError:
     return BadOutputError(f"what the model returned cannot be read: {type(error).__name__}: {_one_line(error)}")
+
+
+def plain_text(text: str) -> str:
+    """Return text as Python's own type: where it goes, nobody can import the model's."""
+    return str.__str__(text)
 
 
 def row_table(rows: Sequence[Scalars]) -> pa.Table:
@@ -139,7 +144,8 @@ def _content(name: str, value: object) -> Scalars | pa.Table:
         raise BadOutputError(f"output {name!r} is a mapping without columns; {_WANTED}")
     scalars = sum(map(_is_scalar, value.values()))
     if scalars == len(value):
-        return value if all(map(_is_plain, value.values())) else plain_table(row_table([_unboxed(value)]))
+        row = {plain_text(column): scalar for column, scalar in value.items()}
+        return row if all(map(_is_plain, row.values())) else plain_table(row_table([_unboxed(row)]))
     if scalars:
         odd = next(column for column, v in value.items() if _is_scalar(v))
         raise BadOutputError(

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..machine import MemoryBounds, kernel_kills, memory_strain
+from ..pidfd import send_signal
 from .board import Board
 from .measure import resident_parts
 from .watch import Crawl, Limit, Process, Reading, Strain, Use, families, over_hard_limit, processes, to_relieve
@@ -58,7 +59,7 @@ class Child:
         """End it and everything it started."""
         self.reason = self.reason or reason
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            send_signal(self.pidfd, signal.SIGKILL)
         self.kill_others()
 
     def kill_others(self) -> None:
@@ -116,8 +117,8 @@ class Warden:
         """
         readings = [one.reading() for one in everybody.values()]
         for reading in over_hard_limit(readings):
-            limit_bytes = reading.limit.limit_bytes
-            everybody[reading.pid].kill(f"it used {_mib(reading.used_bytes)}, over its limit of {_mib(limit_bytes)}")
+            hard_bytes = reading.limit.hard_bytes or 0
+            everybody[reading.pid].kill(f"it used {_mib(reading.used_bytes)}, over its limit of {_mib(hard_bytes)}")
         if any(one.reason for one in everybody.values()):
             return  # their pages first
         bounds = self._bounds(own_bytes + sum(reading.used_bytes for reading in readings))

@@ -25,10 +25,19 @@ _STAT_BYTES = 4096
 
 
 class Limit(NamedTuple):
-    """What a child may use; a hard limit holds always, a soft one only while its node is short of memory."""
+    """What a child may use: one that is hard holds always, a soft one only while its node is short of memory.
+
+    More than `cap_bytes` none may use, soft or not; None for any.
+    """
 
     limit_bytes: int
     is_hard: bool
+    cap_bytes: int | None = None
+
+    @property
+    def hard_bytes(self) -> int | None:
+        """Over so much a child is killed although there is memory left; None for never."""
+        return self.limit_bytes if self.is_hard else self.cap_bytes
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,8 @@ class Reading:
 
 def over_hard_limit(readings: Iterable[Reading]) -> list[Reading]:
     """Those that are killed at once."""
-    return [reading for reading in readings if reading.limit.is_hard and reading.excess_bytes > 0]
+    limited = ((reading, reading.limit.hard_bytes) for reading in readings)
+    return [reading for reading, hard_bytes in limited if hard_bytes is not None and reading.used_bytes > hard_bytes]
 
 
 def to_relieve(
@@ -115,13 +125,13 @@ class Process(NamedTuple):
 
 
 def process(pid: int, proc: Path = _PROC) -> Process | None:
-    """Look one process up; None once it has ended."""
+    """Look one process up; None once it has ended, and where it is hidden, as others' are in some places."""
     try:
         with open(f"{proc}/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 (of every process, often)
             # The name before it may hold spaces and brackets.
             fields = file.read(_STAT_BYTES).rpartition(b")")[2].split()
         return Process(pid, int(fields[1]), int(fields[2]), fields[0].decode(), int(fields[19]))
-    except (FileNotFoundError, ProcessLookupError, IndexError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError):
         return None
 
 

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 from support.models import chunk_of, context_of, write
 
+from modelops_ray.backends.embedded import _private_folder
 from modelops_ray.core.events import Cause
-from modelops_ray.errors import ModelError
-from modelops_ray.runner import forked
+from modelops_ray.errors import ModelError, NodeError
+from modelops_ray.runner import chunk as chunk_side
+from modelops_ray.runner import forked, supervisor
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.runner.forked import NoChildError, Wanted, connect
 from modelops_ray.runner.leavings import base_folder
-from modelops_ray.runner.supervisor import affordable
+from modelops_ray.runner.supervisor import affordable, in_children
 from modelops_ray.study.chunk import Chunk, Simulation
 
 MIB = 2**20
@@ -172,6 +174,20 @@ def test_processes_that_the_import_started_live_as_long_as_the_model(context):
     assert {"S"} == {row["state"] for row in rows(payload).values()}
 
 
+def test_a_child_has_no_descriptor_of_the_servers_whatever_the_limit_says(context):
+    """It may have been lowered since, and those above it are there all the same."""
+    source = """
+        import os, resource
+        if os.getenv("PYTHONHASHSEED") == "0":
+            os.dup2(os.open(__file__, os.O_RDONLY), 900)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (500, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        def simulate(params, seed):
+            return {"r": {"seed": seed, "is_open": "900" in os.listdir("/proc/self/fd")}}
+    """
+    _, payload = run_chunk(context(source, "fork"), several(1))
+    assert [False] == [row["is_open"] for row in rows(payload).values()]
+
+
 @pytest.mark.parametrize("how", ["sleep 987", "sleep 987 & sleep 987 & wait"])
 def test_nothing_that_a_simulation_started_outlives_it(context, how):
     """Also in a session of its own, and what that had started."""
@@ -194,6 +210,80 @@ def _sleeps(pid):
         return (pid / "cmdline").read_bytes().startswith(b"sleep\x00987")
     except OSError:
         return False
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        "defaultdict(lambda: 0, seed=seed)", "MappingProxyType({'seed': seed})", "Row(seed=seed)", "{Key.SEED: seed}",
+        "{Name('seed'): seed}",
+    ],
+)  # fmt: skip
+def test_mappings_and_names_may_be_of_the_models_own_types(context, returned):
+    """Of which the supervisor has none, and some of which cannot be pickled."""
+    source = f"""
+        from collections import defaultdict
+        from enum import StrEnum
+        from types import MappingProxyType
+        class Row(dict): pass
+        class Name(str):
+            def __str__(self): raise TypeError("nobody asks for it")
+        class Key(StrEnum):
+            SEED = "seed"
+            OUTPUT = "r"
+        def simulate(params, seed):
+            return {{Key.OUTPUT: {returned}, Name("t"): {{Key.SEED: [seed]}}}}
+    """
+    report, payload = run_chunk(context(source, "fork"), several(2))
+    assert (2, {1000, 1001}) == (len(report.completed), set(rows(payload)))
+    assert {str} == {type(name) for name in payload.outputs}
+
+
+def test_what_an_exception_says_may_be_of_a_type_of_the_models(context):
+    """Only its text counts."""
+    source = """
+        class Name(str): pass
+        class Odd(Exception):
+            def __str__(self): return Name("no such district")
+        def simulate(params, seed):
+            raise Odd
+    """
+    report, _ = run_chunk(context(source, "fork"), several(1))
+    assert [("Odd", "no such district")] == [(one.error_type, one.message) for one in report.failures]
+
+
+@pytest.mark.parametrize(
+    "statement", ["sys.stdout = None", "del sys.stderr", "sys.stdout.close()", "sys.stdout = open('/dev/full', 'w')"]
+)
+def test_what_a_model_does_to_the_standard_streams_costs_it_nothing(context, statement):
+    """Also where nothing can be printed to them any more."""
+    source = f"""
+        import sys
+        def simulate(params, seed):
+            print("x" * 10_000)
+            {statement}
+            return {{"r": {{"seed": seed}}}}
+    """
+    report, _ = run_chunk(context(source, "fork", per_child=1), several(3))
+    assert (3, 0) == (len(report.completed), len(report.failures))
+
+
+def test_a_model_that_closes_the_way_back_is_to_blame_and_the_run_goes_on(context):
+    """Its answer is ready and cannot be sent; the others' can."""
+    source = """
+        import os, stat
+        def simulate(params, seed):
+            for fd in range(3, 100) if seed == 1001 else ():
+                try:
+                    if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                        os.close(fd)
+                except OSError:
+                    continue
+            return {"r": {"seed": seed}}
+    """
+    report, payload = run_chunk(context(source, "fork", per_child=1), several(8))
+    assert {1000, *range(1002, 1008)} == set(rows(payload))
+    assert [(1, Cause.CRASHED)] == [(failure.position, failure.cause) for failure in report.failures]
 
 
 def test_what_was_printed_before_an_exception_is_kept_with_it(context):
@@ -231,6 +321,56 @@ def test_a_server_that_cannot_start_a_process_says_so_and_keeps_those_it_has(con
             os.close(lent.capture)
 
 
+def test_a_python_that_lacks_the_newer_system_calls_forks_and_kills_all_the_same(context):
+    """Those built against an older C library do; the model takes them from the server that imports it."""
+    source = """
+        import os, signal, time
+        if os.getenv("PYTHONHASHSEED") == "0":
+            for owner, name in ((os, "pidfd_open"), (os, "memfd_create"), (signal, "pidfd_send_signal")):
+                vars(owner).pop(name, None)
+        def simulate(params, seed):
+            time.sleep(600 if seed == 1000 else 0)
+            return {"r": {"seed": seed}}
+    """
+    report, payload = run_chunk(context(source, "fork", timeout_s=1.0), several(3))
+    assert {1001, 1002} == set(rows(payload))
+    assert [Cause.TIMEOUT] == [failure.cause for failure in report.failures]
+
+
+def test_a_chunk_on_a_node_without_room_for_a_server_is_the_nodes_doing(context, monkeypatch):
+    """Whatever it is that the system refuses."""
+    monkeypatch.setattr(chunk_side, "NODE_PAUSE_S", 0.5)
+    (base_folder() / "lock").mkdir()
+    began_s = time.monotonic()
+    with pytest.raises(NodeError, match=r"cannot run simulations: .*Is a directory.*/lock'; make room there"):
+        run_chunk(context(PLAIN, "fork"), several(1))
+    assert time.monotonic() - began_s > 0.5
+
+
+def test_a_node_without_room_for_a_child_is_given_some_time(context, monkeypatch):
+    """Before it is given up."""
+    monkeypatch.setattr(supervisor, "NO_CHILD_PAUSE_S", 0.1)
+    with in_children(context(PLAIN, "fork"), several(1)) as executor:
+        (folder,) = {path.parent for path in base_folder().glob("*/server.json")}
+        folder.rename(folder.with_suffix(".away"))
+        try:
+            with pytest.raises(NoChildError, match="no process can be started"):
+                next(executor.run(several(1).simulations))
+        finally:
+            folder.with_suffix(".away").rename(folder)
+
+
+def test_an_embedded_ray_that_starts_leaves_the_fork_servers_of_other_runs_alone(context):
+    """They share the folder for temporary files, and what a killed Ray left there is removed."""
+    wanted = Wanted(context(PLAIN, "fork").model, 1.0, "fork")
+    with closing(connect(wanted)) as connection, _private_folder():
+        lent = connection.child(10 * MIB, is_hard=False, worker_bytes=0)
+        assert lent.is_ready
+        lent.channel.close()
+        lent.board.close()
+        os.close(lent.capture)
+
+
 def test_a_long_folder_for_temporary_files_is_no_obstacle(context, tmp_path, monkeypatch):
     """Sockets are put where their paths are short enough."""
     long = tmp_path / ("long" * 20)
@@ -258,6 +398,95 @@ def test_children_are_not_given_more_text_at_once_than_a_few_megabytes():
     assert 3 == affordable(chunk.simulations)
     assert 1 == affordable(chunk_of([{"beta": "x" * 50 * MIB, "n": 1}] * 2).simulations)
     assert 100 == affordable(several(100, text="x" * 5 * MIB).simulations)
+
+
+@pytest.mark.parametrize(
+    ("options", "survives"),
+    [({}, True), ({"cap_bytes": 300 * MIB}, True), ({"cap_bytes": 100 * MIB}, False), ({"is_hard": True}, False)],
+)
+def test_more_than_was_learned_is_allowed_up_to_the_cap_and_more_than_was_given_is_not(context, options, survives):
+    """While the node has memory left."""
+    source = """
+        import time
+        def simulate(params, seed):
+            held = b"x" * (150 * 2**20)
+            time.sleep(0.5)
+            return {"r": {"seed": seed, "held": len(held)}}
+    """
+    report, _ = run_chunk(context(source, "fork", **options), replace(several(1), limit_bytes=50 * MIB))
+    told = [(one.cause, one.is_victim, "over its limit of" in one.message) for one in report.failures]
+    assert told == ([] if survives else [(Cause.OUT_OF_MEMORY, False, True)])
+
+
+@pytest.mark.parametrize(
+    ("bound", "n_short"), [({"target_s": 0.5}, 2), ({"target_payload_bytes": 100_000}, 1)], ids=["time", "outputs"]
+)
+def test_a_chunk_that_ends_early_begins_nothing_more_and_lets_those_that_run_end(context, bound, n_short):
+    """They would have to begin again otherwise, for nothing."""
+    source = """
+        import time
+        import numpy as np
+        def simulate(params, seed):
+            time.sleep(1.5 if seed == 1000 else 0.3)
+            return {"r": {"seed": seed}, "t": {"x": np.zeros(20_000)}}
+    """
+    report, payload = run_chunk(context(source, "fork", per_child=1, **bound), several(10, width=2))
+    assert set(range(1000, 1001 + n_short)) == set(rows(payload))
+    assert () == report.failures
+
+
+def test_a_child_gives_back_what_takes_longer_than_was_thought_when_it_was_given(context):
+    """Hours may go by otherwise, in which nobody else can have it."""
+    source = """
+        import time
+        def simulate(params, seed):
+            time.sleep(0.6 * params["beta"])
+            return {"r": {"seed": seed}}
+    """
+    ready = context(source, "fork", per_child=50, target_s=0.5)
+    assert 50 == len(run_chunk(ready, several(50, beta=0))[0].completed)
+    report, payload = run_chunk(ready, several(50, beta=1))
+    assert 1 <= len(report.completed) <= 3
+    assert {1000 + done.position for done in report.completed} == set(rows(payload))
+    assert 50 == len(run_chunk(replace(ready, target_s=60.0), several(50, beta=0.1))[0].completed)
+
+
+@pytest.mark.parametrize("are_given_together", [False, True])
+def test_who_is_killed_for_what_the_one_before_it_took_is_not_to_blame(context, are_given_together):
+    """It ended when it was too late to take the kill back; here the server sleeps meanwhile."""
+    source = """
+        import os, signal, subprocess, time
+        def simulate(params, seed):
+            if params["beta"] and seed == 1000:
+                subprocess.Popen(["sh", "-c", f"sleep 2.3; kill -CONT {os.getppid()}"])
+                os.kill(os.getppid(), signal.SIGSTOP)
+                time.sleep(1.8)
+            elif params["beta"]:
+                time.sleep(1.2)
+            return {"r": {"seed": seed}}
+    """
+    ready = context(source, "fork", per_child=2, timeout_s=1.5)
+    if are_given_together:
+        run_chunk(ready, several(2, beta=0))
+    report, payload = run_chunk(ready, several(2, beta=1))
+    assert ({1000, 1001}, ()) == (set(rows(payload)), report.failures)
+
+
+@pytest.mark.parametrize("isolation", ["fork", "reuse"])
+def test_nobody_is_killed_for_what_those_before_it_left_in_a_child(context, isolation):
+    """Each uses and leaves 60 of 100 MiB that are allowed."""
+    source = """
+        import os, time
+        LEFT = []
+        def simulate(params, seed):
+            LEFT.append(b"x" * (60 * 2**20))
+            time.sleep(0.2)
+            return {"r": {"seed": seed, "pid": os.getpid()}}
+    """
+    ready = context(source, isolation, per_child=100, is_hard=True)
+    report, payload = run_chunk(ready, replace(several(3), limit_bytes=100 * MIB))
+    assert (3, ()) == (len(report.completed), report.failures)
+    assert 3 == len({row["pid"] for row in rows(payload).values()})
 
 
 def test_what_a_simulation_uses_beyond_its_soft_limit_is_told_until_it_ends(context):

@@ -32,6 +32,10 @@ def simulate(params, seed):
     if what == "grows":
         held = [np.ones(8 * 2**20) for _ in range(100)]
         return {"r": {"n": len(held)}}
+    if what == "takes a while":
+        held = np.ones(40 * 2**20)
+        time.sleep(0.5)
+        return {"r": {"x": float(held[-1]), "y": seed % 97}}
     if what == "starts a grower":
         if os.fork() == 0:
             held = [np.ones(8 * 2**20) for _ in range(10)]
@@ -68,6 +72,14 @@ def here(place):
 def study_of(place, whats, replicates=1):
     """A study of these behaviours."""
     return place.study([{"what": what, "set": i} for i, what in enumerate(whats)], replicates)
+
+
+def test_a_cap_does_not_make_hard_what_was_learned(here, tmp_path):
+    """One that needs more than those before it completes at once: it stays within the cap, and there is memory."""
+    study = study_of(here, [*["works"] * 30, "takes a while"])
+    ended = here.run(study, tmp_path / "run", "--backend", "local", "--max-memory", "1G", "--chunk", "1")
+    assert 0 == ended.code, ended.stderr
+    assert (31, 0) == (ended.summary["attempts"], ended.summary["oom_retries"])
 
 
 def test_every_bad_end_is_told_apart_and_the_good_ones_complete(here, tmp_path):

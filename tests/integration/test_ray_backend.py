@@ -10,7 +10,7 @@ from support.toy_chunks import MIB, chunk, run_chunk
 
 from modelops_ray.backends.cluster import connect
 from modelops_ray.backends.ray import NAMESPACE, RayBackend
-from modelops_ray.core.events import Cause, ChunkFailed, ChunkFinished, ChunkStarted, Node
+from modelops_ray.core.events import Cause, ChunkFailed, ChunkFinished, ChunkStarted, ClusterSaid, Node
 from modelops_ray.errors import BackendError, PayloadLostError
 
 CPUS = 2
@@ -54,6 +54,14 @@ def test_a_killed_worker_is_a_crash_and_the_next_chunk_runs(backend):
     assert event.message == "the worker process died: killed from outside, or a crash in native code"
     backend.submit(chunk(2))
     assert isinstance(wait_until(backend, ended(1))[0], ChunkFinished)
+
+
+def test_a_node_that_cannot_run_a_chunk_says_why_and_the_chunk_is_repeated(backend):
+    """Whoever waits meanwhile knows for what."""
+    backend.submit(chunk(1, **{"raise": "NodeError"}))
+    said, event = wait_until(backend, ended(1))
+    assert (ClusterSaid, "as told", True) == (type(said), said.text, said.hinders)
+    assert (Cause.WORKER_LOST, "as told") == (event.cause, event.message)
 
 
 def test_a_failed_chunk_has_no_payload(backend):

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from modelops_ray.backends.ray import tell_excess
 from modelops_ray.core.events import ChunkReport, Measured
-from modelops_ray.errors import ModelError
+from modelops_ray.errors import ModelError, NodeError
 from modelops_ray.study.chunk import Chunk, OutputTable, Payload, Simulation
 
 MIB = 2**20
@@ -59,9 +59,8 @@ def _act(simulation: Simulation) -> None:
     if "kill" in params:
         os.kill(os.getpid(), signal.SIGKILL)
     if "raise" in params:
-        raise {"ModelError": ModelError, "MemoryError": MemoryError, "KeyError": KeyError}[str(params["raise"])](
-            "as told"
-        )
+        kinds = (ModelError, NodeError, MemoryError, KeyError)
+        raise {kind.__name__: kind for kind in kinds}[str(params["raise"])]("as told")
 
 
 def _eat(mib: int) -> None:

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from modelops_ray.errors import BackendError
-from modelops_ray.machine import KernelKills, available_memory_bytes, kernel_kills, usable_cpus
+from modelops_ray.machine import KernelKills, available_memory_bytes, kernel_kills, memory_strain, usable_cpus
 
 GIB = 2**30
 
@@ -104,6 +104,29 @@ def test_kills_are_counted_for_the_machine_where_there_is_no_group(root):
 def test_kills_are_unknown_where_nobody_counts(tmp_path):
     """An old kernel has no such number."""
     assert kernel_kills(tmp_path) is None
+
+
+@pytest.mark.parametrize("path", ["sys/fs/cgroup/a/memory.pressure", "proc/pressure/memory"])
+def test_a_kernel_that_has_stalls_switched_off_counts_page_faults_only(root, path):
+    """Its files of stalls are there and cannot be read."""
+    write(root, "proc/self/cgroup", "0::/a\n")
+    write(root, "sys/fs/cgroup/cgroup.controllers", "memory\n")
+    write(root, "sys/fs/cgroup/a/memory.stat", "pgmajfault 7\n")
+    (root / path).mkdir(parents=True)
+    assert memory_strain(root) == (None, 7)
+
+
+def test_page_faults_count_only_where_nobody_counts_the_stalls_of_our_own_group(root):
+    """A model that maps large files has many and waits for nobody; the machine's stalls may be somebody else's."""
+    write(root, "proc/self/cgroup", "0::/a\n")
+    write(root, "proc/vmstat", "pgmajfault 9\n")
+    write(root, "proc/pressure/memory", "some avg10=0.00 total=8\nfull avg10=0.00 avg60=0.00 total=5000000\n")
+    assert memory_strain(root) == (5.0, 9)
+    write(root, "sys/fs/cgroup/cgroup.controllers", "memory\n")
+    write(root, "sys/fs/cgroup/a/memory.stat", "pgmajfault 7\n")
+    assert memory_strain(root) == (5.0, 7)
+    write(root, "sys/fs/cgroup/a/memory.pressure", "some avg10=0.00 total=8\nfull avg10=0.00 total=2000000\n")
+    assert memory_strain(root) == (2.0, 0)
 
 
 @pytest.mark.parametrize(

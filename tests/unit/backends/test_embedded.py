@@ -59,14 +59,14 @@ def test_the_folder_is_private_and_goes_away(tmp_path, monkeypatch):
 def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_living_one_kept(tmp_path, monkeypatch):
     """The lock tells them apart: it goes with the process that held it."""
     monkeypatch.setattr("modelops_ray.backends.embedded._base_folder", lambda: tmp_path)
-    for name in ("modelops-ray-dead", "modelops-ray-alive", "modelops-ray-starting"):
+    for name in ("modelops-own-dead", "modelops-own-alive", "modelops-own-starting"):
         (tmp_path / name).mkdir()
-    (tmp_path / "modelops-ray-dead" / "lock").touch()
-    with (tmp_path / "modelops-ray-alive" / "lock").open("w") as lock:
+    (tmp_path / "modelops-own-dead" / "lock").touch()
+    with (tmp_path / "modelops-own-alive" / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with _private_folder():
             pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["modelops-ray-alive", "modelops-ray-starting"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["modelops-own-alive", "modelops-own-starting"]
 
 
 def test_a_long_temporary_folder_is_not_used(monkeypatch):

@@ -1,5 +1,7 @@
 """Ending what a killed owner left running: who is found, and who is not."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -35,6 +37,13 @@ def test_who_writes_below_the_folder_is_killed(tmp_path, holder):
     writer = holder(tmp_path / "ours" / "logs" / "agent.log", "a")
     assert [writer.pid] == end_processes_writing(tmp_path / "ours")
     assert -9 == writer.wait()
+
+
+def test_a_python_without_handles_of_processes_ends_them_all_the_same(tmp_path, holder, monkeypatch):
+    """Those built against an older C library lack them."""
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    monkeypatch.delattr(signal, "pidfd_send_signal", raising=False)
+    assert [holder(tmp_path / "agent.log", "a").pid] == end_processes_writing(tmp_path)
 
 
 def test_who_only_reads_below_it_is_left_alone(tmp_path, holder):

@@ -4,9 +4,9 @@ import inspect
 
 import pytest
 
-from modelops_ray.backends.ray_errors import VERDICTS, classify, first_line, used_bytes
+from modelops_ray.backends.ray_errors import VERDICTS, classify, first_line, node_says, used_bytes
 from modelops_ray.core.events import Cause
-from modelops_ray.errors import BackendError, ModelError, StorageError
+from modelops_ray.errors import BackendError, ModelError, NodeError, StorageError
 
 
 def ray_exceptions() -> dict[str, type[BaseException]]:
@@ -96,6 +96,18 @@ def test_a_model_error_in_the_worker_is_a_model_error_in_the_driver():
     """Its message arrives as it was written."""
     with pytest.raises(ModelError, match=r"^no function f in the model$"):
         classify(raised(ModelError("no function f in the model")))
+
+
+@pytest.mark.parametrize("cause", [NodeError("node a has no disk"), OSError(28, "no space left", "/tmp/x")])
+def test_what_one_node_lacks_is_not_the_end_of_a_run_on_several(cause):
+    """Another node may have it; what is the matter is told."""
+    assert classify(raised(cause)) == Cause.WORKER_LOST
+    assert node_says(raised(cause)) == str(cause)
+
+
+def test_only_a_node_that_lacks_something_has_something_to_say():
+    """Other ends of a chunk have sentences of their own."""
+    assert ["", ""] == [node_says(raised(KeyError("here"))), node_says(made("WorkerCrashedError"))]
 
 
 def test_anything_else_raised_in_the_worker_is_our_own_failure():

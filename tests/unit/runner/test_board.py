@@ -19,9 +19,9 @@ while time.monotonic() < end_s:
 """
 
 
-def test_nobody_reads_half_of_what_is_being_written():
+def test_nobody_reads_half_of_what_is_being_written(tmp_path):
     """Or a simulation would seem to have begun at the start of the machine, and be late."""
-    fd = Board.create()
+    fd = Board.create(tmp_path)
     board, began_s = Board(fd), time.monotonic() - 1
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(fd)], pass_fds=[fd])
     seen = set()
@@ -31,5 +31,6 @@ def test_nobody_reads_half_of_what_is_being_written():
         assert began_s <= since_s
     assert seen <= {NOT_READY, 1, 2**40}
     assert {1, 2**40} <= seen
+    assert [] == list(tmp_path.iterdir())
     board.close()
     os.close(fd)

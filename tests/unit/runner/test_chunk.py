@@ -175,6 +175,21 @@ def test_a_chunk_ends_early_when_its_outputs_are_large(run):
     assert ((), None) == (report.failures, report.fatal)
 
 
+def test_a_chunk_ends_early_when_much_is_told_of_its_failures(run):
+    """It takes memory on the way and in the driver, as outputs do."""
+    source = "def simulate(p, s): raise ValueError('x' * 1000)"
+    report, _ = run(source, [{"beta": 1, "n": 1}] * 10, target_payload_bytes=5000)
+
+    assert 2 <= len(report.failures) <= 3
+
+
+def test_a_chunk_ends_early_when_its_simulations_take_long(run):
+    """Whatever was thought of them: what has finished is not kept from being committed."""
+    report, payload = run("def simulate(p, s): return {'x': 1}", [{"beta": 1, "n": 1}] * 10, target_s=0.0)
+
+    assert (10,) == payload.positions == tuple(done.position for done in report.completed)
+
+
 def test_the_models_own_exception_is_its_failure(run):
     """Class, message and the model's frames, and none of ours; the next simulation runs."""
     report, payload = run(

@@ -23,9 +23,9 @@ from modelops_ray.runner.watch import (
 GIB = 2**30
 
 
-def reading(pid, used, limit, *, is_hard=False):
+def reading(pid, used, limit, *, is_hard=False, cap=None):
     """A child that uses so much of so much."""
-    return Reading(pid, used, Limit(limit, is_hard))
+    return Reading(pid, used, Limit(limit, is_hard, cap))
 
 
 def test_only_a_hard_limit_is_enforced_while_there_is_memory():
@@ -33,6 +33,14 @@ def test_only_a_hard_limit_is_enforced_while_there_is_memory():
     hard, soft = reading(1, 11, 10, is_hard=True), reading(2, 99, 10)
     assert [hard] == over_hard_limit([hard, soft, reading(3, 9, 10, is_hard=True)])
     assert to_relieve([soft], 80, 100) is None
+
+
+def test_over_the_cap_nobody_goes_on_whatever_was_learned():
+    """Between what was learned and the cap there is nothing to enforce while there is memory."""
+    over, within = reading(1, 31, 10, cap=30), reading(2, 30, 10, cap=30)
+    assert [over] == over_hard_limit([over, within])
+    given = reading(3, 11, 10, is_hard=True, cap=30)
+    assert [given] == over_hard_limit([given])
 
 
 def test_under_pressure_the_furthest_above_its_limit_goes():
@@ -81,6 +89,21 @@ def test_the_process_table_has_this_process_and_what_it_uses_is_measured():
     assert me in processes()
     assert (os.getppid(), os.getpgid(0)) == (me.parent, me.group)
     assert process(2**22 + 1) is None
+
+
+def test_a_process_that_is_hidden_from_this_user_is_as_good_as_gone(tmp_path):
+    """Some systems show everybody's number and nothing else of it."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_text("7 (name) S 1 7 " + "0 " * 20)
+    assert [7] == [one.pid for one in processes(tmp_path)]
+    (tmp_path / "7").chmod(0)
+    user = os.geteuid()
+    os.seteuid(user or 65534)  # nothing is hidden from root
+    try:
+        assert process(7, tmp_path) is None
+    finally:
+        os.seteuid(user)
+        (tmp_path / "7").chmod(0o700)
 
 
 def test_what_another_process_adds_is_followed():

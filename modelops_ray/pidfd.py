@@ -1,0 +1,42 @@
+"""Handles of processes, whose numbers may pass to others, by system call.
+
+Owns the two calls. Python has them only where it was built against a C library that knew them, which those of conda and
+of many images were not. Standard library only: it also runs in the model's interpreter.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+# The same on every architecture that Python has wheels for.
+_PIDFD_SEND_SIGNAL = 424
+_PIDFD_OPEN = 434
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+def open_process(pid: int) -> int:
+    """Return a descriptor of a process, which is readable once that has ended.
+
+    Raises:
+        OSError: There is no such process, or no descriptor left.
+    """
+    return _called(_PIDFD_OPEN, pid, 0)
+
+
+def send_signal(pidfd: int, number: int) -> None:
+    """Send a signal to the process of a descriptor.
+
+    Raises:
+        ProcessLookupError: It has ended.
+        PermissionError: It is another user's.
+    """
+    _called(_PIDFD_SEND_SIGNAL, pidfd, number, 0, 0)
+
+
+def _called(call: int, *arguments: int) -> int:
+    returned = int(_libc.syscall(*map(ctypes.c_long, (call, *arguments))))
+    if returned < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return returned
