@@ -28,7 +28,8 @@ from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.forecast import Forecast, forecast
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.driver import Driver, Observer, Snapshot
-from modelops_ray.experience import Experience
+from modelops_ray.errors import StorageError
+from modelops_ray.experience import WHERE_PROFILES_GO, Experience
 from modelops_ray.question import Question
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.runner.executor import ChunkContext
@@ -115,12 +116,13 @@ def execute(question: Question, watcher: Watcher, observing: Observing = _unobse
     with ExitStack() as stack:
         if not entry.todo:
             return _nothing_to_do(question, entry)
+        experience = Experience(question)
         backend = stack.enter_context(_backend(question, watcher))
         store = entry.begin()
         for warning in store.warnings:
             watcher.note(warning)
         observer = stack.enter_context(observing(watcher.note)) if question.config.backend == "ray" else None
-        session = _Session(question, store, backend, watcher, began_s, observer)
+        session = _Session(question, experience, store, backend, watcher, began_s, observer)
         return session.run()
 
 
@@ -237,6 +239,7 @@ class _Session:
     def __init__(
         self,
         question: Question,
+        experience: Experience,
         store: RunStore,
         backend: Backend,
         watcher: Watcher,
@@ -248,7 +251,7 @@ class _Session:
         self._backend = backend
         self._watcher = watcher
         self._began_s = began_s
-        self._experience = Experience(question)
+        self._experience = experience
         self._state = self._experience.state()
         self._driver = Driver(
             self._state,
@@ -265,17 +268,24 @@ class _Session:
         self._n_noted = 0
 
     def run(self) -> Outcome:
-        """Run the driver, keep the profile, close the store."""
+        """Run the driver, close the store, keep the profile."""
         ending = Ending.GAVE_UP
         try:
             with _stopping(self._driver.stop):
                 finish = self._driver.run()
             ending = finish.ending
         finally:
-            self._experience.keep(self._state)
             summary = self._summary()
             self._store.close(str(ending), summary)
+            self._keep()
         return Outcome(finish, summary)
+
+    def _keep(self) -> None:
+        """Keep the profile; a run is no worse for a cache that cannot be written."""
+        try:
+            self._experience.keep(self._state)
+        except StorageError as error:
+            self._watcher.note(f"the profile of the model is not kept: {error}; {WHERE_PROFILES_GO}")
 
     def _observe(self, snapshot: Snapshot) -> None:
         if not self._was_planned and not snapshot.is_probing and snapshot.completed:
