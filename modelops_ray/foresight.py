@@ -14,7 +14,7 @@ from modelops_ray.backends.ray import nodes_now
 from modelops_ray.core.events import Capacity, Node
 from modelops_ray.core.forecast import Forecast, forecast
 from modelops_ray.core.ranges import Ranges
-from modelops_ray.errors import ModelError, StorageError
+from modelops_ray.errors import ModelError, StorageError, UsageError
 from modelops_ray.experience import WHERE_PROFILES_GO, Experience
 from modelops_ray.machine import available_memory_bytes, usable_cpus
 from modelops_ray.question import Question
@@ -84,9 +84,12 @@ def measure(question: Question, samples: int, watcher: Watcher) -> Profiled:
     """Run a few simulations from all over the study and say what they took; the profile of the model is kept.
 
     Raises:
+        UsageError: Fewer than one.
         ModelError: None of them completed.
         StorageError: The profile cannot be kept.
     """
+    if samples < 1:
+        raise UsageError(f"--samples {samples} must be at least 1")
     model_bytes = loading_bytes(question.model)
     with aside(question, _spread(question, samples), watcher) as run:
         table = run.simulations()

@@ -28,7 +28,7 @@ from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.forecast import Forecast, forecast
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.driver import Driver, Observer, Snapshot
-from modelops_ray.errors import StorageError
+from modelops_ray.errors import NoProgressError, StorageError
 from modelops_ray.experience import WHERE_PROFILES_GO, Experience
 from modelops_ray.question import Question
 from modelops_ray.runner.chunk import run_chunk
@@ -93,6 +93,18 @@ class Outcome:
     finish: Finish
     summary: Summary
 
+    def require_complete(self) -> None:
+        """Raise what a caller expects where not every simulation has a row.
+
+        Raises:
+            KeyboardInterrupt: It was told to stop.
+            NoProgressError: It gave up.
+        """
+        if self.finish.ending is Ending.STOPPED:
+            raise KeyboardInterrupt(self.finish.message)
+        if self.finish.ending is Ending.GAVE_UP:
+            raise NoProgressError(self.finish.message)
+
 
 def _unobserved(_note: Callable[[str], None]) -> AbstractContextManager[None]:
     return nullcontext()
@@ -131,12 +143,15 @@ def aside(question: Question, only: Ranges, watcher: Watcher, **changes: Any) ->
     """Run a few simulations in a folder that is thrown away afterwards, with other knobs, and open what they left.
 
     Raises:
-        ModelopsRayError: As `execute`.
+        ModelopsRayError: As `execute`, or it gave up.
+        KeyboardInterrupt: It was told to stop.
     """
     with tempfile.TemporaryDirectory(prefix="modelops-ray-aside-") as folder:
         out = Path(folder) / "run"
-        config = replace(question.config, out=out, shard=None, fresh=False, retry_failed=False, **changes)
-        execute(replace(question, config=config, out=out, whole=out, scope=None, only=only), watcher)
+        config = replace(
+            question.config, out=out, shard=None, fresh=False, retry_failed=False, max_failures=None, **changes
+        )
+        execute(replace(question, config=config, out=out, whole=out, scope=None, only=only), watcher).require_complete()
         yield RunReader(out)
 
 

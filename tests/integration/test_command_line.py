@@ -10,6 +10,7 @@ import pytest
 from support.commands import enter, invoke, run_locally, summary_of, write_model, write_study
 
 import modelops_ray as mr
+from modelops_ray.errors import UsageError
 from modelops_ray.store.files import LocalFolder
 from modelops_ray.store.progress import read_progress
 
@@ -55,6 +56,18 @@ ANGRY = '''\
 
 def simulate(params, seed):
     raise RuntimeError("not today")
+'''
+
+INTERRUPTING = '''\
+"""A model that presses Ctrl-C."""
+
+import os
+import signal
+
+
+def simulate(params, seed):
+    os.kill(os.getpid(), signal.SIGINT)
+    return {"echo": {"x": params["beta"]}}
 '''
 
 
@@ -305,6 +318,30 @@ def test_profile_measures_and_plan_knows(work):
     assert (20, 20, 1, []) == tuple(plan[k] for k in ("simulations", "parameter_sets", "concurrency", "warnings"))
     assert all(plan[k] > 0 for k in ("request_bytes", "seconds_per_simulation", "wall_seconds", "output_bytes"))
     assert not (work / "runs").exists()
+
+
+def test_profile_that_cannot_go_on_says_why(work):
+    """In the words of `run`."""
+    write_model(work, ANGRY)
+    write_study(work, [{"beta": 0.1 * i} for i in range(30)])
+    result = invoke("profile", "study.json", "--samples", 30, "--backend", "local")
+
+    assert 1 == result.exit_code
+    assert "the first 20 simulations all failed" in result.stderr
+
+
+def test_profile_that_is_interrupted_ends_like_a_run(work):
+    """Not with what the few simulations took that it had the time for."""
+    write_model(work, INTERRUPTING)
+    result = invoke("profile", "study.json", "--backend", "local", "--isolation", "none")
+
+    assert (130, "") == (result.exit_code, result.stdout)
+
+
+def test_profile_needs_a_simulation_to_measure(work):
+    """Where a caller of the function asks for none."""
+    with pytest.raises(UsageError, match="--samples 0 must be at least 1"):
+        mr.profile("study.json", samples=0, backend="local")
 
 
 def test_a_run_ends_well_where_its_profile_cannot_be_kept(work, monkeypatch):
