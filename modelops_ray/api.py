@@ -21,9 +21,8 @@ from modelops_ray.cluster.jobs.package import dashboard_address, run_directory
 from modelops_ray.cluster.jobs.submission import Parcel, Submission, send
 from modelops_ray.cluster.watch.pods import observed
 from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, Shard, parse_size
-from modelops_ray.core.events import Ending
 from modelops_ray.core.forecast import Forecast
-from modelops_ray.errors import ModelError, NoProgressError, UsageError
+from modelops_ray.errors import ModelError, UsageError
 from modelops_ray.foresight import Profiled
 from modelops_ray.question import Question, ask
 from modelops_ray.report.progress import display
@@ -148,10 +147,7 @@ def run(
     config = configure(out=out, **options)
     with display(quiet=not progress) as watcher:
         outcome = run_session(study, model, config, watcher)
-        if outcome.finish.ending is Ending.STOPPED:
-            raise KeyboardInterrupt(outcome.finish.message)
-        if outcome.finish.ending is Ending.GAVE_UP:
-            raise NoProgressError(outcome.finish.message)
+        outcome.require_complete()
         if config.check_leaks:
             require_no_leaks(study, model, config, watcher)
     return Run(outcome.summary["run_dir"])

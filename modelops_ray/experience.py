@@ -17,12 +17,14 @@ from modelops_ray.core.state import RunState
 from modelops_ray.question import Question
 from modelops_ray.store.profiles import Profile, load_profile, save_profile
 
+WHERE_PROFILES_GO = "XDG_CACHE_HOME says where profiles are kept"
+
 
 class Experience:
     """What is known of the model of one question.
 
     Attributes:
-        profile: What earlier runs measured, None if there were none.
+        profile: What earlier runs measured, None if there were none, or if this user has no home to keep it in.
     """
 
     def __init__(self, question: Question) -> None:
@@ -33,7 +35,7 @@ class Experience:
         """
         self._question = question
         self._folder = _folder()
-        self.profile = load_profile(self._folder, question.model.digest)
+        self.profile = None if self._folder is None else load_profile(self._folder, question.model.digest)
         self._peaks = _bins(self.profile)
 
     def state(self, n_completed_before: int) -> RunState:
@@ -60,7 +62,7 @@ class Experience:
         measured = Counter(dispatch.memory.counts)
         measured.subtract(self._peaks)
         peaks = {edge_of(index): count for index, count in measured.items() if count > 0}
-        if not peaks:
+        if not peaks or self._folder is None:
             return
         new = Profile(
             model_digest=self._question.model.digest,
@@ -98,10 +100,14 @@ class Experience:
         )
 
 
-def _folder() -> Path:
-    """`$XDG_CACHE_HOME/modelops-ray/profiles`, or under `~/.cache`."""
+def _folder() -> Path | None:
+    """`$XDG_CACHE_HOME/modelops-ray/profiles`, or under `~/.cache`; None for a user without a home."""
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "modelops-ray" / "profiles"
+    try:
+        return (Path(cache) if cache else Path.home() / ".cache") / "modelops-ray" / "profiles"
+    except RuntimeError:
+        # A container's user may be a number that nobody gave a name.
+        return None
 
 
 def _bins(profile: Profile | None) -> Mapping[int, int]:

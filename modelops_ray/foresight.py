@@ -14,8 +14,8 @@ from modelops_ray.backends.ray import nodes_now
 from modelops_ray.core.events import Capacity, Node
 from modelops_ray.core.forecast import Forecast, forecast
 from modelops_ray.core.ranges import Ranges
-from modelops_ray.errors import ModelError
-from modelops_ray.experience import Experience
+from modelops_ray.errors import ModelError, StorageError, UsageError
+from modelops_ray.experience import WHERE_PROFILES_GO, Experience
 from modelops_ray.machine import available_memory_bytes, usable_cpus
 from modelops_ray.question import Question
 from modelops_ray.runner.footprint import loading_bytes
@@ -84,8 +84,12 @@ def measure(question: Question, samples: int, watcher: Watcher) -> Profiled:
     """Run a few simulations from all over the study and say what they took; the profile of the model is kept.
 
     Raises:
+        UsageError: Fewer than one.
         ModelError: None of them completed.
+        StorageError: The profile cannot be kept.
     """
+    if samples < 1:
+        raise UsageError(f"--samples {samples} must be at least 1")
     model_bytes = loading_bytes(question.model)
     with aside(question, _spread(question, samples), watcher) as run:
         table = run.simulations()
@@ -94,13 +98,14 @@ def measure(question: Question, samples: int, watcher: Watcher) -> Profiled:
         row = table.to_pylist()[0]
         raise ModelError(f"no simulation completed; the first failed with {row['error_type']}: {row['error_message']}")
     profile = Experience(question).profile
-    base_bytes = profile.base_bytes if profile is not None else 0
+    if profile is None:
+        raise StorageError(f"what was measured could not be kept; {WHERE_PROFILES_GO}, set it to a folder of yours")
     peaks = sorted(row["peak_bytes"] for row in completed)
     return Profiled(
         simulations=len(completed),
         failed=table.num_rows - len(completed),
         # In a fork the model is the server's, and no part of the worker.
-        worker_bytes=base_bytes if question.config.isolation == "fork" else max(0, base_bytes - model_bytes),
+        worker_bytes=max(0, profile.base_bytes - (0 if question.config.isolation == "fork" else model_bytes)),
         model_bytes=model_bytes,
         peak_bytes_median=peaks[len(peaks) // 2],
         peak_bytes_max=peaks[-1],

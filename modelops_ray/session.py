@@ -28,7 +28,8 @@ from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.forecast import Forecast, forecast
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.driver import Driver, Observer, Snapshot
-from modelops_ray.experience import Experience
+from modelops_ray.errors import NoProgressError, StorageError
+from modelops_ray.experience import WHERE_PROFILES_GO, Experience
 from modelops_ray.question import Question
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.runner.executor import ChunkContext
@@ -92,6 +93,18 @@ class Outcome:
     finish: Finish
     summary: Summary
 
+    def require_complete(self) -> None:
+        """Raise what a caller expects where not every simulation has a row.
+
+        Raises:
+            KeyboardInterrupt: It was told to stop.
+            NoProgressError: It gave up.
+        """
+        if self.finish.ending is Ending.STOPPED:
+            raise KeyboardInterrupt(self.finish.message)
+        if self.finish.ending is Ending.GAVE_UP:
+            raise NoProgressError(self.finish.message)
+
 
 def _unobserved(_note: Callable[[str], None]) -> AbstractContextManager[None]:
     return nullcontext()
@@ -115,12 +128,13 @@ def execute(question: Question, watcher: Watcher, observing: Observing = _unobse
     with ExitStack() as stack:
         if not entry.todo:
             return _nothing_to_do(question, entry)
+        experience = Experience(question)
         backend = stack.enter_context(_backend(question, watcher))
         store = entry.begin()
         for warning in store.warnings:
             watcher.note(warning)
         observer = stack.enter_context(observing(watcher.note)) if question.config.backend == "ray" else None
-        session = _Session(question, store, backend, watcher, began_s, observer)
+        session = _Session(question, experience, store, backend, watcher, began_s, observer)
         return session.run()
 
 
@@ -129,12 +143,15 @@ def aside(question: Question, only: Ranges, watcher: Watcher, **changes: Any) ->
     """Run a few simulations in a folder that is thrown away afterwards, with other knobs, and open what they left.
 
     Raises:
-        ModelopsRayError: As `execute`.
+        ModelopsRayError: As `execute`, or it gave up.
+        KeyboardInterrupt: It was told to stop.
     """
     with tempfile.TemporaryDirectory(prefix="modelops-ray-aside-") as folder:
         out = Path(folder) / "run"
-        config = replace(question.config, out=out, shard=None, fresh=False, retry_failed=False, **changes)
-        execute(replace(question, config=config, out=out, whole=out, scope=None, only=only), watcher)
+        config = replace(
+            question.config, out=out, shard=None, fresh=False, retry_failed=False, max_failures=None, **changes
+        )
+        execute(replace(question, config=config, out=out, whole=out, scope=None, only=only), watcher).require_complete()
         yield RunReader(out)
 
 
@@ -238,6 +255,7 @@ class _Session:
     def __init__(
         self,
         question: Question,
+        experience: Experience,
         store: RunStore,
         backend: Backend,
         watcher: Watcher,
@@ -249,7 +267,7 @@ class _Session:
         self._backend = backend
         self._watcher = watcher
         self._began_s = began_s
-        self._experience = Experience(question)
+        self._experience = experience
         self._state = self._experience.state(store.completed)
         self._driver = Driver(
             self._state,
@@ -266,17 +284,24 @@ class _Session:
         self._n_noted = 0
 
     def run(self) -> Outcome:
-        """Run the driver, keep the profile, close the store."""
+        """Run the driver, close the store, keep the profile."""
         ending = Ending.GAVE_UP
         try:
             with _stopping(self._driver.stop):
                 finish = self._driver.run()
             ending = finish.ending
         finally:
-            self._experience.keep(self._state)
             summary = self._summary()
             self._store.close(str(ending), summary)
+            self._keep()
         return Outcome(finish, summary)
+
+    def _keep(self) -> None:
+        """Keep the profile; a run is no worse for a cache that cannot be written."""
+        try:
+            self._experience.keep(self._state)
+        except StorageError as error:
+            self._watcher.note(f"the profile of the model is not kept: {error}; {WHERE_PROFILES_GO}")
 
     def _observe(self, snapshot: Snapshot) -> None:
         if not self._was_planned and not snapshot.is_probing and snapshot.completed:

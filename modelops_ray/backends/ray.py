@@ -312,13 +312,14 @@ def _reachable() -> tuple[Node, ...]:
 
 
 def _spilled_bytes() -> int:
+    import grpc  # type: ignore[import-untyped]
     from ray._private.internal_api import get_memory_info_reply
     from ray._private.state import state
 
     try:
         return int(get_memory_info_reply(state).store_stats.spilled_bytes_total)
-    except AssertionError:
-        return 0  # every raylet is dead, which is somebody else's to tell
+    except (AssertionError, grpc.RpcError):
+        return 0  # every raylet is dead, known to be or not yet, which is somebody else's to tell
 
 
 def nodes_now() -> tuple[Node, ...]:

@@ -56,7 +56,7 @@ def _print_outcome(summary: dict[str, Any]) -> None:
     console = Console(highlight=False)
     found = RunReader(summary["run_dir"])
     if sizes := found.output_sizes():
-        print_first_look(console, sizes, found.output)
+        print_first_look(console, sizes, summary["completed"], found.output)
         console.print()
     print_summary(console, summary)
     if summary["failed"]:

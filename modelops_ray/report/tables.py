@@ -42,16 +42,20 @@ class _Column:
         return max(len(self.heading), *map(len, self.cells), 0)
 
 
-def print_first_look(console: Console, sizes: Mapping[str, OutputSize], read: Callable[[str], pa.Table]) -> None:
+def print_first_look(
+    console: Console, sizes: Mapping[str, OutputSize], n_completed: int, read: Callable[[str], pa.Table]
+) -> None:
     """Print means over replicates of a small output with one row per simulation, else what outputs there are.
 
     Args:
         console: Where to.
         sizes: Of all outputs; what is larger than `LOOK_BYTES` is not read.
+        n_completed: How many simulations they are of; an output of more rows is not read either.
         read: Reads an output.
     """
     for name, size in sizes.items():
-        if size.size_bytes > LOOK_BYTES:
+        # Compressed, millions of rows can be a few megabytes.
+        if size.size_bytes > LOOK_BYTES or size.rows > n_completed:
             continue
         table = read(name)
         if _own_numbers(table) and table.num_rows and len(table["task_id"].unique()) == table.num_rows:

@@ -1,18 +1,15 @@
 """Digests of models: what a model is, apart from where it lies.
 
-Owns which files count as a model's own and how a function without a file is fingerprinted.
-Does not import or run anything.
+Owns which files count as a model's own. Does not import or run anything; what no file defines is `fingerprint`'s.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
 
 from ..errors import ModelError
 
@@ -21,8 +18,6 @@ MAX_FILES_BYTES = 256 * 2**20
 MAX_ENTRIES = 100_000
 SHARED_FOLDERS = frozenset({"site-packages", "dist-packages"})
 _NOT_THE_MODELS = SHARED_FOLDERS | {"__pycache__", "node_modules"}
-
-Dump = Callable[[object], bytes]
 
 
 def digest_folder(folder: Path, name: str) -> str:
@@ -48,23 +43,6 @@ def digest_package(spec: ModuleSpec, name: str) -> str:
     folders = [Path(location) for location in spec.submodule_search_locations]
     parts = [_digest(folder.parent, python_files(folder), name) for folder in folders]
     return parts[0] if len(parts) == 1 else hashlib.sha256("".join(sorted(parts)).encode()).hexdigest()
-
-
-def digest_callable(function: Callable[..., object], name: str, dump: Dump) -> str:
-    """Digest a callable that no file defines: its code, defaults, closure and the globals it uses.
-
-    The same notebook cell run twice has the same digest. Where a value has no stable form the digest differs from
-    one process to the next, which starts a run afresh and never mixes two models.
-
-    Args:
-        function: The callable.
-        name: What the model is called in identities.
-        dump: Pickles what plain pickle cannot.
-    """
-    sha = hashlib.sha256(name.encode())
-    for part in _fingerprint(function, dump, set()):
-        sha.update(len(part).to_bytes(8, "big") + part)
-    return sha.hexdigest()
 
 
 def _digest(root: Path, files: Iterable[Path], name: str) -> str:
@@ -124,54 +102,3 @@ def _unreadable(error: OSError) -> None:
 
 def _too_large(folder: Path, what: str) -> ModelError:
     return ModelError(f"the model's folder {folder} has {what}; move the model into a folder of its own")
-
-
-def _fingerprint(value: object, dump: Dump, seen: set[int]) -> Iterator[bytes]:
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    if isinstance(value, FunctionType):
-        yield from _function(value, dump, seen)
-    elif isinstance(value, CodeType):
-        yield from _code(value, dump, seen)
-    elif isinstance(value, ModuleType):
-        yield value.__name__.encode()
-    elif isinstance(value, (set, frozenset)):
-        yield repr(sorted(map(repr, value))).encode()
-    elif isinstance(value, (tuple, list)):
-        yield type(value).__name__.encode()
-        for item in value:
-            yield from _fingerprint(item, dump, set(seen))
-    else:
-        yield _pickled(value, dump)
-
-
-def _function(function: FunctionType, dump: Dump, seen: set[int]) -> Iterator[bytes]:
-    yield function.__qualname__.encode()
-    yield from _fingerprint(function.__code__, dump, seen)
-    kept = [function.__defaults__, sorted((function.__kwdefaults__ or {}).items())]
-    kept += [cell.cell_contents for cell in function.__closure__ or ()]
-    for value in kept:
-        yield from _fingerprint(value, dump, seen)
-    for name in sorted(_names(function.__code__) & function.__globals__.keys()):
-        yield name.encode()
-        yield from _fingerprint(function.__globals__[name], dump, seen)
-
-
-def _names(code: CodeType) -> set[str]:
-    nested = (const for const in code.co_consts if isinstance(const, CodeType))
-    return set(code.co_names).union(*map(_names, nested))
-
-
-def _code(code: CodeType, dump: Dump, seen: set[int]) -> Iterator[bytes]:
-    yield code.co_code
-    yield repr((code.co_names, code.co_varnames, code.co_freevars, code.co_argcount, code.co_flags)).encode()
-    for const in code.co_consts:
-        yield from _fingerprint(const, dump, set(seen))
-
-
-def _pickled(value: object, dump: Dump) -> bytes:
-    try:
-        return pickle.dumps(value, protocol=5)
-    except (pickle.PicklingError, TypeError, AttributeError):
-        return dump(value)

@@ -18,7 +18,8 @@ from types import ModuleType
 
 from modelops_ray.errors import ModelError
 from modelops_ray.runner.calling import Model
-from modelops_ray.runner.digest import SHARED_FOLDERS, Dump, digest_callable
+from modelops_ray.runner.digest import SHARED_FOLDERS
+from modelops_ray.runner.fingerprint import Dump, digest_callable
 from modelops_ray.runner.foreign import authors_code
 from modelops_ray.runner.loading import (
     ModelRef,

@@ -5,7 +5,7 @@ Owns which types fit together. Knows nothing of files and simulations.
 
 from __future__ import annotations
 
-import io
+from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -65,16 +65,13 @@ def widened(known: pa.Schema | None, table: pa.Table, identity: pa.Schema) -> pa
     """
     found = _columns(table, identity)
     if known is None:
-        _require_writable(found)
         return found
     if set(found.names) != set(known.names):
         raise MisfitError(f"found columns {_listed(found, identity)}, expected {_listed(known, identity)}")
     types = [_joined_field(field, found.field(field.name).type) for field in known]
     if types == known.types:
         return known
-    wider = pa.schema(list(zip(known.names, types, strict=True)))
-    _require_writable(wider)
-    return wider
+    return pa.schema(list(zip(known.names, types, strict=True)))
 
 
 def _columns(table: pa.Table, identity: pa.Schema) -> pa.Schema:
@@ -82,7 +79,7 @@ def _columns(table: pa.Table, identity: pa.Schema) -> pa.Schema:
     if twice:
         raise MisfitError(f"found two columns {min(twice)!r}, expected different names")
     own = [
-        (field.name, plain(field.type) if table.num_rows else pa.null())
+        (field.name, _kept(field) if table.num_rows else pa.null())
         for field in table.schema
         if field.name not in identity.names
     ]
@@ -100,15 +97,24 @@ def _listed(schema: pa.Schema, identity: pa.Schema) -> str:
     return ", ".join(name for name in schema.names if name not in identity.names) or "none"
 
 
-def _require_writable(schema: pa.Schema) -> None:
-    """Find out what Parquet cannot hold before anything depends on it."""
-    for field in schema:
-        try:
-            pq.write_metadata(pa.schema([field]), io.BytesIO())
-        except pa.ArrowNotImplementedError as error:
-            raise MisfitError(
-                f"column {field.name!r}: found {field.type}, expected a type that Parquet can hold"
-            ) from error
+def _kept(field: pa.Field) -> pa.DataType:
+    try:
+        return _in_parquet(plain(field.type))
+    except pa.ArrowNotImplementedError as error:
+        raise MisfitError(
+            f"column {field.name!r}: found {field.type}, expected a type that Parquet can hold"
+        ) from error
+
+
+@lru_cache
+def _in_parquet(kind: pa.DataType) -> pa.DataType:
+    """Return what Parquet gives back for a type: it knows no seconds, and days have one form.
+
+    The columns of a run are those of its files, or the next session, which reads them there, would expect others.
+    """
+    sink = pa.BufferOutputStream()
+    pq.write_metadata(pa.schema([("", kind)]), sink)
+    return pq.read_schema(pa.BufferReader(sink.getvalue())).field(0).type
 
 
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -5,7 +5,8 @@ Owns study order and how shards become one table. Shows committed rows only, ver
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow as pa
 from modelops_ray.config import Shard
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, UsageError
+from modelops_ray.store.batch import Positions
 from modelops_ray.store.columns import MisfitError, conformed, widened
 from modelops_ray.store.commits import Log
 from modelops_ray.store.directory import Directory, OutputSize, Rows
@@ -24,6 +26,9 @@ from modelops_ray.store.shards import require_one_split
 from modelops_ray.store.status import Status, together
 from modelops_ray.study.schema import identity_fields, parameter_types
 from modelops_ray.study.study import Study
+
+BLOCK_BYTES = 64 * 2**20
+"""Rows that are put in order are copied so much at a time."""
 
 
 class RunReader:
@@ -148,4 +153,17 @@ def _require_one_run(runs: Mapping[str, RunJson]) -> None:
 def _in_order(found: Sequence[Rows]) -> pa.Table:
     positions = np.concatenate([rows.positions for rows in found])
     table = pa.concat_tables([rows.table for rows in found])
-    return table.take(pa.array(np.argsort(positions, kind="stable")))
+    if np.all(positions[1:] >= positions[:-1]):
+        return table
+    return pa.concat_tables(_blocks(table, np.argsort(positions, kind="stable")))
+
+
+def _blocks(table: pa.Table, order: Positions) -> Iterator[pa.Table]:
+    """Yield the rows in this order, some at a time: Arrow cannot look up in a column of more than 2 GiB of text."""
+    batches = table.to_batches()
+    starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+    for rows in np.array_split(order, max(1, math.ceil(table.nbytes / BLOCK_BYTES))):
+        batch_of = np.searchsorted(starts, rows, side="right") - 1
+        by_batch = [batches[at].take(pa.array(rows[batch_of == at] - starts[at])) for at in np.unique(batch_of)]
+        place = np.argsort(np.argsort(batch_of, kind="stable"))
+        yield pa.Table.from_batches(by_batch, table.schema).take(pa.array(place))

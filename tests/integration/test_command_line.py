@@ -1,6 +1,7 @@
 """What the commands print, write and exit with, on whole studies that run in this process."""
 
 import json
+import pwd
 import re
 import subprocess
 import sys
@@ -9,6 +10,9 @@ import pytest
 from support.commands import enter, invoke, run_locally, summary_of, write_model, write_study
 
 import modelops_ray as mr
+from modelops_ray.errors import UsageError
+from modelops_ray.store.files import LocalFolder
+from modelops_ray.store.progress import read_progress
 
 RUN_KEYS = [
     "run_dir",
@@ -52,6 +56,18 @@ ANGRY = '''\
 
 def simulate(params, seed):
     raise RuntimeError("not today")
+'''
+
+INTERRUPTING = '''\
+"""A model that presses Ctrl-C."""
+
+import os
+import signal
+
+
+def simulate(params, seed):
+    os.kill(os.getpid(), signal.SIGINT)
+    return {"echo": {"x": params["beta"]}}
 '''
 
 
@@ -302,6 +318,67 @@ def test_profile_measures_and_plan_knows(work):
     assert (20, 20, 1, []) == tuple(plan[k] for k in ("simulations", "parameter_sets", "concurrency", "warnings"))
     assert all(plan[k] > 0 for k in ("request_bytes", "seconds_per_simulation", "wall_seconds", "output_bytes"))
     assert not (work / "runs").exists()
+
+
+def test_profile_that_cannot_go_on_says_why(work):
+    """In the words of `run`."""
+    write_model(work, ANGRY)
+    write_study(work, [{"beta": 0.1 * i} for i in range(30)])
+    result = invoke("profile", "study.json", "--samples", 30, "--backend", "local")
+
+    assert 1 == result.exit_code
+    assert "the first 20 simulations all failed" in result.stderr
+
+
+def test_profile_that_is_interrupted_ends_like_a_run(work):
+    """Not with what the few simulations took that it had the time for."""
+    write_model(work, INTERRUPTING)
+    result = invoke("profile", "study.json", "--backend", "local", "--isolation", "none")
+
+    assert (130, "") == (result.exit_code, result.stdout)
+
+
+def test_profile_needs_a_simulation_to_measure(work):
+    """Where a caller of the function asks for none."""
+    with pytest.raises(UsageError, match="--samples 0 must be at least 1"):
+        mr.profile("study.json", samples=0, backend="local")
+
+
+def test_a_run_ends_well_where_its_profile_cannot_be_kept(work, monkeypatch):
+    """The summary is there, the session is closed, and a line says what to do; `profile` itself is an error then."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    result = run_locally("--out", "run")
+
+    assert (0, 2) == (result.exit_code, summary_of(result)["completed"])
+    assert "the profile of the model is not kept: /proc/nowhere" in result.stderr
+    assert "XDG_CACHE_HOME says where profiles are kept" in " ".join(result.stderr.split())
+    assert "complete" == read_progress(LocalFolder(work / "run")).ending
+    profiled = invoke("profile", "study.json", "--backend", "local")
+    assert (1, True) == (profiled.exit_code, "what was measured could not be kept" in profiled.stderr)
+
+
+def test_a_user_without_a_home_has_no_profiles(work, monkeypatch):
+    """A container may run as a number that has no name."""
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name)
+
+    def nobody(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+
+    assert 0 == run_locally("--out", "run").exit_code
+
+
+def test_a_damaged_profile_is_told_before_a_session_begins(work):
+    """No directory is made, and none has to be taken over."""
+    invoke("profile", "study.json", "--backend", "local")
+    [profile] = (work / "cache").rglob("*.json")
+    profile.write_text("{")
+    result = run_locally("--out", "run")
+
+    assert (1, False) == (result.exit_code, (work / "run").exists())
+    assert "delete it, it is measured again" in result.stderr
 
 
 def test_profile_of_a_model_that_fails_says_why(work):

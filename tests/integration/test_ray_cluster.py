@@ -265,6 +265,7 @@ def test_a_ray_whose_node_process_died_ends_the_run_in_one_line(folder, monkeypa
         assert [event.chunk_id for event in backend.wait(60.0)] == [1]
         [raylet] = processes(f"--raylet_socket_name={folder}")
         os.kill(raylet, signal.SIGKILL)
+        assert 0 == backend.spilled_bytes()
         with pytest.raises(BackendError, match=r"^Ray failed: LocalRayletDiedError: .*$"):
             backend.wait(60.0)
 

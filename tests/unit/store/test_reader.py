@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
@@ -10,6 +11,8 @@ from support.stores import Clock, failure, grid, open_store, payload
 from modelops_ray.core.events import Cause
 from modelops_ray.errors import ResultsError, UsageError
 from modelops_ray.store import directory as directory_module
+from modelops_ray.store import reader as reader_module
+from modelops_ray.store.directory import Rows
 from modelops_ray.store.reader import RunReader
 
 STUDY = grid(2, 3)
@@ -39,6 +42,24 @@ def test_rows_of_a_simulation_keep_the_order_of_the_model(path):
 
     assert output["day"].to_pylist() == [2, 0, 1] * 4
     assert output["cases"].to_pylist()[2::3] == [0.0, 2.0, 3.0, 5.0]
+
+
+def test_rows_are_the_same_however_few_are_put_in_order_at_a_time(path, monkeypatch):
+    """And whichever of them are in one part."""
+    expected = RunReader(path).output("incidence")
+    monkeypatch.setattr(reader_module, "BLOCK_BYTES", 100)
+
+    assert expected.equals(RunReader(path).output("incidence"))
+
+
+def test_more_than_two_gibibytes_of_text_are_put_in_order():
+    """Arrow counts the bytes of a column of text in 32 bits."""
+    n = 33
+    table = pa.table({"row": pa.array(range(n)), "text": pa.chunked_array([pa.array(["x" * 2**26])] * n)})
+
+    assert table.equals(reader_module._in_order([Rows(np.arange(n), table)]))
+    blocks = reader_module._blocks(table, np.arange(n)[::-1])
+    assert list(reversed(range(n))) == [row for block in blocks for row in block["row"].to_pylist()]
 
 
 def test_an_unknown_output_is_refused_with_the_known_ones(path):

@@ -476,6 +476,32 @@ def test_a_later_session_keeps_to_the_columns(path):
     assert [each.message for each in rejected] == ["output 'o': column 'x': found string, expected double"]
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.timestamp("s"),
+        pa.timestamp("s", "Europe/Berlin"),
+        pa.time32("s"),
+        pa.date64(),
+        pa.list_(pa.timestamp("s")),
+        pa.struct([("at", pa.date64())]),
+    ],
+)
+def test_a_later_session_goes_on_with_types_that_parquet_turns_into_others(path, kind):
+    """It has no seconds, for one; the same model still fits what it wrote before."""
+    study = grid()
+
+    def model(_simulation):
+        return {"o": {"x": pa.nulls(1, kind)}}
+
+    for position in range(2):
+        store = open_store(path, study)
+        assert () == store.commit([payload(study, [position], model)], []).rejected
+        store.close("stopped")
+
+    assert [None, None] == RunReader(path).output("o")["x"].to_pylist()
+
+
 def test_what_does_not_fit_is_left_out_of_all_tables(path):
     """The simulation appears nowhere, the rest of its chunk everywhere, and the failure can be committed."""
 
