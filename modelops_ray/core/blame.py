@@ -114,7 +114,7 @@ class Blame:
     def record(self, failure: Failure) -> None:
         """A simulation has failed for good."""
         self._counters.failed += 1
-        self._journal.failures.append(failure)
+        self._journal.keep_failure(failure)
         self._failures.failed(failure)
 
     def _is_alone(self, lost: Collection[int]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
 from modelops_ray.core.events import Failure, WritePart
 from modelops_ray.core.plan import Piece
@@ -37,7 +36,6 @@ class Journal:
     n_commits: int = 0
     oldest_s: float | None = None
     _told_bytes: int = 0
-    _n_told: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -49,6 +47,11 @@ class Journal:
         self.unwritten[chunk_id] = Unwritten(piece, payload_bytes)
         self.unwritten_bytes += payload_bytes
         self.n_unwritten += len(piece.positions)
+
+    def keep_failure(self, failure: Failure) -> None:
+        """A simulation has failed for good."""
+        self.failures.append(failure)
+        self._told_bytes += told_bytes(failure)
 
     def let_go(self, chunk_id: int) -> Piece:
         """The payload of a chunk is durable, or lost."""
@@ -72,19 +75,13 @@ class Journal:
             is_last
             or not self.n_commits
             or now_s - self.oldest_s >= self.policy.commit_every_s
-            or self._is_enough(self.unwritten_bytes + self._failures_bytes(), self.n_unwritten + len(self.failures))
+            or self._is_enough(self.unwritten_bytes + self._told_bytes, self.n_unwritten + len(self.failures))
         )
         if not is_due:
             return None
         self.writing = WritePart(tuple(self._batch()), tuple(self.failures))
-        self.failures, self._told_bytes, self._n_told = [], 0, 0
+        self.failures, self._told_bytes = [], 0
         return self.writing
-
-    def _failures_bytes(self) -> int:
-        """How much memory the failures take that wait; each is looked at once."""
-        self._told_bytes += sum(map(told_bytes, islice(self.failures, self._n_told, None)))
-        self._n_told = len(self.failures)
-        return self._told_bytes
 
     def _batch(self) -> Iterator[int]:
         """The oldest chunks, up to the size of one commit: a commit holds copies of its payloads in memory."""

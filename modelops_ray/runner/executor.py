@@ -34,10 +34,9 @@ class ChunkContext:
     `outputs` are the names to keep, None keeps all. `timeout_s` is per simulation, 0 for none. With `is_hard` a
     simulation is killed for more than its limit even where there is memory left, and without it for more than
     `cap_bytes`, None for any. `per_child` simulations share a process; None leaves it to what is measured. All of a
-    node use `node_bytes` at most, 0 for what it has. A chunk begins nothing
-    more once its outputs reach `target_payload_bytes`, or it has run for `target_s`.
-    `tell_excess` tells somebody who outlives the node what simulations of a chunk use while that is more than their
-    limit.
+    node use `node_bytes` at most, 0 for what it has. A chunk begins nothing more once its outputs reach
+    `target_payload_bytes`, or it has run for `target_s`. `tell_excess` tells somebody who outlives the node what
+    simulations of a chunk use while that is more than their limit.
     """
 
     model: ModelRef
@@ -55,9 +54,8 @@ class ChunkContext:
     tell_excess: TellExcess | None = None
 
     def limit_of(self, chunk: Chunk) -> Limit:
-        """What one simulation of a chunk may use; requests are rounded, and may be for a little more than the cap."""
-        limit_bytes = chunk.limit_bytes if self.cap_bytes is None else min(chunk.limit_bytes, self.cap_bytes)
-        return Limit(limit_bytes, self.is_hard, self.cap_bytes)
+        """What one simulation of a chunk may use."""
+        return Limit(chunk.limit_bytes, self.is_hard, self.cap_bytes)
 
 
 class Attempt(NamedTuple):

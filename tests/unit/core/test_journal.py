@@ -21,7 +21,7 @@ def begun(**policy):
 
 def failed(journal, position, message=LONG):
     """Have a simulation fail for good."""
-    journal.failures.append(Failure(position, Cause.MODEL_ERROR, "ValueError", message, message))
+    journal.keep_failure(Failure(position, Cause.MODEL_ERROR, "ValueError", message, message))
 
 
 def test_failures_of_which_much_is_told_do_not_wait_as_long_as_others():
