@@ -79,9 +79,12 @@ class RayBackend:
 
     def submit(self, chunk: Chunk) -> None:
         """Hand a chunk to Ray's scheduler."""
+        # With Ray's default, a task that waits has driver and raylets ask each other for a worker hundreds of times a
+        # second, wherever the driver's own node takes no tasks (as the head of a cluster should not).
         task = self._task.options(
-            name=_task_name(chunk.chunk_id), num_cpus=chunk.cpus, memory=max(1, chunk.request_bytes)
-        )
+            name=_task_name(chunk.chunk_id), num_cpus=chunk.cpus, memory=max(1, chunk.request_bytes),
+            scheduling_strategy="SPREAD",
+        )  # fmt: skip
         report, payload = task.remote(chunk)
         self._reports[chunk.chunk_id] = report
         self._chunk_ids[report] = chunk.chunk_id

@@ -59,6 +59,7 @@ class Dispatch:
         self._n_timed = 0
         self._payload_bytes = 0.0
         self._bytes_each = 0.0
+        self._child_life_s: float | None = 0.0
 
     @property
     def top_bytes(self) -> int:
@@ -203,6 +204,13 @@ class Dispatch:
         if n_completed:
             self._bytes_each += weight * (payload_bytes / n_completed - self._bytes_each)
 
+    def observe_life(self, child_life_s: float | None) -> None:
+        """Learn how long a process is to run simulations; a worker that does not know yet does not unlearn it."""
+        if child_life_s is not None:
+            self._child_life_s = child_life_s
+        elif not self._child_life_s:
+            self._child_life_s = None
+
     def submissions(self, unwritten_bytes: int, attempt_of: Callable[[int], int]) -> Iterator[SubmitChunk]:
         """Submit all that may be submitted now.
 
@@ -292,13 +300,18 @@ class Dispatch:
             choice.seconds or self._seconds,
             self._bytes_each,
             self.pending.n / max(1, self.window.slots_at(request_bytes, width)),
-            target_s=self.policy.chunk_target_s * width,
+            target_s=self._target_s * width,
             # What an earlier run took may be another's: no chunk is made larger for it.
             least_s=self.policy.chunk_least_s * width if self._n_timed else 0.0,
             target_bytes=OUTPUT_TARGET_BYTES,
             most=self.policy.chunk_max,
         )
-        return max(n, width)
+        return max(n, width if self._child_life_s is not None else 2 * width)
+
+    @property
+    def _target_s(self) -> float:
+        """Chunks last as long as their processes may, within bounds."""
+        return max(self.policy.chunk_target_s, min(self._child_life_s or 0.0, self.policy.chunk_life_s))
 
     def _launch(self, piece: Piece, request_bytes: int, width: int, attempts: tuple[int, ...]) -> SubmitChunk:
         chunk_id, self._next_id = self._next_id, self._next_id + 1

@@ -68,6 +68,8 @@ class ChunkReport:
     `base_bytes` is the memory of a worker with one process for simulations, before the first of them: interpreter,
     imports, model; `child_bytes` of it are that process's.
     `shared_bytes` is what all workers of its node share: the model, in the fork server.
+    `child_life_s` is how long a process is to run simulations before it is replaced: a shorter chunk has it replaced
+    earlier. 0 where that makes no difference, None while it is being found out, which takes two simulations a chunk.
     `payload_bytes` is the size of the outputs that wait to be committed.
     `notice` is something the user should be told once.
     `fatal` is set when no simulation of this study can succeed (one sentence for the user).
@@ -78,6 +80,7 @@ class ChunkReport:
     base_bytes: int = 0
     child_bytes: int = 0
     shared_bytes: int = 0
+    child_life_s: float | None = 0.0
     payload_bytes: int = 0
     node: str = ""
     notice: str = ""

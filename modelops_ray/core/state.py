@@ -173,6 +173,7 @@ class RunState:
         if report.notice:
             self._notice(report.notice)
         self.dispatch.observe_payload(report.payload_bytes, len(done))
+        self.dispatch.observe_life(report.child_life_s)
         self.journal.keep(event.chunk_id, chunk.piece.only(done), report.payload_bytes)
         set_of = dict(zip(chunk.piece.positions, chunk.piece.sets, strict=True))
         for position, seconds, peak_bytes in report.completed:

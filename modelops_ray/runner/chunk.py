@@ -95,6 +95,7 @@ class _ChunkRun:
             base_bytes=self._executor.base_bytes,
             child_bytes=self._executor.child_bytes,
             shared_bytes=self._executor.shared_bytes,
+            child_life_s=self._executor.child_life_s,
             notice=self._executor.notice,
             payload_bytes=payload.simulations.nbytes + sum(table.nbytes for table in tables),
             node=self._node,

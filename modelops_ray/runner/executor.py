@@ -82,6 +82,10 @@ class Executor(Protocol):
         """What all workers of the node share."""
 
     @property
+    def child_life_s(self) -> float | None:
+        """How long a child is to run simulations; 0 where each has its own or there is none, None while unknown."""
+
+    @property
     def notice(self) -> str:
         """What the user should be told once, or nothing."""
 

@@ -61,6 +61,7 @@ class InProcess:
     base_bytes: int
     child_bytes: int = 0
     shared_bytes: int = 0
+    child_life_s: float | None = 0.0
     notice: str = ""
     has_enough: bool = False
 

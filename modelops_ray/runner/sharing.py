@@ -1,20 +1,28 @@
 """How many simulations one child runs; pure.
 
 A child starts from the state of a freshly imported model, which is what keeps simulations from each other. So one runs
-one simulation, unless that is short against what a fork costs; and never more than a few parameter sets, because models
-with state in C are known to go wrong after some.
+one simulation, unless that is short against what a child costs; and never more than a few parameter sets, because
+models with state in C are known to go wrong after some. What a child costs is its fork and its end, and what its first
+simulation takes longer than later ones: whatever a model imports, compiles and writes to on its first run.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 
-SHARED_FORKS = 20
-"""A simulation that takes as many forks has a child of its own: the fork is then a twentieth of it."""
-LIFE_FORKS = 50
-"""A child that several shorter ones share is replaced once it has run for as many: forks cost a fiftieth of that."""
+SHARED_COSTS = 20
+"""A simulation that takes so many times what a child costs has one of its own: that is then a twentieth of it."""
+LIFE_COSTS = 50
+"""A child that several shorter ones share is replaced once it has run for so many times what it cost."""
+TRIED_S = 5.0
+"""Of simulations shorter than this, a few children are given a second one, to see what the first took longer."""
+N_TRIED = 4
+N_REMEMBERED = 16
 MAX_SETS = 3
 BATCH_S = 0.1
 MAX_BATCH = 500
@@ -23,11 +31,17 @@ _WEIGHT = 0.2
 
 @dataclass(slots=True)
 class Served:
-    """What one child has run so far; `sets` are the parameter sets."""
+    """What one child has run so far; `sets` are the parameter sets, `first_s` is what its first simulation took."""
 
     n: int = 0
     seconds: float = 0.0
     sets: frozenset[int] = frozenset()
+    first_s: float = 0.0
+
+    def and_then(self, seconds: Sequence[float], sets: AbstractSet[int]) -> Served:
+        """Add simulations of these parameter sets that took so long each, in order."""
+        first_s = self.first_s if self.n else seconds[0]
+        return Served(self.n + len(seconds), self.seconds + sum(seconds), self.sets | sets, first_s)
 
 
 @dataclass(slots=True)
@@ -35,24 +49,78 @@ class Sharing:
     """What forks and simulations were measured to take, and the rule that follows.
 
     `per_child` is fixed where it is given. `goes_on` is for children that are expensive to start: they are given back
-    instead of replaced.
+    instead of replaced. `simulation_s` is one that is not a child's first, as far as is known.
     """
 
     per_child: int | None = None
     goes_on: bool = False
     fork_s: float = 0.01
     simulation_s: float | None = None
+    _longer_s: deque[float] = field(default_factory=lambda: deque(maxlen=N_REMEMBERED))
 
     def forked(self, seconds: float) -> None:
         """Learn what a fork took, from asking for it to its first answer less simulations; its end takes as much."""
         self.fork_s += _WEIGHT * (2 * seconds - self.fork_s)
 
-    def simulated(self, seconds: float, *, is_first: bool) -> None:
-        """Learn what a simulation took; the first of a child may compile, so it only counts where it is less."""
-        if self.simulation_s is None:
-            self.simulation_s = seconds
-        elif not is_first or seconds < self.simulation_s:
-            self.simulation_s += _WEIGHT * (seconds - self.simulation_s)
+    def simulated(self, served: Served, seconds: Sequence[float]) -> None:
+        """Learn what simulations of a child took, in order, after it had `served`; not empty."""
+        later = seconds if served.n else seconds[1:]
+        if not served.n:
+            self._learn_first(seconds[0])
+        if later:
+            mean_s = statistics.fmean(later)
+            if served.n <= 1:
+                self._learn_pair(served.first_s if served.n else seconds[0], mean_s)
+            self._average(mean_s)
+
+    def _learn_first(self, seconds: float) -> None:
+        """Count it less what firsts take longer; while that is not known, only where it is less than what is known."""
+        steady_s = max(0.0, seconds - self.warming_s)
+        if self.simulation_s is None or self._is_tried or steady_s < self.simulation_s:
+            self._average(steady_s)
+
+    def _learn_pair(self, first_s: float, later_s: float) -> None:
+        if not self._longer_s:
+            self.simulation_s = later_s
+        self._longer_s.append(first_s - later_s)
+
+    def _average(self, seconds: float) -> None:
+        self.simulation_s = (
+            seconds if self.simulation_s is None else (1 - _WEIGHT) * self.simulation_s + _WEIGHT * seconds
+        )
+
+    @property
+    def _is_tried(self) -> bool:
+        return len(self._longer_s) >= N_TRIED
+
+    @property
+    def warming_s(self) -> float:
+        """What the first simulation of a child takes longer, of which three in four pairs are sure; 0 while unknown.
+
+        Where simulations differ, the first of two is the longer one as often as not, and this stays at nothing.
+        """
+        return max(0.0, statistics.quantiles(self._longer_s, n=4)[0]) if self._is_tried else 0.0
+
+    @property
+    def life_s(self) -> float | None:
+        """How long a child is to run simulations; 0 where each has one of its own, None while that is not known."""
+        if self.per_child is not None or self.goes_on:
+            return 0.0
+        if self._is_shared:
+            return LIFE_COSTS * self._cost_s
+        return None if self._is_trying else 0.0
+
+    @property
+    def _cost_s(self) -> float:
+        return self.fork_s + self.warming_s
+
+    @property
+    def _is_shared(self) -> bool:
+        return self.simulation_s is not None and self.simulation_s < SHARED_COSTS * self._cost_s
+
+    @property
+    def _is_trying(self) -> bool:
+        return self.simulation_s is not None and self.simulation_s < TRIED_S and not self._is_tried
 
     def batch(self, served: Served, waiting: Sequence[int], n_children: int) -> int:
         """How many of the waiting simulations a child is to be given next; 0 to replace it.
@@ -77,13 +145,13 @@ class Sharing:
 
     def _room(self, served: Served) -> int:
         """How many more fit into the life of a child."""
-        if self.simulation_s is None or self.simulation_s >= SHARED_FORKS * self.fork_s:
-            return 1 - served.n
-        left_s = LIFE_FORKS * self.fork_s - served.seconds
+        if not self._is_shared:
+            return (2 if self._is_trying else 1) - served.n
+        left_s = LIFE_COSTS * self._cost_s - served.seconds
         if left_s <= 0:
             return 0
         # Rounded up: a child is replaced once it has run for as long, not when the next would make it longer.
-        return math.ceil(left_s / max(self.simulation_s, 1e-6))
+        return math.ceil(left_s / max(self.simulation_s or 0.0, 1e-6))
 
     def _per_message(self) -> int:
         if self.simulation_s is None:

@@ -172,6 +172,11 @@ class InChildren:
         return self._connection.private_bytes
 
     @property
+    def child_life_s(self) -> float | None:
+        """How long a child is to run simulations, as far as this worker has learned."""
+        return self._learned.sharing.life_s
+
+    @property
     def notice(self) -> str:
         """What the user should be told once: why simulations are not forked although they were to be."""
         why = self._connection.notice
@@ -351,12 +356,11 @@ class InChildren:
 
     def _learn(self, child: _Child, answered: list[Simulation], answers: list[Answer]) -> None:
         self._n_lost = 0
-        seconds = sum(answer.seconds for answer in answers)
-        served, sets = child.served, frozenset(simulation.set_index for simulation in answered)
-        if served.n == 0 and self._connection.forks:
-            self._learned.sharing.forked(time.monotonic() - child.asked_s - seconds)
-        self._learned.sharing.simulated(seconds / len(answers), is_first=served.n == 0)
-        child.served = Served(served.n + len(answers), served.seconds + seconds, served.sets | sets)
+        each_s, sets = [answer.seconds for answer in answers], {simulation.set_index for simulation in answered}
+        if child.served.n == 0 and self._connection.forks:
+            self._learned.sharing.forked(time.monotonic() - child.asked_s - sum(each_s))
+        self._learned.sharing.simulated(child.served, each_s)
+        child.served = child.served.and_then(each_s, sets)
 
     def _died(self, child: _Child, ended: Mapping[str, Any]) -> Iterator[tuple[Simulation, Attempt]]:
         """Whoever was running is the one it happened to; those around it go back in line."""

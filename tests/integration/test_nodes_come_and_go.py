@@ -1,7 +1,9 @@
 """A whole run on nodes that join, die and are drained while it is on; every node is a process of this machine."""
 
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,33 @@ def test_nodes_that_join_die_and_are_drained_change_nothing_but_the_time(place, 
     assert (N, 0) == (ended.summary["completed"], ended.summary["failed"])
     assert ended.summary["infrastructure_retries"] > 0
     assert_equal_datasets(place.folder / "undisturbed", out)
+
+
+def n_leases_asked_for(place):
+    """Requests for a worker that the raylets have answered, as they write it down twice a second."""
+    states = place.tmp.glob("**/logs/debug_state*.txt")
+    found = [re.search(r"grpc_server\.RequestWorkerLease - (\d+) total", state.read_text()) for state in states]
+    return sum(int(each[1]) for each in found if each)
+
+
+@pytest.mark.long
+def test_tasks_that_wait_for_room_have_the_driver_ask_for_it_once_or_twice_each(place, monkeypatch):
+    """Its own node takes no tasks, as the head of a cluster should not: Ray's default asks dozens of times."""
+    monkeypatch.setenv("RAY_debug_dump_period_milliseconds", "500")
+    size = {"cpus": 1, "memory_bytes": 512 * MIB}
+    with importable_tests(), head(place.tmp) as address, worker(place.tmp, address, **size):
+        wait_until(lambda: workers(address), "a node")
+        with worker(place.tmp, address, **size), connect(address, environ={}) as cluster:
+            wait_until(lambda: len(workers(address)) == 2, "another one")
+            backend, ended = RayBackend(run_chunk, cluster), 0
+            for chunk_id in range(6):
+                backend.submit(chunk(chunk_id, sleep_s=0.5, request_bytes=(64 + chunk_id) * MIB))
+            while ended < 30:
+                for event in backend.wait(60.0):
+                    ended += 1
+                    new_id = event.chunk_id + 100
+                    backend.submit(chunk(new_id, sleep_s=0.5, request_bytes=(64 + new_id % 8) * MIB))
+            time.sleep(1.5)
+            asked = n_leases_asked_for(place)
+            backend.close()
+    assert 30 <= asked < 3 * 36

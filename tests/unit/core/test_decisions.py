@@ -55,9 +55,9 @@ GIB = 2**30
 ONE_NODE = Capacity((Node(4.0, 8 * GIB),))
 
 
-def begun(n=8, replicates=1, capacity=ONE_NODE, **policy):
+def begun(n=8, replicates=1, capacity=ONE_NODE, known_seconds=0.0, **policy):
     """A validated state that was fed a study, and the chunks it submitted."""
-    state = RunState(Policy(**policy), validate=True)
+    state = RunState(Policy(**policy), validate=True, known_seconds=known_seconds)
     actions = state.handle(CapacityChanged(0.0, capacity))
     segments = tuple(Segment(i, i * replicates, (i + 1) * replicates) for i in range(n // replicates))
     actions += state.handle(TasksAdded(0.0, segments, last=True))
@@ -69,10 +69,10 @@ def of(kind, actions):
     return [action for action in actions if isinstance(action, kind)]
 
 
-def finished(chunk, now_s=1.0, peak_bytes=10 * MIB):
+def finished(chunk, now_s=1.0, peak_bytes=10 * MIB, seconds=1.0, **report):
     """A chunk in which everything completed."""
-    done = tuple(Measured(position, 1.0, peak_bytes) for position in chunk.positions)
-    return ChunkFinished(now_s, chunk.chunk_id, ChunkReport(done, base_bytes=64 * MIB, payload_bytes=1000))
+    done = tuple(Measured(position, seconds, peak_bytes) for position in chunk.positions)
+    return ChunkFinished(now_s, chunk.chunk_id, ChunkReport(done, base_bytes=64 * MIB, payload_bytes=1000, **report))
 
 
 def killed(chunk, cause=Cause.OUT_OF_MEMORY, **how):
@@ -93,6 +93,28 @@ def test_memory_that_the_user_gives_needs_no_probes():
     _, actions = begun(memory_bytes=300 * MIB)
     assert {300 * MIB} == {chunk.limit_bytes for chunk in of(SubmitChunk, actions)}
     assert all(chunk.request_bytes >= 428 * MIB for chunk in of(SubmitChunk, actions))
+
+
+@pytest.mark.parametrize(
+    ("child_life_s", "n"),
+    [(0.0, 2), (3.0, 6), (600.0, 20), (None, 2)],
+    ids=["each has its own", "short life", "long life", "not known"],
+)
+def test_a_chunk_lasts_as_long_as_its_process_may_but_ten_seconds_at_most(child_life_s, n):
+    """A second of work otherwise: here two simulations."""
+    state, actions = begun(n=2000, replicates=500, memory_bytes=100 * MIB, known_seconds=0.5)
+    actions = state.handle(finished(of(SubmitChunk, actions)[0], seconds=0.5, child_life_s=child_life_s))
+    assert {n} == {len(chunk.positions) for chunk in of(SubmitChunk, actions)}
+
+
+def test_chunks_hold_two_simulations_where_it_is_not_known_how_long_a_process_may_live():
+    """What the first of a process takes longer shows against the second; a worker that knows is believed."""
+    state, actions = begun(n=2000, replicates=500, memory_bytes=100 * MIB, known_seconds=3.0)
+    first, second, third, *_ = of(SubmitChunk, actions)
+    assert 1 == len(first.positions)
+    for chunk, child_life_s, n in ((first, None, 2), (second, 9.0, 3), (third, None, 3)):
+        [more] = of(SubmitChunk, state.handle(finished(chunk, seconds=3.0, child_life_s=child_life_s)))
+        assert n == len(more.positions)
 
 
 def test_an_overrun_is_repeated_first_and_with_at_least_half_as_much_again():

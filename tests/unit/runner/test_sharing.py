@@ -1,29 +1,75 @@
-"""How many simulations a child runs: one, unless they are short, and of few parameter sets."""
+"""How many simulations a child runs: one, unless they are short against what a child costs, and of few sets."""
 
 from __future__ import annotations
+
+import random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelops_ray.runner.sharing import LIFE_FORKS, MAX_SETS, Served, Sharing
+from modelops_ray.runner.sharing import LIFE_COSTS, MAX_SETS, N_TRIED, Served, Sharing
+
+ONE = Served(1, 0.3, frozenset({0}), 0.3)
 
 
-def test_a_simulation_longer_than_twenty_forks_has_a_child_of_its_own():
+def learned(sharing: Sharing, first_s: float, later_s: float, n: int = N_TRIED) -> Sharing:
+    """Have seen `n` children run two simulations each."""
+    for _ in range(n):
+        sharing.simulated(Served(), [first_s])
+        sharing.simulated(Served(1, first_s, frozenset({0}), first_s), [later_s])
+    return sharing
+
+
+def test_a_simulation_longer_than_twenty_children_cost_has_one_of_its_own():
     """Whatever the parameter sets."""
-    sharing = Sharing(fork_s=0.01)
-    assert 1 == sharing.batch(Served(), [0] * 50, 1)
-    sharing.simulated(0.3, is_first=True)
-    assert 0 == sharing.batch(Served(1, 0.3, frozenset({0})), [0] * 49, 1)
+    sharing = learned(Sharing(fork_s=0.01), 0.3, 0.3)
+    assert 0 == sharing.batch(ONE, [0] * 49, 1)
     assert 1 == sharing.batch(Served(), [0] * 49, 1)
+    assert 0.0 == sharing.life_s
 
 
-def test_short_ones_share_a_child_until_it_has_run_for_fifty_forks():
-    """What forks cost is then a fiftieth of the time."""
-    sharing = Sharing(fork_s=0.01)
-    sharing.simulated(0.001, is_first=False)
+def test_short_ones_share_a_child_until_it_has_run_for_fifty_times_its_cost():
+    """What children cost is then a fiftieth of the time."""
+    sharing = learned(Sharing(fork_s=0.01), 0.001, 0.001)
     assert 100 == sharing.batch(Served(), [0] * 500, 1)
     assert 1 <= sharing.batch(Served(499, 0.499, frozenset({0})), [0] * 500, 1) <= 2
-    assert 0 == sharing.batch(Served(500, LIFE_FORKS * 0.01, frozenset({0})), [0] * 500, 1)
+    assert 0 == sharing.batch(Served(500, LIFE_COSTS * 0.01, frozenset({0})), [0] * 500, 1)
+    assert LIFE_COSTS * 0.01 == sharing.life_s
+
+
+def test_a_few_children_get_a_second_simulation_to_see_what_the_first_took_longer():
+    """Until that is known, no chunk should hold a single simulation."""
+    sharing = Sharing(fork_s=0.01)
+    assert 1 == sharing.batch(Served(), [0] * 50, 1)
+    sharing.simulated(Served(), [0.3])
+    assert (1, None) == (sharing.batch(ONE, [0] * 49, 1), sharing.life_s)
+    assert 0 == sharing.batch(Served(2, 0.6, frozenset({0}), 0.3), [0] * 48, 1)
+
+
+def test_long_simulations_are_not_tried():
+    """They have a child of their own from the beginning."""
+    sharing = Sharing(fork_s=0.01)
+    sharing.simulated(Served(), [60.0])
+    assert (0, 0.0) == (sharing.batch(ONE, [0] * 49, 1), sharing.life_s)
+
+
+def test_what_the_first_simulation_takes_longer_is_part_of_what_a_child_costs():
+    """A model that compiles on its first run is not to compile for every simulation."""
+    sharing = learned(Sharing(fork_s=0.01), 0.34, 0.3)
+    assert 0 < sharing.batch(ONE, [0] * 49, 1)
+    assert abs(sharing.warming_s - 0.04) < 1e-9
+    assert abs(sharing.life_s - LIFE_COSTS * 0.05) < 1e-9
+
+
+def test_simulations_that_differ_are_not_taken_for_children_that_cost_much():
+    """The first of two is the longer one as often as not."""
+    chance, kept_apart = random.Random(1), 0
+    for _ in range(200):
+        sharing = Sharing(fork_s=0.001)
+        for _ in range(50):
+            learned(sharing, chance.uniform(0.1, 0.9), chance.uniform(0.1, 0.9), n=1)
+        kept_apart += sharing.life_s == 0.0
+    assert kept_apart > 180
 
 
 def test_no_child_sees_more_than_three_parameter_sets():
@@ -55,10 +101,17 @@ def test_a_new_child_always_gets_something_and_nobody_more_than_there_is(simulat
     assert n == 0 or len(before | set(waiting[:given_n])) <= MAX_SETS
 
 
-def test_the_first_simulation_of_a_child_may_compile_and_does_not_count_for_the_others():
-    """Else nothing short would ever share a child."""
+def test_the_first_simulation_of_a_child_does_not_count_for_the_others():
+    """Else nothing short would ever share a child of a model that compiles."""
     sharing = Sharing()
-    sharing.simulated(2.0, is_first=True)
-    sharing.simulated(0.001, is_first=True)
-    sharing.simulated(2.0, is_first=True)
-    assert sharing.simulation_s < 2.0
+    sharing.simulated(Served(), [2.0])
+    sharing.simulated(Served(1, 2.0, frozenset({0}), 2.0), [0.001])
+    assert 0.001 == sharing.simulation_s
+    sharing.simulated(Served(), [2.0, 0.001, 0.001])
+    assert abs(sharing.simulation_s - 0.001) < 1e-9
+
+
+def test_a_child_remembers_what_its_first_simulation_took():
+    """However many came with it."""
+    served = Served().and_then([0.5, 0.1], {3}).and_then([0.2], {4})
+    assert Served(3, 0.8, frozenset({3, 4}), 0.5) == served
