@@ -6,7 +6,7 @@ away; the run that is checked is only read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,19 +88,19 @@ def compared(before: RunReader, alone: RunReader) -> Iterator[Difference]:
     """Yield the simulations of `alone` that have another result in `before`, in study order."""
     again = alone.simulations().select(["task_id", "status", "error_message"]).to_pylist()
     task_ids = [row["task_id"] for row in again]
-    tables = {name: _both(before, alone, name, task_ids) for name in before.output_names()}
+    runs = [(run, set(run.output_names())) for run in (before, alone)]
+    names = sorted(set.union(*(known for _, known in runs)))
+    nothing = pa.table({"task_id": pa.array([], pa.string())})
+    tables = {
+        name: [run.output_of(name, task_ids) if name in known else nothing for run, known in runs] for name in names
+    }
     for row in again:
         if row["status"] != "completed":
             yield Difference(row["task_id"], f"alone it fails: {row['error_message']}")
             continue
         places = (_first_place(name, _rows_of(one, row), _rows_of(other, row)) for name, (one, other) in tables.items())
-        if (where := next(filter(None, places), "")) or not tables:
-            yield Difference(row["task_id"], where or "it has no outputs")
-
-
-def _both(before: RunReader, alone: RunReader, name: str, task_ids: Sequence[str]) -> tuple[pa.Table, pa.Table]:
-    one = before.output_of(name, task_ids)
-    return one, alone.output_of(name, task_ids) if name in alone.output_names() else one.slice(0, 0)
+        if where := next(filter(None, places), ""):
+            yield Difference(row["task_id"], where)
 
 
 def _rows_of(table: pa.Table, row: dict[str, str]) -> pa.Table:
@@ -115,17 +115,27 @@ def _first_place(name: str, one: pa.Table, other: pa.Table) -> str:
         return ""
     if one.column_names != other.column_names:
         return f"output {name!r} has the columns {', '.join(other.column_names)} alone"
-    different = (column for column in one.column_names if not _are_equal(one[column], other[column]))
+    pairs = ((column, one[column].combine_chunks(), other[column].combine_chunks()) for column in one.column_names)
+    different = (column for column, ours, theirs in pairs if not _are_equal(ours, theirs))
     return next((f"column {column!r} of output {name!r}" for column in different), "")
 
 
-def _are_equal(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
+def _are_equal(one: pa.Array, other: pa.Array) -> bool:
     try:
         other = other.cast(one.type)
-    except pa.ArrowInvalid:
+    except pa.ArrowException:
         return False
+    if not one.is_null().equals(other.is_null()):
+        return False
+    if pa.types.is_list(one.type) or pa.types.is_fixed_size_list(one.type):
+        lengths_are_equal = one.value_lengths().equals(other.value_lengths())
+        return bool(lengths_are_equal) and _are_equal(one.flatten(), other.flatten())
+    if pa.types.is_struct(one.type):
+        return all(_are_equal(*fields) for fields in zip(one.flatten(), other.flatten(), strict=True))
     if not pa.types.is_floating(one.type):
         return bool(one.equals(other))
     # As bits, for NaN is not equal to itself.
-    bits = (values.fill_null(0.0).to_numpy().view(f"u{one.type.byte_width}") for values in (one, other))
-    return bool(one.is_null().equals(other.is_null())) and np.array_equal(*bits)
+    bits = (
+        values.fill_null(0.0).to_numpy(zero_copy_only=False).view(f"u{one.type.byte_width}") for values in (one, other)
+    )
+    return np.array_equal(*bits)

@@ -61,6 +61,13 @@ class Question:
         return len({segment.set_index for segment in self.simulations.segments(outside)})
 
     @property
+    def repeat(self) -> Ranges:
+        """Positions to run although they failed before."""
+        if self.config.only is None and not self.config.retry_failed:
+            return Ranges()
+        return Ranges([(0, len(self.simulations))]) if self.only is None else self.only
+
+    @property
     def note_on_repeats(self) -> str | None:
         """One sentence on simulations that the study lists more than once; None if there are none."""
         n = self.simulations.repeats

@@ -178,7 +178,7 @@ def _look(question: Question) -> Entry:
         whole=question.whole,
         take_over=config.take_over,
         fresh=config.fresh,
-        retry_failed=config.retry_failed,
+        repeat=question.repeat,
     )
 
 

@@ -79,8 +79,8 @@ class RayBackend:
 
     def submit(self, chunk: Chunk) -> None:
         """Hand a chunk to Ray's scheduler."""
-        # With Ray's default, a task that waits has driver and raylets ask each other for a worker hundreds of times a
-        # second, wherever the driver's own node takes no tasks (as the head of a cluster should not).
+        # With Ray's default, tasks that wait have driver and raylets ask each other for workers hundreds of times a
+        # second, dozens of times a task, wherever the driver's own node takes none, as a cluster's head should not.
         task = self._task.options(
             name=_task_name(chunk.chunk_id), num_cpus=chunk.cpus, memory=max(1, chunk.request_bytes),
             scheduling_strategy="SPREAD",

@@ -20,7 +20,7 @@ from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED
 @SHARD
 @click.option("--fresh", is_flag=True, help="Start over; the old run is moved aside.")
 @click.option("--retry-failed", is_flag=True, help="Repeat what failed.")
-@click.option("--only", metavar="TASK_ID", help="Run one simulation.")
+@click.option("--only", metavar="TASK_ID", help="Run one simulation, again if it failed.")
 @click.option("--take-over", is_flag=True, help="Go on although another session seems to write.")
 @click.option("--tolerate-failures", is_flag=True, help="Exit 0 instead of 3.")
 @click.option("--check-leaks", is_flag=True, help="At the end, compare a few simulations with new processes.")

@@ -190,7 +190,9 @@ class Dispatch:
         self.memory.observe(peak_bytes, self.top_bytes)
         if self.pending.holds(set_index):
             self.memory.observe_set(set_index, peak_bytes)
-            self.pending.learn(set_index, self.memory.limit_for(set_index, 0), seconds)
+            limit_bytes = self._capped(self.memory.limit_for(set_index, 0))
+            width = self.memory.width_for(limit_bytes)
+            self.pending.learn(set_index, self.memory.overhead.task_bytes(limit_bytes, width), seconds)
 
     def observe_overrun(self, set_index: int, least_bytes: int) -> None:
         """A peak that was cut off tells what is not enough, for its set only: it would spoil the histogram."""
@@ -205,7 +207,7 @@ class Dispatch:
             self._bytes_each += weight * (payload_bytes / n_completed - self._bytes_each)
 
     def observe_life(self, child_life_s: float | None) -> None:
-        """Learn how long a process is to run simulations; a worker that does not know yet does not unlearn it."""
+        """Learn how long a process is to run simulations; what is shared stays so until a worker knows better."""
         if child_life_s is not None:
             self._child_life_s = child_life_s
         elif not self._child_life_s:
@@ -235,8 +237,9 @@ class Dispatch:
 
     @property
     def _n_first(self) -> int:
-        """Replicates of a set on the first visit: more than one where they are so short that they share a process."""
-        return max(1, int(self.policy.first_visit_s / self._seconds)) if self._seconds > 0 else 1
+        """Replicates of a set on the first visit: more than one where they share a process, or are to for a trial."""
+        least = 2 if self._child_life_s is None else 1
+        return max(least, int(self.policy.first_visit_s / self._seconds)) if self._seconds > 0 else least
 
     def _choose(self, unwritten_bytes: int) -> tuple[Choice, int, int, int] | None:
         """The first candidate that is admitted, or None; with nothing in flight or unwritten the first always is."""
@@ -296,22 +299,23 @@ class Dispatch:
             return self.policy.chunk
         if self.is_probing:
             return 1
+        seconds = choice.seconds or self._seconds
         n = chunk_size(
-            choice.seconds or self._seconds,
+            seconds,
             self._bytes_each,
             self.pending.n / max(1, self.window.slots_at(request_bytes, width)),
-            target_s=self._target_s * width,
+            target_s=self._target_s(seconds) * width,
             # What an earlier run took may be another's: no chunk is made larger for it.
             least_s=self.policy.chunk_least_s * width if self._n_timed else 0.0,
             target_bytes=OUTPUT_TARGET_BYTES,
             most=self.policy.chunk_max,
         )
-        return max(n, width if self._child_life_s is not None else 2 * width)
+        return max(n, width)
 
-    @property
-    def _target_s(self) -> float:
-        """Chunks last as long as their processes may, within bounds."""
-        return max(self.policy.chunk_target_s, min(self._child_life_s or 0.0, self.policy.chunk_life_s))
+    def _target_s(self, seconds: float) -> float:
+        """Chunks last as long as their processes may, within bounds, or as two simulations where that is not known."""
+        wanted_s = 2 * seconds if self._child_life_s is None else self._child_life_s
+        return max(self.policy.chunk_target_s, min(wanted_s, self.policy.chunk_life_s))
 
     def _launch(self, piece: Piece, request_bytes: int, width: int, attempts: tuple[int, ...]) -> SubmitChunk:
         chunk_id, self._next_id = self._next_id, self._next_id + 1

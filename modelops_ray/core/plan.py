@@ -112,12 +112,12 @@ class Pending:
             self.n += len(piece.positions)
             self._repeats.setdefault(_size_class(piece.limit_bytes), deque()).append(piece)
 
-    def learn(self, set_index: int, limit_bytes: int, seconds: float) -> None:
-        """A simulation of this set completed: rank what waits of it."""
+    def learn(self, set_index: int, request_bytes: int, seconds: float) -> None:
+        """A simulation of this set completed: rank what waits of it by what it has a node declare, then by time."""
         if set_index in self._begun:
             del self._begun[set_index]
             self._sets[set_index].seconds = seconds
-            heapq.heappush(self._known.setdefault(_size_class(limit_bytes), []), (-seconds, set_index))
+            heapq.heappush(self._known.setdefault(_size_class(request_bytes), []), (-seconds, set_index))
 
     def repeats(self) -> Iterator[Choice]:
         """What must be repeated, largest first."""
@@ -212,9 +212,9 @@ class Pending:
         return [(position, set_index) for position in range(segment.start, stop)]
 
 
-def _size_class(limit_bytes: int) -> int:
-    """Limits that count as alike when the costliest comes first: four classes per doubling."""
-    return int(4 * math.log2(max(1, limit_bytes)))
+def _size_class(size_bytes: int) -> int:
+    """Sizes that count as alike when the costliest comes first: four classes per doubling."""
+    return int(4 * math.log2(max(1, size_bytes)))
 
 
 def chunk_size(

@@ -29,7 +29,7 @@ class Policy:
     supervised: bool = False
 
     chunk_target_s: float = 1.0
-    chunk_life_s: float = 10.0
+    chunk_life_s: float = 20.0
     chunk_least_s: float = 0.05
     first_visit_s: float = 0.1
     chunk_max: int = 2000

@@ -93,7 +93,12 @@ def _parameters(names: Sequence[str]) -> list[str]:
 def _own_numbers(table: pa.Table) -> list[str]:
     known = {*_IDENTITY, *_parameters(table.column_names)}
     own = [field for field in table.schema if field.name not in known]
-    return [f.name for f in own if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
+    # Arrow has no means of the halves.
+    return [field.name for field in own if _is_number(field.type) and not pa.types.is_float16(field.type)]
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def print_table(console: Console, table: pa.Table, output_names: Sequence[str]) -> None:
@@ -120,8 +125,8 @@ def _order(names: Sequence[str], *, is_outcome: bool) -> list[str]:
 
 
 def _column(name: str, values: pa.ChunkedArray) -> _Column:
-    is_number = pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
-    if name.endswith("_bytes"):
+    is_number = _is_number(values.type)
+    if is_number and name.endswith("_bytes"):
         cells = tuple("" if value is None else format_size(value) for value in values.to_pylist())
         return _Column(name.removesuffix("_bytes"), cells, is_number=True)
     most_chars = _MAX_CELL_CHARS if name != "error_message" else 200

@@ -83,7 +83,7 @@ class Executor(Protocol):
 
     @property
     def child_life_s(self) -> float | None:
-        """How long a child is to run simulations; 0 where each has its own or there is none, None while unknown."""
+        """How long a child is to run simulations; 0 where that is no reason for longer chunks, None while unknown."""
 
     @property
     def notice(self) -> str:

@@ -22,6 +22,7 @@ LIFE_COSTS = 50
 TRIED_S = 5.0
 """Of simulations shorter than this, a few children are given a second one, to see what the first took longer."""
 N_TRIED = 4
+"""So many children tell whether it pays; one may be chance."""
 N_REMEMBERED = 16
 MAX_SETS = 3
 BATCH_S = 0.1
@@ -97,15 +98,17 @@ class Sharing:
     def warming_s(self) -> float:
         """What the first simulation of a child takes longer, of which three in four pairs are sure; 0 while unknown.
 
-        Where simulations differ, the first of two is the longer one as often as not, and this stays at nothing.
+        Where simulations of a set differ, the first of two is longer as often as not, and this stays at nothing.
         """
         return max(0.0, statistics.quantiles(self._longer_s, n=4)[0]) if self._is_tried else 0.0
 
     @property
     def life_s(self) -> float | None:
-        """How long a child is to run simulations; 0 where each has one of its own, None while that is not known."""
-        if self.per_child is not None or self.goes_on:
+        """How long a child is to run simulations; 0 where that is no reason for longer chunks, None while unknown."""
+        if self.goes_on:
             return 0.0
+        if self.per_child is not None:
+            return self.per_child * (self.simulation_s or 0.0)
         if self._is_shared:
             return LIFE_COSTS * self._cost_s
         return None if self._is_trying else 0.0
@@ -120,7 +123,7 @@ class Sharing:
 
     @property
     def _is_trying(self) -> bool:
-        return self.simulation_s is not None and self.simulation_s < TRIED_S and not self._is_tried
+        return not self._is_tried and (self.simulation_s is None or self.simulation_s < TRIED_S)
 
     def batch(self, served: Served, waiting: Sequence[int], n_children: int) -> int:
         """How many of the waiting simulations a child is to be given next; 0 to replace it.

@@ -5,6 +5,7 @@ Owns which types fit together. Knows nothing of files and simulations.
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
 
 import pyarrow as pa
@@ -42,7 +43,21 @@ def joined(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
         return _joined_integers(left, right)
     if _is_number(left) and _is_number(right):
         return pa.float64()
+    if pat.is_list(left) and pat.is_list(right):
+        kind = joined(left.value_type, right.value_type)
+        return None if kind is None else pa.list_(kind)
+    if pat.is_struct(left) and pat.is_struct(right):
+        return _joined_structs(left, right)
     return None
+
+
+def _joined_structs(left: pa.StructType, right: pa.StructType) -> pa.DataType | None:
+    if [field.name for field in left] != [field.name for field in right]:
+        return None
+    kinds = [joined(ours.type, theirs.type) for ours, theirs in zip(left, right, strict=True)]
+    if None in kinds:
+        return None
+    return pa.struct([(field.name, kind) for field, kind in zip(left, kinds, strict=True)])
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -75,7 +90,7 @@ def widened(known: pa.Schema | None, table: pa.Table, identity: pa.Schema) -> pa
 
 
 def _columns(table: pa.Table, identity: pa.Schema) -> pa.Schema:
-    twice = {name for name in table.column_names if table.column_names.count(name) > 1}
+    twice = {name for name, n in Counter(table.column_names).items() if n > 1}
     if twice:
         raise MisfitError(f"found two columns {min(twice)!r}, expected different names")
     own = [

@@ -94,6 +94,11 @@ class LivePart:
         """The table it is a part of, as a folder of the run directory."""
         return self.path.rpartition("/")[0]
 
+    @property
+    def position_of_row(self) -> npt.NDArray[np.int64]:
+        """Of a part of `simulations`, the position of every row."""
+        return np.concatenate([np.arange(start, stop) for start, stop in self.positions.tolist()])
+
 
 @dataclass(slots=True)
 class Log:

@@ -137,7 +137,7 @@ class Directory:
 
     def _unordered(self, log: Log, columns: list[str] | None) -> Rows:
         parts = _parts_of(log, SIMULATIONS)
-        return Rows(np.concatenate([_positions(part) for part in parts]), self._concatenated(parts, columns))
+        return Rows(np.concatenate([part.position_of_row for part in parts]), self._concatenated(parts, columns))
 
     def _output(self, log: Log, name: str) -> Rows | None:
         parts = _parts_of(log, f"{OUTPUTS}/{name}")
@@ -176,7 +176,3 @@ def _parts_of(log: Log, folder: str) -> list[LivePart]:
 def _output_names(log: Log) -> list[str]:
     prefix = f"{OUTPUTS}/"
     return sorted({part.folder.removeprefix(prefix) for part in log.parts.values() if part.folder.startswith(prefix)})
-
-
-def _positions(part: LivePart) -> Positions:
-    return np.concatenate([np.arange(start, stop) for start, stop in part.positions.tolist()])

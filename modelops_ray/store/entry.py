@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from modelops_ray.core.ranges import Ranges
 from modelops_ray.store import opening, shards
 from modelops_ray.store.places import Place, open_folder
 from modelops_ray.store.progress import require_free
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.session import Clock, utc_now
 from modelops_ray.store.spec import RunSpec
+
+NOTHING = Ranges()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ def look(
     whole: Place | None = None,
     take_over: bool = False,
     fresh: bool = False,
-    retry_failed: bool = False,
+    repeat: Ranges = NOTHING,
     clock: Clock = utc_now,
 ) -> Entry:
     """Check that a session may begin, and see whether there is anything for it to do.
@@ -45,7 +48,7 @@ def look(
         whole: The run directory that `path` is a shard of, if it is one.
         take_over: Go on although another session seems to write.
         fresh: Move what is there aside and start over.
-        retry_failed: Forget failures, so that they are not done.
+        repeat: Positions that are not done if they failed: their failures are forgotten.
         clock: The time of day with a time zone.
 
     Raises:
@@ -63,10 +66,10 @@ def look(
         found = opening.look(folder, spec)
     completed = 0 if found is None else found.log.rows(failed=False)
     failed = 0 if found is None else found.log.rows(failed=True)
-    todo = completed + failed < spec.asked.simulations or (retry_failed and failed > 0)
+    todo = found is None or found.has_work(spec, repeat)
     if todo and not take_over:
         for each in (folder, *shards.found_in(folder).values()):
             require_free(each, clock())
     begin = partial(RunStore.begin, folder, spec, run, clock=clock, take_over=take_over, fresh=fresh,
-                    retry_failed=retry_failed)  # fmt: skip
+                    repeat=repeat)  # fmt: skip
     return Entry(begin, todo, completed, failed)

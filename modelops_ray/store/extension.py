@@ -37,8 +37,7 @@ class Move:
 
     def runs(self, part: LivePart) -> list[tuple[int, int]]:
         """Translate the positions of a part, in the order of its rows."""
-        rows = np.concatenate([np.arange(start, stop) for start, stop in part.positions.tolist()])
-        return list(runs(self.position[rows].tolist()))
+        return list(runs(self.position[part.position_of_row].tolist()))
 
 
 def find_move(older: StudyEntry, study: Study, simulations: Simulations, policy: SeedPolicy) -> Move | None:

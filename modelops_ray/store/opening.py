@@ -9,13 +9,16 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from modelops_ray.core.ranges import Ranges
+import numpy as np
+import pyarrow as pa
+
+from modelops_ray.core.ranges import Ranges, runs
 from modelops_ray.errors import ResultsError
 from modelops_ray.store import run_json, shards
-from modelops_ray.store.commits import FOLDER, Log, damaged, read_log
+from modelops_ray.store.commits import FOLDER, Log, Part, damaged, read_log
 from modelops_ray.store.extension import Move, find_move, kept, moved_parts
 from modelops_ray.store.folder import Folder
-from modelops_ray.store.parts import require_sizes
+from modelops_ray.store.parts import read_part, require_sizes
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.session import Session
 from modelops_ray.store.spec import RunSpec
@@ -31,6 +34,18 @@ class Found:
     log: Log
     move: Move | None
     has_debris: bool
+
+    def has_work(self, spec: RunSpec, repeat: Ranges) -> bool:
+        """Whether a simulation has no row yet, or that of a failure that is to be repeated."""
+        n_done = self.log.rows(failed=False) + self.log.rows(failed=True)
+        return n_done < spec.asked.simulations or (bool(repeat) and any(map(repeat.__contains__, self._failed())))
+
+    def _failed(self) -> Ranges:
+        """Positions of failures in the study that is asked."""
+        parts = [part for part in self.log.parts.values() if part.failed]
+        return Ranges(
+            pair for part in parts for pair in (part.positions.tolist() if self.move is None else self.move.runs(part))
+        )
 
 
 def look(folder: Folder, spec: RunSpec) -> Found | None:
@@ -124,14 +139,13 @@ def _move_from(older: StudyEntry, spec: RunSpec) -> Move | None:
     return find_move(older, spec.study, spec.simulations, spec.asked.seed_policy)
 
 
-def begin(session: Session, folder: Folder, found: Found, spec: RunSpec, *, retry_failed: bool) -> None:
-    """Take the directory over: fence off others, retract failures if asked to, move to a larger study, clean up."""
+def begin(session: Session, folder: Folder, found: Found, spec: RunSpec, repeat: Ranges) -> None:
+    """Take the directory over: fence off others, move to a larger study, forget failures to repeat, clean up."""
     log = found.log
-    retracted = [path for path, part in log.parts.items() if part.failed] if retry_failed else []
-    study = log.study or spec.asked.study.digest
-    log.apply(session.append(study, retracted=retracted), FOLDER)
+    log.apply(session.append(log.study or found.run.study.digest), FOLDER)
     if found.move is not None:
         _extend(session, folder, found, found.move, spec)
+    _forget(session, folder, log, spec.asked.study.digest, repeat)
     sweep(folder, log)
     session.heartbeat({})
 
@@ -150,6 +164,26 @@ def _extend(session: Session, folder: Folder, found: Found, move: Move, spec: Ru
         ]
         log.apply(session.append(study.digest, added, checkpoint=True), FOLDER)
     folder.replace(run_json.NAME, run_json.encode_run_json(both.model_copy(update={"previous": None})))
+
+
+def _forget(session: Session, folder: Folder, log: Log, study: str, repeat: Ranges) -> None:
+    """Take back the parts that hold one of these failures, and write what else is in them once more."""
+    retracted: list[str] = []
+    added: list[Part] = []
+    if not repeat:
+        return
+    with session.undoing():
+        for part in [part for part in log.parts.values() if part.failed]:
+            positions = part.position_of_row
+            stays = np.array([position not in repeat for position in positions.tolist()])
+            if stays.all():
+                continue
+            retracted.append(part.path)
+            if stays.any():
+                rest = read_part(folder, part).filter(pa.array(stays))
+                added.append(session.write(part.folder, rest, list(runs(positions[stays].tolist())), failed=True))
+        if retracted:
+            log.apply(session.append(study, added, retracted), FOLDER)
 
 
 def sweep(folder: Folder, log: Log) -> None:

@@ -101,7 +101,7 @@ def read_run_json(folder: Folder) -> RunJson | None:
 def encode_run_json(run: RunJson) -> bytes:
     """Write one line per key, so that a study of any size leaves the rest readable."""
     document = run.model_dump(mode="json")
-    lines = (f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in document.items())
+    lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in document.items())
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 

@@ -66,7 +66,7 @@ class RunStore:
         clock: Clock,
         take_over: bool,
         fresh: bool,
-        retry_failed: bool,
+        repeat: Ranges,
     ) -> RunStore:
         """Begin a session that is to hold a run, or a shard of `whole`; `entry.look` says what the arguments mean.
 
@@ -80,7 +80,7 @@ class RunStore:
                 require_free(each, clock())
             opening.move_aside(folder, clock())
         found = opening.look_or_create(folder, spec, whole)
-        session = _session(folder, found, spec, _Options(clock, take_over, retry_failed))
+        session = _session(folder, found, spec, _Options(clock, take_over, repeat))
         store = cls(folder, spec, found.log, session)
         store.warnings = other_versions(found.run.versions, spec.asked.versions)
         return store
@@ -167,7 +167,7 @@ class RunStore:
         return [*parts, session.write(SIMULATIONS, batch.simulations, list(runs(batch.positions.tolist())))]
 
     def _write_failures(self, session: Session, failures: Sequence[Failure]) -> list[Part]:
-        """Failures have a part of their own, so that repeating them is taking back whole parts."""
+        """Failures have parts of their own, so that repeating them touches no others."""
         if not failures:
             return []
         ordered = sorted(failures, key=lambda failure: failure.position)
@@ -191,16 +191,17 @@ class RunStore:
 
 def _session(folder: Folder, found: Found, spec: RunSpec, options: _Options) -> Session | None:
     """Begin a session unless there is nothing to do."""
-    log = found.log
-    n_failed = log.rows(failed=True)
-    todo = log.rows(failed=False) + n_failed < spec.asked.simulations or (options.retry_failed and n_failed > 0)
     now = options.clock()
-    if not todo and found.move is None and not (found.has_debris and writer(folder, now) is None):
+    if (
+        not found.has_work(spec, options.repeat)
+        and found.move is None
+        and not (found.has_debris and writer(folder, now) is None)
+    ):
         return None
     if not options.take_over:
         require_free(folder, now)
-    session = Session(folder, log, options.clock)
-    opening.begin(session, folder, found, spec, retry_failed=options.retry_failed)
+    session = Session(folder, found.log, options.clock)
+    opening.begin(session, folder, found, spec, options.repeat)
     return session
 
 
@@ -208,7 +209,7 @@ def _session(folder: Folder, found: Found, spec: RunSpec, options: _Options) -> 
 class _Options:
     clock: Clock
     take_over: bool
-    retry_failed: bool
+    repeat: Ranges
 
 
 def _mask(log: Log, n_simulations: int) -> npt.NDArray[np.bool_]:

@@ -261,6 +261,18 @@ def test_only_runs_one_simulation(work):
     assert 1 == summary_of(run_locally("--out", "one"))["attempts"]
 
 
+@pytest.mark.parametrize("options", [(), ("--retry-failed",)])
+def test_only_repeats_one_failure_and_leaves_the_others(work, options):
+    """A failed simulation runs once more when it is asked for."""
+    write_model(work, PICKY)
+    write_study(work, [{"beta": beta} for beta in (0.5, 1.5, 2.5)])
+    run_locally("--out", "run")
+    failed = mr.open_run("run").simulations()["task_id"][1]
+    summary = summary_of(run_locally("--out", "run", "--only", failed, *options))
+
+    assert [1, 2, 1] == [summary[key] for key in ("completed", "failed", "attempts")]
+
+
 def test_repeats_run_once_and_are_counted_in_a_warning(work):
     """`simulations` counts distinct ones."""
     write_study(work, [{"beta": 0.5}, {"beta": 1.5}, {"beta": 0.5}])

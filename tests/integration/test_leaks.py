@@ -17,8 +17,11 @@ SEEN = []
 def simulate(params, seed):
     SEEN.append(seed)
     rng = np.random.default_rng(seed)
+    if params["what"] == "nothing":
+        return {}
     extra = {"pure": 0.0, "remembers": float(len(SEEN)), "draws": int.from_bytes(os.urandom(4), "big")}
-    return {"r": {"day": [0, 1], "x": [float("nan"), rng.random() + extra[params["what"]]], "whole": [1, seed % 3]}}
+    x, nested = [float("nan"), rng.random() + extra[params["what"]]], [[float("nan"), None, 1.0], []]
+    return {"r": {"day": [0, 1], "x": x, "nested": nested, "whole": [1, seed % 3]}}
 '''
 
 
@@ -52,10 +55,10 @@ def test_a_model_that_is_not_reproducible_is_told_from_one_that_keeps_state(here
     assert "is not a function of its parameters and its seed" in ended.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("isolation", ["fork", "none"])
-def test_a_pure_model_passes(here, tmp_path, isolation):
-    """NaN and all."""
-    ended = check(here, tmp_path / "run", "pure", isolation)
+@pytest.mark.parametrize(("what", "isolation"), [("pure", "fork"), ("pure", "none"), ("nothing", "none")])
+def test_a_pure_model_passes(here, tmp_path, what, isolation):
+    """NaN, lists with NaN in them, and a model without outputs."""
+    ended = check(here, tmp_path / "run", what, isolation)
     assert 0 == ended.code, ended.stderr
     assert "no leaks: 8 simulations came out the same" in ended.stderr
 

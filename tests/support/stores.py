@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from modelops_ray.core.events import Cause, Failure
+from modelops_ray.core.ranges import Ranges
 from modelops_ray.store.entry import look
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.run_store import RunStore
@@ -70,8 +71,10 @@ def open_store(path: Path, study: Study, **changes: Any) -> RunStore:
         "config": {"cpus": 1.0},
         "versions": {"numpy": "2.0"},
     }
-    how = {name: changes.pop(name) for name in ("take_over", "fresh", "retry_failed", "clock") if name in changes}
+    how = {name: changes.pop(name) for name in ("take_over", "fresh", "repeat", "clock") if name in changes}
     created = how.get("clock", utc_now)()
+    if changes.pop("retry_failed", False):
+        how["repeat"] = Ranges([(0, len(simulations))])
     asked = RunJson(**given | changes, created=created)
     return look(path, RunSpec.of(asked, study, simulations), **how).begin()
 

@@ -97,10 +97,10 @@ def test_memory_that_the_user_gives_needs_no_probes():
 
 @pytest.mark.parametrize(
     ("child_life_s", "n"),
-    [(0.0, 2), (3.0, 6), (600.0, 20), (None, 2)],
+    [(0.0, 2), (3.0, 6), (600.0, 40), (None, 2)],
     ids=["each has its own", "short life", "long life", "not known"],
 )
-def test_a_chunk_lasts_as_long_as_its_process_may_but_ten_seconds_at_most(child_life_s, n):
+def test_a_chunk_lasts_as_long_as_its_process_may_but_not_half_a_minute(child_life_s, n):
     """A second of work otherwise: here two simulations."""
     state, actions = begun(n=2000, replicates=500, memory_bytes=100 * MIB, known_seconds=0.5)
     actions = state.handle(finished(of(SubmitChunk, actions)[0], seconds=0.5, child_life_s=child_life_s))
@@ -115,6 +115,21 @@ def test_chunks_hold_two_simulations_where_it_is_not_known_how_long_a_process_ma
     for chunk, child_life_s, n in ((first, None, 2), (second, 9.0, 3), (third, None, 3)):
         [more] = of(SubmitChunk, state.handle(finished(chunk, seconds=3.0, child_life_s=child_life_s)))
         assert n == len(more.positions)
+
+
+def test_sets_that_hardly_differ_in_memory_are_taken_by_time_the_longest_first():
+    """Their tasks declare nearly the same, and a long one that is left for the end has every other slot wait."""
+    state, actions = begun(n=40, replicates=4, capacity=Capacity((Node(1.0, 8 * GIB),)))
+    order = []
+    while chunks := of(SubmitChunk, actions):
+        actions = []
+        for chunk in chunks:
+            index = chunk.positions[0] // 4
+            order += [position // 4 for position in chunk.positions]
+            peak_bytes = (10 + 3 * index % 5) * MIB
+            actions += state.handle(finished(chunk, peak_bytes=peak_bytes, seconds=2.0 + index))
+    later = list(dict.fromkeys(order[10:]))
+    assert later[2:] == sorted(later[2:], reverse=True)
 
 
 def test_an_overrun_is_repeated_first_and_with_at_least_half_as_much_again():
@@ -556,6 +571,11 @@ def test_the_last_chunks_shrink_so_that_all_end_together_but_not_below_what_a_ta
     assert [100, 63, 6, 5, 5] == [size_of_next(0.01, n) for n in (10_000, 1_000, 96, 70, 3)]
     assert [2000, 2000] == [size_of_next(1e-5, n) for n in (100_000, 10)]
     assert 1 == size_of_next(2.0, 8)
+
+
+def test_the_last_chunks_hold_one_simulation_even_where_two_would_tell_more():
+    """What there is to learn is not worth a slot that waits."""
+    assert [2, 2, 1] == [size_of_next(2.0, n, target_s=4.0) for n in (80, 20, 16)]
 
 
 @pytest.mark.parametrize("rule", [{"target_bytes": 300}, {"most": 3}, {"target_s": 0.03}])

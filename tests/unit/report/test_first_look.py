@@ -2,11 +2,12 @@
 
 import io
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from modelops_ray.report.tables import print_first_look
+from modelops_ray.report.tables import print_first_look, print_table
 from modelops_ray.store.directory import OutputSize
 
 
@@ -40,3 +41,20 @@ def test_an_output_of_more_rows_than_simulations_is_not_read():
         pytest.fail(f"{name} was read")
 
     print_first_look(Console(file=io.StringIO()), {"daily": OutputSize(5, 1000)}, 4, read)
+
+
+def test_columns_that_arrow_has_no_means_of_are_left_out():
+    """Half precision; what else there is has its means."""
+    lines = looked(output(half=np.array([1, 2, 3, 4], np.float16), size=[1, 2, 3, 4])).splitlines()
+
+    assert ["beta", "replicates", "size"] == lines[1].split()
+
+
+def test_a_column_that_is_called_like_a_size_and_holds_text_is_shown_as_it_is():
+    """A model names its columns as it likes."""
+    text = io.StringIO()
+    print_table(Console(file=text, width=80), output(raw_bytes=["few", "many", None, "none"], n_bytes=[2**20] * 4), ())
+
+    assert "raw_bytes" in text.getvalue()
+    assert "many" in text.getvalue()
+    assert "1.0 MiB" in text.getvalue()

@@ -14,7 +14,10 @@ IDENTITY = pa.schema([("task_id", pa.string())])
 NUMBERS = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(),
            pa.float16(), pa.float32(), pa.float64()]  # fmt: skip
 OTHERS = [pa.null(), pa.bool_(), pa.string(), pa.date32(), pa.timestamp("us"), pa.list_(pa.int64())]
-KINDS = st.sampled_from(NUMBERS + OTHERS)
+FLAT = st.sampled_from(NUMBERS + OTHERS)
+KINDS = st.one_of(
+    FLAT, FLAT.map(pa.list_), st.tuples(FLAT, FLAT).map(lambda two: pa.struct(list(zip("ab", two, strict=True))))
+)
 
 
 def table(**columns):
@@ -50,6 +53,37 @@ def test_all_numbers_fit_together(left, right):
 def test_different_kinds_of_values_do_not_fit(left, right):
     """Text is no number, and neither is true or false."""
     assert joined(left, right) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "more", "kind"),
+    [
+        ([[]], [[1.5]], pa.list_(pa.float64())),
+        ([[1]], [[1.5]], pa.list_(pa.float64())),
+        (
+            [{"a": None, "b": [1]}],
+            [{"a": "x", "b": [2.5]}],
+            pa.struct([("a", pa.string()), ("b", pa.list_(pa.float64()))]),
+        ),
+    ],
+)
+def test_what_is_in_lists_and_structs_widens_too(values, more, kind):
+    """An empty list says nothing of its values, as a missing value says nothing."""
+    first, second = table(x=values), table(x=more)
+    schema = widened(widened(None, first, IDENTITY), second, IDENTITY)
+
+    assert kind == schema.field("x").type
+    assert [values, more] == [conformed(each, schema)["x"].to_pylist() for each in (first, second)]
+    assert widened(schema, first, IDENTITY) is schema
+
+
+@pytest.mark.parametrize(("values", "more"), [([1], [[1]]), ([{"a": 1}], [{"b": 1}]), ([[1]], [["x"]])])
+def test_other_lists_and_structs_do_not_fit(values, more):
+    """Neither with plain values nor with other fields."""
+    schema = widened(None, table(x=values), IDENTITY)
+
+    with pytest.raises(MisfitError, match="column 'x'"):
+        widened(schema, table(x=more), IDENTITY)
 
 
 def test_ways_to_hold_text_are_one_type():

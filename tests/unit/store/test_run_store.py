@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +19,7 @@ from support.stores import BUNDLE, Clock, DiedError, dying, failure, grid, incid
 from modelops_ray.core.events import Cause
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, RunInUseError, StorageError
-from modelops_ray.store.commits import Log
+from modelops_ray.store.commits import FOLDER, Log
 from modelops_ray.store.files import LocalFolder
 from modelops_ray.store.progress import Process, Progress, read_progress, write_progress
 from modelops_ray.store.reader import RunReader
@@ -133,6 +134,52 @@ def test_retrying_a_run_that_ended_begins_it_again(path):
     store.close("complete")
 
     assert Ranges([(0, 1)]) == open_store(path, study, retry_failed=True).done()
+
+
+def test_of_many_failures_only_those_to_repeat_are_forgotten(path):
+    """Their parts are written once more without them; where there are none of them, nothing changes."""
+    study = grid()
+    store = open_store(path, study)
+    store.commit([payload(study, range(5))], [failure(10), failure(11), failure(12)])
+    store.commit([], [failure(13)])
+    store.close("stopped")
+
+    store = open_store(path, study, repeat=Ranges.of([2, 11]))
+
+    assert (Ranges([(0, 5), (10, 11), (12, 14)]), 5, 3) == (store.done(), store.completed, store.failed)
+    assert [f"no luck at {i}" for i in (10, 12, 13)] == RunReader(path).failures()["error_message"].sort().to_pylist()
+    assert len(list((path / "simulations").iterdir())) == 3
+
+
+def test_failures_are_repeated_in_a_study_that_grew(path):
+    """Positions to repeat are those of the larger study."""
+    older, newer = Study.grid({"beta": [2]}, replicates=3), Study.grid({"beta": [1, 2]}, replicates=3)
+    store = open_store(path, older)
+    store.commit([payload(older, [0])], [failure(1), failure(2)])
+    store.close("stopped")
+
+    assert Ranges.of([3, 5]) == open_store(path, newer, repeat=Ranges.of([0, 4])).done()
+
+
+def test_whatever_a_study_says_about_itself_is_kept(path):
+    """Half a surrogate pair too, which no UTF-8 has: it came from an escape in a JSON file."""
+    study = replace(grid(), metadata={"title": "Übung \ud83d"})
+
+    open_store(path, study).close("stopped")
+
+    assert study.metadata == json.loads((path / "run.json").read_text())["study"]["document"]["metadata"]
+    assert Ranges() == open_store(path, study).done()
+
+
+def test_a_study_may_grow_before_anything_of_it_was_committed(path):
+    """A session was killed between its first two files."""
+    open_store(path, grid(2)).close("stopped")
+    for commit in (path / FOLDER).iterdir():
+        commit.unlink()
+
+    open_store(path, grid(4)).close("stopped")
+
+    assert Ranges() == open_store(path, grid(4)).done()
 
 
 def test_starting_over_moves_the_old_run_aside(path):
