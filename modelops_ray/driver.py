@@ -248,6 +248,7 @@ class Driver:
             limit_bytes=action.limit_bytes,
             cpus=self._state.policy.cpus * action.width,
             width=action.width,
+            enough_s=action.enough_s,
             announce=action.announce,
         )
 

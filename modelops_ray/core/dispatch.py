@@ -6,7 +6,7 @@ Decides from snapshots of the cluster; does not judge failures, commit, or end a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelops_ray.core.events import Capacity, SubmitChunk
 from modelops_ray.core.memory import MemoryModel, RequestSizes
@@ -20,6 +20,9 @@ OUTPUT_TARGET_BYTES = 16 * MIB
 """A chunk ends early when its outputs reach this, so none is planned for more."""
 
 UNSEEN_BYTES = 2**50
+
+ENOUGH = 1.5
+"""A chunk that takes so many times what it was planned for gives the rest back: others may be idle by then."""
 
 _PROBES_NEEDED = 3
 _MEMORY_OF_MEANS = 0.2
@@ -233,7 +236,9 @@ class Dispatch:
                 width = len(piece.positions)
                 request_bytes = self.memory.request_for(limit_bytes, self.top_bytes, width)
             piece = piece._replace(limit_bytes=self._granted(limit_bytes, request_bytes, width))
-            yield self._launch(piece, request_bytes, width, tuple(map(attempt_of, piece.positions)))
+            chunk = self._launch(piece, request_bytes, width, tuple(map(attempt_of, piece.positions)))
+            # As many as the user says are run as one chunk.
+            yield chunk if self.policy.chunk else replace(chunk, enough_s=ENOUGH * self._target_s(choice))
 
     @property
     def _n_first(self) -> int:
@@ -299,12 +304,11 @@ class Dispatch:
             return self.policy.chunk
         if self.is_probing:
             return 1
-        seconds = choice.seconds or self._seconds
         n = chunk_size(
-            seconds,
+            choice.seconds or self._seconds,
             self._bytes_each,
             self.pending.n / max(1, self.window.slots_at(request_bytes, width)),
-            target_s=self._target_s(seconds) * width,
+            target_s=self._target_s(choice) * width,
             # What an earlier run took may be another's: no chunk is made larger for it.
             least_s=self.policy.chunk_least_s * width if self._n_timed else 0.0,
             target_bytes=OUTPUT_TARGET_BYTES,
@@ -312,9 +316,10 @@ class Dispatch:
         )
         return max(n, width)
 
-    def _target_s(self, seconds: float) -> float:
+    def _target_s(self, choice: Choice) -> float:
         """Chunks last as long as their processes may, within bounds, or as two simulations where that is not known."""
-        wanted_s = 2 * seconds if self._child_life_s is None else self._child_life_s
+        two_s = 2 * (choice.seconds or self._seconds)
+        wanted_s = two_s if self._child_life_s is None else self._child_life_s
         return max(self.policy.chunk_target_s, min(wanted_s, self.policy.chunk_life_s))
 
     def _launch(self, piece: Piece, request_bytes: int, width: int, attempts: tuple[int, ...]) -> SubmitChunk:

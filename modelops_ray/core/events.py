@@ -6,6 +6,7 @@ A simulation is its position in the study, an integer; what it means is not know
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -247,6 +248,7 @@ class SubmitChunk:
 
     `attempts` counts for each position which try this is, from 1. `limit_bytes` is the part of the request that is
     meant for one simulation, `width` of them run at a time. With `announce` the backend should tell when it starts.
+    Once it has run for `enough_s` it begins no further simulation: it was planned for less.
     """
 
     chunk_id: int
@@ -256,6 +258,7 @@ class SubmitChunk:
     limit_bytes: int
     announce: bool = False
     width: int = 1
+    enough_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ class _ChunkRun:
     @property
     def _has_enough(self) -> bool:
         """Whether the rest is better left to other chunks: nothing of this one counts before it has ended."""
-        is_long = time.monotonic() - self._began_s >= self._context.target_s
+        is_long = time.monotonic() - self._began_s >= min(self._context.target_s, self._chunk.enough_s)
         return is_long or self._collector.size_bytes + self._told_bytes >= self._context.target_payload_bytes
 
     def _take(self, simulation: Simulation, attempts: int, attempt: Attempt) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -31,6 +32,7 @@ class Chunk:
     """The simulations of one task; `attempts[i]` says which try it is for `simulations[i]`, from 1.
 
     `width` of them run at a time, each held to `limit_bytes`; `request_bytes` and `cpus` are those of the whole task.
+    None begins once it has run for `enough_s`.
     """
 
     chunk_id: int
@@ -41,6 +43,7 @@ class Chunk:
     cpus: float = 1.0
     announce: bool = False
     width: int = 1
+    enough_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

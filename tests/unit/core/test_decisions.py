@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import pytest
@@ -115,6 +116,14 @@ def test_chunks_hold_two_simulations_where_it_is_not_known_how_long_a_process_ma
     for chunk, child_life_s, n in ((first, None, 2), (second, 9.0, 3), (third, None, 3)):
         [more] = of(SubmitChunk, state.handle(finished(chunk, seconds=3.0, child_life_s=child_life_s)))
         assert n == len(more.positions)
+
+
+def test_a_chunk_that_takes_longer_than_it_was_planned_for_gives_the_rest_back():
+    """Of sets that are not known yet one may take a thousand times the mean, and others would wait for its chunk."""
+    _, actions = begun(n=2000, replicates=500, memory_bytes=100 * MIB, known_seconds=0.01)
+    assert {1.5} == {chunk.enough_s for chunk in of(SubmitChunk, actions)}
+    _, actions = begun(n=2000, memory_bytes=100 * MIB, known_seconds=0.01, chunk=100)
+    assert {math.inf} == {chunk.enough_s for chunk in of(SubmitChunk, actions)}
 
 
 def test_sets_that_hardly_differ_in_memory_are_taken_by_time_the_longest_first():

@@ -7,6 +7,7 @@ import pickle
 import platform
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,14 @@ def test_a_chunk_ends_early_when_its_simulations_take_long(run):
     report, payload = run("def simulate(p, s): return {'x': 1}", [{"beta": 1, "n": 1}] * 10, target_s=0.0)
 
     assert (10,) == payload.positions == tuple(done.position for done in report.completed)
+
+
+def test_a_chunk_ends_early_when_it_takes_longer_than_it_was_planned_for(tmp_path):
+    """The others are back in line before their slots are idle."""
+    path = write(tmp_path / "sir.py", "def simulate(p, s): return {'x': 1}")
+    chunk = replace(chunk_of([{"beta": 1, "n": 1}] * 10), enough_s=0.0)
+
+    assert (10,) == run_chunk(context_of(path), chunk)[1].positions
 
 
 def test_the_models_own_exception_is_its_failure(run):
