@@ -193,9 +193,10 @@ class Dispatch:
         self.memory.observe(peak_bytes, self.top_bytes)
         if self.pending.holds(set_index):
             self.memory.observe_set(set_index, peak_bytes)
+        if self.pending.is_unranked(set_index):
             limit_bytes = self._capped(self.memory.limit_for(set_index, 0))
             width = self.memory.width_for(limit_bytes)
-            self.pending.learn(set_index, self.memory.overhead.task_bytes(limit_bytes, width), seconds)
+            self.pending.rank(set_index, self.memory.overhead.task_bytes(limit_bytes, width), seconds)
 
     def observe_overrun(self, set_index: int, least_bytes: int) -> None:
         """A peak that was cut off tells what is not enough, for its set only: it would spoil the histogram."""

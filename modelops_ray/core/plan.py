@@ -112,12 +112,15 @@ class Pending:
             self.n += len(piece.positions)
             self._repeats.setdefault(_size_class(piece.limit_bytes), deque()).append(piece)
 
-    def learn(self, set_index: int, request_bytes: int, seconds: float) -> None:
-        """A simulation of this set completed: rank what waits of it by what it has a node declare, then by time."""
-        if set_index in self._begun:
-            del self._begun[set_index]
-            self._sets[set_index].seconds = seconds
-            heapq.heappush(self._known.setdefault(_size_class(request_bytes), []), (-seconds, set_index))
+    def is_unranked(self, set_index: int) -> bool:
+        """Whether some of this set were taken, more wait, and what they take is not known."""
+        return set_index in self._begun
+
+    def rank(self, set_index: int, request_bytes: int, seconds: float) -> None:
+        """A simulation of such a set completed: what waits of it is taken by what its tasks declare, then by time."""
+        del self._begun[set_index]
+        self._sets[set_index].seconds = seconds
+        heapq.heappush(self._known.setdefault(_size_class(request_bytes), []), (-seconds, set_index))
 
     def repeats(self) -> Iterator[Choice]:
         """What must be repeated, largest first."""
