@@ -195,12 +195,12 @@ class _Work:
         seed_generators(seed)
         self._meter.begin()
         began_s = time.perf_counter()
-        failure, packed, n_blobs = None, {}, len(self._blobs)
+        failure, packed, n_blobs, peak_bytes = None, {}, len(self._blobs), 0
         try:
             returned = self._model(params, seed, asked["scenario"])
             if os.getpid() != self._pid:
                 os._exit(0)  # a process that the model forked and did not end
-            self._meter.peak_bytes()
+            peak_bytes = self._meter.peak_bytes()
             packed = self._packed(outputs_of(returned, asked["outputs"]))
         except BaseException as error:  # noqa: BLE001 - whatever a model raises, sys.exit() included, is that simulation's failure
             if os.getpid() != self._pid:
@@ -208,7 +208,9 @@ class _Work:
             failure = description_of(error)
             del self._blobs[n_blobs:]
         seconds = time.perf_counter() - began_s
-        self._answers.append((seconds, self._meter.peak_bytes(), failure, packed))
+        if failure or len(self._blobs) > n_blobs:
+            peak_bytes = self._meter.peak_bytes()
+        self._answers.append((seconds, peak_bytes, failure, packed))
         self._longest_s = max(self._longest_s, seconds)
 
     def _packed(self, outputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ..machine import MemoryBounds, kernel_kills, memory_strain
 from ..pidfd import send_signal
 from .board import Board
 from .measure import resident_parts
-from .watch import Crawl, Limit, Process, Reading, Strain, Use, families, over_hard_limit, processes, to_relieve
+from .watch import Crawl, Limit, Process, Reading, Strain, Use, descendants, families, over_hard_limit, to_relieve
 
 SCAN_EVERY_S = 0.25
 STRAIN_EVERY_S = 0.5
@@ -81,7 +81,7 @@ class Warden:
         self._crawl = Crawl()
         self._scanned_s = self._strained_s = time.monotonic()
         # What the model's import started is part of the model.
-        self._spared = {one.pid for one in processes() if one.parent == os.getpid()}
+        self._spared = {one.pid for one in descendants(os.getpid()) if one.parent == os.getpid()}
         self.kernel_kills = kernel_kills()
 
     def most_data_bytes(self) -> int:
@@ -94,8 +94,8 @@ class Warden:
         if time.monotonic() - self._scanned_s <= SCAN_EVERY_S:
             return None
         self.kernel_kills = kernel_kills()
-        table = processes()
         known = {pid: one.pid for one in everybody.values() for pid in one.others}
+        table = descendants(os.getpid(), known)
         for pid, others in families(everybody, table, known).items():
             one = everybody[pid]
             one.others = {other: one.others.get(other) or Use(other) for other in others}
@@ -150,7 +150,7 @@ def end_all() -> None:
     """Kill every child of this process, and whatever comes to it when they end."""
     deadline_s = time.monotonic() + ENDING_S
     while time.monotonic() < deadline_s:
-        left = [one for one in processes() if one.parent == os.getpid()]
+        left = [one for one in descendants(os.getpid()) if one.parent == os.getpid()]
         if not left:
             return
         for one in left:

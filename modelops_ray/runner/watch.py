@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -141,12 +142,44 @@ def processes(proc: Path = _PROC) -> list[Process]:
     return [found for pid in pids if (found := process(pid, proc)) is not None]
 
 
+def descendants(ancestor: int, known: Iterable[int] = (), proc: Path = _PROC) -> list[Process]:
+    """Return a process and everything that it, and what it started, has started and that still lives.
+
+    By the kernel's lists of children, whose cost is the family's and not the machine's; the whole process table where
+    the kernel keeps none.
+
+    Args:
+        ancestor: Its number; what outlives its parent must be handed on to it, or is lost.
+        known: Numbers seen before, which are looked up by themselves: what is being handed on is in no list.
+        proc: Where `/proc` is.
+    """
+    if not Path(f"{proc}/{ancestor}/task/{ancestor}/children").exists():
+        return processes(proc)
+    found: dict[int, Process] = {}
+    todo = [ancestor, *known]
+    while todo:
+        pid = todo.pop()
+        if pid not in found and (one := process(pid, proc)) is not None:
+            found[pid] = one
+            todo += _children(pid, proc)
+    return list(found.values())
+
+
+def _children(pid: int, proc: Path) -> list[int]:
+    found: list[int] = []
+    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+        for task in os.listdir(f"{proc}/{pid}/task"):  # noqa: PTH208 (of every child, often)
+            with open(f"{proc}/{pid}/task/{task}/children", "rb", buffering=0) as file:  # noqa: PTH123 (of every child, often)
+                found += map(int, file.readall().split())
+    return found
+
+
 def families(heads: Collection[int], table: Iterable[Process], known: Mapping[int, int]) -> dict[int, list[int]]:
     """Return by head whatever it started: of its process group, its descendants, and who was known as its before.
 
     Args:
         heads: Process numbers of children; each leads its process group.
-        table: All processes.
+        table: All processes that may be among them.
         known: Head by process number, from an earlier look.
     """
     found: dict[int, list[int]] = {head: [] for head in heads}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from modelops_ray.runner.watch import (
     Reading,
     Strain,
     Use,
+    descendants,
     families,
     over_hard_limit,
     process,
@@ -122,3 +124,26 @@ def test_what_another_process_adds_is_followed():
         assert 2**26 <= use.bytes() - before < 2**27
         child.kill()
     assert 0 == use.bytes()
+
+
+def test_only_the_family_is_looked_up_where_the_kernel_lists_children():
+    """By descent, also outside of its group; and by number what is just being handed on."""
+    code = (
+        "import subprocess, sys; print(subprocess.Popen(['sleep', '60'], start_new_session=True).pid, flush=True); "
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        sleeper = int(child.stdout.readline())
+        assert [child.pid, sleeper] == [one.pid for one in descendants(child.pid)]
+        assert {child.pid, sleeper} < {one.pid for one in descendants(os.getpid())}
+        child.kill()
+    assert sleeper not in {one.pid for one in descendants(os.getpid())}
+    assert sleeper in {one.pid for one in descendants(os.getpid(), [sleeper])}
+    os.kill(sleeper, signal.SIGKILL)
+
+
+def test_without_lists_of_children_the_whole_process_table_is_read(tmp_path):
+    """Kernels can be built without them."""
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7" / "stat").write_text("7 (name) S 1 7 " + "0 " * 20)
+    assert [7] == [one.pid for one in descendants(1, proc=tmp_path)]
