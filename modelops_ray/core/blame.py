@@ -7,6 +7,7 @@ and does not choose what is submitted.
 from __future__ import annotations
 
 from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from modelops_ray.core import messages
@@ -47,11 +48,12 @@ class Blame:
         trouble = self._trouble.get(position)
         return 1 if trouble is None else trouble.attempts + 1
 
-    def completed(self, position: int) -> None:
-        """A simulation succeeded: whatever it went through is forgotten."""
-        self._trouble.pop(position, None)
-        self._kills.note(Outcome.DONE)
-        self._failures.completed(1)
+    def completed(self, positions: AbstractSet[int]) -> None:
+        """Simulations succeeded: whatever they went through is forgotten."""
+        for position in self._trouble.keys() & positions:
+            del self._trouble[position]
+        self._kills.note(Outcome.DONE, len(positions))
+        self._failures.completed(len(positions))
 
     def chunk_died(self, event: ChunkFailed, chunk: Outstanding) -> None:
         """A chunk's task died without a report."""

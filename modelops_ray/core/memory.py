@@ -10,6 +10,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from modelops_ray.core.events import Node
 from modelops_ray.core.overhead import Overhead
@@ -22,6 +23,7 @@ LEAST_MARGIN = 1.03
 """So much more than the highest peak seen is the least that is ever asked for."""
 
 
+@lru_cache(maxsize=4096)
 def bin_of(size_bytes: float, step: float = _BIN) -> int:
     """Index of the geometric bin whose upper edge is the first at or above a size; 0 for 1 MiB and less."""
     # Edges are whole bytes, so one is up to a millionth above where its logarithm says.

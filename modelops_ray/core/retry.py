@@ -86,12 +86,13 @@ class KillGuard:
     _last: deque[Outcome] = field(default_factory=deque)
     _counts: list[int] = field(default_factory=lambda: [0] * len(Outcome))
 
-    def note(self, outcome: Outcome) -> None:
-        """Take note of one attempt."""
-        self._last.append(outcome)
-        self._counts[outcome] += 1
-        if len(self._last) > self.window:
-            self._counts[self._last.popleft()] -= 1
+    def note(self, outcome: Outcome, n: int = 1) -> None:
+        """Take note of attempts that ended alike."""
+        for _ in range(min(n, self.window)):
+            self._last.append(outcome)
+            self._counts[outcome] += 1
+            if len(self._last) > self.window:
+                self._counts[self._last.popleft()] -= 1
 
     @property
     def is_hopeless(self) -> bool:

@@ -176,8 +176,8 @@ class RunState:
         self.dispatch.observe_life(report.child_life_s)
         self.journal.keep(event.chunk_id, chunk.piece.only(done), report.payload_bytes)
         set_of = dict(zip(chunk.piece.positions, chunk.piece.sets, strict=True))
+        self._blame.completed(done)
         for position, seconds, peak_bytes in report.completed:
-            self._blame.completed(position)
             self.dispatch.observe(set_of.pop(position), seconds, peak_bytes)
         for failure in report.failures:
             self._blame.attempt_failed(failure, set_of.pop(failure.position), chunk)

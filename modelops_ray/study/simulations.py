@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from modelops_ray.config import SeedPolicy
 from modelops_ray.core.events import Segment
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import StudyError
-from modelops_ray.study.chunk import Simulation
+from modelops_ray.study.chunk import Scalar, Simulation
 from modelops_ray.study.identity import MAX_SEED, derived_seed, param_id
 from modelops_ray.study.study import Study
 
@@ -102,9 +102,9 @@ class Simulations:
         """
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} of {len(self)} simulations")
-        return self._make(
-            int(position), int(self._sets[position]), int(self._replicates[position]), int(self._seeds[position])
-        )
+        set_index = int(self._sets[position])
+        replicate, seed = int(self._replicates[position]), int(self._seeds[position])
+        return Simulation(int(position), set_index, *self._identity_of(set_index), replicate, seed)
 
     def __iter__(self) -> Iterator[Simulation]:
         return map(self.__getitem__, range(len(self)))
@@ -115,7 +115,15 @@ class Simulations:
         Raises:
             IndexError: One of the positions does not exist.
         """
-        return tuple(self[position] for position in positions)
+        at = np.array(positions, np.int64)
+        if beyond := at[(at < 0) | (at >= len(self))].tolist():
+            raise IndexError(f"position {beyond[0]} of {len(self)} simulations")
+        sets, replicates, seeds = (column[at].tolist() for column in (self._sets, self._replicates, self._seeds))
+        identities = {set_index: self._identity_of(set_index) for set_index in set(sets)}
+        return tuple(
+            Simulation(position, set_index, *identities[set_index], replicate, seed)
+            for position, set_index, replicate, seed in zip(at.tolist(), sets, replicates, seeds, strict=True)
+        )
 
     def segments(self, done: Ranges) -> Iterator[Segment]:
         """Yield what is not done as maximal runs within one parameter set, in study order."""
@@ -133,9 +141,9 @@ class Simulations:
             return None
         return int(self._by_seed[at])
 
-    def _make(self, position: int, set_index: int, replicate: int, seed: int) -> Simulation:
+    def _identity_of(self, set_index: int) -> tuple[Mapping[str, Scalar], str]:
         params = self._study.parameter_sets[self._first_rows[set_index]].params
-        return Simulation(position, set_index, params, self._digests[set_index].tobytes().hex(), replicate, seed)
+        return params, self._digests[set_index].tobytes().hex()
 
     def _split(self, start: int, stop: int) -> Iterator[Segment]:
         # As its own type: numpy would copy the whole array to that of a Python integer.
