@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from modelops_ray.arrays import plain_array
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import UsageError
 from modelops_ray.question import Question
@@ -90,7 +91,7 @@ def compared(before: RunReader, alone: RunReader) -> Iterator[Difference]:
     task_ids = [row["task_id"] for row in again]
     runs = [(run, set(run.output_names())) for run in (before, alone)]
     names = sorted(set.union(*(known for _, known in runs)))
-    nothing = pa.table({"task_id": pa.array([], pa.string())})
+    nothing = pa.table({"task_id": plain_array([], pa.string())})
     tables = {
         name: [run.output_of(name, task_ids) if name in known else nothing for run, known in runs] for name in names
     }

@@ -8,7 +8,6 @@ that loads the model itself. Imports nothing of ours that the model's interprete
 from __future__ import annotations
 
 import ctypes
-import importlib.abc
 import json
 import os
 import pickle
@@ -19,8 +18,8 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +30,7 @@ from . import wire
 from .board import RESTING, Board
 from .boot import command
 from .foreign import authors_code
+from .late_pandas import LatePandas
 from .loading import ModelRef, load_model
 from .measure import peak_meter, private_bytes, resident_parts
 
@@ -260,25 +260,8 @@ def warm_up() -> None:
 
     seed_generators(0)
     resident_parts()
-    with _not_importing("pandas"):
+    with LatePandas():
         arrow_stream(outputs_of({"columns": {"x": [0.0]}, "row": {"x": 0.0}})["columns"])
-
-
-@contextmanager
-def _not_importing(package: str) -> Iterator[None]:
-    """Have pyarrow look for a package later, if a model brings it: unasked for, it doubles what a fork copies."""
-
-    class Nowhere(importlib.abc.MetaPathFinder):
-        def find_spec(self, fullname: str, *_: object) -> None:
-            if fullname == package:
-                raise ModuleNotFoundError(fullname)
-
-    finder = Nowhere()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
 
 
 def arrow_stream(table: Any) -> bytes:

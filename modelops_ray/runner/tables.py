@@ -20,11 +20,12 @@ import decimal
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 
+from ..arrays import plain_array
 from .foreign import authors_code
 
 BARE_OUTPUT = "result"
@@ -34,7 +35,11 @@ _SCALARS = (
     bool, int, float, str, bytes, np.generic, type(None), pa.Scalar,
     dt.date, dt.time, dt.timedelta, decimal.Decimal,
 )  # fmt: skip
-_PLAIN = frozenset({bool, float, type(None), np.bool_, np.float64, np.float32, np.int64, np.int32})
+_PLAIN = {
+    type(None): pa.null(), bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string(),
+    np.bool_: pa.bool_(), np.int32: pa.int32(), np.int64: pa.int64(),
+    np.float32: pa.float32(), np.float64: pa.float64(),
+}  # fmt: skip
 _WANTED = (
     "a model returns a mapping of output name to a table (pyarrow, pandas, polars, DuckDB, or a mapping of column name "
     "to a sequence), one table, or a mapping of scalars"
@@ -103,7 +108,11 @@ def row_table(rows: Sequence[Scalars]) -> pa.Table:
     Raises:
         BadOutputError: A value has no Arrow type.
     """
-    return _table({name: _array(name, [row[name] for row in rows]) for name in rows[0]})
+    return _table({name: _scalars(name, [row[name] for row in rows]) for name in rows[0]})
+
+
+def _scalars(column: str, values: list[Any]) -> pa.Array | pa.ChunkedArray:
+    return plain_array(values, _PLAIN[type(values[0])]) if _is_plain(values[0]) else _array(column, values)
 
 
 def _kept(named: Mapping[str, object], wanted: Sequence[str] | None) -> Iterable[str]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from modelops_ray.arrays import array_of
 from modelops_ray.core.events import Cause, Failure
 from modelops_ray.store.columns import MisfitError, conformed, widened
 from modelops_ray.study.chunk import OutputTable, Payload
@@ -49,7 +50,7 @@ def assemble(payloads: Sequence[Payload], known: Mapping[str, pa.Schema], schema
     out = np.isin(positions, keep)
     return Batch(
         positions=positions[~out],
-        simulations=simulations.filter(pa.array(~out)) if len(keep) else simulations,
+        simulations=simulations.filter(array_of(~out)) if len(keep) else simulations,
         outputs={name: _output(tables, judge.schemas[name], keep) for name, tables in _by_output(payloads).items()
                  if name in judge.schemas},
         schemas=judge.schemas,
@@ -144,7 +145,7 @@ def _output(tables: Iterable[OutputTable], schema: pa.Schema, rejected: Position
         keep = ~np.isin(rows, rejected)
         if not keep.any():
             continue
-        table = output.table if keep.all() else output.table.filter(pa.array(keep))
+        table = output.table if keep.all() else output.table.filter(array_of(keep))
         positions.append(rows[keep])
         kept.append(conformed(table, schema))
     return _in_order(positions, kept, schema)[1]
@@ -163,7 +164,7 @@ def _in_order(
     if np.all(rows[1:] >= rows[:-1]):
         return rows, table
     by_position = np.argsort(rows, kind="stable")
-    return rows[by_position], table.combine_chunks().take(pa.array(by_position))
+    return rows[by_position], table.combine_chunks().take(array_of(by_position))
 
 
 def _rejection(position: int, simulations: pa.Table, row: int, reasons: Mapping[int, str]) -> Failure:

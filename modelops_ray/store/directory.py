@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelops_ray.arrays import plain_array
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError
 from modelops_ray.store.batch import Positions
@@ -79,7 +80,7 @@ class Directory:
 
     def output_of(self, name: str, task_ids: Sequence[str]) -> list[pa.Table]:
         """Return the rows that some simulations have in one output; reads a part at a time."""
-        return self._consistent(lambda log: self._output_of(log, name, pa.array(task_ids, pa.string())))
+        return self._consistent(lambda log: self._output_of(log, name, plain_array(task_ids, pa.string())))
 
     def completed(self) -> Ranges:
         """Return the positions of all simulations with a result; reads the commits only."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelops_ray.arrays import plain_array
 from modelops_ray.config import SeedPolicy
 from modelops_ray.core.ranges import runs
 from modelops_ray.store.batch import TableSchemas
@@ -104,7 +105,7 @@ def _numbers(folder: Folder, parts: Mapping[str, LivePart], move: Move, simulati
         positions = [position for run in move.runs(part) for position in range(*run)]
         replicates = [simulations[position].replicate for position in positions]
         tasks = read_part(folder, part, ["task_id"])
-        tables.append(tasks.append_column("replicate", pa.array(replicates, pa.int32())))
+        tables.append(tasks.append_column("replicate", plain_array(replicates, pa.int32())))
     return pa.concat_tables(tables)
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
-import pyarrow as pa
 
+from modelops_ray.arrays import array_of
 from modelops_ray.core.ranges import Ranges, runs
 from modelops_ray.errors import ResultsError
 from modelops_ray.store import run_json, shards
@@ -180,7 +180,7 @@ def _forget(session: Session, folder: Folder, log: Log, study: str, repeat: Rang
                 continue
             retracted.append(part.path)
             if stays.any():
-                rest = read_part(folder, part).filter(pa.array(stays))
+                rest = read_part(folder, part).filter(array_of(stays))
                 added.append(session.write(part.folder, rest, list(runs(positions[stays].tolist())), failed=True))
         if retracted:
             log.apply(session.append(study, added, retracted), FOLDER)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from modelops_ray.arrays import array_of
 from modelops_ray.config import Shard
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, UsageError
@@ -164,6 +165,6 @@ def _blocks(table: pa.Table, order: Positions) -> Iterator[pa.Table]:
     starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
     for rows in np.array_split(order, max(1, math.ceil(table.nbytes / BLOCK_BYTES))):
         batch_of = np.searchsorted(starts, rows, side="right") - 1
-        by_batch = [batches[at].take(pa.array(rows[batch_of == at] - starts[at])) for at in np.unique(batch_of)]
+        by_batch = [batches[at].take(array_of(rows[batch_of == at] - starts[at])) for at in np.unique(batch_of)]
         place = np.argsort(np.argsort(batch_of, kind="stable"))
-        yield pa.Table.from_batches(by_batch, table.schema).take(pa.array(place))
+        yield pa.Table.from_batches(by_batch, table.schema).take(array_of(place))

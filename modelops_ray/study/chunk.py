@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -54,6 +54,9 @@ class OutputTable:
     row_counts: tuple[int, ...]
     table: pa.Table
 
+    def __reduce__(self) -> _Reduced:
+        return _output_table, (self.positions, self.row_counts, *_columns_of(self.table))
+
 
 @dataclass(frozen=True, slots=True)
 class Payload:
@@ -66,3 +69,29 @@ class Payload:
     positions: tuple[int, ...]
     simulations: pa.Table
     outputs: Mapping[str, tuple[OutputTable, ...]] = field(default_factory=dict)
+
+    def __reduce__(self) -> _Reduced:
+        return _payload, (self.positions, *_columns_of(self.simulations), self.outputs)
+
+
+_Reduced = tuple[Callable[..., object], tuple[object, ...]]
+"""How an object is pickled. Ray's own way with Arrow tables has pyarrow import pandas, so they travel as columns."""
+
+
+def _columns_of(table: pa.Table) -> tuple[pa.Schema, list[pa.ChunkedArray]]:
+    return table.schema, table.columns
+
+
+def _output_table(
+    positions: tuple[int, ...], row_counts: tuple[int, ...], schema: pa.Schema, columns: list[pa.ChunkedArray]
+) -> OutputTable:
+    return OutputTable(positions, row_counts, pa.table(columns, schema=schema))
+
+
+def _payload(
+    positions: tuple[int, ...],
+    schema: pa.Schema,
+    columns: list[pa.ChunkedArray],
+    outputs: Mapping[str, tuple[OutputTable, ...]],
+) -> Payload:
+    return Payload(positions, pa.table(columns, schema=schema), outputs)

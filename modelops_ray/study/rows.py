@@ -11,10 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from modelops_ray.arrays import plain_array
 from modelops_ray.core.events import Failure
 from modelops_ray.study.chunk import Simulation
 from modelops_ray.study.identity import task_id
-from modelops_ray.study.schema import identity_fields, parameter_array, simulations_schema
+from modelops_ray.study.schema import identity_fields, simulations_schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +33,15 @@ class RunIdentity:
 
 def identity_table(run: RunIdentity, simulations: Sequence[Simulation]) -> pa.Table:
     """Build the identity columns, one row per simulation in the order given."""
-    arrays = [
+    columns: tuple[list[Any], ...] = (
         [task_id(run.bundle_ref, run.entrypoint, sim.param_id, sim.seed) for sim in simulations],
         [sim.param_id for sim in simulations],
         [sim.replicate for sim in simulations],
         [sim.seed for sim in simulations],
-        *(
-            parameter_array([sim.params.get(name) for sim in simulations], type_)
-            for name, type_ in run.parameter_types.items()
-        ),
-    ]
-    return pa.table(arrays, schema=identity_fields(run.parameter_types))
+        *([sim.params.get(name) for sim in simulations] for name in run.parameter_types),
+    )
+    schema = identity_fields(run.parameter_types)
+    return pa.table([plain_array(values, f.type) for values, f in zip(columns, schema, strict=True)], schema=schema)
 
 
 def completed_rows(run: RunIdentity, identities: pa.Table, outcomes: Mapping[str, Sequence[Any]]) -> pa.Table:
@@ -75,14 +74,7 @@ def failure_rows(run: RunIdentity, failures: Sequence[Failure], simulations: Seq
 def _rows(run: RunIdentity, identities: pa.Table, status: str, outcomes: Mapping[str, Sequence[Any]]) -> pa.Table:
     schema = simulations_schema(run.parameter_types)
     n_rows = identities.num_rows
-    same = {"scenario": pa.repeat(run.scenario, n_rows), "status": pa.repeat(status, n_rows)}
-    known = dict(zip(identities.column_names, identities.columns, strict=True)) | same
-    arrays = [
-        known[field.name] if field.name in known else _outcome(outcomes.get(field.name), n_rows, field.type)
-        for field in schema
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _outcome(values: Sequence[Any] | None, n_rows: int, type_: pa.DataType) -> pa.Array:
-    return pa.nulls(n_rows, type_) if values is None else pa.array(values, type_)
+    told = {"scenario": [run.scenario] * n_rows, "status": [status] * n_rows, **outcomes}
+    known = dict(zip(identities.column_names, identities.columns, strict=True))
+    known |= {name: plain_array(values, schema.field(name).type) for name, values in told.items()}
+    return pa.table([known.get(field.name, pa.nulls(n_rows, field.type)) for field in schema], schema=schema)

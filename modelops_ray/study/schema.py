@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from modelops_ray.arrays import array_of
 from modelops_ray.study.chunk import Scalar
 from modelops_ray.study.study import Study
 
@@ -52,7 +53,7 @@ def repeated(identities: pa.Table, rows: Sequence[int], counts: Sequence[int]) -
     A simulation has one identity and up to millions of rows; written out it would outweigh what the model returns.
     """
     kind = np.min_scalar_type(-identities.num_rows)
-    index = pa.array(np.repeat(np.array(rows, kind), counts))
+    index = array_of(np.repeat(np.array(rows, kind), counts))
     columns = [pa.DictionaryArray.from_arrays(index, column.combine_chunks()) for column in identities.columns]
     return pa.table(columns, names=identities.column_names)
 
@@ -76,13 +77,6 @@ def parameter_types(study: Study) -> dict[str, pa.DataType]:
                 known = seen[name] = _Seen()
             known.add(value)
     return {name: seen[name].data_type() for name in sorted(seen)}
-
-
-def parameter_array(values: Sequence[Scalar | None], data_type: pa.DataType) -> pa.Array:
-    """Build a parameter column; Arrow alone refuses large integers in a column of floats."""
-    if pa.types.is_float64(data_type):
-        values = [None if value is None else float(value) for value in values]
-    return pa.array(values, data_type)
 
 
 class _Seen:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from support.studies import assert_equal_datasets, rows, wait_until
 
@@ -138,3 +140,25 @@ def test_several_workers_of_a_ray_share_one_server(here, tmp_path):
     assert 0 == here.run(study, tmp_path / "none", "--backend", "local", "--isolation", "none").code
     assert_equal_datasets(tmp_path / "none", tmp_path / "ray")
     wait_until(lambda: not here.processes("_modelops_ray"), "the fork server to end", 10)
+
+
+def maps_of(pid):
+    """The files a process has mapped; none once it has ended."""
+    try:
+        return Path(f"/proc/{pid}/maps").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def test_nobody_loads_pandas_for_a_model_that_does_without(here, tmp_path):
+    """It is 50 MB in every process, and installed with many models."""
+    pytest.importorskip("pandas")
+    (here.folder / "model.py").write_text(
+        "import time\n\ndef simulate(params, seed):\n    time.sleep(0.1)\n"
+        "    return {'r': {'x': 0.5, 'name': 'a'}, 't': {'day': [1, 2]}}\n"
+    )
+    running = here.start(here.study([{"set": i} for i in range(6)], 50), tmp_path / "run")
+    wait_until(lambda: list((tmp_path / "run").rglob("*.parquet")), "a commit", 60)
+    loaded = [title for pid, title in here.processes().items() if "/pandas/" in maps_of(pid)]
+    assert 0 == running.wait().code
+    assert [] == loaded

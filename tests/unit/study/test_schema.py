@@ -5,7 +5,8 @@ import json
 import pyarrow as pa
 import pytest
 
-from modelops_ray.study.schema import identity_fields, parameter_array, parameter_types, simulations_schema
+from modelops_ray.arrays import plain_array
+from modelops_ray.study.schema import identity_fields, parameter_types, simulations_schema
 from modelops_ray.study.study import Study
 
 
@@ -37,7 +38,7 @@ def test_one_type_holds_a_parameter_in_all_sets(values, expected):
     data_type = types_of(*({"x": value} for value in values))["x"]
 
     assert expected == data_type
-    assert values == parameter_array(values, data_type).to_pylist()
+    assert values == plain_array(values, data_type).to_pylist()
 
 
 def test_parameters_are_in_the_order_of_their_names():
@@ -50,12 +51,12 @@ def test_a_parameter_that_some_sets_lack_is_null_there():
     types = types_of({"x": 1}, {"y": 0.5})
 
     assert {"x": pa.int64(), "y": pa.float64()} == types
-    assert [0.5, None] == parameter_array([0.5, None], types["y"]).to_pylist()
+    assert [0.5, None] == plain_array([0.5, None], types["y"]).to_pylist()
 
 
 def test_an_integer_too_long_for_a_float_is_rounded_in_the_column_only():
     """Arrow would refuse it."""
-    assert [float(2**53 + 1)] == parameter_array([2**53 + 1], pa.float64()).to_pylist()
+    assert [float(2**53 + 1)] == plain_array([2**53 + 1], pa.float64()).to_pylist()
 
 
 def test_the_columns_of_simulations():

@@ -1,0 +1,63 @@
+"""Arrow arrays of plain values, made without pandas.
+
+`pa.array` imports pandas at its first call, whatever it is given, wherever that is installed: some 50 MB and a quarter
+of a second, in every worker. Owns numbers, truth values and text of known types; what else a model returns is for
+`pa.array`. Needs nothing but pyarrow, because models' own interpreters load it too.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_CODES = {pa.int16(): "h", pa.int32(): "i", pa.int64(): "q", pa.uint64(): "Q", pa.float64(): "d", pa.float32(): "f"}
+
+
+def plain_array(values: Sequence[bool | int | float | str | None], type_: pa.DataType) -> pa.Array:
+    """Make an array of boolean, string, int16, int32, int64, uint64, float32, float64 or null; None becomes null.
+
+    Raises:
+        TypeError: A value is not of that type.
+        OverflowError: A number does not fit it.
+    """
+    if pa.types.is_null(type_):
+        return pa.nulls(len(values))
+    bits = None
+    if None in values:
+        bits = _bits([value is not None for value in values])
+        nothing = "" if pa.types.is_string(type_) else 0
+        values = [nothing if value is None else value for value in values]
+    return pa.Array.from_buffers(type_, len(values), [bits, *_buffers(values, type_)])
+
+
+def array_of(values: npt.NDArray[Any]) -> pa.Array:
+    """Show a NumPy array of integers as an Arrow array; one of truth values is copied."""
+    if values.dtype == bool:
+        return array_of(values.view("u1")).cast(pa.bool_())
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values.ravel())])
+
+
+def _buffers(values: Sequence[Any], type_: pa.DataType) -> list[pa.Buffer]:
+    if pa.types.is_string(type_):
+        return _text(values)
+    if pa.types.is_boolean(type_):
+        return [_bits(values)]
+    return [pa.py_buffer(array(_CODES[type_], values))]
+
+
+def _text(values: Sequence[str]) -> list[pa.Buffer]:
+    text = "".join(values).encode()
+    lengths = map(len, values) if text.isascii() else (len(value.encode()) for value in values)
+    return [pa.py_buffer(array("i", accumulate(lengths, initial=0))), pa.py_buffer(text)]
+
+
+def _bits(values: Sequence[Any]) -> pa.Buffer:
+    flags = pa.py_buffer(bytes(map(bool, values)))
+    return pa.Array.from_buffers(pa.uint8(), len(values), [None, flags]).cast(pa.bool_()).buffers()[1]
