@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 NICENESS = 5
 FIRST_IN_LINE = 1000
-FLUSH_S = 0.02
+FLUSH_S = 0.1
 FLUSH_BYTES = 2**20
 ENOUGH_S = 1.0
 """What a child was given together is expected to take a tenth of it; after so long the rest may be another's."""
