@@ -68,7 +68,13 @@ class LocalFolder:
         return found.st_dev, found.st_ino
 
     def move_aside(self, ending: str) -> None:
-        """Rename it."""
+        """Rename it; refused from inside it, where relative paths would lead into what was moved."""
+        with reporting(self.root):
+            is_inside = Path.cwd().is_relative_to(self.root.resolve())
+        if is_inside:
+            raise StorageError(
+                f"{self.root}: cannot be moved aside from inside it; start from another folder, nothing was changed"
+            )
         to = self.root.with_name(f"{self.root.name}{ending}")
         with reporting(to):
             self.root.rename(to)

@@ -168,10 +168,10 @@ def _extend(session: Session, folder: Folder, found: Found, move: Move, spec: Ru
 
 def _forget(session: Session, folder: Folder, log: Log, study: str, repeat: Ranges) -> None:
     """Take back the parts that hold one of these failures, and write what else is in them once more."""
-    retracted: list[str] = []
-    added: list[Part] = []
     if not repeat:
         return
+    retracted: list[str] = []
+    added: list[Part] = []
     with session.undoing():
         for part in [part for part in log.parts.values() if part.failed]:
             positions = part.position_of_row

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import pyarrow as pa
 
 Scalar = bool | int | float | str
+_Reduced = tuple[Callable[..., object], tuple[object, ...]]
+"""How an object is pickled. Ray's own way with Arrow tables has pyarrow import pandas, so they travel as columns."""
 
 
 class Simulation(NamedTuple):
@@ -72,10 +74,6 @@ class Payload:
 
     def __reduce__(self) -> _Reduced:
         return _payload, (self.positions, *_columns_of(self.simulations), self.outputs)
-
-
-_Reduced = tuple[Callable[..., object], tuple[object, ...]]
-"""How an object is pickled. Ray's own way with Arrow tables has pyarrow import pandas, so they travel as columns."""
 
 
 def _columns_of(table: pa.Table) -> tuple[pa.Schema, list[pa.ChunkedArray]]:

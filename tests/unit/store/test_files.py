@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 from support.stores import DiedError, dying
@@ -147,3 +148,13 @@ def test_a_lost_temporary_file_without_a_winner_is_an_error(folder, monkeypatch)
     monkeypatch.setattr(os, "link", lost)
     with pytest.raises(StorageError, match="/a: No such file"):
         folder.create("a", b"data")
+
+
+def test_a_folder_is_not_moved_aside_from_inside_it(tmp_path, monkeypatch):
+    """`.` would be what was moved, and the new run would be written there."""
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    for root in (Path(), tmp_path / "run", tmp_path):
+        with pytest.raises(StorageError, match="inside"):
+            LocalFolder(root).move_aside(".before")
+    assert ["run"] == [path.name for path in tmp_path.iterdir()]
