@@ -24,8 +24,8 @@ def plain_array(values: Sequence[bool | int | float | str | None], type_: pa.Dat
     """Make an array of boolean, string, int16, int32, int64, uint64, float32, float64 or null; None becomes null.
 
     Raises:
-        TypeError: A value is not of that type.
-        OverflowError: A number does not fit it.
+        TypeError: A value is of another kind; nobody asks whether truth values are.
+        OverflowError: An integer does not fit, or all text takes 2 GiB.
     """
     if pa.types.is_null(type_):
         return pa.nulls(len(values))

@@ -52,19 +52,21 @@ class MemoryBounds:
 
     def read(self) -> list[MemoryGroup]:
         """Read them, the machine first and the closest cgroup next."""
-        total_bytes, available_bytes = self.machine_bytes()
+        total_bytes, available_bytes = self._machine_bytes()
         return [MemoryGroup(total_bytes, total_bytes - available_bytes), *self.groups()]
-
-    def machine_bytes(self) -> tuple[int, int]:
-        """Read what the machine has, and how much of it is available."""
-        info = {name: int(kib) * 1024 for name, kib in _MEMINFO.findall(_read_bytes(self._meminfo))}
-        if not info:
-            raise BackendError(f"{self._meminfo} does not tell the machine's memory; give --limit-memory, on Linux")
-        return info[b"MemTotal"], info[b"MemAvailable"]
 
     def groups(self) -> Iterator[MemoryGroup]:
         """Read the cgroups, from this process's own up to the root of the mount."""
         return filter(None, (files.read() for files in self._groups))
+
+    def _machine_bytes(self) -> tuple[int, int]:
+        try:
+            info = {name: int(kib) * 1024 for name, kib in _MEMINFO.findall(self._meminfo.read_bytes())}
+            return info[b"MemTotal"], info[b"MemAvailable"]
+        except (OSError, KeyError) as error:
+            raise BackendError(
+                f"{self._meminfo} does not tell the machine's memory ({error}); give --limit-memory, on Linux"
+            ) from error
 
 
 class _GroupFiles(NamedTuple):

@@ -168,9 +168,10 @@ class _Work:
         self._answers: list[tuple[Any, ...]] = []
         self._blobs: list[bytes] = []
         self._n_bytes = 0
+        self._flushed_s = time.monotonic()
 
     def do(self, asked: Mapping[str, Any], work: Mapping[str, Any]) -> None:
-        began_s = flushed_s = time.monotonic()
+        began_s = self._flushed_s
         for index, (at, seed) in enumerate(work["runs"]):
             self._board.set(index)
             with suppress(OSError):
@@ -181,9 +182,8 @@ class _Work:
             if now_s - began_s > ENOUGH_S:
                 self._flush(asked, n_left=len(work["runs"]) - index - 1)
                 break
-            if now_s - flushed_s > FLUSH_S or self._n_bytes > FLUSH_BYTES:
+            if now_s - self._flushed_s > FLUSH_S or self._n_bytes > FLUSH_BYTES:
                 self._flush(asked)
-                flushed_s = now_s
         if self._answers:
             self._flush(asked)
         # Not before it: whatever goes wrong while answers are sent is of the last simulation's making.
@@ -219,6 +219,7 @@ class _Work:
         for name, content in outputs.items():
             if isinstance(content, Mapping):
                 packed[name] = content
+                self._n_bytes += sum(len(value) for value in content.values() if isinstance(value, str))
             else:
                 self._blobs.append(arrow_stream(content))
                 self._n_bytes += len(self._blobs[-1])
@@ -227,7 +228,9 @@ class _Work:
 
     def _flush(self, asked: Mapping[str, Any], n_left: int = 0) -> None:
         _flush_printed()
-        header: dict[str, Any] = {"n": len(self._answers), "left": n_left}
+        now_s = time.monotonic()
+        header: dict[str, Any] = {"n": len(self._answers), "left": n_left, "took_s": now_s - self._flushed_s}
+        self._flushed_s = now_s
         # It takes milliseconds: once where nothing is known yet, and wherever that is nothing beside the simulation.
         if (asked["measure"] or self._longest_s > WORTH_MEASURING_S) and self._own_bytes is None:
             header["own_bytes"] = self._own_bytes = max(0, private_bytes() - self._meter.grown_bytes())

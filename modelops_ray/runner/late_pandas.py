@@ -8,9 +8,10 @@ pandas has been imported.
 from __future__ import annotations
 
 import importlib.abc
-import importlib.util
 import sys
-from importlib.machinery import ModuleSpec
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 
@@ -27,14 +28,15 @@ class LatePandas(importlib.abc.MetaPathFinder):
     def __exit__(self, *_: object) -> None:
         self._hides = False
 
-    def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
-        """Find nothing but pandas, once."""
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find nothing but pandas."""
         if fullname != "pandas":
             return None
         if self._hides:
             raise ModuleNotFoundError(fullname)
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
             _tell_afterwards(spec.loader)
         return spec
@@ -47,6 +49,8 @@ def _tell_afterwards(loader: importlib.abc.Loader) -> None:
 
     def execute_and_tell(module: ModuleType) -> None:
         execute(module)
-        pa.nulls(0).to_pandas()
+        # One that is too old for pyarrow is still the model's to use.
+        with suppress(ImportError):
+            pa.nulls(0).to_pandas()
 
     loader.exec_module = execute_and_tell  # type: ignore[method-assign]

@@ -42,8 +42,8 @@ class ModelRef:
 
     `location` is a file's absolute path or a module's name, `root` the folder from which a module is imported.
     `label` is for people. `entrypoint_name` and `digest` (64 hex digits) are the model's identity: neither depends on
-    where its files lie. `python` is the interpreter that has its packages, at least 3.9 and with pyarrow; empty for the
-    one that Ray runs on.
+    where its files lie. `python` is the interpreter that has its packages, at least 3.9, with pyarrow and
+    numpy; empty for the one that Ray runs on.
     """
 
     kind: Literal["file", "module", "pickled"]

@@ -345,7 +345,7 @@ class InChildren:
             answers = answers_of(message)
             answered = child.given[child.n_answered : child.n_answered + len(answers)]
             child.n_answered += len(answers)
-            self._learn(child, answered, answers)
+            self._learn(child, answered, answers, message.header["took_s"])
             if any(answer.failure is not None for answer in answers):
                 self._drain_capture(child)
             for simulation, answer in zip(answered, answers, strict=True):
@@ -354,11 +354,11 @@ class InChildren:
             if message.header["left"]:
                 self._put_back(child, child.given[child.n_answered :])
 
-    def _learn(self, child: _Child, answered: list[Simulation], answers: list[Answer]) -> None:
+    def _learn(self, child: _Child, answered: list[Simulation], answers: list[Answer], took_s: float) -> None:
         self._n_lost = 0
         each_s, sets = [answer.seconds for answer in answers], {simulation.set_index for simulation in answered}
         if child.served.n == 0 and self._connection.forks:
-            self._learned.sharing.forked(time.monotonic() - child.asked_s - sum(each_s))
+            self._learned.sharing.forked(time.monotonic() - child.asked_s - took_s)
         self._learned.sharing.simulated(child.served, each_s)
         child.served = child.served.and_then(each_s, sets)
 

@@ -145,8 +145,8 @@ def processes(proc: Path = _PROC) -> list[Process]:
 def descendants(ancestor: int, known: Iterable[int] = (), proc: Path = _PROC) -> list[Process]:
     """Return a process and everything that it, and what it started, has started and that still lives.
 
-    By the kernel's lists of children, whose cost is the family's and not the machine's; the whole process table where
-    the kernel keeps none.
+    By the kernel's lists of children, one for every thread of the family, whatever else the machine runs; the whole
+    process table where the kernel keeps none.
 
     Args:
         ancestor: Its number; what outlives its parent must be handed on to it, or is lost.
@@ -168,10 +168,17 @@ def descendants(ancestor: int, known: Iterable[int] = (), proc: Path = _PROC) ->
 def _children(pid: int, proc: Path) -> list[int]:
     found: list[int] = []
     with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-        for task in os.listdir(f"{proc}/{pid}/task"):  # noqa: PTH208 (of every child, often)
-            with open(f"{proc}/{pid}/task/{task}/children", "rb", buffering=0) as file:  # noqa: PTH123 (of every child, often)
-                found += map(int, file.readall().split())
+        for thread in os.listdir(f"{proc}/{pid}/task"):  # noqa: PTH208 (of every child, often)
+            found += _children_of_thread(f"{proc}/{pid}/task/{thread}/children")
     return found
+
+
+def _children_of_thread(path: str) -> list[int]:
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (of every child, often)
+            return [int(pid) for pid in file.readall().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def families(heads: Collection[int], table: Iterable[Process], known: Mapping[int, int]) -> dict[int, list[int]]:

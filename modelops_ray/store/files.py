@@ -44,6 +44,13 @@ def _explain(error: OSError) -> str:
     return f"{reason}; start again once that is repaired, nothing committed is lost"
 
 
+def _holds_working_folder(root: Path) -> bool:
+    try:
+        return Path.cwd().is_relative_to(root.resolve())
+    except FileNotFoundError:
+        return False  # the working folder has been removed
+
+
 @dataclass(frozen=True, slots=True)
 class LocalFolder:
     """A directory of a file system; `folder.Folder` says what its methods promise."""
@@ -69,9 +76,7 @@ class LocalFolder:
 
     def move_aside(self, ending: str) -> None:
         """Rename it; refused from inside it, where relative paths would lead into what was moved."""
-        with reporting(self.root):
-            is_inside = Path.cwd().is_relative_to(self.root.resolve())
-        if is_inside:
+        if _holds_working_folder(self.root):
             raise StorageError(
                 f"{self.root}: cannot be moved aside from inside it; start from another folder, nothing was changed"
             )

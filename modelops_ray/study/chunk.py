@@ -77,6 +77,7 @@ class Payload:
 
 
 def _columns_of(table: pa.Table) -> tuple[pa.Schema, list[pa.ChunkedArray]]:
+    """Take a table apart; one that shows a part of another takes all of that along."""
     return table.schema, table.columns
 
 

@@ -77,4 +77,5 @@ def _rows(run: RunIdentity, identities: pa.Table, status: str, outcomes: Mapping
     told = {"scenario": [run.scenario] * n_rows, "status": [status] * n_rows, **outcomes}
     known = dict(zip(identities.column_names, identities.columns, strict=True))
     known |= {name: plain_array(values, schema.field(name).type) for name, values in told.items()}
-    return pa.table([known.get(field.name, pa.nulls(n_rows, field.type)) for field in schema], schema=schema)
+    missing = {field.name: pa.nulls(n_rows, field.type) for field in schema if field.name not in known}
+    return pa.table([(known | missing)[name] for name in schema.names], schema=schema)

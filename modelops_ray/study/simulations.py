@@ -115,7 +115,7 @@ class Simulations:
         Raises:
             IndexError: One of the positions does not exist.
         """
-        at = np.array(positions, np.int64)
+        at = np.asarray(positions, np.int64)
         if beyond := at[(at < 0) | (at >= len(self))].tolist():
             raise IndexError(f"position {beyond[0]} of {len(self)} simulations")
         sets, replicates, seeds = (column[at].tolist() for column in (self._sets, self._replicates, self._seeds))

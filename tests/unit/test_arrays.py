@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -59,9 +60,11 @@ def test_arrays_of_numpy_are_shown_as_they_are(kind, step):
 
 _NAN_OF_A_SERIES = """
 import sys
+import importlib.util
 from modelops_ray.runner.child import warm_up
 warm_up()
 assert "pandas" not in sys.modules
+assert importlib.util.find_spec("pandas") is not None
 import pyarrow as pa
 import pandas
 print(pa.array(pandas.Series([float("nan")])).null_count)
@@ -73,3 +76,23 @@ def test_a_model_that_imports_pandas_late_has_its_series_read_as_everywhere():
     pytest.importorskip("pandas")
     done = subprocess.run([sys.executable, "-c", _NAN_OF_A_SERIES], capture_output=True, text=True, check=False)
     assert ("1\n", "") == (done.stdout, done.stderr)
+
+
+_TOO_OLD = """
+import sys
+from modelops_ray.runner.child import warm_up
+warm_up()
+import pandas
+print(pandas.__version__)
+"""
+
+
+def test_a_pandas_that_pyarrow_refuses_is_still_the_models_to_import(tmp_path):
+    """An ImportError says so, of the look and not of the model."""
+    (tmp_path / "pandas").mkdir()
+    (tmp_path / "pandas" / "__init__.py").write_text("__version__ = '0.1'\n")
+    done = subprocess.run(
+        [sys.executable, "-c", _TOO_OLD], capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert ("0.1\n", "") == (done.stdout, done.stderr)
