@@ -157,7 +157,7 @@ def test_nobody_loads_pandas_for_a_model_that_does_without(here, tmp_path):
         "import time\n\ndef simulate(params, seed):\n    time.sleep(0.1)\n"
         "    return {'r': {'x': 0.5, 'name': 'a'}, 't': {'day': [1, 2]}}\n"
     )
-    running = here.start(here.study([{"set": i} for i in range(6)], 50), tmp_path / "run")
+    running = here.start(here.study([{"set": i} for i in range(6)], 15), tmp_path / "run")
     wait_until(lambda: list((tmp_path / "run").rglob("*.parquet")), "a commit", 60)
     loaded = [title for pid, title in here.processes().items() if "/pandas/" in maps_of(pid)]
     assert 0 == running.wait().code
