@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -100,7 +102,14 @@ def report(folder: Path, target: Path) -> None:
     console.print(f"wrote {target} and the tables in {README.name}")
 
 
+def _end(number: int, _frame: object) -> None:
+    """End as after Ctrl-C: pods, heads and clients are ended on the way out."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     # Under `uv run`, Ray would start every worker by another `uv run`, which takes longer than some scenarios.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     main()

@@ -31,7 +31,7 @@ from .board import RESTING, Board
 from .boot import command
 from .foreign import authors_code
 from .late_pandas import LatePandas
-from .loading import ModelRef, load_model
+from .loading import ModelRef, go_to_models_folder, load_model
 from .measure import peak_meter, private_bytes, resident_parts
 
 if TYPE_CHECKING:
@@ -150,19 +150,18 @@ def _close_all_but(kept: tuple[int, ...]) -> None:
 
 
 def _serve(channel: socket.socket, board: Board, model: Model) -> NoReturn:
-    home = os.getcwd()  # noqa: PTH109 (as a string, once per simulation)
     with peak_meter() as meter:
         board.set(RESTING)
         while (message := wire.receive(channel)) is not None:
-            _Work(channel, board, meter, model, home).do(message.header, json.loads(message.blobs[0]))
+            _Work(channel, board, meter, model).do(message.header, json.loads(message.blobs[0]))
     os._exit(0)
 
 
 class _Work:
     """The simulations of one message; what came of them is sent several at a time where they are short."""
 
-    def __init__(self, channel: socket.socket, board: Board, meter: Meter, model: Model, home: str) -> None:
-        self._channel, self._board, self._meter, self._model, self._home = channel, board, meter, model, home
+    def __init__(self, channel: socket.socket, board: Board, meter: Meter, model: Model) -> None:
+        self._channel, self._board, self._meter, self._model = channel, board, meter, model
         self._own_bytes: int | None = None
         self._pid, self._longest_s = os.getpid(), 0.0
         self._answers: list[tuple[Any, ...]] = []
@@ -174,8 +173,7 @@ class _Work:
         began_s = self._flushed_s
         for index, (at, seed) in enumerate(work["runs"]):
             self._board.set(index)
-            with suppress(OSError):
-                os.chdir(self._home)
+            go_to_models_folder()
             # Every simulation gets its own, or what one does to it would reach the next.
             self._simulate(dict(work["params"][at]), seed, asked)
             now_s = time.monotonic()

@@ -69,13 +69,15 @@ def _read(path: Path) -> bytes:
 def python_files(folder: Path) -> list[Path]:
     """Every `.py` file below a folder that can be a model's own, sorted.
 
+    A linked folder counts where Python files lie directly in it: data that is linked in may be a whole file system.
+
     Raises:
         ModelError: The folder is too large to be a model's own, or cannot be read.
     """
     found: list[Path] = []
     n_entries = 0
-    for where, folders, files in os.walk(folder, onerror=_unreadable):
-        folders[:] = [name for name in folders if may_be_the_models(name) and not _is_environment(Path(where, name))]
+    for where, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        folders[:] = [name for name in folders if _is_own(Path(where, name))]
         found += [Path(where, name) for name in files if name.endswith(".py") and may_be_the_models(name)]
         n_entries += len(folders) + len(files)
         if len(found) > MAX_FILES or n_entries > MAX_ENTRIES:
@@ -89,15 +91,33 @@ def may_be_the_models(name: str) -> bool:
     return not name.startswith(".") and name not in _NOT_THE_MODELS
 
 
-def _is_environment(folder: Path) -> bool:
-    return (folder / "pyvenv.cfg").exists()
+def _is_own(folder: Path) -> bool:
+    """Whether a folder below the model's is to be looked into; one that a link leads back to is not."""
+    return (
+        may_be_the_models(folder.name)
+        and _has_source(folder)
+        and folder.resolve() not in {above.resolve() for above in folder.parents}
+    )
 
 
-def _unreadable(error: OSError) -> None:
-    raise ModelError(
+def _has_source(folder: Path) -> bool:
+    if not folder.is_symlink():
+        return not (folder / "pyvenv.cfg").exists()
+    try:
+        return any(name.endswith(".py") for name in os.listdir(folder))  # noqa: PTH208 (a million names, no paths)
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _refuse(error: OSError) -> None:
+    raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> ModelError:
+    return ModelError(
         f"folder {error.filename} next to the model cannot be read: {error.strerror}; "
         "move the model into a folder of its own"
-    ) from error
+    )
 
 
 def _too_large(folder: Path, what: str) -> ModelError:

@@ -1,11 +1,12 @@
 """Code of a model's author that runs outside of a simulation: imports, `__reduce__`, lazy tables.
 
-Owns the one place where every exception is caught, since such code can raise anything. What a simulation raises is that
-simulation's failure, and is caught where it runs.
+Owns the one place where every exception is caught, since such code can raise anything, and the way back to the working
+folder. What a simulation raises is that simulation's failure, and is caught where it runs.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -21,3 +22,14 @@ def authors_code(
         raise
     except (Exception, SystemExit) as error:
         raise reworded(error) from error
+
+
+@contextmanager
+def working_folder_kept() -> Iterator[None]:
+    """Come back to the working folder at the end: the run's own relative paths begin there."""
+    before = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)

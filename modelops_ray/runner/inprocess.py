@@ -21,8 +21,9 @@ from modelops_ray.core.events import Failure
 from modelops_ray.runner.calling import Model
 from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.failures import failure_of
+from modelops_ray.runner.foreign import working_folder_kept
 from modelops_ray.runner.guard import Guard
-from modelops_ray.runner.loading import load_model
+from modelops_ray.runner.loading import go_to_models_folder, load_model
 from modelops_ray.runner.measure import Meter, peak_meter, private_bytes
 from modelops_ray.runner.tables import Scalars, outputs_of
 from modelops_ray.study.chunk import Simulation
@@ -35,10 +36,11 @@ def in_this_process(context: ChunkContext) -> Iterator[InProcess]:
     Raises:
         ModelError: The model cannot be loaded here, or is not the one the run began with.
     """
-    model = load_model(context.model)
-    base_bytes = _base_bytes(context.model.digest)
-    with peak_meter() as meter, Guard(context.timeout_s) as guard, redirect_stdout(sys.stderr):
-        yield InProcess(context, model, meter, guard, base_bytes)
+    with working_folder_kept():
+        model = load_model(context.model)
+        base_bytes = _base_bytes(context.model.digest)
+        with peak_meter() as meter, Guard(context.timeout_s) as guard, redirect_stdout(sys.stderr):
+            yield InProcess(context, model, meter, guard, base_bytes)
 
 
 @functools.lru_cache(maxsize=1)
@@ -78,6 +80,7 @@ class InProcess:
 
     def _simulate(self, simulation: Simulation) -> Attempt:
         _seed(simulation.seed)
+        go_to_models_folder()
         self.meter.begin()
         started_s = time.perf_counter()
         outcome = self._outcome(simulation)

@@ -9,12 +9,13 @@ import gc
 import importlib
 import importlib.util
 import inspect
+import os
 import pickle
 import platform
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -63,6 +64,7 @@ class _Process:
 
     ref: ModelRef | None = None
     model: Model | None = None
+    working_folder: str = ""
     loading: str = ""
     modules_before: dict[str, ModuleType] = field(default_factory=dict)
     path_added: list[str] = field(default_factory=list)
@@ -101,7 +103,15 @@ def load_model(ref: ModelRef) -> Model:
     _process.ref, _process.modules_before = ref, dict(sys.modules)
     require_same(ref)
     _process.model = calling(_import(ref), ref.label)
+    with suppress(FileNotFoundError):
+        _process.working_folder = os.getcwd()  # noqa: PTH109 (a string costs less, once per simulation)
     return _process.model
+
+
+def go_to_models_folder() -> None:
+    """Make the working folder the one that the model's import left this process in, wherever it went since."""
+    with suppress(OSError):
+        os.chdir(_process.working_folder)
 
 
 def require_same(ref: ModelRef) -> None:
@@ -142,7 +152,7 @@ def forget_model() -> None:
     gc.unfreeze()
     sys.path[:] = [entry for entry in sys.path if entry not in _process.path_added]
     _process.path_added.clear()
-    ref, _process.ref, _process.model = _process.ref, None, None
+    ref, _process.ref, _process.model, _process.working_folder = _process.ref, None, None, ""
     if ref is None or ref.kind == "pickled":
         return
     before = _process.modules_before

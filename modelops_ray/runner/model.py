@@ -20,7 +20,7 @@ from modelops_ray.errors import ModelError
 from modelops_ray.runner.calling import Model
 from modelops_ray.runner.digest import SHARED_FOLDERS
 from modelops_ray.runner.fingerprint import Dump, digest_callable
-from modelops_ray.runner.foreign import authors_code
+from modelops_ray.runner.foreign import authors_code, working_folder_kept
 from modelops_ray.runner.loading import (
     ModelRef,
     digest_of,
@@ -47,7 +47,8 @@ _FORMS = "write path/to/file.py:function or package.module:function"
 def resolve_model(model: str | Callable[..., object], base: Path, pickle: Dump | None = None) -> ModelRef:
     """Find a model, digest it, and import it once to see that it can be called.
 
-    Modules and search path of this process are afterwards as they were, but for installed packages the model imports.
+    Modules, search path and working folder of this process are afterwards as they were, but for installed packages that
+    the model imports.
 
     Args:
         model: `path/to/file.py:function`, `package.module:function`, or a callable.
@@ -61,7 +62,8 @@ def resolve_model(model: str | Callable[..., object], base: Path, pickle: Dump |
     ref = _from_text(model, base) if isinstance(model, str) else _from_callable(model, pickle)
     if ref.kind != "pickled":
         ref = replace(ref, digest=digest_of(ref))
-    load_model(ref)
+    with working_folder_kept():
+        load_model(ref)
     forget_model()
     return ref
 

@@ -1,5 +1,12 @@
 """The smallest size of every scenario, for real: the suite never rots."""
 
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("distributed")
@@ -53,6 +60,39 @@ def test_where_a_simulation_needs_more_than_its_share_ours_completes_and_dask_do
     assert dask.outcome in {"incomplete", "stuck"}
     assert dask.done < dask.simulations
     assert dask.engine_kills + dask.kernel_kills > 0
+
+
+@pytest.mark.parametrize(("engine", "scenario"), [("modelops-ray", "density"), ("dask-incident", "need_sweep")])
+def test_a_suite_that_is_told_to_end_leaves_nothing_behind(engine, scenario, tmp_path):
+    """Neither processes of its engine nor its folder."""
+    command = [sys.executable, "-m", "benchmarks", "run", scenario, "--size", "small", "--engine", engine]
+    before = _suites_processes()
+    with subprocess.Popen([*command, "--records", str(tmp_path)], stdout=subprocess.DEVNULL) as suite:
+        wait_for(lambda: any(f"benchmarks.client {engine}" in one for one in _suites_processes().values()))
+        time.sleep(2)
+        started = _suites_processes().keys() - before.keys()
+        suite.send_signal(signal.SIGTERM)
+        assert suite.wait(60) == 128 + signal.SIGTERM
+    assert len(started) > 1
+    wait_for(lambda: not started & _suites_processes().keys())
+
+
+def wait_for(condition, patience_s=60.0):
+    """Look until something holds."""
+    deadline_s = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+
+
+def _suites_processes():
+    """Command lines, by process, of all whose temporary folder is that of a benchmark."""
+    found = {}
+    for one in Path("/proc").iterdir():
+        with suppress(OSError):
+            if one.name.isdigit() and b"TMPDIR=/tmp/mb-" in (one / "environ").read_bytes():
+                found[one.name] = (one / "cmdline").read_text().replace("\0", " ")
+    return found
 
 
 @pytest.mark.parametrize("engine", ["pool", "dask-incident", "modelops-ray"])

@@ -5,6 +5,7 @@ import pwd
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.commands import enter, invoke, run_locally, summary_of, write_model, write_study
@@ -107,6 +108,32 @@ def test_json_stays_clean_of_what_a_model_prints(work):
     assert RUN_KEYS == list(summary_of(result))
     assert "importing" in result.stderr.splitlines()
     assert "simulating" not in result.stderr
+
+
+@pytest.mark.parametrize("isolation", ["none", "fork"])
+def test_a_model_that_changes_the_working_folder_does_not_move_the_run(work, isolation):
+    """A relative run directory is where the command was called; every simulation begins where the import went."""
+    (work / "data").mkdir()
+    write_model(
+        work,
+        """import os
+
+os.chdir("data")
+
+
+def simulate(p, seed):
+    here = os.path.basename(os.getcwd())
+    os.chdir("/")
+    return {"a": {"here": here}}
+""",
+    )
+    write_study(work, n_replicates=3)
+
+    result = run_locally("--out", "run", "--isolation", isolation)
+
+    assert 0 == result.exit_code
+    assert {"data"} == set(mr.open_run(work / "run").output("a")["here"].to_pylist())
+    assert Path.cwd() == work
 
 
 def test_a_run_ends_with_a_table_and_a_summary_for_people(work):

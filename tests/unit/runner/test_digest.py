@@ -101,6 +101,42 @@ def test_a_file_that_cannot_be_read_is_an_error_and_not_absent(tmp_path):
         digest_folder(tmp_path, "sir.simulate")
 
 
+def test_a_linked_package_is_part_of_the_model(tmp_path):
+    """A change in a package that is linked in, as shared code often is, changes the digest."""
+    write(tmp_path / "model/sir.py", SIR)
+    rates = write(tmp_path / "shared/rates/base.py", "R0 = 2\n")
+    (tmp_path / "model/rates").symlink_to(rates.parent)
+    before = digest_folder(tmp_path / "model", "sir.simulate")
+
+    rates.write_text("R0 = 3\n")
+
+    assert before != digest_folder(tmp_path / "model", "sir.simulate")
+
+
+def test_linked_data_is_no_part_of_the_model(tmp_path):
+    """A link to a folder without Python files is not followed: a whole file system may be behind it."""
+    write(tmp_path / "model/sir.py", SIR)
+    before = digest_folder(tmp_path / "model", "sir.simulate")
+    write(tmp_path / "share/census/convert.py", "pass\n")
+
+    (tmp_path / "model/data").symlink_to(tmp_path / "share")
+
+    assert before == digest_folder(tmp_path / "model", "sir.simulate")
+
+
+def test_links_that_lead_back_end(tmp_path):
+    """A folder is not looked into again below itself; by another name beside it, it is."""
+    write(tmp_path / "sir.py", SIR)
+    for name, other in (("one", "two"), ("two", "one")):
+        write(tmp_path / name / "part.py", SIR)
+        (tmp_path / name / "other").symlink_to(tmp_path / other)
+    (tmp_path / "up").symlink_to(tmp_path)
+
+    found = [str(path.relative_to(tmp_path)) for path in digest.python_files(tmp_path)]
+
+    assert found == ["one/other/part.py", "one/part.py", "sir.py", "two/other/part.py", "two/part.py"]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path):
     """A folder without permission is named, with the remedy."""
