@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -21,6 +22,8 @@ from benchmarks.rounds import order, run_round
 from benchmarks.scenarios import SCENARIOS, Size
 
 README = Path(__file__).parents[1] / "README.md"
+LOCAL = Path("benchmark-records")
+WHERE = "Where records are: benchmark-records, or those of the repository where there are none."
 console = Console(highlight=False)
 
 
@@ -35,7 +38,7 @@ def main() -> None:
 @click.option("--repeat", default=1, show_default=True, help="Rounds.")
 @click.option("--size", type=click.Choice(["small", "full"]), default="full", show_default=True)
 @click.option("--point", "points", multiple=True, type=float, help="Only these points of the scenario's axis.")
-@click.option("--records", "folder", type=click.Path(path_type=Path), default=RECORDS, help="Where records are kept.")
+@click.option("--records", "folder", type=click.Path(path_type=Path), default=LOCAL, show_default=True)
 def run(scenario: str, engines: Sequence[str], repeat: int, size: Size, points: Sequence[float], folder: Path) -> None:
     """Run a scenario with all engines it is about, and keep a record of each run."""
     chosen = SCENARIOS[scenario]
@@ -49,8 +52,7 @@ def run(scenario: str, engines: Sequence[str], repeat: int, size: Size, points: 
             wanted = engines or chosen.engines or tuple(ENGINES)
             names = order(wanted, number, against_pool=chosen.against_pool)
             console.print(f"round {number + 1}" + ("" if case.point is None else f", point {case.point:g}"))
-            found = run_round(case, names, number, _tell)
-            records.append(folder / f"{scenario}.jsonl", found)
+            run_round(case, names, number, _tell, partial(records.append, folder / f"{scenario}.jsonl"))
 
 
 def _tell(record: Record) -> None:
@@ -67,11 +69,11 @@ def _tell(record: Record) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, type=click.Choice(list(SCENARIOS)))
-@click.option("--records", "folder", type=click.Path(path_type=Path), default=RECORDS)
+@click.option("--records", "folder", type=click.Path(path_type=Path), help=WHERE)
 @click.option("--size", type=click.Choice(["small", "full"]), default="full", show_default=True)
-def compare(names: Sequence[str], folder: Path, size: Size) -> None:
+def compare(names: Sequence[str], folder: Path | None, size: Size) -> None:
     """Print engines side by side, from the records."""
-    found = [record for record in records.read(folder, names) if record.size == size]
+    found = [record for record in records.read(_there(folder), names) if record.size == size]
     for scenario in SCENARIOS:
         chosen = [row for row in rows(found) if row.scenario == scenario]
         if chosen:
@@ -90,16 +92,22 @@ def _table(scenario: str, chosen: Sequence[Row]) -> Table:
 
 
 @main.command()
-@click.option("--records", "folder", type=click.Path(path_type=Path), default=RECORDS)
-@click.option("--to", "target", type=click.Path(path_type=Path), default=RECORDS / "report.html", show_default=False)
-def report(folder: Path, target: Path) -> None:
-    """Write the HTML report and the tables of the README."""
+@click.option("--records", "folder", type=click.Path(path_type=Path), help=WHERE)
+def report(folder: Path | None) -> None:
+    """Write an HTML report beside the records; from those of the repository, the tables of its README too."""
     from benchmarks.report import page, readme
 
-    found = [record for record in records.read(folder) if record.size == "full"]
-    target.write_text(page.render(found), encoding="utf-8")
-    README.write_text(readme.put_into(README.read_text(encoding="utf-8"), readme.table(found)), encoding="utf-8")
-    console.print(f"wrote {target} and the tables in {README.name}")
+    there = _there(folder)
+    found = [record for record in records.read(there) if record.size == "full"]
+    (there / "report.html").write_text(page.render(found), encoding="utf-8")
+    console.print(f"wrote {there / 'report.html'}", soft_wrap=True)
+    if there.resolve() == RECORDS.resolve():
+        README.write_text(readme.put_into(README.read_text(encoding="utf-8"), readme.table(found)), encoding="utf-8")
+        console.print(f"wrote the tables in {README.name}")
+
+
+def _there(folder: Path | None) -> Path:
+    return folder or (LOCAL if LOCAL.is_dir() else RECORDS)
 
 
 def _end(number: int, _frame: object) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +21,6 @@ V1 = Path("/sys/fs/cgroup/memory")
 V1_CPU = Path("/sys/fs/cgroup/cpuacct")
 V2 = Path("/sys/fs/cgroup")
 LIMIT = {1: "memory.limit_in_bytes", 2: "memory.max"}
-PEAK = {1: "memory.max_usage_in_bytes", 2: "memory.peak"}
 NOW = {1: "memory.usage_in_bytes", 2: "memory.current"}
 CACHE = {1: ("total_inactive_file", "total_active_file"), 2: ("inactive_file", "active_file")}
 EVENTS = {1: "memory.oom_control", 2: "memory.events"}
@@ -30,14 +30,11 @@ class CpuGroup(NamedTuple):
     """Counts what its processes compute, those that have ended included; no limit."""
 
     path: Path
-    version: int
 
     @property
     def cpu_s(self) -> float:
         """CPU seconds of all processes that were ever in it."""
-        if self.version == 1:
-            return int((self.path / "cpuacct.usage").read_text()) / 1e9
-        return _keys(self.path / "cpu.stat")["usage_usec"] / 1e6
+        return int((self.path / "cpuacct.usage").read_text()) / 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +53,6 @@ class MemoryCgroup:
     def entering(self) -> tuple[str, ...]:
         """The beginning of a command line that enters the cgroup and then runs the rest of it."""
         return entering(self.path)
-
-    @property
-    def peak_bytes(self) -> int:
-        """The most memory its processes had at once, the page cache included."""
-        return int((self.path / PEAK[self.version]).read_text())
 
     @property
     def working_set_bytes(self) -> int:
@@ -96,14 +88,19 @@ def entering(*paths: Path) -> tuple[str, ...]:
     return ("sh", "-c", f'{enter}exec "$@"', "enter")
 
 
+@cache
 def why_not() -> str:
-    """Why no cgroup can be made here; empty where one can."""
+    """Why no cgroup can be made here; empty where one can, which is tried."""
     parent = _parent()
     if parent is None:
         return "no memory cgroup is mounted"
     if os.geteuid() != 0 or not os.access(parent.path, os.W_OK):
         return "only root may make a memory cgroup, where it is mounted writable"
-    return ""
+    try:
+        with memory_cgroup(2**30):
+            return ""
+    except OSError as error:
+        return f"no memory cgroup with a limit can be made in {parent.path}: {error.strerror}"
 
 
 @contextmanager
@@ -113,9 +110,9 @@ def memory_cgroup(limit_bytes: int | None = None) -> Iterator[MemoryCgroup]:
     assert parent is not None, "call why_not first"
     group = MemoryCgroup(parent.path / _name(), parent.version)
     group.path.mkdir()
-    if limit_bytes is not None:
-        (group.path / LIMIT[group.version]).write_text(str(limit_bytes))
     try:
+        if limit_bytes is not None:
+            (group.path / LIMIT[group.version]).write_text(str(limit_bytes))
         yield group
     finally:
         _remove(group.path)
@@ -123,12 +120,15 @@ def memory_cgroup(limit_bytes: int | None = None) -> Iterator[MemoryCgroup]:
 
 @contextmanager
 def cpu_cgroup() -> Iterator[CpuGroup | None]:
-    """Make a cgroup that counts CPU time; None where none can be made."""
+    """Make a cgroup that counts CPU time; None where none can be made.
+
+    In version 2 a process is in one cgroup only, which is its pod's.
+    """
     parent = _parent()
-    if parent is None or why_not() or not (parent.version == 2 or V1_CPU.is_dir()):
+    if parent is None or why_not() or parent.version == 2 or not V1_CPU.is_dir():
         yield None
         return
-    group = CpuGroup((V1_CPU if parent.version == 1 else parent.path) / _name(), parent.version)
+    group = CpuGroup(V1_CPU / _name())
     group.path.mkdir()
     try:
         yield group
@@ -148,7 +148,8 @@ def _parent() -> MemoryCgroup | None:
             return MemoryCgroup(V1 / path.lstrip("/"), 1)
     for number, _, path in lines:
         if number == "0" and (V2 / "cgroup.controllers").exists():
-            return MemoryCgroup((V2 / path.lstrip("/")).parent, 2)
+            here = V2 / path.lstrip("/")
+            return MemoryCgroup(V2 if here == V2 else here.parent, 2)
     return None
 
 

@@ -13,7 +13,10 @@ WORST_FIRST = ("failed", "stuck", "incomplete", "complete")
 
 @dataclass(frozen=True)
 class Row:
-    """What all runs of an engine at one point of a scenario came to; the record is the one in the middle."""
+    """What all runs of an engine at one point of a scenario came to: outcome and kills are those of the worst run.
+
+    `middle` is the one in the middle of those with this outcome; rates are of complete runs only.
+    """
 
     scenario: str
     point: float | None
@@ -59,12 +62,13 @@ def rows(records: Iterable[Record]) -> list[Row]:
 
 def _row(group: Sequence[Record]) -> Row:
     outcome = min((record.outcome for record in group), key=WORST_FIRST.index)
-    rates = [record.per_second for record in group if record.per_second]
     # What came of a few simulations out of many says nothing about a rate.
-    efficiencies = [one.efficiency for one in group if one.efficiency and one.outcome == "complete"]
+    complete = [record for record in group if record.outcome == "complete"]
+    rates = [record.per_second for record in complete if record.per_second]
+    efficiencies = [record.efficiency for record in complete if record.efficiency]
     first = group[0]
-    by_done = sorted(group, key=lambda record: (record.done, record.per_second or 0.0))
-    middle = by_done[len(group) // 2]
+    worst = [record for record in group if record.outcome == outcome]
+    middle = sorted(worst, key=lambda record: (record.done, record.per_second or 0.0))[len(worst) // 2]
     return Row(
         first.scenario,
         first.point,
@@ -74,8 +78,8 @@ def _row(group: Sequence[Record]) -> Row:
         first.simulations,
         spread(rates) if rates else None,
         spread(efficiencies) if efficiencies else None,
-        middle.kernel_kills,
-        middle.engine_kills,
+        max(record.kernel_kills for record in group),
+        max(record.engine_kills for record in group),
         len(group),
         middle,
     )

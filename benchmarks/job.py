@@ -116,12 +116,12 @@ class Job:
         (self.folder / "outcome.json").write_text(json.dumps(outcome))
 
     def check(self) -> None:
-        """Compare results with the answer, after the clock has stopped."""
+        """Count results, and compare them with the answer, after the clock has stopped."""
         answer = answer_of(self.case.model)
         tasks = self.tasks
         checked = [position for position in self.values if position % self.case.check_every == 0]
         wrong = sum(self.values[position] != answer(*tasks[position]) for position in checked)
-        self.facts |= {"checked": len(checked), "wrong": wrong}
+        self.facts |= {"missing": max(0, self.done - len(self.values)), "checked": len(checked), "wrong": wrong}
 
     def _write(self, seconds: float, *, force: bool = False) -> None:
         self.own_bytes = max(self.own_bytes, own_bytes())

@@ -25,13 +25,13 @@ from statistics import median
 from typing import Any
 
 from benchmarks.cgroups import cpu_cgroup, entering
-from benchmarks.engines.base import Engine, Site, process, python
+from benchmarks.engines.base import Engine, NotStartedError, Site, process, python
 from benchmarks.job import GO, READY
 from benchmarks.ledger import Tally, tally
 from benchmarks.pods import SAMPLE_EVERY_S, Pod, make_pods
-from benchmarks.records import Outcome, PodRecord, Record, now, place, versions
+from benchmarks.records import Outcome, PodRecord, Record, commit, now, place, versions
 from benchmarks.scenarios import Case, Layout
-from benchmarks.stats import Progress, steady_per_second, thinned
+from benchmarks.stats import Progress, per_second, thinned
 
 READY_S = 300.0
 """How long an engine may take until its workers are there."""
@@ -81,21 +81,27 @@ def measure(engine: Engine, case: Case, run_id: str, repeat: int) -> Record:
 
 
 def _run(engine: Engine, case: Case, layout: Layout) -> Ran:
-    with ExitStack() as stack:
-        folder = stack.enter_context(_folder())
+    with _folder() as folder:
         (folder / "ledger").mkdir()
         (folder / "case").write_bytes(pickle.dumps((case, layout)))
-        counting = stack.enter_context(cpu_cgroup())
-        counted = counting.path if counting else None
-        pods = stack.enter_context(make_pods(layout.pods, layout.pod_bytes, folder, counted))
-        site = Site(case, layout, folder, pods, counted)
         began_s = time.monotonic()
-        address = stack.enter_context(engine.start(site))
-        ended = _client(engine, site, address)
+        with ExitStack() as stack:
+            counting = stack.enter_context(cpu_cgroup())
+            counted = counting.path if counting else None
+            pods = stack.enter_context(make_pods(layout.pods, layout.pod_bytes, folder, counted))
+            site = Site(case, layout, folder, pods, counted)
+            try:
+                address = stack.enter_context(engine.start(site))
+                ended = _client(engine, site, address)
+            except NotStartedError as error:
+                ended = Ended(time.monotonic(), 0.0, is_stuck=False, code=1, losses=0, held_bytes=None)
+                (folder / "client.log").write_text(f"{error}\n")
+            cpu_s = counting.cpu_s if counting else None
+        # Once nothing of it is running: what a killed worker still does is no part of what came of it.
         return Ran(
             began_s,
             ended,
-            counting.cpu_s if counting else None,
+            cpu_s,
             _progress(folder),
             _facts(folder),
             tally(folder / "ledger") if case.keeps_ledger else None,
@@ -257,7 +263,10 @@ def outcome_of(case: Case, ran: Ran) -> tuple[Outcome, str]:
         return "failed", ran.last_words or f"the client ended with {ran.ended.code}"
     if "failed" in ran.facts:
         return "failed", f"{ran.facts['failed']} ({ran.facts.get('why_lost', '')})"[:300]
-    if done < case.simulations or ran.facts.get("wrong", 0):
+    wrong, missing = ran.facts.get("wrong", 0), ran.facts.get("missing", 0)
+    if wrong or missing:
+        return "failed", f"of what it said was done, {missing} results are missing and {wrong} wrong"
+    if done < case.simulations:
         return "incomplete", str(ran.facts.get("why_lost", ran.facts.get("ending", "")))
     return "complete", ""
 
@@ -276,6 +285,7 @@ def _record(engine: Engine, case: Case, layout: Layout, ran: Ran, run_id: str, r
         outcome=outcome,
         why=why,
         time=now(),
+        commit=commit(),
         versions=versions(),
         place=place(),
         pods=layout.pods,
@@ -291,7 +301,7 @@ def _record(engine: Engine, case: Case, layout: Layout, ran: Ran, run_id: str, r
         startup_s=round(ended.ready_at_s - ran.began_at_s, 2),
         wall_s=round(progress[-1][0] if progress and not ended.is_stuck else ended.wall_s, 3),
         cpu_s=None if ran.cpu_s is None else round(ran.cpu_s, 2),
-        per_second=steady_per_second(progress, case.start_share),
+        per_second=per_second(progress),
         efficiency=None,
         first_result_s=next((row[0] for row in progress if row[1]), None),
         first_commit_s=next((row[0] for row in progress if row[2]), None),

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,22 +128,23 @@ class Pod:
 
 
 class Kubelet:
-    """Looks after pods in a thread of its own."""
+    """Looks after pods in a thread of its own; what goes wrong in it is raised at the end."""
 
     def __init__(self, pods: Sequence[Pod]) -> None:
         self._pods = pods
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._look_after, daemon=True)
+        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="kubelet")
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._looking = self._threads.submit(self._look_after)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
-        self._thread.join()
+        self._threads.shutdown()
         for pod in self._pods:
             pod.stop()
+        self._looking.result()
 
     def _look_after(self) -> None:
         sampled_s = 0.0

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -55,7 +57,7 @@ class PodRecord(_Frozen):
 class Record(_Frozen):
     """One run of one case by one engine; times in seconds from the moment its workers were there.
 
-    `per_second` is from the first fifth of the results on (see `Case.start_share`), so that start-ups are apart.
+    `per_second` is from the first result on, so that start-ups are apart. `commit` is that of this repository.
     `progress` are (seconds, done, committed, lost). `efficiency` is over `pool`'s in the same round.
     """
 
@@ -68,6 +70,7 @@ class Record(_Frozen):
     outcome: Outcome
     why: str
     time: str
+    commit: str
     versions: dict[str, str]
     place: Place
     pods: int
@@ -129,6 +132,15 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "absent"
+
+
+@cache
+def commit() -> str:
+    """Name the commit that was measured, with a `+` where files differ from it; empty outside of a clone."""
+    git = ("git", "-C", str(RECORDS), "describe", "--always", "--dirty=+", "--exclude=*")
+    with suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.run(git, capture_output=True, check=True, text=True).stdout.strip()
+    return ""
 
 
 def now() -> str:

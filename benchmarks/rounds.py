@@ -28,14 +28,22 @@ def order(engines: Sequence[str], repeat: int, *, against_pool: bool = True) -> 
     return [BASE, *turned, BASE] if others else [BASE]
 
 
-def run_round(case: Case, names: Sequence[str], repeat: int, tell: Callable[[Record], None]) -> list[Record]:
-    """Run one case with every engine, in this order."""
+def run_round(
+    case: Case,
+    names: Sequence[str],
+    repeat: int,
+    tell: Callable[[Record], None],
+    keep: Callable[[list[Record]], None],
+) -> None:
+    """Run one case with every engine, in this order, and keep what was measured, however it ends."""
     run_id = secrets.token_hex(4)
-    records = []
-    for name in names:
-        records.append(measure(ENGINES[name], case, run_id, repeat))
-        tell(records[-1])
-    return with_efficiency(records, case.need_bytes)
+    records: list[Record] = []
+    try:
+        for name in names:
+            records.append(measure(ENGINES[name], case, run_id, repeat))
+            tell(records[-1])
+    finally:
+        keep(with_efficiency(records, case.need_bytes))
 
 
 def with_efficiency(records: Sequence[Record], need_bytes: int = 0) -> list[Record]:

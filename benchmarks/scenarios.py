@@ -5,13 +5,12 @@ Owns sizes and limits. Knows neither engines nor processes: an engine gets a `Ca
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from benchmarks.fillers import need_mib
 from benchmarks.models import MIB, three_decades
-from benchmarks.stats import START_SHARE
 
 GIB = 2**30
 Size = Literal["small", "full"]
@@ -19,8 +18,11 @@ Axes = Mapping[str, list[Any]]
 
 STORE_BYTES = 80 * MIB
 """Ray's object store in a pod, where outputs are small; its own minimum is 75 MiB."""
-STUCK_AFTER = 2.0
-"""An engine gets so many times what the practical limit takes, and `GRACE_S`, before it counts as stuck."""
+STUCK_AFTER, STUCK_AFTER_SLOW = 2.0, 5.0
+"""An engine gets so many times what the practical limit takes, and `GRACE_S`, before it counts as stuck.
+
+The second one is for simulations that need no memory, where an engine can only be slow.
+"""
 GRACE_S = 10.0
 
 
@@ -53,12 +55,12 @@ class Case:
         axes: Values by parameter; their full factorial is run.
         limit_s: About what the practical limit takes.
         need_bytes: What the largest simulation fills; what `dask-tuned` is told.
-        check_every: Every how-manyeth result is compared with the answer.
+        check_every: Every how-manyeth result is compared with the answer; no multiple of the replicates, so that all
+            of them have their turn.
         keeps_ledger: Whether the model takes part in `ledger`.
         holds: So many simulations wait for each other and are then weighed together; 0 for none.
         losing_every_s: A worker process is killed every so many seconds; 0 for never.
-        start_share: Rates count from the moment when so many of the results are there; 0 is the first one, where
-            simulations differ so much that those left say nothing about those done.
+        stuck_after: So many times the limit an engine may take.
     """
 
     scenario: str
@@ -74,7 +76,7 @@ class Case:
     keeps_ledger: bool = False
     holds: int = 0
     losing_every_s: float = 0.0
-    start_share: float = START_SHARE
+    stuck_after: float = STUCK_AFTER
     object_store_bytes: int = STORE_BYTES
 
     @property
@@ -88,7 +90,7 @@ class Case:
     @property
     def stuck_s(self) -> float:
         """When an engine that has not finished counts as stuck."""
-        return STUCK_AFTER * self.limit_s + GRACE_S
+        return self.stuck_after * self.limit_s + GRACE_S
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,19 @@ class Scenario:
     against_pool: bool = True
 
 
+PODS = 4
+
+
+def pods_that_fit(pod_bytes: int, most: int = PODS) -> int:
+    """How many pods of a size this machine has memory for; at least one."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(most, int(0.8 * memory_bytes) // pod_bytes))
+
+
 # The report's pod: 4 GiB, 2 CPUs, 4 Dask processes. The pod is kept as it is, because what an interpreter needs does
-# not shrink with it; what scales with the machine is how many there are: one per core, instead of 4.
-INCIDENT = Layout(pods=2, pod_bytes=4 * GIB, slots=4)
+# not shrink with it; what scales with the machine is how many there are, one per core.
+# One of the proposals makes them twice as large.
+INCIDENT = Layout(pods=pods_that_fit(8 * GIB, min(PODS, os.cpu_count() or 1)), pod_bytes=4 * GIB, slots=4)
 WAVES = 12
 HOLD_S = 2.0
 STARSIM_MIB = 30
@@ -152,10 +164,10 @@ def _need(scenario: str, size: Size, layout: Layout, ratio: float, waves: int, h
 
 
 def memory_tail(size: Size) -> list[Case]:
-    """One parameter set in twenty needs eight times the median."""
+    """One parameter set in twenty needs eight times the median; the limit is that of running as if all did."""
     layout = INCIDENT if size == "full" else Layout(pods=2, pod_bytes=2 * GIB, slots=2)
     mib = 320 if size == "full" else 64
-    sets = 60 if size == "full" else 5
+    sets = 20 if size == "full" else 5
     axes: Axes = {
         "mib": [mib],
         "tail": [8],
@@ -164,9 +176,6 @@ def memory_tail(size: Size) -> list[Case]:
         "ledger": [""],
         "x": list(range(8, 8 + sets)),
     }
-    large = sum(need_mib({"mib": mib, "tail": 8, "every": 20, "x": x}) > mib for x in axes["x"])
-    # The small ones by slots, the large ones one per pod.
-    seconds = 4 * ((sets - large) / (layout.pods * layout.slots) + large / layout.pods) * HOLD_S * 1.1
     return [
         Case(
             "memory_tail",
@@ -175,7 +184,7 @@ def memory_tail(size: Size) -> list[Case]:
             axes,
             4,
             layout,
-            limit_s=round(seconds, 1),
+            limit_s=4 * sets / layout.pods * HOLD_S * 1.1,
             need_bytes=8 * mib * MIB,
             keeps_ledger=True,
         )
@@ -189,7 +198,8 @@ def busy_for(name: str, ms: float, full_s: float, small: int) -> Callable[[Size]
         sets = max(1, round((full_s * 2 * 1000 / ms if size == "full" else small) / REPLICATES))
         axes: Axes = {"ms": [ms], "x": list(range(sets))}
         seconds = max(1.0, sets * REPLICATES * ms / 2000)
-        return [Case(name, size, "benchmarks.models:busy", axes, REPLICATES, Layout(), limit_s=seconds)]
+        model = "benchmarks.models:busy"
+        return [Case(name, size, model, axes, REPLICATES, Layout(), seconds, stuck_after=STUCK_AFTER_SLOW)]
 
     return cases
 
@@ -201,7 +211,7 @@ def long_tail(size: Size) -> list[Case]:
     axes: Axes = {"ms": times}
     seconds = sum(times) * replicates / 2000
     limit_s = round(seconds, 1)
-    return [Case("long_tail", size, "benchmarks.models:busy", axes, replicates, Layout(), limit_s, start_share=0.0)]
+    return [Case("long_tail", size, "benchmarks.models:busy", axes, replicates, Layout(), limit_s)]
 
 
 def noop(size: Size) -> list[Case]:
@@ -209,14 +219,18 @@ def noop(size: Size) -> list[Case]:
 
     A process of ours runs at most three parameter sets, so with `REPLICATES` of each this would measure forks.
     """
-    n, replicates = (90_000, 300) if size == "full" else (900, 300)
+    n, replicates = (180_000, 300) if size == "full" else (900, 300)
     axes: Axes = {"x": [float(i) for i in range(n // replicates)]}
-    return [Case("noop", size, "benchmarks.models:noop", axes, replicates, Layout(), limit_s=n / 1000)]
+    model = "benchmarks.models:noop"
+    return [Case("noop", size, model, axes, replicates, Layout(), n / 1000, stuck_after=STUCK_AFTER_SLOW)]
 
 
 def driver_growth(size: Size) -> list[Case]:
-    """The same at sizes apart: what the driver has more at the end is what each simulation costs it."""
-    sizes = (10_000, 100_000, 1_000_000) if size == "full" else (500, 1_000)
+    """The same at sizes apart: what the driver has more at the end is what each simulation costs it.
+
+    The limit is what five hundred a second would take, for the smaller sizes.
+    """
+    sizes = (10_000, 30_000, 100_000, 1_000_000) if size == "full" else (500, 1_000)
     return [
         Case(
             "driver_growth",
@@ -225,9 +239,9 @@ def driver_growth(size: Size) -> list[Case]:
             {"x": [float(i) for i in range(n // 100)]},
             100,
             Layout(),
-            limit_s=min(60.0, n / 1000),
+            limit_s=min(100.0, n / 500),
             point=n,
-            check_every=100,
+            check_every=101,
         )
         for n in sizes
     ]
@@ -265,9 +279,9 @@ def incident(size: Size) -> list[Case]:
         "dur_inf": [3.0 + 0.5 * i for i in range(per_axis)],
     }
     n = per_axis**2 * replicates
-    layout = Layout(pods=4 if size == "full" else 1, pod_bytes=4 * GIB, slots=4)
+    layout = Layout(pods=pods_that_fit(4 * GIB) if size == "full" else 1, pod_bytes=4 * GIB, slots=4)
     model = "benchmarks.epidemics:sir"
-    return [Case("incident", size, model, axes, replicates, layout, limit_s=n * 0.05 + 60, check_every=max(1, n // 50))]
+    return [Case("incident", size, model, axes, replicates, layout, limit_s=n * 0.05 + 60, check_every=n // 50 + 1)]
 
 
 def incident_small(size: Size) -> list[Case]:
@@ -286,7 +300,7 @@ def incident_small(size: Size) -> list[Case]:
             layout,
             limit_s=n * 4 * 1.8 / at_once(layout, (mib + STARSIM_MIB) * MIB) + 5,
             need_bytes=(mib + STARSIM_MIB) * MIB,
-            check_every=10,
+            check_every=11,
             keeps_ledger=True,
         )
     ]
@@ -304,7 +318,7 @@ def density(size: Size) -> list[Case]:
             Layout(slots=n),
             limit_s=60.0 + 4 * n,
             point=n,
-            check_every=n,
+            check_every=n + 1,
             holds=n,
         )
         for n in ((4, 8, 16, 32, 64) if size == "full" else (2,))
@@ -313,6 +327,7 @@ def density(size: Size) -> list[Case]:
 
 MAIN = ("modelops-ray", "ray-plain", "dask-incident", "dask-tuned")
 INCIDENT_ENGINES = ("modelops-ray", "dask-incident")
+TAILED = (*MAIN, "dask-8gi")
 GROWING = ("modelops-ray", "dask-incident")
 WEIGHED = ("modelops-ray", "dask-incident")
 
@@ -324,9 +339,9 @@ SCENARIOS: Mapping[str, Scenario] = {
             "incident", "What do the incident's 12,000 simulations do?", incident, INCIDENT_ENGINES, against_pool=False
         ),
         Scenario("incident-small", "And where each needs 1.3 times its share?", incident_small),
-        Scenario("memory_tail", "What if one simulation in twenty needs eight times the median?", memory_tail),
+        Scenario("memory_tail", "What if one simulation in twenty needs eight times the median?", memory_tail, TAILED),
         Scenario("long_tail", "What if run times differ by three decades?", long_tail, MAIN),
-        Scenario("many_tiny", "How many simulations of 1 ms per second?", busy_for("many_tiny", 1, 15, 200), MAIN),
+        Scenario("many_tiny", "How many simulations of 1 ms per second?", busy_for("many_tiny", 1, 30, 200), MAIN),
         Scenario("ten_ms", "How many simulations of 10 ms per second?", busy_for("ten_ms", 10, 20, 100), MAIN),
         Scenario("hundred_ms", "How many of 100 ms per second?", busy_for("hundred_ms", 100, 20, 20), MAIN),
         Scenario("noop", "What does the engine itself cost?", noop, MAIN),

@@ -12,7 +12,6 @@ from typing import NamedTuple, TypeVar
 Progress = list[tuple[float, int, int, int]]
 """(seconds, done, committed, lost), in order."""
 
-START_SHARE = 0.2
 UNSTABLE_SIGMA = 0.1
 UNSTABLE_EXTREME = 0.5
 T = TypeVar("T")
@@ -36,15 +35,14 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(middle, low, high, sigma >= UNSTABLE_SIGMA * mean(values) > 0 or far)
 
 
-def steady_per_second(progress: Progress, start_share: float = START_SHARE) -> float | None:
-    """Results per second from the moment `start_share` of them is there until the last is kept.
+def per_second(progress: Progress) -> float | None:
+    """Results per second from the first one until the last is kept.
 
-    What comes before is start-up, for everybody: imports, first touches of memory, and finding out what a simulation
-    needs. None where there was no second moment with results.
+    What comes before the first is start-up, for everybody. What comes after counts, finding out what a simulation needs
+    included. Nothing later would do as a beginning: by then, whoever tells of results by the chunk has many that it did
+    not tell yet, and would seem faster than it is. None where there was no second moment with results.
     """
-    most = max((done for _, done, _, _ in progress), default=0)
-    least = max(1, most * start_share)
-    with_results = [(seconds, done, committed) for seconds, done, committed, _ in progress if done >= least]
+    with_results = [(seconds, done, committed) for seconds, done, committed, _ in progress if done]
     if not with_results:
         return None
     began_s, already, _ = with_results[0]

@@ -51,6 +51,10 @@ class Site:
         }
 
 
+class NotStartedError(Exception):
+    """An engine's head did not come up."""
+
+
 Start = Callable[[Site], AbstractContextManager[str | None]]
 
 

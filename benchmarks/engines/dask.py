@@ -1,6 +1,7 @@
 """Dask as in the incident, with each of the report's proposals, and tuned as well as it can be.
 
-Every proposal is as written there; where it could not have run, what was mended is said beside it.
+Every proposal is as written there; where that could not have run, or would have changed nothing, `what` of the engine
+says what was mended.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Run = Callable[[Job, Any], None]
 
 
 def client(job: Job, run: Run, pods: DaskPods) -> None:
-    """Connect, wait for all workers, run, and ask what was spilled."""
+    """Connect, wait for all workers, and run."""
     from distributed import Client
 
     n = pods.processes(job.case, job.layout) * job.layout.pods
@@ -38,8 +39,6 @@ def client(job: Job, run: Run, pods: DaskPods) -> None:
         job.ready()
         run(job, connected)
         job.at(job.done, job.committed)
-        workers = connected.scheduler_info(n_workers=-1)["workers"].values()
-        job.facts["spilled_bytes"] = sum(one["metrics"].get("spilled_bytes", {}).get("disk", 0) for one in workers)
         job.end()
 
 
@@ -91,11 +90,7 @@ def batches(job: Job, connected: Any) -> None:
 
 
 def semaphore(job: Job, connected: Any) -> None:
-    """Let as many run as the workers' memory holds by what one needs.
-
-    Mended: the semaphore is held while a simulation runs, on its worker; around `submit`, as written, it is given back
-    before anything runs. What one needs is the true value, not 100 MB.
-    """
+    """Let as many run as the workers' memory holds by what one needs."""
     from distributed import Semaphore
 
     workers = connected.scheduler_info(n_workers=-1)["workers"].values()
@@ -106,7 +101,7 @@ def semaphore(job: Job, connected: Any) -> None:
 
 
 def abort(job: Job, connected: Any) -> None:
-    """Submit everything at once, and stop as soon as a pod was OOM-killed."""
+    """Submit everything at once, and stop as soon as the kernel has killed in a pod."""
     is_over = threading.Event()
     futures = {submit(job, connected, i): i for i in positions(job)}
     killed: list[str] = []
@@ -132,11 +127,7 @@ def abort(job: Job, connected: Any) -> None:
 
 
 def progressive(job: Job, connected: Any) -> None:
-    """Submit 10, then twice as many after every success, up to 1000; half as many after a failure.
-
-    Mended: what failed in a batch is submitted again, and a failure is any error, because Dask raises KilledWorker and
-    not MemoryError, and `errors="skip"` raises nothing. As written, a failing batch of one ends the job.
-    """
+    """Submit 10, then twice as many after every success, up to 1000; half as many after a failure, and not below 2."""
     from distributed import as_completed
 
     left, size, tries = list(positions(job)), FIRST_BATCH, 0
@@ -154,10 +145,10 @@ def progressive(job: Job, connected: Any) -> None:
         if not failed:
             size = min(2 * size, LARGEST_BATCH)
             continue
-        if size == 1:
-            job.facts["failed"] = "a batch of one failed"
-            return
         size, left = max(1, size // 2), failed + left
+        if size == 1:
+            job.facts["failed"] = "a batch failed, and half of it would be one simulation"
+            return
 
 
 def _again(job: Job, connected: Any, position: int, tries: int) -> Any:
@@ -244,16 +235,45 @@ def _engine(name: str, what: str, run: Run, pods: DaskPods = INCIDENT, **options
 
 ENGINES = (
     _engine("dask-incident", "Dask as in the incident: everything submitted, 4 processes a pod", submit_all),
-    _engine("dask-saturation", "worker-saturation 1.0", submit_all, SATURATION),
+    _engine(
+        "dask-saturation",
+        "worker-saturation 1.0; mended: in the scheduler's configuration, for a client passes none on",
+        submit_all,
+        SATURATION,
+    ),
     _engine("dask-batches", "100 at a time, with as_completed", batches),
-    _engine("dask-semaphore", "a semaphore from the workers' memory", semaphore),
-    _engine("dask-8gi", "pods twice as large", submit_all, layout=twice_as_large),
-    _engine("dask-2x2", "2 processes of 2 threads a pod", submit_all, TWO_BY_TWO),
-    _engine("dask-abort", "stop at the first pod that is OOM-killed", abort),
-    _engine("dask-progressive", "batches from 10 to 1000, halved at a failure", progressive),
+    _engine(
+        "dask-semaphore",
+        "a semaphore from the workers' memory; mended: held while a simulation runs, for around `submit` it is given "
+        "back before anything does, and told the true need in place of 100 MB",
+        semaphore,
+    ),
+    _engine(
+        "dask-8gi",
+        "pods twice as large; mended: so are the limits of their processes, which the Deployment keeps at 1 GiB",
+        submit_all,
+        layout=twice_as_large,
+    ),
+    _engine(
+        "dask-2x2",
+        "2 processes of 2 threads a pod; mended: each with half of the pod as its limit, not 1 GiB",
+        submit_all,
+        TWO_BY_TWO,
+    ),
+    _engine(
+        "dask-abort",
+        "stop when the kernel has killed in a pod; mended: looks every second, for in a minute these runs are over",
+        abort,
+    ),
+    _engine(
+        "dask-progressive",
+        "batches from 10 to 1000, halved at a failure; mended: a failure is any error, for Dask raises KilledWorker "
+        "and not MemoryError, and what failed is submitted again",
+        progressive,
+    ),
     _engine(
         "dask-tuned",
-        "told the need: as many processes as fit, a window, chunks of short simulations",
+        "told the largest need: as many processes as fit, a window, chunks of short simulations",
         window,
         TUNED,
     ),

@@ -64,8 +64,6 @@ def _read(job: Job) -> None:
 
     run = mr.open_run(job.folder / "run")
     table = run.simulations()
-    if table.num_rows != job.case.simulations:
-        job.facts["missing"] = job.case.simulations - table.num_rows
     job.facts["request_mib"] = _counted(table["request_bytes"].to_pylist())
     failed = table.filter(pc.equal(table["status"], "failed")).slice(0, 1).to_pylist()
     if failed:

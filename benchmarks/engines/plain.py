@@ -7,6 +7,8 @@ from benchmarks.engines.base import Engine
 from benchmarks.engines.raylets import is_ray_worker, join, raylets
 from benchmarks.job import Job
 
+LOOK_AT = 1000
+
 
 def work(job: Job) -> None:
     """Submit everything and take results as they come."""
@@ -21,7 +23,9 @@ def work(job: Job) -> None:
     positions = {remote.remote(job.case.model, task.params, task.seed): i for i, task in enumerate(job.tasks)}
     waiting = list(positions)
     while waiting:
-        ready, waiting = ray.wait(waiting, num_returns=min(len(waiting), 100), timeout=0.1)
+        # Of those submitted first: each look at all of them would take as long as there are many.
+        ready, pending = ray.wait(waiting[:LOOK_AT], num_returns=min(len(waiting), 100), timeout=0.1)
+        waiting = pending + waiting[LOOK_AT:]
         for ref in ready:
             position = positions.pop(ref)
             try:

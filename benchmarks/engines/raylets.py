@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.cgroups import entering
-from benchmarks.engines.base import Site, free_port, process
+from benchmarks.engines.base import NotStartedError, Site, free_port, process
 from benchmarks.models import MIB
 from benchmarks.scenarios import Layout
 
@@ -91,5 +91,6 @@ def _wait_until_started(log: Path) -> None:
     """Wait for the whole head: a raylet that finds only its GCS gives up after half a minute."""
     deadline_s = time.monotonic() + JOIN_S
     while not log.exists() or b"Ray runtime started" not in log.read_bytes():
-        assert time.monotonic() < deadline_s, "the head did not start"
+        if time.monotonic() > deadline_s:
+            raise NotStartedError(f"Ray had not started after {JOIN_S:.0f} s")
         time.sleep(0.1)

@@ -10,11 +10,25 @@ from collections.abc import Callable, Sequence
 from benchmarks.compare import Row, number
 from benchmarks.engines.raylets import node_memory_bytes
 from benchmarks.models import MIB
-from benchmarks.report.text import INCIDENT, OURS, PLAIN, POOL, PROPOSALS, TUNED, of, points, size
-from benchmarks.scenarios import STORE_BYTES, Layout, at_once
+from benchmarks.report.text import (
+    ABORT,
+    INCIDENT,
+    OURS,
+    PLAIN,
+    POOL,
+    PROPOSALS,
+    TUNED,
+    WHAT,
+    counted,
+    of,
+    points,
+    size,
+)
+from benchmarks.scenarios import SCENARIOS, STORE_BYTES, Layout, at_once
 from benchmarks.stats import per_further
 
 SWEEP = "need_sweep"
+RATED = [one.name for one in SCENARIOS.values() if one.against_pool and one.name != SWEEP]
 ENOUGH = 0.9
 """The share of the practical limit that ours should reach."""
 
@@ -30,6 +44,7 @@ def answer(rows: Sequence[Row]) -> list[str]:
         _failing,
         _proposals,
         _tuned,
+        _incident,
         _rates,
         _density,
         _growth,
@@ -53,8 +68,7 @@ def _ours(rows: Sequence[Row]) -> list[str]:
     if not own:
         return []
     complete = sum(row.outcome == "complete" for row in own)
-    kernel = sum(row.kernel_kills for row in own)
-    kills = f"{kernel or 'no'} kernel kill{'s' if kernel != 1 else ''}"
+    kills = counted(sum(row.kernel_kills for row in own), "kernel kill")
     return [f"modelops-ray completes {complete} of {len(own)} points of need_sweep, with {kills}: {_figures(own)}."]
 
 
@@ -112,14 +126,27 @@ def _proposals(rows: Sequence[Row]) -> list[str]:
         last = holds_up_to(rows, engine)
         beyond = next((row for row in own if row.outcome != "complete"), None)
         after = "" if beyond is None else f"; at {beyond.point:g} {_what_happened(beyond)}"
-        if last is not None and last > (base or 0.0):
+        if engine == ABORT:
+            useless += _abort(beyond)
+        elif last is not None and last > (base or 0.0):
             cost = " on more memory" if _is_larger(own[0], rows) else ""
-            found.append(f"Worth taking today: {engine}, up to {last:g} times a process's share{cost}{after}.")
+            what = f"{engine} ({WHAT[engine]})"
+            found.append(f"Worth taking today: {what}, up to {last:g} times a process's share{cost}{after}.")
         else:
             useless.append(
                 f"{engine} does not help: it holds {_up_to(last)}, the incident's own setting {_up_to(base)}{after}."
             )
     return found + useless
+
+
+def _abort(row: Row | None) -> list[str]:
+    """Say whether it stops, which is all it is for."""
+    if row is None:
+        return [f"{ABORT} had nothing to stop."]
+    if row.kernel_kills:
+        return [f"{ABORT} stops at {_need(row)}: {_what_happened(row)}."]
+    why = "Dask's own watch kills, the kernel never does in a pod, and the run goes on"
+    return [f"{ABORT} does not stop what it is for: at {_need(row)} {why}: {_what_happened(row)}."]
 
 
 def _tuned(rows: Sequence[Row]) -> list[str]:
@@ -162,19 +189,45 @@ def _is_larger(row: Row, rows: Sequence[Row]) -> bool:
     return bool(incident) and (row.middle.pod_bytes or 0) > (incident[0].middle.pod_bytes or 0)
 
 
+def _incident(rows: Sequence[Row]) -> list[str]:
+    found = of(rows, "incident")
+    if not found:
+        return []
+    each = "; ".join(
+        f"{row.engine} {row.outcome} with {row.done:,} of {row.simulations:,}, {row.middle.startup_s:.0f} s to start, "
+        f"{row.middle.wall_s:,.0f} s to run, {row.middle.cpu_s or 0:,.0f} s of CPU"
+        for row in found
+    )
+    what = (
+        "The report does not say what one of its simulations needed; as replayed it is some 30 MiB, at which Dask holds"
+    )
+    return [
+        f"The incident's 12,000 simulations with its own setting: {each}. {what}, and need_sweep is about the rest."
+    ]
+
+
 def _rates(rows: Sequence[Row]) -> list[str]:
-    found = []
-    for scenario in ("noop", "many_tiny", "ten_ms", "hundred_ms", "long_tail"):
-        own, dask = (_one(rows, scenario, engine) for engine in (OURS, INCIDENT))
-        if own is None or own.rate is None:
-            continue
-        text = f"{scenario}: modelops-ray {number(own.rate.median)} simulations per second"
-        if own.efficiency is not None:
-            text += f", {own.efficiency.median:.2f} of the pool"
-        if dask is not None and dask.rate is not None:
-            text += f", {own.rate.median / dask.rate.median:.3g} times dask-incident's {number(dask.rate.median)}"
-        found.append(text + ".")
-    return found
+    owns = [_one(rows, scenario, OURS) for scenario in RATED]
+    return [_rate(own, of(rows, own.scenario)) for own in owns if own is not None and own.rate is not None]
+
+
+def _rate(own: Row, rows: Sequence[Row]) -> str:
+    """Say what ours does, beside the incident's setting and the fastest of all others."""
+    assert own.rate is not None
+    text = f"{own.scenario}: modelops-ray {number(own.rate.median)} simulations per second"
+    if own.efficiency is not None:
+        text += f", {own.efficiency.median:.2f} of the pool"
+    others = {row.engine: row for row in rows if row.engine not in {OURS, POOL}}
+    dask = others.get(INCIDENT)
+    if dask is not None and dask.rate is not None:
+        text += f", {own.rate.median / dask.rate.median:.3g} times {INCIDENT}'s {number(dask.rate.median)}"
+    elif dask is not None:
+        text += f"; {INCIDENT} {_short(dask)}"
+    rates = {name: row.rate.median for name, row in others.items() if row.rate is not None}
+    if rates:
+        fastest = max(rates, key=rates.__getitem__)
+        text += f"; the fastest of the others is {fastest} with {number(rates[fastest])}"
+    return f"{text}."
 
 
 def _density(rows: Sequence[Row]) -> list[str]:
@@ -242,9 +295,9 @@ def _what_happened(row: Row) -> str:
     if record.lost:
         parts.append(f"{record.lost} lost")
     if row.kernel_kills:
-        parts.append(f"{row.kernel_kills} kernel kills")
+        parts.append(counted(row.kernel_kills, "kernel kill"))
     if row.engine_kills:
-        parts.append(f"{row.engine_kills} kills by its own watch")
+        parts.append(f"{counted(row.engine_kills, 'kill')} by its own watch")
     if record.wasted_s:
         parts.append(f"{record.wasted_s:.0f} s of work thrown away")
     return ", ".join(parts)

@@ -10,7 +10,7 @@ from benchmarks.records import Record
 from benchmarks.report import plots
 from benchmarks.report.answer import SWEEP, answer
 from benchmarks.report.text import ORDER, WHAT, of, points, size
-from benchmarks.scenarios import GRACE_S, SCENARIOS, STUCK_AFTER
+from benchmarks.scenarios import GRACE_S, SCENARIOS, STUCK_AFTER, STUCK_AFTER_SLOW
 
 CSS = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
@@ -22,8 +22,20 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 p.note { color: #555; font-size: 13px; }
 .wide { overflow-x: auto; }
 """
-HEADS = ("scenario", "point", "engine", "outcome", "done", "lost", "per second", "of pool", "spread", "wall s", "CPU s")
-HEADS_TOO = ("first s", "kernel", "own kills", "restarts", "retries", "wasted s", "spilled", "largest pod")
+HEADS = (
+    "scenario",
+    "point",
+    "engine",
+    "outcome",
+    "done",
+    "lost",
+    "per second",
+    "of pool",
+    "spread",
+    "start s",
+    "wall s",
+)
+HEADS_TOO = ("CPU s", "first s", "kernel", "own kills", "restarts", "retries", "wasted s", "spilled", "largest pod")
 RATES = ("many_tiny", "ten_ms", "hundred_ms", "long_tail", "memory_tail", "large_outputs", "worker_loss")
 OVER_TIME_AT = 1.3
 
@@ -103,6 +115,7 @@ def _cells(row: Row) -> list[str]:
         str(record.lost),
         *shown[4:6],
         shown[7],
+        f"{record.startup_s:.1f}",
         f"{record.wall_s:.1f}",
         _or_dash(record.cpu_s, ".0f"),
         _or_dash(record.first_result_s, ".1f"),
@@ -128,9 +141,16 @@ The practical limit is the pool: processes that have imported the model, as many
 ((pod - 64 MiB) / (need + 64 MiB), at most the 4 of the report), without anything beside them. A Ray pod also holds a
 raylet, its agents and idle workers, and declares to Ray what is left beside them.
 
-Rates count from the moment a fifth of the simulations is there until the last one is kept: start-up, imports, first
-touches of memory and learning what a simulation needs come before, for every engine. Wall seconds have everything from
-the moment the workers were there. modelops-ray writes Parquet; no other engine keeps anything.
+Rates count from the first result until the last one is kept. Learning what a simulation needs is part of that, which in
+runs of half a minute costs modelops-ray a tenth; starting the engine and its workers is not, nor, with Dask, submitting
+until the first result. Start seconds are those until the workers were there, wall seconds all that follow; where there
+are no pods, modelops-ray starts its Ray in the latter. modelops-ray writes Parquet; no other engine keeps anything.
+
+noop is in 300 replicates of each parameter set. At most three sets share a process of modelops-ray, so that with fewer
+replicates of nothing at all it would be forks that are measured; many_tiny has the 30 of the incident.
+
+Of the pool's: an engine's rate over the mean of the two pools of its round. Pods of another size count by how many more
+simulations they hold at once. dask-tuned is told what the largest simulation needs, and only that.
 
 The pool runs first and last in every round; that is how far two runs of the same differ.
 """
@@ -142,9 +162,11 @@ def _method(records: Sequence[Record]) -> list[str]:
     if sweep is not None and sweep.pod_bytes:
         pods = (
             f"need_sweep has {sweep.pods} pods of {size(sweep.pod_bytes)}: the incident's pod with its "
-            f"{sweep.slots} processes, as many as this machine has cores, because what an interpreter needs does not "
-            "shrink with a pod. dask-8gi has as many pods, each twice as large: twice the hardware, so that its share "
-            "of the pool's rate is counted by half."
+            f"{sweep.slots} processes, one per core of this machine, because what an interpreter needs does not shrink "
+            "with a pod. dask-8gi has as many pods, each twice as large: twice the hardware."
         )
-    stuck = f"An engine is stuck after {STUCK_AFTER:g} times what the practical limit should take, and {GRACE_S:g} s."
+    stuck = (
+        f"An engine is stuck after {STUCK_AFTER:g} times what the practical limit should take ({STUCK_AFTER_SLOW:g} "
+        f"times where simulations need no memory, so that it can only be slow), and {GRACE_S:g} s."
+    )
     return [pods, *METHOD.strip().split("\n\n"), stuck]

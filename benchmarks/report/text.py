@@ -8,13 +8,14 @@ from benchmarks.compare import Row, number
 from benchmarks.engines import ENGINES
 
 OURS, PLAIN, POOL, INCIDENT, TUNED = "modelops-ray", "ray-plain", "pool", "dask-incident", "dask-tuned"
+ABORT = "dask-abort"
 PROPOSALS = (
     "dask-saturation",
     "dask-batches",
     "dask-semaphore",
     "dask-8gi",
     "dask-2x2",
-    "dask-abort",
+    ABORT,
     "dask-progressive",
 )
 ORDER = (OURS, POOL, PLAIN, INCIDENT, *PROPOSALS, TUNED)
@@ -54,6 +55,11 @@ def rate(row: Row) -> str:
     if row.outcome != "complete" or row.rate is None:
         return verdict(row)
     return number(row.rate.median) + (" (unstable)" if row.rate.is_unstable else "")
+
+
+def counted(n: int, what: str) -> str:
+    """Write how many of something there are."""
+    return f"{n or 'no'} {what}{'' if n == 1 else 's'}"
 
 
 def size(n_bytes: float) -> str:

@@ -4,9 +4,10 @@ import pytest
 from pydantic import ValidationError
 from support.records import record
 
-from benchmarks import records
+from benchmarks import records, rounds
 from benchmarks.compare import rows
-from benchmarks.rounds import order, with_efficiency
+from benchmarks.rounds import order, run_round, with_efficiency
+from benchmarks.scenarios import SCENARIOS
 
 
 def test_records_come_back_as_they_were_kept(tmp_path):
@@ -55,6 +56,38 @@ def test_efficiency_is_over_the_pools_of_the_same_round(need_mib, share):
 
 
 def test_repeats_become_one_row_with_the_worst_outcome():
-    """A row is complete only where every repeat was."""
+    """A row is complete only where every repeat was; how much was done is that of one with this outcome."""
     [row] = rows([record("pool"), record("pool", outcome="stuck", done=3), record("pool")])
-    assert ("stuck", 3, 40) == (row.outcome, row.repeats, row.simulations)
+    assert ("stuck", 3, 40, 3) == (row.outcome, row.repeats, row.simulations, row.done)
+
+
+def test_a_row_has_the_most_kills_of_its_runs_and_the_rates_of_complete_ones():
+    """One killed process in three runs is told; what a run did until it was stuck is no rate."""
+    [row] = rows(
+        [
+            record("pool", per_second=9.0, kernel_kills=2),
+            record("pool", per_second=8.0),
+            record("pool", done=3, outcome="stuck", engine_kills=7),
+        ]
+    )
+    assert (2, 7) == (row.kernel_kills, row.engine_kills)
+    assert (8.0, 9.0) == (row.rate.low, row.rate.high)
+
+
+def test_what_was_measured_is_kept_however_a_round_ends(monkeypatch):
+    """The third engine is interrupted: the first two have their records, with what they are compared with."""
+    left = [record("pool", per_second=8.0), record("ray-plain", per_second=4.0)]
+
+    def measured(*_):
+        if not left:
+            raise KeyboardInterrupt
+        return left.pop(0)
+
+    kept = []
+    monkeypatch.setattr(rounds, "measure", measured)
+    with pytest.raises(KeyboardInterrupt):
+        run_round(
+            SCENARIOS["noop"].cases("small")[0], ["pool", "ray-plain", "modelops-ray"], 0, lambda _: None, kept.extend
+        )
+
+    assert [("pool", 1.0), ("ray-plain", 0.5)] == [(one.engine, one.efficiency) for one in kept]

@@ -17,6 +17,7 @@ def record(engine, *, point=1.0, scenario="need_sweep", outcome="complete", done
         "outcome": outcome,
         "why": "",
         "time": "2026-01-01T00:00:00+00:00",
+        "commit": "",
         "versions": {"python": "3.11"},
         "place": Place(cpus=2, memory_bytes=2**34, processor="x86_64", kernel="6.1", no_pods_because=""),
         "pods": 2,
