@@ -107,7 +107,7 @@ def report(folder: Path | None) -> None:
 
 
 def _there(folder: Path | None) -> Path:
-    return folder or (LOCAL if LOCAL.is_dir() else RECORDS)
+    return folder or (LOCAL if any(LOCAL.glob("*.jsonl")) else RECORDS)
 
 
 def _end(number: int, _frame: object) -> None:

@@ -1,7 +1,7 @@
 """Cgroups of our own below the one this process is in: a small machine in which the kernel really kills.
 
 Owns making, reading and removing them. Version 1 is what all of this was run on; version 2 goes through the same
-functions and is untested.
+functions but for counting CPU time, and is untested.
 """
 
 from __future__ import annotations

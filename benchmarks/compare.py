@@ -13,9 +13,10 @@ WORST_FIRST = ("failed", "stuck", "incomplete", "complete")
 
 @dataclass(frozen=True)
 class Row:
-    """What all runs of an engine at one point of a scenario came to: outcome and kills are those of the worst run.
+    """What all runs of an engine at one point of a scenario came to.
 
-    `middle` is the one in the middle of those with this outcome; rates are of complete runs only.
+    The outcome is the worst, kills are the most of any run, rates are of complete runs only; `middle` is the run in the
+    middle of those with this outcome.
     """
 
     scenario: str

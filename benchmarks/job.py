@@ -113,7 +113,8 @@ class Job:
             self.read()
         self.check()
         outcome = {"lost": self.lost, "driver_own_bytes": self.own_bytes, **self.facts}
-        (self.folder / "outcome.json").write_text(json.dumps(outcome))
+        (self.folder / "outcome").write_text(json.dumps(outcome))
+        (self.folder / "outcome").rename(self.folder / "outcome.json")
 
     def check(self) -> None:
         """Count results, and compare them with the answer, after the clock has stopped."""

@@ -92,10 +92,11 @@ def _run(engine: Engine, case: Case, layout: Layout) -> Ran:
             site = Site(case, layout, folder, pods, counted)
             try:
                 address = stack.enter_context(engine.start(site))
-                ended = _client(engine, site, address)
             except NotStartedError as error:
                 ended = Ended(time.monotonic(), 0.0, is_stuck=False, code=1, losses=0, held_bytes=None)
                 (folder / "client.log").write_text(f"{error}\n")
+            else:
+                ended = _client(engine, site, address)
             cpu_s = counting.cpu_s if counting else None
         # Once nothing of it is running: what a killed worker still does is no part of what came of it.
         return Ran(
@@ -318,7 +319,7 @@ def _record(engine: Engine, case: Case, layout: Layout, ran: Ran, run_id: str, r
         pod_records=[_pod(pod) for pod in ran.pods],
         sampled_every_s=_spacing(ran.pods),
         progress=thinned(progress, MOST_SAMPLES),
-        facts={key: value for key, value in facts.items() if key not in {"lost", "wrong", "checked"}},
+        facts={key: value for key, value in facts.items() if key not in {"lost", "wrong", "missing", "checked"}},
         held_bytes=ended.held_bytes,
     )
 

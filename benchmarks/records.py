@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -136,10 +136,12 @@ def _version(name: str) -> str:
 
 @cache
 def commit() -> str:
-    """Name the commit that was measured, with a `+` where files differ from it; empty outside of a clone."""
-    git = ("git", "-C", str(RECORDS), "describe", "--always", "--dirty=+", "--exclude=*")
+    """Name the commit that was measured, with a `+` where code differs from it; empty outside of a clone."""
+    git = ("git", "-C", str(RECORDS.parents[1]))
     with suppress(OSError, subprocess.CalledProcessError):
-        return subprocess.run(git, capture_output=True, check=True, text=True).stdout.strip()
+        found = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, check=True, text=True)
+        differs = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "*.py", "uv.lock"], check=False).returncode
+        return found.stdout.strip() + "+" * bool(differs)
     return ""
 
 
@@ -148,8 +150,10 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def append(path: Path, records: Iterable[Record]) -> None:
-    """Keep records."""
+def append(path: Path, records: Sequence[Record]) -> None:
+    """Keep records; none leave no file."""
+    if not records:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         for record in records:

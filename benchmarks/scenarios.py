@@ -21,7 +21,7 @@ STORE_BYTES = 80 * MIB
 STUCK_AFTER, STUCK_AFTER_SLOW = 2.0, 5.0
 """An engine gets so many times what the practical limit takes, and `GRACE_S`, before it counts as stuck.
 
-The second one is for simulations that need no memory, where an engine can only be slow.
+The second one is for simulations that need no memory, with which an engine can only be slow.
 """
 GRACE_S = 10.0
 
@@ -55,8 +55,8 @@ class Case:
         axes: Values by parameter; their full factorial is run.
         limit_s: About what the practical limit takes.
         need_bytes: What the largest simulation fills; what `dask-tuned` is told.
-        check_every: Every how-manyeth result is compared with the answer; no multiple of the replicates, so that all
-            of them have their turn.
+        check_every: Every how-manyeth result is compared with the answer; of no common factor with the replicates, so
+            that all of them have their turn.
         keeps_ledger: Whether the model takes part in `ledger`.
         holds: So many simulations wait for each other and are then weighed together; 0 for none.
         losing_every_s: A worker process is killed every so many seconds; 0 for never.
@@ -211,7 +211,18 @@ def long_tail(size: Size) -> list[Case]:
     axes: Axes = {"ms": times}
     seconds = sum(times) * replicates / 2000
     limit_s = round(seconds, 1)
-    return [Case("long_tail", size, "benchmarks.models:busy", axes, replicates, Layout(), limit_s)]
+    return [
+        Case(
+            "long_tail",
+            size,
+            "benchmarks.models:busy",
+            axes,
+            replicates,
+            Layout(),
+            limit_s,
+            stuck_after=STUCK_AFTER_SLOW,
+        )
+    ]
 
 
 def noop(size: Size) -> list[Case]:

@@ -145,7 +145,7 @@ def progressive(job: Job, connected: Any) -> None:
         if not failed:
             size = min(2 * size, LARGEST_BATCH)
             continue
-        size, left = max(1, size // 2), failed + left
+        size, left = size // 2, failed + left
         if size == 1:
             job.facts["failed"] = "a batch failed, and half of it would be one simulation"
             return

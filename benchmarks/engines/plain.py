@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from typing import Any
+
 from benchmarks.calling import call, value_of
 from benchmarks.engines.base import Engine
 from benchmarks.engines.raylets import is_ray_worker, join, raylets
@@ -21,11 +24,11 @@ def work(job: Job) -> None:
     job.ready()
     remote = ray.remote(call)
     positions = {remote.remote(job.case.model, task.params, task.seed): i for i, task in enumerate(job.tasks)}
-    waiting = list(positions)
-    while waiting:
-        # Of those submitted first: each look at all of them would take as long as there are many.
-        ready, pending = ray.wait(waiting[:LOOK_AT], num_returns=min(len(waiting), 100), timeout=0.1)
-        waiting = pending + waiting[LOOK_AT:]
+    later, waiting = deque(positions), list[Any]()
+    while later or waiting:
+        # Not at all of them: each look would take as long as there are many.
+        waiting += [later.popleft() for _ in range(min(len(later), LOOK_AT - len(waiting)))]
+        ready, waiting = ray.wait(waiting, num_returns=min(len(waiting), 100), timeout=0.1)
         for ref in ready:
             position = positions.pop(ref)
             try:

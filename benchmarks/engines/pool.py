@@ -49,6 +49,8 @@ def work(job: Job) -> None:
             worker.recv()
         job.ready()
         _serve(job, workers)
+        # Before the workers see that it is over and end, which their pod, and whatever is in it, does not survive.
+        job.end()
 
 
 def _serve(job: Job, workers: list[Connection[Any, Any]]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from benchmarks.compare import Row, number
 from benchmarks.engines.raylets import node_memory_bytes
 from benchmarks.models import MIB
+from benchmarks.records import Record
 from benchmarks.report.text import (
     ABORT,
     INCIDENT,
@@ -143,7 +144,7 @@ def _abort(row: Row | None) -> list[str]:
     """Say whether it stops, which is all it is for."""
     if row is None:
         return [f"{ABORT} had nothing to stop."]
-    if row.kernel_kills:
+    if row.middle.kernel_kills:
         return [f"{ABORT} stops at {_need(row)}: {_what_happened(row)}."]
     why = "Dask's own watch kills, the kernel never does in a pod, and the run goes on"
     return [f"{ABORT} does not stop what it is for: at {_need(row)} {why}: {_what_happened(row)}."]
@@ -191,24 +192,25 @@ def _is_larger(row: Row, rows: Sequence[Row]) -> bool:
 
 def _incident(rows: Sequence[Row]) -> list[str]:
     found = of(rows, "incident")
-    if not found:
-        return []
-    each = "; ".join(
-        f"{row.engine} {row.outcome} with {row.done:,} of {row.simulations:,}, {row.middle.startup_s:.0f} s to start, "
-        f"{row.middle.wall_s:,.0f} s to run, {row.middle.cpu_s or 0:,.0f} s of CPU"
-        for row in found
-    )
-    what = (
-        "The report does not say what one of its simulations needed; as replayed it is some 30 MiB, at which Dask holds"
-    )
-    return [
-        f"The incident's 12,000 simulations with its own setting: {each}. {what}, and need_sweep is about the rest."
-    ]
+    each = "; ".join(f"{row.engine} {_took(row.middle)}" for row in found)
+    said = [f"The incident's 12,000 simulations with its own setting: {each}."] if found else []
+    if any(row.engine == INCIDENT and row.outcome == "complete" for row in found):
+        said.append(
+            "So Dask holds at what one of them takes as replayed, some 30 MiB; the report does not say what it was, "
+            "and need_sweep is about the rest."
+        )
+    return said
+
+
+def _took(record: Record) -> str:
+    cpu = "" if record.cpu_s is None else f", {record.cpu_s:,.0f} s of CPU"
+    done = f"{record.done:,} of {record.simulations:,}"
+    return f"{record.outcome} with {done}, {record.startup_s:.0f} s to start, {record.wall_s:,.0f} s to run{cpu}"
 
 
 def _rates(rows: Sequence[Row]) -> list[str]:
     owns = [_one(rows, scenario, OURS) for scenario in RATED]
-    return [_rate(own, of(rows, own.scenario)) for own in owns if own is not None and own.rate is not None]
+    return [_rate(own, of(rows, own.scenario)) for own in owns if own is not None and own.outcome == "complete"]
 
 
 def _rate(own: Row, rows: Sequence[Row]) -> str:
@@ -217,13 +219,13 @@ def _rate(own: Row, rows: Sequence[Row]) -> str:
     text = f"{own.scenario}: modelops-ray {number(own.rate.median)} simulations per second"
     if own.efficiency is not None:
         text += f", {own.efficiency.median:.2f} of the pool"
-    others = {row.engine: row for row in rows if row.engine not in {OURS, POOL}}
-    dask = others.get(INCIDENT)
-    if dask is not None and dask.rate is not None:
-        text += f", {own.rate.median / dask.rate.median:.3g} times {INCIDENT}'s {number(dask.rate.median)}"
+    others = [row for row in rows if row.engine not in {OURS, POOL} and row.middle.pod_bytes == own.middle.pod_bytes]
+    rates = {row.engine: row.rate.median for row in others if row.rate is not None and row.outcome == "complete"}
+    dask = next((row for row in others if row.engine == INCIDENT), None)
+    if INCIDENT in rates:
+        text += f", {own.rate.median / rates[INCIDENT]:.3g} times {INCIDENT}'s {number(rates[INCIDENT])}"
     elif dask is not None:
         text += f"; {INCIDENT} {_short(dask)}"
-    rates = {name: row.rate.median for name, row in others.items() if row.rate is not None}
     if rates:
         fastest = max(rates, key=rates.__getitem__)
         text += f"; the fastest of the others is {fastest} with {number(rates[fastest])}"
@@ -294,10 +296,10 @@ def _what_happened(row: Row) -> str:
     parts = [f"{row.outcome} with {row.done} of {row.simulations} after {record.wall_s:.0f} s"]
     if record.lost:
         parts.append(f"{record.lost} lost")
-    if row.kernel_kills:
-        parts.append(counted(row.kernel_kills, "kernel kill"))
-    if row.engine_kills:
-        parts.append(f"{counted(row.engine_kills, 'kill')} by its own watch")
+    if record.kernel_kills:
+        parts.append(counted(record.kernel_kills, "kernel kill"))
+    if record.engine_kills:
+        parts.append(f"{counted(record.engine_kills, 'kill')} by its own watch")
     if record.wasted_s:
         parts.append(f"{record.wasted_s:.0f} s of work thrown away")
     return ", ".join(parts)

@@ -141,15 +141,16 @@ The practical limit is the pool: processes that have imported the model, as many
 ((pod - 64 MiB) / (need + 64 MiB), at most the 4 of the report), without anything beside them. A Ray pod also holds a
 raylet, its agents and idle workers, and declares to Ray what is left beside them.
 
-Rates count from the first result until the last one is kept. Learning what a simulation needs is part of that, which in
-runs of half a minute costs modelops-ray a tenth; starting the engine and its workers is not, nor, with Dask, submitting
-until the first result. Start seconds are those until the workers were there, wall seconds all that follow; where there
-are no pods, modelops-ray starts its Ray in the latter. modelops-ray writes Parquet; no other engine keeps anything.
+Rates count from the first result until the last one is kept. Learning what a simulation needs is part of that, and
+costs modelops-ray up to a tenth of half a minute; starting the engine and its workers is not, nor, with Dask,
+submitting until the first result. Start seconds are those until the workers were there, wall seconds all that follow;
+where there are no pods, modelops-ray starts its Ray in the latter. modelops-ray writes Parquet; no other engine keeps
+anything.
 
 noop is in 300 replicates of each parameter set. At most three sets share a process of modelops-ray, so that with fewer
 replicates of nothing at all it would be forks that are measured; many_tiny has the 30 of the incident.
 
-Of the pool's: an engine's rate over the mean of the two pools of its round. Pods of another size count by how many more
+Of the pool's: an engine's rate over the mean of the pools of its round. Pods of another size count by how many more
 simulations they hold at once. dask-tuned is told what the largest simulation needs, and only that.
 
 The pool runs first and last in every round; that is how far two runs of the same differ.
@@ -161,12 +162,12 @@ def _method(records: Sequence[Record]) -> list[str]:
     pods = ""
     if sweep is not None and sweep.pod_bytes:
         pods = (
-            f"need_sweep has {sweep.pods} pods of {size(sweep.pod_bytes)}: the incident's pod with its "
-            f"{sweep.slots} processes, one per core of this machine, because what an interpreter needs does not shrink "
-            "with a pod. dask-8gi has as many pods, each twice as large: twice the hardware."
+            f"need_sweep has {sweep.pods} pods of {size(sweep.pod_bytes)} on {sweep.place.cpus} cores: the incident's "
+            f"pod with its {sweep.slots} processes, because what an interpreter needs does not shrink with a pod. "
+            "dask-8gi has as many pods, each twice as large: twice the hardware."
         )
     stuck = (
         f"An engine is stuck after {STUCK_AFTER:g} times what the practical limit should take ({STUCK_AFTER_SLOW:g} "
-        f"times where simulations need no memory, so that it can only be slow), and {GRACE_S:g} s."
+        f"times where simulations only compute, or do nothing), and {GRACE_S:g} s."
     )
     return [pods, *METHOD.strip().split("\n\n"), stuck]

@@ -31,7 +31,7 @@ from .board import RESTING, Board
 from .boot import command
 from .foreign import authors_code
 from .late_pandas import LatePandas
-from .loading import ModelRef, go_to_models_folder, load_model
+from .loading import ModelRef, back_to_working_folder, load_model
 from .measure import peak_meter, private_bytes, resident_parts
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class _Work:
         began_s = self._flushed_s
         for index, (at, seed) in enumerate(work["runs"]):
             self._board.set(index)
-            go_to_models_folder()
+            back_to_working_folder()
             # Every simulation gets its own, or what one does to it would reach the next.
             self._simulate(dict(work["params"][at]), seed, asked)
             now_s = time.monotonic()

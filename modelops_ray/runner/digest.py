@@ -77,7 +77,7 @@ def python_files(folder: Path) -> list[Path]:
     found: list[Path] = []
     n_entries = 0
     for where, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-        folders[:] = [name for name in folders if _is_own(Path(where, name))]
+        folders[:] = [name for name in folders if _is_own(Path(where, name), folder)]
         found += [Path(where, name) for name in files if name.endswith(".py") and may_be_the_models(name)]
         n_entries += len(folders) + len(files)
         if len(found) > MAX_FILES or n_entries > MAX_ENTRIES:
@@ -91,20 +91,20 @@ def may_be_the_models(name: str) -> bool:
     return not name.startswith(".") and name not in _NOT_THE_MODELS
 
 
-def _is_own(folder: Path) -> bool:
-    """Whether a folder below the model's is to be looked into; one that a link leads back to is not."""
-    return (
-        may_be_the_models(folder.name)
-        and _has_source(folder)
-        and folder.resolve() not in {above.resolve() for above in folder.parents}
-    )
+def _is_own(folder: Path, root: Path) -> bool:
+    """Whether a folder below the model's can be part of it, and is to be looked into."""
+    if not may_be_the_models(folder.name) or (folder / "pyvenv.cfg").exists():
+        return False
+    return not folder.is_symlink() or _is_linked_source(folder, root)
 
 
-def _has_source(folder: Path) -> bool:
-    if not folder.is_symlink():
-        return not (folder / "pyvenv.cfg").exists()
+def _is_linked_source(folder: Path, root: Path) -> bool:
+    target = folder.resolve()
+    above = {each.resolve() for each in folder.parents if each.is_relative_to(root)}
+    if not may_be_the_models(target.name) or target in above:
+        return False
     try:
-        return any(name.endswith(".py") for name in os.listdir(folder))  # noqa: PTH208 (a million names, no paths)
+        return any(name.endswith(".py") for name in os.listdir(target))  # noqa: PTH208 (a million names, no paths)
     except OSError as error:
         raise _unreadable(error) from error
 
@@ -121,4 +121,6 @@ def _unreadable(error: OSError) -> ModelError:
 
 
 def _too_large(folder: Path, what: str) -> ModelError:
-    return ModelError(f"the model's folder {folder} has {what}; move the model into a folder of its own")
+    return ModelError(
+        f"the model's folder {folder}, with what is linked into it, has {what}; move the model into a folder of its own"
+    )

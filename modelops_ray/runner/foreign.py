@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
@@ -26,10 +26,22 @@ def authors_code(
 
 @contextmanager
 def working_folder_kept() -> Iterator[None]:
-    """Come back to the working folder at the end: the run's own relative paths begin there."""
-    before = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    """Come back to the working folder at the end: relative paths that a user gave begin there."""
+    before = working_folder()
     try:
         yield
     finally:
-        os.fchdir(before)
-        os.close(before)
+        back_to(before)
+
+
+def working_folder() -> str:
+    """Where this process is; empty where that has been removed, or must not be known."""
+    with suppress(OSError):
+        return os.getcwd()  # noqa: PTH109 (a string costs less, once per simulation)
+    return ""
+
+
+def back_to(folder: str) -> None:
+    """Make it the working folder again, where that can be."""
+    with suppress(OSError):
+        os.chdir(folder)

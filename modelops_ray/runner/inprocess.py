@@ -23,7 +23,7 @@ from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.failures import failure_of
 from modelops_ray.runner.foreign import working_folder_kept
 from modelops_ray.runner.guard import Guard
-from modelops_ray.runner.loading import go_to_models_folder, load_model
+from modelops_ray.runner.loading import back_to_working_folder, load_model
 from modelops_ray.runner.measure import Meter, peak_meter, private_bytes
 from modelops_ray.runner.tables import Scalars, outputs_of
 from modelops_ray.study.chunk import Simulation
@@ -80,7 +80,7 @@ class InProcess:
 
     def _simulate(self, simulation: Simulation) -> Attempt:
         _seed(simulation.seed)
-        go_to_models_folder()
+        back_to_working_folder()
         self.meter.begin()
         started_s = time.perf_counter()
         outcome = self._outcome(simulation)

@@ -9,13 +9,12 @@ import gc
 import importlib
 import importlib.util
 import inspect
-import os
 import pickle
 import platform
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -28,7 +27,7 @@ from ..errors import ModelError
 from . import foreign
 from .calling import Model, calling
 from .digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
-from .foreign import authors_code
+from .foreign import authors_code, back_to, working_folder
 
 # Python's own `test` package is not used by anything, and a good name for a first try. Python 3.9 names no others.
 _STANDARD = getattr(sys, "stdlib_module_names", frozenset(sys.builtin_module_names)) - {"test"}
@@ -103,15 +102,13 @@ def load_model(ref: ModelRef) -> Model:
     _process.ref, _process.modules_before = ref, dict(sys.modules)
     require_same(ref)
     _process.model = calling(_import(ref), ref.label)
-    with suppress(FileNotFoundError):
-        _process.working_folder = os.getcwd()  # noqa: PTH109 (a string costs less, once per simulation)
+    _process.working_folder = working_folder()
     return _process.model
 
 
-def go_to_models_folder() -> None:
-    """Make the working folder the one that the model's import left this process in, wherever it went since."""
-    with suppress(OSError):
-        os.chdir(_process.working_folder)
+def back_to_working_folder() -> None:
+    """Go where the model's import left this process, wherever a simulation went since."""
+    back_to(_process.working_folder)
 
 
 def require_same(ref: ModelRef) -> None:

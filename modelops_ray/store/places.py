@@ -58,9 +58,9 @@ def inside(place: Place, name: str) -> Place:
 
 
 def open_folder(place: Place) -> Folder:
-    """Open a place; nothing is looked at yet."""
+    """Open a place; nothing is looked at yet. A model may change the working folder later, while it is written."""
     if isinstance(place, Path):
-        return LocalFolder(place)
+        return LocalFolder(place.absolute())
     from modelops_ray.store.objects import ObjectFolder
 
     return ObjectFolder.at(place)

@@ -16,6 +16,8 @@ def test_records_come_back_as_they_were_kept(tmp_path):
     records.append(tmp_path / "need_sweep.jsonl", kept)
     assert kept == records.read(tmp_path)
     assert [] == records.read(tmp_path, ["noop"])
+    records.append(tmp_path / "noop.jsonl", [])
+    assert not (tmp_path / "noop.jsonl").exists()
 
 
 def test_a_record_with_an_unknown_field_is_refused(tmp_path):

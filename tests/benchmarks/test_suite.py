@@ -66,15 +66,17 @@ def test_where_a_simulation_needs_more_than_its_share_ours_completes_and_dask_do
 def test_a_suite_that_is_told_to_end_leaves_nothing_behind(engine, scenario, tmp_path):
     """Neither processes of its engine nor its folder."""
     command = [sys.executable, "-m", "benchmarks", "run", scenario, "--size", "small", "--engine", engine]
-    before = _suites_processes()
+    before = _folders()
     with subprocess.Popen([*command, "--records", str(tmp_path)], stdout=subprocess.DEVNULL) as suite:
-        wait_for(lambda: any(f"benchmarks.client {engine}" in one for one in _suites_processes().values()))
+        wait_for(lambda: _folders() - before)
+        [folder] = _folders() - before
+        wait_for(lambda: any(f"benchmarks.client {engine}" in one for one in _commands_in(folder)))
         time.sleep(2)
-        started = _suites_processes().keys() - before.keys()
+        assert len(_commands_in(folder)) > 1
         suite.send_signal(signal.SIGTERM)
         assert suite.wait(60) == 128 + signal.SIGTERM
-    assert len(started) > 1
-    wait_for(lambda: not started & _suites_processes().keys())
+    wait_for(lambda: not _commands_in(folder))
+    assert not folder.exists()
 
 
 def wait_for(condition, patience_s=60.0):
@@ -85,13 +87,17 @@ def wait_for(condition, patience_s=60.0):
         time.sleep(0.1)
 
 
-def _suites_processes():
-    """Command lines, by process, of all whose temporary folder is that of a benchmark."""
-    found = {}
-    for one in Path("/proc").iterdir():
+def _folders():
+    return set(Path("/tmp").glob("mb-*"))
+
+
+def _commands_in(folder):
+    """Command lines of all processes whose temporary folder is that of a run, or below it."""
+    found = []
+    for one in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if one.name.isdigit() and b"TMPDIR=/tmp/mb-" in (one / "environ").read_bytes():
-                found[one.name] = (one / "cmdline").read_text().replace("\0", " ")
+            if f"TMPDIR={folder}".encode() in (one / "environ").read_bytes():
+                found.append((one / "cmdline").read_text().replace("\0", " "))
     return found
 
 

@@ -112,28 +112,32 @@ def test_json_stays_clean_of_what_a_model_prints(work):
 
 @pytest.mark.parametrize("isolation", ["none", "fork"])
 def test_a_model_that_changes_the_working_folder_does_not_move_the_run(work, isolation):
-    """A relative run directory is where the command was called; every simulation begins where the import went."""
+    """A relative run directory is where the command was called, also for what is written while a simulation is away."""
     (work / "data").mkdir()
     write_model(
         work,
         """import os
+import time
 
 os.chdir("data")
 
 
 def simulate(p, seed):
     here = os.path.basename(os.getcwd())
-    os.chdir("/")
+    os.mkdir(f"away-{seed}")
+    os.chdir(f"away-{seed}")
+    time.sleep(1)
     return {"a": {"here": here}}
 """,
     )
-    write_study(work, n_replicates=3)
+    write_study(work, n_replicates=2)
 
     result = run_locally("--out", "run", "--isolation", isolation)
 
     assert 0 == result.exit_code
     assert {"data"} == set(mr.open_run(work / "run").output("a")["here"].to_pylist())
     assert Path.cwd() == work
+    assert [] == [path for path in (work / "data").rglob("*") if not path.name.startswith("away-")]
 
 
 def test_a_run_ends_with_a_table_and_a_summary_for_people(work):

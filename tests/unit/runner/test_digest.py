@@ -114,12 +114,14 @@ def test_a_linked_package_is_part_of_the_model(tmp_path):
 
 
 def test_linked_data_is_no_part_of_the_model(tmp_path):
-    """A link to a folder without Python files is not followed: a whole file system may be behind it."""
+    """Nor is an environment: only a link to a folder with Python files is followed, for anything may be behind it."""
     write(tmp_path / "model/sir.py", SIR)
     before = digest_folder(tmp_path / "model", "sir.simulate")
     write(tmp_path / "share/census/convert.py", "pass\n")
+    write(tmp_path / "env/site-packages/six.py", "pass\n")
 
     (tmp_path / "model/data").symlink_to(tmp_path / "share")
+    (tmp_path / "model/lib").symlink_to(tmp_path / "env/site-packages")
 
     assert before == digest_folder(tmp_path / "model", "sir.simulate")
 
