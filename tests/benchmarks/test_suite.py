@@ -67,16 +67,18 @@ def test_a_suite_that_is_told_to_end_leaves_nothing_behind(engine, scenario, tmp
     """Neither processes of its engine nor its folder."""
     command = [sys.executable, "-m", "benchmarks", "run", scenario, "--size", "small", "--engine", engine]
     before = _folders()
+
+    def is_running():
+        found = [one for folder in _folders() - before for one in _commands_in(folder)]
+        return len(found) > 2 and any(f"benchmarks.client {engine}" in one for one in found)
+
     with subprocess.Popen([*command, "--records", str(tmp_path)], stdout=subprocess.DEVNULL) as suite:
-        wait_for(lambda: _folders() - before)
-        [folder] = _folders() - before
-        wait_for(lambda: any(f"benchmarks.client {engine}" in one for one in _commands_in(folder)))
-        time.sleep(2)
-        assert len(_commands_in(folder)) > 1
+        wait_for(is_running)
+        folders = _folders() - before
         suite.send_signal(signal.SIGTERM)
         assert suite.wait(60) == 128 + signal.SIGTERM
-    wait_for(lambda: not _commands_in(folder))
-    assert not folder.exists()
+    wait_for(lambda: not any(map(_commands_in, folders)))
+    assert not any(folder.exists() for folder in folders)
 
 
 def wait_for(condition, patience_s=60.0):
