@@ -230,7 +230,7 @@ def noop(size: Size) -> list[Case]:
 
     A process of ours runs at most three parameter sets, so with `REPLICATES` of each this would measure forks.
     """
-    n, replicates = (180_000, 300) if size == "full" else (900, 300)
+    n, replicates = (90_000, 300) if size == "full" else (900, 300)
     axes: Axes = {"x": [float(i) for i in range(n // replicates)]}
     model = "benchmarks.models:noop"
     return [Case("noop", size, model, axes, replicates, Layout(), n / 1000, stuck_after=STUCK_AFTER_SLOW)]

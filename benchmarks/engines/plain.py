@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from benchmarks.calling import call, value_of
@@ -15,7 +16,10 @@ LOOK_AT = 1000
 
 def work(job: Job) -> None:
     """Submit everything and take results as they come."""
+    import grpc  # type: ignore[import-untyped]
     import ray
+    from ray._private.internal_api import get_memory_info_reply
+    from ray._private.state import state
 
     if job.address:
         join(job.address, job.layout)
@@ -35,10 +39,9 @@ def work(job: Job) -> None:
                 job.finish(position, value_of(ray.get(ref)))
             except ray.exceptions.RayError as error:
                 job.lose(f"{type(error).__name__}: {error}")
-    from ray._private.internal_api import get_memory_info_reply
-    from ray._private.state import state
-
-    job.facts["spilled_bytes"] = int(get_memory_info_reply(state).store_stats.spilled_bytes_total)
+    with suppress(AssertionError, grpc.RpcError):  # no raylet is alive, or one that seems so
+        stores = get_memory_info_reply(state, timeout_seconds=5).store_stats
+        job.facts["spilled_bytes"] = int(stores.spilled_bytes_total)
 
 
 ENGINES = (Engine("ray-plain", "everything submitted at once, no memory=", raylets, work, is_worker=is_ray_worker),)
