@@ -21,7 +21,7 @@ STORE_BYTES = 80 * MIB
 STUCK_AFTER, STUCK_AFTER_SLOW = 2.0, 5.0
 """An engine gets so many times what the practical limit takes, and `GRACE_S`, before it counts as stuck.
 
-The second one is for simulations that need no memory, with which an engine can only be slow.
+The second one is for simulations that need little memory, with which an engine can only be slow.
 """
 GRACE_S = 10.0
 
@@ -271,6 +271,7 @@ def large_outputs(size: Size) -> list[Case]:
             Layout(pods=1, pod_bytes=4 * GIB, slots=2),
             limit_s=n * 0.3,
             need_bytes=60 * MIB,
+            stuck_after=STUCK_AFTER_SLOW,
             object_store_bytes=store_bytes,
         )
     ]

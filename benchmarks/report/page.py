@@ -168,6 +168,6 @@ def _method(records: Sequence[Record]) -> list[str]:
         )
     stuck = (
         f"An engine is stuck after {STUCK_AFTER:g} times what the practical limit should take ({STUCK_AFTER_SLOW:g} "
-        f"times where simulations only compute, or do nothing), and {GRACE_S:g} s."
+        f"times where simulations need little memory), and {GRACE_S:g} s."
     )
     return [pods, *METHOD.strip().split("\n\n"), stuck]
