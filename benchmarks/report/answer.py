@@ -193,7 +193,8 @@ def _is_larger(row: Row, rows: Sequence[Row]) -> bool:
 def _incident(rows: Sequence[Row]) -> list[str]:
     found = of(rows, "incident")
     each = "; ".join(f"{row.engine} {_took(row.middle)}" for row in found)
-    said = [f"The incident's 12,000 simulations with its own setting: {each}."] if found else []
+    apart = ", not in one round" if len({row.middle.run_id for row in found}) > 1 else ""
+    said = [f"The incident's 12,000 simulations with its own setting{apart}: {each}."] if found else []
     if any(row.engine == INCIDENT and row.outcome == "complete" for row in found):
         said.append(
             "So Dask holds at what one of them takes as replayed, some 30 MiB; the report does not say what it was, "

@@ -98,6 +98,19 @@ def test_the_answer_names_the_fastest_of_the_others_and_no_rate_of_what_did_not_
     assert tiny.endswith("the fastest of the others is dask-tuned with 9.")
 
 
+@pytest.mark.parametrize(("run_id", "says"), [("a", "setting: "), ("b", "setting, not in one round: ")])
+def test_the_answer_says_what_the_incident_took_and_whether_both_ran_side_by_side(run_id, says):
+    """Rows of two rounds compare less than they seem to."""
+    found = [
+        record("modelops-ray", scenario="incident", point=None, wall_s=1092.0),
+        record("dask-incident", scenario="incident", point=None, wall_s=1071.0, run_id=run_id),
+    ]
+    first, second = answer(rows(found))
+    assert first.startswith(f"The incident's 12,000 simulations with its own {says}modelops-ray complete with 40 of 40")
+    assert "dask-incident complete with 40 of 40, 1 s to start, 1,071 s to run, 10 s of CPU." in first
+    assert second.startswith("So Dask holds at")
+
+
 def test_the_readme_table_has_a_row_per_engine_and_a_column_per_need():
     """Failures are cells, not gaps."""
     table = readme.table(SWEEP)
