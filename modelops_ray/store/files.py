@@ -10,7 +10,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,21 +53,28 @@ def _holds_working_folder(root: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class LocalFolder:
-    """A directory of a file system; `folder.Folder` says what its methods promise."""
+    """A directory of a file system; `folder.Folder` says what its methods promise.
+
+    `shown` is how it is named to people where that is not its path.
+    """
 
     root: Path
+    shown: Path | None = None
 
     def where(self, name: str = "") -> str:
-        """Its path, or that of something in it."""
-        return str(self.root / name)
+        """Its path, or that of something in it, as a person gave it."""
+        return str((self.shown or self.root) / name)
 
     def inside(self, name: str) -> LocalFolder:
         """Open a directory in this one."""
-        return LocalFolder(self.root / name)
+        return LocalFolder(self.root / name, Path(self.where(name)))
+
+    def _reporting(self, path: Path) -> AbstractContextManager[None]:
+        return reporting(Path(self.where(str(path.relative_to(self.root)))))
 
     def identity(self) -> tuple[int, int] | None:
         """Tell this directory from another one that later has its name; None if there is none."""
-        with reporting(self.root):
+        with self._reporting(self.root):
             try:
                 found = self.root.stat()
             except FileNotFoundError:
@@ -78,17 +85,17 @@ class LocalFolder:
         """Rename it; refused from inside it, where relative paths would lead into what was moved."""
         if _holds_working_folder(self.root):
             raise StorageError(
-                f"{self.root}: cannot be moved aside from inside it; start from another folder, nothing was changed"
+                f"{self.where()}: cannot be moved aside from inside it; start from another folder, nothing was changed"
             )
         to = self.root.with_name(f"{self.root.name}{ending}")
-        with reporting(to):
+        with reporting(Path(self.where()).with_name(to.name)):
             self.root.rename(to)
             _sync_directory(to.parent)
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file, None if there is no such file."""
         path = self.root / name
-        with reporting(path):
+        with self._reporting(path):
             try:
                 return path.read_bytes()
             except FileNotFoundError:
@@ -101,7 +108,7 @@ class LocalFolder:
     def size(self, name: str) -> int | None:
         """Return the size of a regular file in bytes, None if there is no such file."""
         path = self.root / name
-        with reporting(path):
+        with self._reporting(path):
             try:
                 found = path.stat()
             except FileNotFoundError:
@@ -111,7 +118,7 @@ class LocalFolder:
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the sizes in bytes of all regular files in a directory."""
         path = self.root / folder
-        with reporting(path):
+        with self._reporting(path):
             try:
                 with os.scandir(path) as entries:
                     return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
@@ -137,7 +144,7 @@ class LocalFolder:
     def write(self, name: str, fill: Callable[[Sink], None]) -> Written:
         """Let `fill` write a whole file, then put it in place durably, over what was there."""
         path = self.root / name
-        with reporting(path):
+        with self._reporting(path):
             self._make(path.parent)
             temporary, written = _fill_temporary(path, fill)
             temporary.replace(path)
@@ -151,7 +158,7 @@ class LocalFolder:
         def fill(sink: Sink) -> None:
             sink.write(data)
 
-        with reporting(path):
+        with self._reporting(path):
             self._make(path.parent)
             for attempt in range(_SWEEPS):
                 temporary, _ = _fill_temporary(path, fill)
@@ -169,12 +176,12 @@ class LocalFolder:
     def remove(self, name: str) -> None:
         """Remove a file; one that is not there is fine."""
         path = self.root / name
-        with reporting(path):
+        with self._reporting(path):
             path.unlink(missing_ok=True)
 
     def _all_names(self, folder: str) -> list[str]:
         path = self.root / folder
-        with reporting(path):
+        with self._reporting(path):
             try:
                 return sorted(entry.name for entry in path.iterdir())
             except (FileNotFoundError, NotADirectoryError):

@@ -58,9 +58,9 @@ def inside(place: Place, name: str) -> Place:
 
 
 def open_folder(place: Place) -> Folder:
-    """Open a place; nothing is looked at yet. A model may change the working folder later, while it is written."""
+    """Open a place; nothing is looked at yet. A path leads where it does now, whatever folder a model works in later."""
     if isinstance(place, Path):
-        return LocalFolder(place.absolute())
+        return LocalFolder(place.absolute(), place)
     from modelops_ray.store.objects import ObjectFolder
 
     return ObjectFolder.at(place)
