@@ -58,7 +58,7 @@ def inside(place: Place, name: str) -> Place:
 
 
 def open_folder(place: Place) -> Folder:
-    """Open a place; nothing is looked at yet. A path leads where it does now, whatever folder a model works in later."""
+    """Open a place; nothing is looked at yet. A path leads where it does now, wherever a model goes later."""
     if isinstance(place, Path):
         return LocalFolder(place.absolute(), place)
     from modelops_ray.store.objects import ObjectFolder
