@@ -6,6 +6,7 @@ from support.records import record
 
 from benchmarks import records, rounds
 from benchmarks.compare import rows
+from benchmarks.measure import Ended, Ran, outcome_of
 from benchmarks.rounds import order, run_round, with_efficiency
 from benchmarks.scenarios import SCENARIOS
 
@@ -61,6 +62,15 @@ def test_repeats_become_one_row_with_the_worst_outcome():
     """A row is complete only where every repeat was; how much was done is that of one with this outcome."""
     [row] = rows([record("pool"), record("pool", outcome="stuck", done=3), record("pool")])
     assert ("stuck", 3, 40, 3) == (row.outcome, row.repeats, row.simulations, row.done)
+
+
+@pytest.mark.parametrize(("facts", "outcome"), [({}, "complete"), ({"missing": 2}, "failed"), ({"wrong": 1}, "failed")])
+def test_results_that_are_missing_or_wrong_are_a_failure(facts, outcome):
+    """An engine's own word that all is done is not enough."""
+    case = SCENARIOS["noop"].cases("small")[0]
+    ended = Ended(0.0, 1.0, is_stuck=False, code=0, losses=0, held_bytes=None)
+    progress = [(1.0, case.simulations, case.simulations, 0)]
+    assert outcome == outcome_of(case, Ran(0.0, ended, None, progress, facts, None, [], 0, ""))[0]
 
 
 def test_a_row_has_the_most_kills_of_its_runs_and_the_rates_of_complete_ones():

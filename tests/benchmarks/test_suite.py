@@ -3,11 +3,11 @@
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.studies import wait_until
 
 pytest.importorskip("distributed")
 pytest.importorskip("starsim")
@@ -73,20 +73,12 @@ def test_a_suite_that_is_told_to_end_leaves_nothing_behind(engine, scenario, tmp
         return len(found) > 2 and any(f"benchmarks.client {engine}" in one for one in found)
 
     with subprocess.Popen([*command, "--records", str(tmp_path)], stdout=subprocess.DEVNULL) as suite:
-        wait_for(is_running)
+        wait_until(is_running, "the engine's client")
         folders = _folders() - before
         suite.send_signal(signal.SIGTERM)
         assert suite.wait(60) == 128 + signal.SIGTERM
-    wait_for(lambda: not any(map(_commands_in, folders)))
+    wait_until(lambda: not any(map(_commands_in, folders)), "the end of all processes")
     assert not any(folder.exists() for folder in folders)
-
-
-def wait_for(condition, patience_s=60.0):
-    """Look until something holds."""
-    deadline_s = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.1)
 
 
 def _folders():
