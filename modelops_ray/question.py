@@ -101,7 +101,7 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
         entrypoint=f"{ref.entrypoint_name}/{study.scenario}",
         bundle_ref=f"sha256:{ref.digest}",
         scenario=study.scenario,
-        parameter_types=parameter_types(study),
+        parameter_types=parameter_types(study.parameter_sets),
     )
     out = config.out or Path("runs") / f"{name}-{_short_digest(study.digest, ref.digest, config.seeds)}"
     scope = None if config.shard is None else scope_of(simulations, config.shard)

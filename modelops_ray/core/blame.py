@@ -16,7 +16,7 @@ from modelops_ray.core.events import Cause, ChunkFailed, Failure
 from modelops_ray.core.journal import Journal
 from modelops_ray.core.memory import raised
 from modelops_ray.core.plan import Piece
-from modelops_ray.core.policy import Policy
+from modelops_ray.core.policy import Policy, mib
 from modelops_ray.core.progress import Counters, FailureGuard
 from modelops_ray.core.retry import LOSSES, KillGuard, Outcome, Trouble, Verdict, is_overrun, judge
 
@@ -130,7 +130,7 @@ class Blame:
         used, piece = dict(event.excess), chunk.piece
         for position, set_index in zip(piece.positions, piece.sets, strict=True):
             if position in used:
-                message = f"{event.message}; it used {messages.mib(used[position])} when it was last seen"
+                message = f"{event.message}; it used {mib(used[position])} when it was last seen"
                 failure = Failure(position, Cause.OUT_OF_MEMORY, event.error_type, message, peak_bytes=used[position])
                 self.attempt_failed(failure, set_index, chunk)
         others = piece.only(set(piece.positions) - used.keys())

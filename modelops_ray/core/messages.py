@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from modelops_ray.core.dispatch import Dispatch
-from modelops_ray.core.policy import MIB
+from modelops_ray.core.policy import mib
 
 HOPELESS = (
     "more than half of the last 200 attempts were killed for lack of memory although they stayed within their "
     "requests; something else uses the memory of the nodes: lower --limit-memory, or free it"
 )
-
-
-def mib(size_bytes: int) -> str:
-    """Write bytes for people."""
-    return f"{size_bytes / MIB:,.0f} MiB"
 
 
 def too_many_cpus(cpus: float, most_cpus: float) -> str:

@@ -1,10 +1,15 @@
-"""The knobs that decisions obey; values only. Where they come from is not known here."""
+"""The knobs that decisions obey; values only. Where they come from is not known here. And how bytes are written."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 MIB = 2**20
+
+
+def mib(size_bytes: int) -> str:
+    """Write bytes for people."""
+    return f"{size_bytes / MIB:,.0f} MiB"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +35,7 @@ class Policy:
 
     chunk_target_s: float = 1.0
     chunk_life_s: float = 20.0
-    chunk_least_s: float = 0.05
+    chunk_least_s: float = 0.2
     first_visit_s: float = 0.1
     chunk_max: int = 2000
     commit_every_s: float = 10.0

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+FAILED = "failed"
+"""The file in a server's folder that says why its model cannot be loaded."""
 _PACKAGE = str(Path(__file__).parents[1])
 _CODE = """
 import sys, types

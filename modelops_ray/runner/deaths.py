@@ -9,10 +9,10 @@ import signal
 from collections.abc import Mapping
 
 from modelops_ray.core.events import Cause, Failure
-from modelops_ray.core.messages import mib
+from modelops_ray.core.policy import mib
 from modelops_ray.runner.failures import bounded_message, bounded_traceback
 from modelops_ray.runner.forked import Death
-from modelops_ray.runner.forkserver import KILLED
+from modelops_ray.runner.watch import KILLED
 
 
 def failure_of_answer(told: Mapping[str, str], printed: str, position: int) -> Failure:

@@ -26,9 +26,9 @@ import pyarrow as pa
 
 from modelops_ray.config import Isolation
 from modelops_ray.errors import ModelError
-from modelops_ray.runner import boot, wire
+from modelops_ray.runner import wire
 from modelops_ray.runner.board import Board
-from modelops_ray.runner.forkserver import FAILED
+from modelops_ray.runner.boot import FAILED, command
 from modelops_ray.runner.leavings import base_folder, locked, sweep, write_server
 from modelops_ray.runner.loading import ModelRef
 from modelops_ray.runner.tables import Scalars
@@ -309,7 +309,7 @@ def _start(wanted: Wanted, keeper: int, folder: Path) -> int:
     with (folder / "log").open("wb") as log:
         # It forks once more, so that it is nobody's child: Ray kills the children of a worker that retires.
         starter = subprocess.run(  # noqa: S603 (ourselves)
-            boot.command("forkserver", "start", str(folder), python=_python(ref)), stdin=subprocess.DEVNULL,
+            command("forkserver", "start", str(folder), python=_python(ref)), stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=log, start_new_session=True, check=False,
             env=os.environ | limits | caches | {"PYTHONHASHSEED": "0"},
         )  # fmt: skip

@@ -33,12 +33,12 @@ from ..pidfd import open_process
 from . import child as child_side
 from . import wire
 from .board import NOT_READY, Board
-from .boot import command
+from .boot import FAILED, command
 from .child import Room
 from .measure import private_bytes, resident_parts
 from .threads import ThreadTracker
 from .warden import UNLIMITED, Child, Warden, end_all
-from .watch import Limit, process
+from .watch import KILLED, Limit, process
 
 if TYPE_CHECKING:
     from .calling import Model
@@ -46,10 +46,6 @@ if TYPE_CHECKING:
 TICK_S = 0.05
 READY_WITHIN_S = 10.0
 IDLE_CHILD_S = 30.0
-FAILED = "failed"
-"""The file in a server's folder that says why its model cannot be loaded."""
-KILLED = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
-"""Killed by signal 9, as the kernel tells it and as shells do."""
 _UCRED = struct.Struct("3i")
 
 

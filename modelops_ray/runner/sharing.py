@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 SHARED_COSTS = 20
 """A simulation that takes so many times what a child costs has one of its own: that is then a twentieth of it."""
-LIFE_COSTS = 50
+LIFE_COSTS = 100
 """A child that several shorter ones share is replaced once it has run for so many times what it cost."""
 TRIED_S = 5.0
 """Of simulations shorter than this, a few children are given a second one, to see what the first took longer."""

@@ -6,6 +6,7 @@ Owns the decisions, which are pure, and reading `/proc`. Does not kill.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ CRAWLING_STALL = 0.4
 CRAWLING_FAULTS_PER_S = 1000.0
 CRAWLING_FILL = 0.7
 CRAWLING_S = 3.0
+KILLED = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
+"""Killed by signal 9, as the kernel tells it and as shells do."""
 _PROC = Path("/proc")
 _STAT_BYTES = 4096
 

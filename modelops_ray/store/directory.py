@@ -133,7 +133,7 @@ class Directory:
     def _simulations(self, log: Log) -> Rows:
         if not _parts_of(log, SIMULATIONS):
             study = Study.from_dict(self.run().study.document, source=NAME)
-            return Rows(np.empty(0, np.int64), simulations_schema(parameter_types(study)).empty_table())
+            return Rows(np.empty(0, np.int64), simulations_schema(parameter_types(study.parameter_sets)).empty_table())
         return self._unordered(log, None)
 
     def _unordered(self, log: Log, columns: list[str] | None) -> Rows:

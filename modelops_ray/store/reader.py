@@ -130,7 +130,7 @@ class RunReader:
         schema: pa.Schema | None = None
         try:
             for rows in found:
-                schema = widened(schema, rows.table, identity_fields(parameter_types(study)))
+                schema = widened(schema, rows.table, identity_fields(parameter_types(study.parameter_sets)))
         except MisfitError as error:
             raise ResultsError(
                 f"{self._folder.where()}: output {name!r} is not the same in all shards ({error}); read them one by one"

@@ -27,7 +27,7 @@ class RunSpec:
     @classmethod
     def of(cls, asked: RunJson, study: Study, simulations: Simulations, scope: Ranges | None = None) -> RunSpec:
         """Work out the columns, which are those of the whole study also for a shard."""
-        types = parameter_types(study)
+        types = parameter_types(study.parameter_sets)
         return cls(
             asked,
             study,

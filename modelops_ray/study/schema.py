@@ -5,14 +5,14 @@ These are types of columns only: what a model receives, and what is hashed, keep
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from modelops_ray.arrays import array_of
 from modelops_ray.study.chunk import Scalar
-from modelops_ray.study.study import Study
+from modelops_ray.study.sets import ParameterSet
 
 PARAM_PREFIX = "param_"
 
@@ -63,14 +63,14 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema([(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in schema])
 
 
-def parameter_types(study: Study) -> dict[str, pa.DataType]:
+def parameter_types(sets: Iterable[ParameterSet]) -> dict[str, pa.DataType]:
     """Find the column type of every parameter, in the order of their names.
 
     A parameter that only some sets have is null in the others. Integers are int64, or uint64 where that is needed and
     enough; with a float in any set, or beyond 64 bits, they are float64.
     """
     seen: dict[str, _Seen] = {}
-    for params, _ in study.parameter_sets:
+    for params, _ in sets:
         for name, value in params.items():
             known = seen.get(name)
             if known is None:

@@ -95,7 +95,7 @@ def failure(position: int, cause: Cause = Cause.MODEL_ERROR) -> Failure:
 
 
 def _identity(study: Study) -> RunIdentity:
-    return RunIdentity(BUNDLE, ENTRYPOINT, study.scenario, parameter_types(study))
+    return RunIdentity(BUNDLE, ENTRYPOINT, study.scenario, parameter_types(study.parameter_sets))
 
 
 def _rows(study: Study, simulations: Sequence[Simulation]) -> pa.Table:

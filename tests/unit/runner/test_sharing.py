@@ -28,12 +28,12 @@ def test_a_simulation_longer_than_twenty_children_cost_has_one_of_its_own():
     assert 0.0 == sharing.life_s
 
 
-def test_short_ones_share_a_child_until_it_has_run_for_fifty_times_its_cost():
-    """What children cost is then a fiftieth of the time."""
+def test_short_ones_share_a_child_until_it_has_run_for_a_hundred_times_its_cost():
+    """What children cost is then a hundredth of the time."""
     sharing = learned(Sharing(fork_s=0.01), 0.001, 0.001)
     assert 100 == sharing.batch(Served(), [0] * 500, 1)
-    assert 1 <= sharing.batch(Served(499, 0.499, frozenset({0})), [0] * 500, 1) <= 2
-    assert 0 == sharing.batch(Served(500, LIFE_COSTS * 0.01, frozenset({0})), [0] * 500, 1)
+    assert 1 <= sharing.batch(Served(999, 0.999, frozenset({0})), [0] * 500, 1) <= 2
+    assert 0 == sharing.batch(Served(1000, LIFE_COSTS * 0.01, frozenset({0})), [0] * 500, 1)
     assert LIFE_COSTS * 0.01 == sharing.life_s
 
 

@@ -13,7 +13,7 @@ from modelops_ray.study.study import Study
 def types_of(*sets):
     """The parameter columns of a study of these sets."""
     document = {"model": "m.f", "scenario": "baseline", "parameter_sets": [{"params": params} for params in sets]}
-    return parameter_types(Study.from_json(json.dumps(document)))
+    return parameter_types(Study.from_json(json.dumps(document)).parameter_sets)
 
 
 @pytest.mark.parametrize(
