@@ -19,7 +19,15 @@ from benchmarks.scenarios import Layout
 HEAD_STORE_BYTES = 512 * MIB
 SYSTEM_BYTES = 300 * MIB
 JOIN_S = 60.0
-RAY = Path(sys.executable).with_name("ray")
+# Ray starts as many workers at a time as the machine has CPUs. A pod sees those of its host, and has fewer of its own
+# to run simulations with; here several pods share a machine that may have fewer than one of them.
+RAY = """
+import multiprocessing, sys
+multiprocessing.cpu_count = lambda: {slots}
+from ray.scripts.scripts import main
+sys.argv[0] = "ray"
+main()
+"""
 ENVIRONMENT = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
@@ -42,23 +50,25 @@ def raylets(site: Site) -> Iterator[str | None]:
     environment = {**site.environment, **ENVIRONMENT}
     entering_counting = entering(site.counting) if site.counting else ()
     with ExitStack() as stack:
-        head = _command("--head", f"--port={address.rpartition(':')[2]}", f"--temp-dir={site.folder}/r")
+        head = _command(site, "--head", f"--port={address.rpartition(':')[2]}", f"--temp-dir={site.folder}/r")
         head += ["--num-cpus=0", "--include-dashboard=false", f"--object-store-memory={HEAD_STORE_BYTES}"]
         stack.enter_context(process(head, environment, site.folder / "head.log", entering_counting))
         _wait_until_started(site.folder / "head.log")
         for pod in site.pods:
             # Raylets of one machine share a folder and race for sockets in it; pods do not.
-            pod.start(_command(f"--address={address}", *_sizes(site)), environment, private=site.folder / "r")
+            command = _command(site, f"--address={address}", *_sizes(site))
+            pod.start(command, environment, private=site.folder / "r")
             if pod.group is None:
                 _wait_until_started(pod.log)
         yield address
 
 
-def _command(*options: str) -> list[str]:
+def _command(site: Site, *options: str) -> list[str]:
     """Ports are given by the kernel: the defaults are for one node per machine."""
     ports = [f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=0", "--max-worker-port=0"]
     always = ["--block", "--node-ip-address=127.0.0.1", "--num-gpus=0", "--disable-usage-stats"]
-    return [str(RAY), "start", *always, *ports, "--include-log-monitor=false", *options]
+    ray = [sys.executable, "-c", RAY.format(slots=site.layout.slots), "start"]
+    return [*ray, *always, *ports, "--include-log-monitor=false", *options]
 
 
 def _sizes(site: Site) -> list[str]:
