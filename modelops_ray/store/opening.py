@@ -85,8 +85,9 @@ def look_or_create(folder: Folder, spec: RunSpec, whole: Folder) -> Found:
 
 
 def _require_empty(folder: Folder) -> None:
+    """Where no run was found: nothing else may be there, but one that another session began since then."""
     names = folder.names()
-    if names:
+    if names and run_json.NAME not in names:
         raise ResultsError(
             f"{folder.where()}: not a run directory, it holds {names[0]} and no {run_json.NAME}; give another --out"
         )

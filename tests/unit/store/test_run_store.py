@@ -19,6 +19,7 @@ from support.stores import BUNDLE, Clock, DiedError, dying, failure, grid, incid
 from modelops_ray.core.events import Cause
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, RunInUseError, StorageError
+from modelops_ray.store import run_json
 from modelops_ray.store.commits import FOLDER, Log
 from modelops_ray.store.files import LocalFolder
 from modelops_ray.store.progress import Process, Progress, read_progress, write_progress
@@ -430,6 +431,22 @@ def test_of_two_sessions_that_start_at_once_one_begins(path):
     usable = [each for each in outcomes if _can_commit(each)]
     assert len(usable) == 1
     assert Ranges([(0, 1)]) == open_store(path, grid(), take_over=True).done()
+
+
+def test_a_run_that_begins_while_it_is_looked_for_is_not_taken_for_something_else(path, monkeypatch):
+    """The other session's file is there between a look for it and one at what else there is."""
+    real = run_json.read_run_json
+
+    def too_early(folder):
+        monkeypatch.undo()
+        found = real(folder)
+        open_store(path, grid())
+        return found
+
+    monkeypatch.setattr(run_json, "read_run_json", too_early)
+    store = open_store(path, grid(), take_over=True)
+    store.commit([payload(grid(), [0])], [])
+    assert Ranges([(0, 1)]) == store.done()
 
 
 def _can_commit(store):
