@@ -120,7 +120,7 @@ def pods_that_fit(pod_bytes: int, most: int = PODS) -> int:
 # not shrink with it; what scales with the machine is how many there are, one per core.
 # One of the proposals makes them twice as large.
 INCIDENT = Layout(pods=pods_that_fit(8 * GIB, min(PODS, os.cpu_count() or 1)), pod_bytes=4 * GIB, slots=4)
-# A study has hundreds: of twelve, half a minute, the few seconds in which workers come up would take a tenth.
+# A study has hundreds; the fewer there are here, the more the few seconds count in which workers come up.
 WAVES = 16
 HOLD_S = 2.0
 STARSIM_MIB = 30

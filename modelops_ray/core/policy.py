@@ -1,4 +1,4 @@
-"""The knobs that decisions obey; values only. Where they come from is not known here. And how bytes are written."""
+"""The knobs that decisions obey, as values, and how bytes are written. Where the knobs come from is not known here."""
 
 from __future__ import annotations
 
