@@ -18,14 +18,11 @@ from modelops_ray.core.events import (
     CancelChunk,
     Capacity,
     CapacityChanged,
-    Cause,
     ChunkFailed,
     ChunkFinished,
-    ChunkReport,
     ChunkStarted,
     Event,
     Finish,
-    Measured,
     Node,
     PartCommitted,
     Segment,
@@ -34,6 +31,7 @@ from modelops_ray.core.events import (
     Ticked,
     WritePart,
 )
+from modelops_ray.core.report import Cause, ChunkReport, Measured
 from modelops_ray.core.state import RunState
 
 TICK_S = 5.0

@@ -19,10 +19,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from modelops_ray.backends.base import Backend, RunChunk
+from modelops_ray.backends.base import Backend
 from modelops_ray.backends.cluster import connect
 from modelops_ray.backends.local import LocalBackend
-from modelops_ray.backends.ray import RayBackend, tell_excess
+from modelops_ray.backends.ray import RayBackend
+from modelops_ray.backends.ray_task import tell_excess
 from modelops_ray.config import RunConfig
 from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.forecast import Forecast, forecast
@@ -40,6 +41,7 @@ from modelops_ray.store.run_json import RunJson, ShardEntry, StudyEntry
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.session import utc_now
 from modelops_ray.store.spec import RunSpec
+from modelops_ray.study.chunk import RunChunk
 
 Summary = dict[str, Any]
 """The keys of `--json`, in their order."""

@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, Self
 
 from modelops_ray.backends.base import Backend
-from modelops_ray.core.events import Event, Failure, PartCommitted, PayloadLost, WritePart
+from modelops_ray.core.events import Event, PartCommitted, PayloadLost, WritePart
 from modelops_ray.core.ranges import Ranges
+from modelops_ray.core.report import Failure
 from modelops_ray.errors import PayloadLostError
 from modelops_ray.study.chunk import Payload
 

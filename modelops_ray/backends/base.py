@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
-from modelops_ray.core.events import Capacity, ChunkReport, Event
+from modelops_ray.core.events import Capacity, Event
 from modelops_ray.study.chunk import Chunk, Payload
-
-RunChunk = Callable[[Chunk], tuple[ChunkReport, Payload]]
-"""Executes a chunk where its task runs; a backend is built with one. It must pickle (module-level, or a partial)."""
 
 
 class Backend(Protocol):

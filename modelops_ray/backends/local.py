@@ -9,11 +9,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from modelops_ray.backends.base import RunChunk
-from modelops_ray.core.events import Capacity, Cause, ChunkFailed, ChunkFinished, ChunkStarted, Event, Node
+from modelops_ray.core.events import Capacity, ChunkFailed, ChunkFinished, ChunkStarted, Event, Node
+from modelops_ray.core.report import Cause
 from modelops_ray.errors import PayloadLostError
 from modelops_ray.machine import available_memory_bytes
-from modelops_ray.study.chunk import Chunk, Payload
+from modelops_ray.study.chunk import Chunk, Payload, RunChunk
 
 
 class LocalBackend:

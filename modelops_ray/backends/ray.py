@@ -6,37 +6,26 @@ Ray would repeat a task killed for its memory for ever, with the same request.
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from modelops_ray.backends.autoscaler import autoscaler_says
-from modelops_ray.backends.base import RunChunk
 from modelops_ray.backends.cluster import Cluster
 from modelops_ray.backends.ray_errors import classify, first_line, lost_address, node_says, used_bytes
-from modelops_ray.core.events import (
-    Capacity,
-    Cause,
-    ChunkFailed,
-    ChunkFinished,
-    ChunkReport,
-    ChunkStarted,
-    ClusterSaid,
-    Event,
-    Node,
-)
+from modelops_ray.backends.ray_task import NAMESPACE, excess_of, supervisor
+from modelops_ray.core.events import Capacity, ChunkFailed, ChunkFinished, ChunkStarted, ClusterSaid, Event, Node
+from modelops_ray.core.report import Cause, ChunkReport
 from modelops_ray.errors import PayloadLostError
 from modelops_ray.machine import KernelKills
-from modelops_ray.study.chunk import Chunk, Payload
+from modelops_ray.study.chunk import Chunk, Payload, RunChunk
 
 CAPACITY_EVERY_S = 5.0
 ANNOUNCED_EVERY_S = 1.0
 TAKE_TIMEOUT_S = 600.0
-NAMESPACE = b"modelops_ray"
 CRASHED_MESSAGE = {
     True: "the worker process was killed by the kernel, because memory ran out",
     False: "the worker process died: killed from outside, or a crash in native code",
@@ -55,7 +44,7 @@ class RayBackend:
         self._run = f"{uuid.uuid4().hex}:"
         # Ray exports a function once, and every worker process fetches and unpickles it once: that carries run_chunk.
         remote = ray.remote(num_returns=2, max_retries=0, enable_task_events=False)
-        self._task = remote(_supervisor(run_chunk, self._run))
+        self._task = remote(supervisor(run_chunk, self._run))
         self._reports: dict[int, Any] = {}
         self._chunk_ids: dict[Any, int] = {}
         self._payloads: dict[int, Any] = {}
@@ -201,7 +190,7 @@ class RayBackend:
         event = ChunkFailed(self._clock(), chunk_id, cause, type(error).__name__, message, used, killed)
         if cause is not Cause.NODE_LOST:
             return event
-        return replace(event, address=lost_address(str(error)), excess=_excess_of(chunk_id))
+        return replace(event, address=lost_address(str(error)), excess=excess_of(chunk_id))
 
     def _started(self) -> list[ChunkStarted]:
         """Look for the marks that announced tasks leave when they start, at most once a second."""
@@ -232,52 +221,6 @@ class RayBackend:
         if chunk_id in self._unstarted:
             self._unmark(chunk_id)
         return report
-
-
-def _supervisor(run_chunk: RunChunk, run: str) -> Callable[[Chunk], tuple[ChunkReport, Payload]]:
-    """Bind what is the same for all chunks, so that it travels with the function and not with every chunk."""
-
-    def supervise(chunk: Chunk) -> tuple[ChunkReport, Payload]:
-        return _run_task(run_chunk, run, chunk)
-
-    return supervise
-
-
-def _run_task(run_chunk: RunChunk, run: str, chunk: Chunk) -> tuple[ChunkReport, Payload]:
-    """Execute a chunk in a Ray worker, telling first that it started where that is asked for."""
-    if chunk.announce:
-        from ray.experimental.internal_kv import _internal_kv_put
-
-        _internal_kv_put(f"{run}{chunk.chunk_id}", b"", namespace=NAMESPACE)
-    return run_chunk(chunk)
-
-
-def tell_excess(chunk_id: int, excess: Mapping[int, int]) -> None:
-    """Leave word with the GCS of what simulations of a chunk use beyond their limit; a `TellExcess`."""
-    from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put
-
-    if excess:
-        _internal_kv_put(_excess_key(chunk_id), json.dumps(sorted(excess.items())), True, namespace=NAMESPACE)
-    else:
-        _internal_kv_del(_excess_key(chunk_id), namespace=NAMESPACE)
-
-
-def _excess_of(chunk_id: int) -> tuple[tuple[int, int], ...]:
-    """Take the last word about a chunk whose node is gone."""
-    from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get
-
-    found = _internal_kv_get(_excess_key(chunk_id), namespace=NAMESPACE)
-    if not found:
-        return ()
-    _internal_kv_del(_excess_key(chunk_id), namespace=NAMESPACE)
-    return tuple((int(position), int(used_bytes)) for position, used_bytes in json.loads(found))
-
-
-def _excess_key(chunk_id: int) -> str:
-    """The same in the driver and in its workers, and no other driver's."""
-    import ray
-
-    return f"excess:{ray.get_runtime_context().get_job_id()}:{chunk_id}"
 
 
 def _task_name(chunk_id: int) -> str:

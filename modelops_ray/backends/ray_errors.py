@@ -10,7 +10,7 @@ import re
 from enum import StrEnum
 from typing import Final
 
-from modelops_ray.core.events import Cause
+from modelops_ray.core.report import Cause
 from modelops_ray.errors import BackendError, ModelopsRayError, NodeError, StorageError
 
 

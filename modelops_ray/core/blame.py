@@ -12,12 +12,13 @@ from dataclasses import replace
 
 from modelops_ray.core import messages
 from modelops_ray.core.dispatch import Dispatch, Outstanding
-from modelops_ray.core.events import Cause, ChunkFailed, Failure
+from modelops_ray.core.events import ChunkFailed
 from modelops_ray.core.journal import Journal
 from modelops_ray.core.memory import raised
 from modelops_ray.core.plan import Piece
 from modelops_ray.core.policy import Policy, mib
 from modelops_ray.core.progress import Counters, FailureGuard
+from modelops_ray.core.report import Cause, Failure
 from modelops_ray.core.retry import LOSSES, KillGuard, Outcome, Trouble, Verdict, is_overrun, judge
 
 

@@ -11,18 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-
-class Cause(StrEnum):
-    """Why a simulation, or the attempt to run it, failed."""
-
-    OUT_OF_MEMORY = "out_of_memory"
-    CRASHED = "crashed"
-    WORKER_LOST = "worker_lost"
-    NODE_LOST = "node_lost"
-    MODEL_ERROR = "model_error"
-    BAD_OUTPUT = "bad_output"
-    TIMEOUT = "timeout"
-    UNSCHEDULABLE = "unschedulable"
+from modelops_ray.core.report import Cause, ChunkReport, Failure
 
 
 class Segment(NamedTuple):
@@ -31,61 +20,6 @@ class Segment(NamedTuple):
     set_index: int
     start: int
     stop: int
-
-
-class Measured(NamedTuple):
-    """One completed simulation: its run time and what it added to the memory of its process at its peak."""
-
-    position: int
-    seconds: float
-    peak_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """One failed attempt of one simulation, or, once recorded, its final failure.
-
-    `peak_bytes` is what was measured before it failed (0 where unknown); `attempts` and `request_bytes` are those of
-    the attempt that failed. `is_victim` is set where it was killed for memory although within its limit.
-    """
-
-    position: int
-    cause: Cause
-    error_type: str
-    message: str
-    traceback: str | None = None
-    seconds: float = 0.0
-    peak_bytes: int = 0
-    attempts: int = 1
-    request_bytes: int = 0
-    node: str = ""
-    is_victim: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkReport:
-    """What a finished chunk tells: small facts only; positions it did not reach are simply absent.
-
-    `base_bytes` is the memory of a worker with one process for simulations, before the first of them: interpreter,
-    imports, model; `child_bytes` of it are that process's.
-    `shared_bytes` is what all workers of its node share: the model, in the fork server.
-    `child_life_s` is how long a process is to run simulations before it is replaced: a shorter chunk has it replaced
-    earlier. 0 where that makes no difference, None while it is being found out, which takes two simulations a chunk.
-    `payload_bytes` is the size of the outputs that wait to be committed.
-    `notice` is something the user should be told once.
-    `fatal` is set when no simulation of this study can succeed (one sentence for the user).
-    """
-
-    completed: tuple[Measured, ...]
-    failures: tuple[Failure, ...] = ()
-    base_bytes: int = 0
-    child_bytes: int = 0
-    shared_bytes: int = 0
-    child_life_s: float | None = 0.0
-    payload_bytes: int = 0
-    node: str = ""
-    notice: str = ""
-    fatal: str | None = None
 
 
 class Node(NamedTuple):

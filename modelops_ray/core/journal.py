@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from modelops_ray.core.events import Failure, WritePart
+from modelops_ray.core.events import WritePart
 from modelops_ray.core.plan import Piece
 from modelops_ray.core.policy import Policy
-
-
-def told_bytes(failure: Failure) -> int:
-    """About how much memory what is told of a failure takes."""
-    return len(failure.message) + len(failure.traceback or "")
+from modelops_ray.core.report import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +47,7 @@ class Journal:
     def keep_failure(self, failure: Failure) -> None:
         """A simulation has failed for good."""
         self.failures.append(failure)
-        self._told_bytes += told_bytes(failure)
+        self._told_bytes += failure.told_bytes
 
     def let_go(self, chunk_id: int) -> Piece:
         """The payload of a chunk is durable, or lost."""

@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from modelops_ray.core.events import ChunkReport, Node
+from modelops_ray.core.events import Node
+from modelops_ray.core.report import ChunkReport
 
 WORTH_SHARING = 0.1
 """A worker is shared by as many simulations as make it no more than this much of what one of them needs."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from modelops_ray.core.events import Cause, Failure
+from modelops_ray.core.report import Cause, Failure
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 
-from modelops_ray.core.events import Cause
+from modelops_ray.core.report import Cause
 
 
 @dataclass(slots=True)

@@ -14,8 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelops_ray.core.events import ChunkReport, Failure, Measured
-from modelops_ray.core.journal import told_bytes
+from modelops_ray.core.report import ChunkReport, Failure, Measured
 from modelops_ray.errors import NodeError
 from modelops_ray.runner.collect import Collector, ColumnCollisionError
 from modelops_ray.runner.executor import Attempt, ChunkContext, Executor
@@ -127,7 +126,7 @@ class _ChunkRun:
         self._completed.append(_Completed(simulation, attempts, seconds, peak_bytes))
 
     def _fail(self, failure: Failure, attempts: int, seconds: float, peak_bytes: int) -> None:
-        self._told_bytes += told_bytes(failure)
+        self._told_bytes += failure.told_bytes
         measured = replace(failure, attempts=attempts, seconds=seconds, peak_bytes=peak_bytes)
         self._failures.append(replace(measured, request_bytes=self._request_bytes, node=self._node))
 

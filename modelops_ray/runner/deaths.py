@@ -8,8 +8,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 
-from modelops_ray.core.events import Cause, Failure
 from modelops_ray.core.policy import mib
+from modelops_ray.core.report import Cause, Failure
 from modelops_ray.runner.failures import bounded_message, bounded_traceback
 from modelops_ray.runner.forked import Death
 from modelops_ray.runner.watch import KILLED

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import pyarrow as pa
 
 from modelops_ray.config import Isolation
-from modelops_ray.core.events import Failure
+from modelops_ray.core.report import Failure
 from modelops_ray.runner.loading import ModelRef
 from modelops_ray.runner.tables import Scalars
 from modelops_ray.runner.watch import Limit

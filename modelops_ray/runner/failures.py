@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from modelops_ray.core.events import Cause, Failure
+from modelops_ray.core.report import Cause, Failure
 from modelops_ray.runner.guard import TimeUpError
 from modelops_ray.runner.tables import BadOutputError
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from modelops_ray.core.events import Failure
+from modelops_ray.core.report import Failure
 from modelops_ray.runner.calling import Model
 from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.failures import failure_of

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from modelops_ray.core.events import Failure
+from modelops_ray.core.report import Failure
 from modelops_ray.errors import ModelError
 from modelops_ray.runner import wire
 from modelops_ray.runner.board import NOT_READY, RESTING

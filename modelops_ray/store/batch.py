@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from modelops_ray.arrays import array_of
-from modelops_ray.core.events import Cause, Failure
+from modelops_ray.core.report import Cause, Failure
 from modelops_ray.store.columns import MisfitError, conformed, widened
 from modelops_ray.study.chunk import OutputTable, Payload
 

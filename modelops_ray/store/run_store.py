@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import JsonValue
 
-from modelops_ray.core.events import Failure
 from modelops_ray.core.ranges import Ranges, runs
+from modelops_ray.core.report import Failure
 from modelops_ray.store import opening
 from modelops_ray.store.batch import Batch, Positions, assemble
 from modelops_ray.store.columns import conformed

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from modelops_ray.core.report import ChunkReport
+
 Scalar = bool | int | float | str
 _Reduced = tuple[Callable[..., object], tuple[object, ...]]
 """How an object is pickled. Ray's own way with Arrow tables has pyarrow import pandas, so they travel as columns."""
@@ -74,6 +76,10 @@ class Payload:
 
     def __reduce__(self) -> _Reduced:
         return _payload, (self.positions, *_columns_of(self.simulations), self.outputs)
+
+
+RunChunk = Callable[[Chunk], tuple[ChunkReport, Payload]]
+"""Executes a chunk where its task runs; a backend is built with one. It must pickle (module-level, or a partial)."""
 
 
 def _columns_of(table: pa.Table) -> tuple[pa.Schema, list[pa.ChunkedArray]]:

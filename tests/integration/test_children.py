@@ -14,7 +14,7 @@ import pytest
 from support.models import chunk_of, context_of, write
 
 from modelops_ray.backends.embedded import _private_folder
-from modelops_ray.core.events import Cause
+from modelops_ray.core.report import Cause
 from modelops_ray.errors import ModelError, NodeError
 from modelops_ray.runner import chunk as chunk_side
 from modelops_ray.runner import forked, supervisor

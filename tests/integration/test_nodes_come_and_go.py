@@ -13,8 +13,10 @@ from support.studies import assert_equal_datasets, wait_for_commits, wait_until
 from support.toy_chunks import chunk, run_chunk
 
 from modelops_ray.backends.cluster import connect
-from modelops_ray.backends.ray import NAMESPACE, RayBackend
-from modelops_ray.core.events import Cause, ChunkStarted
+from modelops_ray.backends.ray import RayBackend
+from modelops_ray.backends.ray_task import NAMESPACE
+from modelops_ray.core.events import ChunkStarted
+from modelops_ray.core.report import Cause
 
 MIB = 2**20
 N = 60

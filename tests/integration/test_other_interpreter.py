@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.models import chunk_of, context_of, write
 
-from modelops_ray.core.events import Cause
+from modelops_ray.core.report import Cause
 from modelops_ray.runner.chunk import run_chunk
 
 pytestmark = pytest.mark.long

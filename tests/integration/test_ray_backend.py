@@ -9,8 +9,10 @@ from support.ray_workers import importable_tests
 from support.toy_chunks import MIB, chunk, run_chunk
 
 from modelops_ray.backends.cluster import connect
-from modelops_ray.backends.ray import NAMESPACE, RayBackend
-from modelops_ray.core.events import Cause, ChunkFailed, ChunkFinished, ChunkStarted, ClusterSaid, Node
+from modelops_ray.backends.ray import RayBackend
+from modelops_ray.backends.ray_task import NAMESPACE
+from modelops_ray.core.events import ChunkFailed, ChunkFinished, ChunkStarted, ClusterSaid, Node
+from modelops_ray.core.report import Cause
 from modelops_ray.errors import BackendError, PayloadLostError
 
 CPUS = 2

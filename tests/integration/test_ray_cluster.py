@@ -19,7 +19,8 @@ from support.toy_chunks import MIB, chunk, run_chunk
 from modelops_ray.backends.cluster import connect
 from modelops_ray.backends.embedded import _private_folder
 from modelops_ray.backends.ray import RayBackend
-from modelops_ray.core.events import Cause, ChunkFinished
+from modelops_ray.core.events import ChunkFinished
+from modelops_ray.core.report import Cause
 from modelops_ray.errors import BackendError, PayloadLostError, UsageError
 from modelops_ray.machine import available_memory_bytes
 

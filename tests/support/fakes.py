@@ -6,18 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from modelops_ray.backends.base import RunChunk
-from modelops_ray.core.events import (
-    Capacity,
-    Cause,
-    ChunkFailed,
-    ChunkFinished,
-    ChunkStarted,
-    Event,
-    Node,
-)
+from modelops_ray.core.events import Capacity, ChunkFailed, ChunkFinished, ChunkStarted, Event, Node
+from modelops_ray.core.report import Cause
 from modelops_ray.errors import PayloadLostError
-from modelops_ray.study.chunk import Chunk, Payload
+from modelops_ray.study.chunk import Chunk, Payload, RunChunk
 
 GIB = 2**30
 

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from modelops_ray.core.events import Cause, Failure
 from modelops_ray.core.ranges import Ranges
+from modelops_ray.core.report import Cause, Failure
 from modelops_ray.store.entry import look
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.run_store import RunStore

@@ -6,9 +6,10 @@ import pytest
 from support.fakes import FakeBackend, Fault, Script
 
 from modelops_ray import writer as writer_module
-from modelops_ray.core.events import Capacity, Cause, ChunkReport, Ending, Failure, Measured, Node, PodDied
+from modelops_ray.core.events import Capacity, Ending, Node, PodDied
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.ranges import Ranges
+from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
 from modelops_ray.core.state import RunState
 from modelops_ray.driver import Driver
 from modelops_ray.errors import ModelError, StorageError

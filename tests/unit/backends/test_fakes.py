@@ -4,7 +4,8 @@ import pytest
 from support.fakes import FakeBackend, Fault, Script
 from support.toy_chunks import chunk, run_chunk
 
-from modelops_ray.core.events import Capacity, Cause, ChunkFailed, ChunkFinished, ChunkStarted, Node
+from modelops_ray.core.events import Capacity, ChunkFailed, ChunkFinished, ChunkStarted, Node
+from modelops_ray.core.report import Cause
 from modelops_ray.errors import PayloadLostError
 
 

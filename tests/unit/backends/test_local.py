@@ -4,7 +4,8 @@ import pytest
 from support.toy_chunks import chunk, run_chunk
 
 from modelops_ray.backends.local import LocalBackend
-from modelops_ray.core.events import Capacity, Cause, ChunkStarted, Node
+from modelops_ray.core.events import Capacity, ChunkStarted, Node
+from modelops_ray.core.report import Cause
 
 
 def test_running_out_of_memory_is_a_failure_of_the_chunk():

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from modelops_ray.backends.ray_errors import VERDICTS, classify, first_line, node_says, used_bytes
-from modelops_ray.core.events import Cause
+from modelops_ray.core.report import Cause
 from modelops_ray.errors import BackendError, ModelError, NodeError, StorageError
 
 

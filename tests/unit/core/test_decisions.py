@@ -14,14 +14,10 @@ from modelops_ray.core.events import (
     CancelChunk,
     Capacity,
     CapacityChanged,
-    Cause,
     ChunkFailed,
     ChunkFinished,
-    ChunkReport,
     Ending,
-    Failure,
     Finish,
-    Measured,
     Node,
     PartCommitted,
     PayloadLost,
@@ -46,6 +42,7 @@ from modelops_ray.core.memory import (
 from modelops_ray.core.overhead import Overhead
 from modelops_ray.core.plan import chunk_size
 from modelops_ray.core.policy import Policy
+from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
 from modelops_ray.core.retry import KillGuard, Outcome
 from modelops_ray.core.starvation import Queue
 from modelops_ray.core.state import RunState

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from modelops_ray.core.events import Cause, Failure
 from modelops_ray.core.journal import Journal
 from modelops_ray.core.plan import Piece
 from modelops_ray.core.policy import Policy
+from modelops_ray.core.report import Cause, Failure
 
 LONG = "x" * 1000
 

@@ -5,14 +5,11 @@ import pytest
 from modelops_ray.core.events import (
     Capacity,
     CapacityChanged,
-    Cause,
     ChunkFailed,
     ChunkFinished,
-    ChunkReport,
     ClusterSaid,
     Ending,
     Finish,
-    Measured,
     Node,
     PartCommitted,
     PodDied,
@@ -23,6 +20,7 @@ from modelops_ray.core.events import (
     WritePart,
 )
 from modelops_ray.core.policy import Policy
+from modelops_ray.core.report import Cause, ChunkReport, Measured
 from modelops_ray.core.state import RunState
 
 GIB = 2**30

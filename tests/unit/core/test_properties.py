@@ -13,16 +13,12 @@ from modelops_ray.core.events import (
     CancelChunk,
     Capacity,
     CapacityChanged,
-    Cause,
     ChunkFailed,
     ChunkFinished,
-    ChunkReport,
     ChunkStarted,
     Ending,
     Event,
-    Failure,
     Finish,
-    Measured,
     Node,
     PartCommitted,
     PayloadLost,
@@ -35,6 +31,7 @@ from modelops_ray.core.events import (
 )
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.ranges import Ranges
+from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
 from modelops_ray.core.state import RunState
 
 GIB = 2**30

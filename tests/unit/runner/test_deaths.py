@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelops_ray.core.events import Cause
+from modelops_ray.core.report import Cause
 from modelops_ray.runner.deaths import failure_of_death
 from modelops_ray.runner.forked import Death
 

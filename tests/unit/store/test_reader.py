@@ -8,7 +8,7 @@ import pyarrow.dataset as ds
 import pytest
 from support.stores import Clock, failure, grid, open_store, payload
 
-from modelops_ray.core.events import Cause
+from modelops_ray.core.report import Cause
 from modelops_ray.errors import ResultsError, UsageError
 from modelops_ray.store import directory as directory_module
 from modelops_ray.store import reader as reader_module

@@ -16,8 +16,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.stores import BUNDLE, Clock, DiedError, dying, failure, grid, incidence, open_store, payload
 
-from modelops_ray.core.events import Cause
 from modelops_ray.core.ranges import Ranges
+from modelops_ray.core.report import Cause
 from modelops_ray.errors import ResultsError, RunInUseError, StorageError
 from modelops_ray.store import run_json
 from modelops_ray.store.commits import FOLDER, Log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from modelops_ray.core.events import Cause, Failure
+from modelops_ray.core.report import Cause, Failure
 from modelops_ray.study.chunk import Simulation
 from modelops_ray.study.identity import task_id
 from modelops_ray.study.rows import RunIdentity, completed_rows, failure_rows, identity_table

@@ -1,0 +1,56 @@
+"""What of a chunk's task runs in its worker, and what that tells the driver before it ends, through the GCS.
+
+Owns the marks that tasks leave when they start, and the word of simulations beyond their limit. A worker loads this and
+not the backend, which is the driver's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from modelops_ray.core.report import ChunkReport
+from modelops_ray.study.chunk import Chunk, Payload, RunChunk
+
+NAMESPACE = b"modelops_ray"
+
+
+def supervisor(run_chunk: RunChunk, run: str) -> RunChunk:
+    """Bind what is the same for all chunks, so that it travels with the function and not with every chunk."""
+
+    def supervise(chunk: Chunk) -> tuple[ChunkReport, Payload]:
+        if chunk.announce:
+            from ray.experimental.internal_kv import _internal_kv_put
+
+            _internal_kv_put(f"{run}{chunk.chunk_id}", b"", namespace=NAMESPACE)
+        return run_chunk(chunk)
+
+    return supervise
+
+
+def tell_excess(chunk_id: int, excess: Mapping[int, int]) -> None:
+    """Leave word with the GCS of what simulations of a chunk use beyond their limit; a `TellExcess`."""
+    from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put
+
+    if excess:
+        _internal_kv_put(_excess_key(chunk_id), json.dumps(sorted(excess.items())), True, namespace=NAMESPACE)
+    else:
+        _internal_kv_del(_excess_key(chunk_id), namespace=NAMESPACE)
+
+
+def excess_of(chunk_id: int) -> tuple[tuple[int, int], ...]:
+    """Take the last word about a chunk whose node is gone."""
+    from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get
+
+    found = _internal_kv_get(_excess_key(chunk_id), namespace=NAMESPACE)
+    if not found:
+        return ()
+    _internal_kv_del(_excess_key(chunk_id), namespace=NAMESPACE)
+    return tuple((int(position), int(used_bytes)) for position, used_bytes in json.loads(found))
+
+
+def _excess_key(chunk_id: int) -> str:
+    """The same in the driver and in its workers, and no other driver's."""
+    import ray
+
+    return f"excess:{ray.get_runtime_context().get_job_id()}:{chunk_id}"
