@@ -115,20 +115,21 @@ def memory_cgroup(limit_bytes: int | None = None) -> Iterator[MemoryCgroup]:
             (group.path / LIMIT[group.version]).write_text(str(limit_bytes))
         yield group
     finally:
+        group.kill()
         _remove(group.path)
 
 
 @contextmanager
 def cpu_cgroup() -> Iterator[CpuGroup | None]:
-    """Make a cgroup that counts CPU time; None where none can be made.
+    """Make a cgroup below this process's own that counts CPU time; None where none can be made.
 
     In version 2 a process is in one cgroup only, which is its pod's.
     """
-    parent = _parent()
-    if parent is None or why_not() or parent.version == 2 or not V1_CPU.is_dir():
+    own = _own_v1("cpuacct")
+    if own is None or not os.access(V1_CPU / own, os.W_OK):
         yield None
         return
-    group = CpuGroup(V1_CPU / _name())
+    group = CpuGroup(V1_CPU / own / _name())
     group.path.mkdir()
     try:
         yield group
@@ -142,15 +143,25 @@ def _name() -> str:
 
 def _parent() -> MemoryCgroup | None:
     """Find the cgroup to make children in: this process's own; in version 2 only one without processes may have any."""
-    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    for _, controllers, path in lines:
-        if "memory" in controllers.split(",") and V1.is_dir():
-            return MemoryCgroup(V1 / path.lstrip("/"), 1)
-    for number, _, path in lines:
+    own = _own_v1("memory")
+    if own is not None and V1.is_dir():
+        return MemoryCgroup(V1 / own, 1)
+    for number, _, path in _memberships():
         if number == "0" and (V2 / "cgroup.controllers").exists():
-            here = V2 / path.lstrip("/")
+            here = V2 / path
             return MemoryCgroup(V2 if here == V2 else here.parent, 2)
     return None
+
+
+def _own_v1(controller: str) -> str | None:
+    """Where this process is in the hierarchy of a controller of version 1, relative to its mount."""
+    return next((path for _, names, path in _memberships() if controller in names.split(",")), None)
+
+
+def _memberships() -> list[tuple[str, str, str]]:
+    """Number, controllers and path of every hierarchy, as `cgroups(7)` has them."""
+    lines = (line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines())
+    return [(number, names, path.lstrip("/")) for number, names, path in lines]
 
 
 def _keys(path: Path) -> dict[str, int]:

@@ -17,7 +17,10 @@ def main(engine: str, folder: Path, address: str | None) -> None:
     """Run the case."""
     case, layout = pickle.loads((folder / "case").read_bytes())
     job = Job(case, layout, folder, address)
-    ENGINES[engine].work(job)
+    try:
+        ENGINES[engine].work(job)
+    finally:
+        job.say()
     job.end()
 
 

@@ -1,7 +1,7 @@
 """A million simulations on a thousand simulated nodes: how fast decisions are made, and how good they are.
 
-The real decision core against `simulator`, in virtual time and in one process; nothing is run and nothing is written.
-`uv run python -m benchmarks.core_scale [SIMULATIONS NODES]` prints the figures and keeps them.
+The real decision core against `simulator`, in virtual time and in one process; nothing is run.
+`uv run python -m benchmarks.core_scale [SIMULATIONS NODES]` prints the figures and adds them to `records/figures`.
 """
 
 from __future__ import annotations

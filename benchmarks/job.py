@@ -101,13 +101,18 @@ class Job:
             self._said_s, self._said_done, self._said_committed = now_s, done, committed
             self._write(now_s - self.began_s)
 
+    def say(self) -> None:
+        """Tell how far it is, though it was told a moment ago: nothing more may come."""
+        if self.began_s:
+            self._write(time.monotonic() - self.began_s, force=True)
+
     def end(self) -> None:
         """Everything that will be done is done."""
         if self.is_over:
             return
         self.is_over = True
         self.facts.setdefault("driver_peak_bytes", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-        self._write(time.monotonic() - self.began_s, force=True)
+        self.say()
         (self.folder / "ended").touch()
         if self.read is not None:
             self.read()

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.cgroups import cpu_cgroup, entering
+from benchmarks.cgroups import CpuGroup, cpu_cgroup, entering
 from benchmarks.engines.base import Engine, NotStartedError, Site, process, python
 from benchmarks.job import GO, READY
 from benchmarks.ledger import Tally, tally
@@ -49,7 +49,10 @@ MONITOR_KILLS = re.compile(r"Killing (\d+) worker\(s\), kill details")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a client ended; in seconds since it was let go, and when its workers were there, on the monotonic clock."""
+    """How a client ended; in seconds since it was let go, and when its workers were there, on the monotonic clock.
+
+    `cpu_s` is what everything had computed by then, before results are checked; None where nobody counts.
+    """
 
     ready_at_s: float
     wall_s: float
@@ -57,6 +60,7 @@ class Ended:
     code: int | None
     losses: int
     held_bytes: int | None
+    cpu_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,6 @@ class Ran:
 
     began_at_s: float
     ended: Ended
-    cpu_s: float | None
     progress: Progress
     facts: dict[str, Any]
     attempts: Tally | None
@@ -97,12 +100,10 @@ def _run(engine: Engine, case: Case, layout: Layout) -> Ran:
                 (folder / "client.log").write_text(f"{error}\n")
             else:
                 ended = _client(engine, site, address)
-            cpu_s = counting.cpu_s if counting else None
         # Once nothing of it is running: what a killed worker still does is no part of what came of it.
         return Ran(
             began_s,
             ended,
-            cpu_s,
             _progress(folder),
             _facts(folder),
             tally(folder / "ledger") if case.keeps_ledger else None,
@@ -138,11 +139,12 @@ def _client(engine: Engine, site: Site, address: str | None) -> Ended:
             scales.look(time.monotonic())
             time.sleep(LOOK_EVERY_S)
         wall_s = time.monotonic() - began_s
+        cpu_s = CpuGroup(site.counting).cpu_s if site.counting else None
         if ended_file.exists():
             with suppress(subprocess.TimeoutExpired):
                 client.wait(CHECK_S)
         is_stuck = client.poll() is None and not ended_file.exists()
-        return Ended(ready_s, wall_s, is_stuck, client.poll(), losses.n, scales.held_bytes)
+        return Ended(ready_s, wall_s, is_stuck, client.poll(), losses.n, scales.held_bytes, cpu_s)
 
 
 def _ready(client: subprocess.Popen[bytes], site: Site) -> tuple[float, bool]:
@@ -301,7 +303,7 @@ def _record(engine: Engine, case: Case, layout: Layout, ran: Ran, run_id: str, r
         limit_s=case.limit_s,
         startup_s=round(ended.ready_at_s - ran.began_at_s, 2),
         wall_s=round(progress[-1][0] if progress and not ended.is_stuck else ended.wall_s, 3),
-        cpu_s=None if ran.cpu_s is None else round(ran.cpu_s, 2),
+        cpu_s=None if ended.cpu_s is None else round(ended.cpu_s, 2),
         per_second=per_second(progress),
         efficiency=None,
         first_result_s=next((row[0] for row in progress if row[1]), None),

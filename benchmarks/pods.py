@@ -68,6 +68,8 @@ class Pod:
         killed = self._new_kernel_kills()
         if killed or self._main.poll() is not None:
             self._end_processes()
+            # While the rest was being killed, the kernel may have been faster: the next life has no part in that.
+            self._new_kernel_kills()
             self._again_s = now_s + BACK_OFF_S[min(self.restarts, len(BACK_OFF_S) - 1)]
             self.restarts += 1
 
@@ -78,9 +80,9 @@ class Pod:
 
     def stop(self) -> None:
         """End it, for good."""
-        self._new_kernel_kills()
         self._command = ()
         self._end_processes()
+        self._new_kernel_kills()
 
     def processes(self) -> list[int]:
         """The processes in it now; where it has no cgroup, its main process only."""
@@ -141,10 +143,12 @@ class Kubelet:
 
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
-        self._threads.shutdown()
-        for pod in self._pods:
-            pod.stop()
-        self._looking.result()
+        with ExitStack() as stack:
+            # Each of them whatever happens meanwhile: a second Ctrl-C must not leave pods behind.
+            stack.callback(self._looking.result)
+            for pod in self._pods:
+                stack.callback(pod.stop)
+            self._threads.shutdown()
 
     def _look_after(self) -> None:
         sampled_s = 0.0

@@ -48,7 +48,9 @@ def run_round(
 
 def with_efficiency(records: Sequence[Record], need_bytes: int = 0) -> list[Record]:
     """Compare every engine with the pools of its round, where a simulation needs so much."""
-    pools = [record for record in records if record.engine == BASE and record.per_second]
+    pools = [
+        record for record in records if record.engine == BASE and record.per_second and record.outcome == "complete"
+    ]
     if not pools:
         return list(records)
     base = mean(record.per_second or 0.0 for record in pools)

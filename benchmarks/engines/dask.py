@@ -241,7 +241,7 @@ ENGINES = (
         submit_all,
         SATURATION,
     ),
-    _engine("dask-batches", "100 at a time, with as_completed", batches),
+    _engine("dask-batches", "100 at a time, with as_completed; from 1 on need_sweep is a single batch", batches),
     _engine(
         "dask-semaphore",
         "a semaphore from the workers' memory; mended: held while a simulation runs, for around `submit` it is given "
@@ -268,7 +268,7 @@ ENGINES = (
     _engine(
         "dask-progressive",
         "batches from 10 to 1000, halved at a failure; mended: a failure is any error, for Dask raises KilledWorker "
-        "and not MemoryError, and what failed is submitted again",
+        "and not MemoryError, and what failed is submitted again: `errors='skip'` would have dropped it unseen",
         progressive,
     ),
     _engine(

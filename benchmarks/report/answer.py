@@ -135,19 +135,20 @@ def _proposals(rows: Sequence[Row]) -> list[str]:
             found.append(f"Worth taking today: {what}, up to {last:g} times a process's share{cost}{after}.")
         else:
             useless.append(
-                f"{engine} does not help: it holds {_up_to(last)}, the incident's own setting {_up_to(base)}{after}."
+                f"{engine} ({WHAT[engine]}) does not help: it holds {_up_to(last)}, the incident's own setting "
+                f"{_up_to(base)}{after}."
             )
     return found + useless
 
 
 def _abort(row: Row | None) -> list[str]:
-    """Say whether it stops, which is all it is for."""
+    """Say whether it stops, which is all it is for: it looks for kills of the kernel."""
     if row is None:
         return [f"{ABORT} had nothing to stop."]
-    if row.middle.kernel_kills:
+    if row.middle.kernel_kills and row.outcome == "failed":
         return [f"{ABORT} stops at {_need(row)}: {_what_happened(row)}."]
-    why = "Dask's own watch kills, the kernel never does in a pod, and the run goes on"
-    return [f"{ABORT} does not stop what it is for: at {_need(row)} {why}: {_what_happened(row)}."]
+    why = "" if row.middle.kernel_kills else " Dask's own watch kills before the kernel does"
+    return [f"{ABORT} does not stop what it is for: at {_need(row)}{why}: {_what_happened(row)}."]
 
 
 def _tuned(rows: Sequence[Row]) -> list[str]:
@@ -161,18 +162,18 @@ def _tuned(rows: Sequence[Row]) -> list[str]:
         )
     tail = of(rows, "memory_tail")
     if tail:
-        own = [row for row in tail if row.engine in {OURS, TUNED}]
         found.append(
-            "Where one simulation in twenty needs eight times the median (memory_tail), it is sized for the largest: "
-            + "; ".join(f"{row.engine} {_short(row)}" for row in own)
+            f"Where one simulation in twenty needs eight times the median (memory_tail), {TUNED} is sized for the "
+            "largest, as the pool is: "
+            + "; ".join(f"{row.engine} {_short(row)}" for row in tail if row.engine != POOL)
             + "."
         )
     failing = [p for p in points(rows, SWEEP) if not any(_holds(rows, e, p) for e in (*PROPOSALS, INCIDENT))]
     if failing:
         holding = [engine for engine in (OURS, PLAIN, TUNED) if _holds(rows, engine, failing[-1])]
         found.append(
-            f"From {failing[0]:g} times a process's share on no proposal of the report holds; "
-            f"up to {failing[-1]:g} {' and '.join(holding) or 'nothing'} do{'es' * (len(holding) < 2)}."
+            f"From {failing[0]:g} times a process's share on no single proposal of the report holds (two together were "
+            f"not run); up to {failing[-1]:g} {' and '.join(holding) or 'nothing'} do{'es' * (len(holding) < 2)}."
         )
     return found
 
@@ -197,8 +198,8 @@ def _incident(rows: Sequence[Row]) -> list[str]:
     said = [f"The incident's 12,000 simulations with its own setting{apart}: {each}."] if found else []
     if any(row.engine == INCIDENT and row.outcome == "complete" for row in found):
         said.append(
-            "So Dask holds at what one of them takes as replayed, some 30 MiB; the report does not say what it was, "
-            "and need_sweep is about the rest."
+            "So Dask holds at what one of them takes as replayed. The report gives no need of one, but four processes "
+            "filled a pod there, a share each and more: that is need_sweep from 1 on."
         )
     return said
 
@@ -219,7 +220,9 @@ def _rate(own: Row, rows: Sequence[Row]) -> str:
     assert own.rate is not None
     text = f"{own.scenario}: modelops-ray {number(own.rate.median)} simulations per second"
     if own.efficiency is not None:
-        text += f", {own.efficiency.median:.2f} of the pool"
+        pool = _one(rows, own.scenario, POOL)
+        unstable = " (unstable)" if pool is not None and pool.rate is not None and pool.rate.is_unstable else ""
+        text += f", {own.efficiency.median:.2f} of the pool{unstable}"
     others = [row for row in rows if row.engine not in {OURS, POOL} and row.middle.pod_bytes == own.middle.pod_bytes]
     rates = {row.engine: row.rate.median for row in others if row.rate is not None and row.outcome == "complete"}
     dask = next((row for row in others if row.engine == INCIDENT), None)
@@ -254,11 +257,12 @@ def _growth(rows: Sequence[Row]) -> list[str]:
     for engine in (OURS, INCIDENT):
         slope = growth_slope(rows, engine)
         if slope is not None:
-            own = [row.point or 0 for row in of(rows, "driver_growth", engine) if row.outcome == "complete"]
-            low, high = min(own), max(own)
+            own = of(rows, "driver_growth", engine)
+            done = [row.point or 0 for row in own if row.outcome == "complete"]
+            rest = "".join(f"; {_short(row)} at {row.point:,.0f}" for row in own if row.outcome != "complete")
             found.append(
                 f"driver_growth: {slope:,.0f} bytes of the driver's own memory per simulation with {engine}, "
-                f"from {low:,.0f} to {high:,.0f}."
+                f"from {min(done):,.0f} to {max(done):,.0f}{rest}."
             )
     return found
 

@@ -203,10 +203,10 @@ class Dispatch:
         if self.pending.holds(set_index):
             self.memory.observe_set(set_index, least_bytes)
 
-    def observe_payload(self, payload_bytes: int, n_completed: int) -> None:
-        """Learn how large the outputs of a chunk and of a simulation are."""
+    def observe_payload(self, payload_bytes: int, n_completed: int, told_bytes: int) -> None:
+        """Learn how large the outputs of a chunk, with what is told of failures, and of a simulation are."""
         weight = _MEMORY_OF_MEANS if self._payload_bytes else 1.0
-        self._payload_bytes += weight * (payload_bytes - self._payload_bytes)
+        self._payload_bytes += weight * (payload_bytes + told_bytes - self._payload_bytes)
         if n_completed:
             self._bytes_each += weight * (payload_bytes / n_completed - self._bytes_each)
 

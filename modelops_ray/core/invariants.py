@@ -58,7 +58,10 @@ class Audit:
             self._fail(f"{self.n_added} simulations were added and {total} are accounted for")
         if state.counters.completed + state.counters.failed > self.n_added:
             self._fail("more results than simulations")
-        if state.journal.unwritten_bytes != sum(u.payload_bytes for u in state.journal.unwritten.values()):
+        journal = state.journal
+        failures = chain(journal.failures, journal.writing.failures if journal.writing else ())
+        payload_bytes = sum(unwritten.payload_bytes for unwritten in journal.unwritten.values())
+        if journal.unwritten_bytes != payload_bytes + sum(failure.told_bytes for failure in failures):
             self._fail("the bytes that wait to be committed are counted wrongly")
 
     def _submissions(self, state: RunState, actions: list[Action]) -> None:

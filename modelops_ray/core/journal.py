@@ -21,7 +21,10 @@ class Unwritten:
 
 @dataclass(slots=True)
 class Journal:
-    """Finished, not yet durable: payloads by chunk, final failures, and the commit that is under way, if any."""
+    """Finished, not yet durable: payloads by chunk, final failures, and the commit that is under way, if any.
+
+    `unwritten_bytes` is what all of it takes, what is told of failures included.
+    """
 
     policy: Policy
     unwritten: dict[int, Unwritten] = field(default_factory=dict)
@@ -31,7 +34,6 @@ class Journal:
     n_unwritten: int = 0
     n_commits: int = 0
     oldest_s: float | None = None
-    _told_bytes: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -47,7 +49,7 @@ class Journal:
     def keep_failure(self, failure: Failure) -> None:
         """A simulation has failed for good."""
         self.failures.append(failure)
-        self._told_bytes += failure.told_bytes
+        self.unwritten_bytes += failure.told_bytes
 
     def let_go(self, chunk_id: int) -> Piece:
         """The payload of a chunk is durable, or lost."""
@@ -61,7 +63,7 @@ class Journal:
 
         Args:
             now_s: The time.
-            is_last: Nothing more will finish.
+            is_last: Nothing runs that could finish.
         """
         if self.writing is not None or not (self.unwritten or self.failures):
             return None
@@ -71,12 +73,12 @@ class Journal:
             is_last
             or not self.n_commits
             or now_s - self.oldest_s >= self.policy.commit_every_s
-            or self._is_enough(self.unwritten_bytes + self._told_bytes, self.n_unwritten + len(self.failures))
+            or self._is_enough(self.unwritten_bytes, self.n_unwritten + len(self.failures))
         )
         if not is_due:
             return None
         self.writing = WritePart(tuple(self._batch()), tuple(self.failures))
-        self.failures, self._told_bytes = [], 0
+        self.failures = []
         return self.writing
 
     def _batch(self) -> Iterator[int]:
@@ -94,8 +96,9 @@ class Journal:
 
     def committed(self, chunk_ids: tuple[int, ...], now_s: float) -> int:
         """The commit under way is durable; return how many simulations that were."""
-        n_done = len(self.writing.failures) if self.writing is not None else 0
-        n_done += sum(len(self.let_go(chunk_id).positions) for chunk_id in chunk_ids)
+        failures = self.writing.failures if self.writing is not None else ()
+        self.unwritten_bytes -= sum(failure.told_bytes for failure in failures)
+        n_done = len(failures) + sum(len(self.let_go(chunk_id).positions) for chunk_id in chunk_ids)
         self.n_commits += 1
         self.writing = None
         self.oldest_s = now_s if self.unwritten or self.failures else None

@@ -37,7 +37,7 @@ class Policy:
     chunk_life_s: float = 20.0
     chunk_least_s: float = 0.2
     first_visit_s: float = 0.1
-    chunk_max: int = 2000
+    chunk_max: int = 5_000
     commit_every_s: float = 10.0
     commit_bytes: int = 64 * MIB
     commit_simulations: int = 5_000

@@ -172,7 +172,8 @@ class RunState:
         self.dispatch.memory.overhead.observe(report)
         if report.notice:
             self._notice(report.notice)
-        self.dispatch.observe_payload(report.payload_bytes, len(done))
+        told_bytes = sum(failure.told_bytes for failure in report.failures)
+        self.dispatch.observe_payload(report.payload_bytes, len(done), told_bytes)
         self.dispatch.observe_life(report.child_life_s)
         self.journal.keep(event.chunk_id, chunk.piece.only(done), report.payload_bytes)
         set_of = dict(zip(chunk.piece.positions, chunk.piece.sets, strict=True))
@@ -222,7 +223,7 @@ class RunState:
             yield from self._cancel_all()
         else:
             yield from self.dispatch.submissions(self.journal.unwritten_bytes, self._blame.attempt_of)
-        if commit := self.journal.next_commit(now_s, is_last=self.is_ending or self._is_idle):
+        if commit := self.journal.next_commit(now_s, is_last=self.is_ending or not self.dispatch.outstanding):
             yield commit
         if finish := self._finish():
             self._finished = True

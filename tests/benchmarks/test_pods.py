@@ -78,3 +78,28 @@ def test_nothing_of_a_pod_is_left(tmp_path):
         assert not any(path.exists() for path in paths)
         assert counting.cpu_s > 0
     assert not counting.path.exists()
+
+
+def test_an_interrupt_while_pods_are_ended_leaves_none_of_them(tmp_path, monkeypatch):
+    """A second Ctrl-C comes at any time: the other pods end all the same, and so does the one it hit."""
+    pods, pids = [], []
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    def begin_and_end():
+        with make_pods(3, 100 * MIB, tmp_path, None) as made:
+            pods.extend(made)
+            for pod in pods:
+                pod.start(["sh", "-c", "sleep 600 & echo there; wait"], os.environ)
+            wait_for(lambda: all("there" in said(pod) for pod in pods))
+            pids.extend(pid for pod in pods for pid in pod.processes())
+            monkeypatch.setattr(pods[1], "stop", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        begin_and_end()
+    # Whoever is interrupted reaps nobody.
+    pods[1]._main.wait()
+    assert len(pids) >= 6
+    assert not any(is_running(pid) for pid in pids)
+    assert not any(pod.group.path.exists() for pod in pods)

@@ -52,10 +52,11 @@ def test_efficiency_is_over_the_pools_of_the_same_round(need_mib, share):
             record("dask-8gi", per_second=10.0, pod_bytes=8192 * 2**20),
             record("dask-incident", per_second=None),
             record("pool", per_second=11.0),
+            record("pool", per_second=3.0, outcome="incomplete"),
         ],
         need_mib * 2**20,
     )
-    assert [0.9, 0.95, share, None, 1.1] == [one.efficiency for one in found]
+    assert [0.9, 0.95, share, None, 1.1, 0.3] == [one.efficiency for one in found]
 
 
 def test_repeats_become_one_row_with_the_worst_outcome():
@@ -70,7 +71,7 @@ def test_results_that_are_missing_or_wrong_are_a_failure(facts, outcome):
     case = SCENARIOS["noop"].cases("small")[0]
     ended = Ended(0.0, 1.0, is_stuck=False, code=0, losses=0, held_bytes=None)
     progress = [(1.0, case.simulations, case.simulations, 0)]
-    assert outcome == outcome_of(case, Ran(0.0, ended, None, progress, facts, None, [], 0, ""))[0]
+    assert outcome == outcome_of(case, Ran(0.0, ended, progress, facts, None, [], 0, ""))[0]
 
 
 def test_a_row_has_the_most_kills_of_its_runs_and_the_rates_of_complete_ones():

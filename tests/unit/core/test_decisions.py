@@ -219,6 +219,31 @@ def test_a_stop_cancels_what_runs_and_commits_what_finished():
     assert [Finish(Ending.STOPPED, "Ctrl-C")] == state.handle(PartCommitted(3.0, write.chunk_ids))
 
 
+def test_failures_of_which_much_is_told_hold_back_what_could_add_to_them_until_they_are_durable():
+    """They wait in the same memory as payloads do."""
+    budget = {"payload_budget_bytes": 10_000, "payload_budget_per_node_bytes": 0}
+    state, actions = begun(n=100, memory_bytes=100 * MIB, chunk=1, window=1, **budget)
+    [chunk] = of(SubmitChunk, actions)
+    told = Failure(chunk.positions[0], Cause.MODEL_ERROR, "ValueError", "x" * 20_000)
+    actions = state.handle(ChunkFinished(1.0, chunk.chunk_id, ChunkReport((), (told,), base_bytes=64 * MIB)))
+    assert [[told.position]] == [[one.position for one in part.failures] for part in of(WritePart, actions)]
+    assert [] == of(SubmitChunk, actions)
+    assert of(SubmitChunk, state.handle(PartCommitted(2.0, ())))
+
+
+def test_a_failure_that_waits_for_a_commit_keeps_no_cluster_idle():
+    """Where outputs are as large as the budget, whatever waits is committed as soon as nothing runs."""
+    budget = {"payload_budget_bytes": 10_000, "payload_budget_per_node_bytes": 0}
+    state, actions = begun(n=4, memory_bytes=100 * MIB, chunk=1, window=1, **budget)
+    [chunk] = of(SubmitChunk, actions)
+    done = (Measured(chunk.positions[0], 1.0, 10 * MIB),)
+    state.handle(ChunkFinished(1.0, chunk.chunk_id, ChunkReport(done, base_bytes=64 * MIB, payload_bytes=9_990)))
+    [chunk] = of(SubmitChunk, state.handle(PartCommitted(2.0, (chunk.chunk_id,))))
+    told = Failure(chunk.positions[0], Cause.MODEL_ERROR, "ValueError", "x" * 3_000)
+    actions = state.handle(ChunkFinished(3.0, chunk.chunk_id, ChunkReport((), (told,), base_bytes=64 * MIB)))
+    assert [[told.position]] == [[one.position for one in part.failures] for part in of(WritePart, actions)]
+
+
 def test_a_lost_payload_makes_its_simulations_pending_again():
     """Nobody is to blame."""
     state, actions = begun(n=1, memory_bytes=100 * MIB)
