@@ -28,7 +28,7 @@ from ray.scripts.scripts import main
 sys.argv[0] = "ray"
 main()
 """
-ENVIRONMENT = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def node_memory_bytes(pod_bytes: int, store_bytes: int) -> int:
