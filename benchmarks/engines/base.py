@@ -42,7 +42,7 @@ class Site:
             **os.environ,
             # Ray asks for a token where the user's home has one, which not everybody finds, and else leaves one there.
             "RAY_AUTH_MODE": "disabled",
-            # Under `uv run` Ray would have every worker built anew, in the client's process as well.
+            # Under `uv run` Ray would start every worker by another `uv run`, which takes longer than some scenarios.
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "PYTHONPATH": path,
             "PYTHONWARNINGS": "ignore",
