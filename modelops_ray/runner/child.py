@@ -161,7 +161,10 @@ class _Work:
     """The simulations of one message; what came of them is sent several at a time where they are short."""
 
     def __init__(self, channel: socket.socket, board: Board, meter: Meter, model: Model) -> None:
+        from .tables import outputs_of
+
         self._channel, self._board, self._meter, self._model = channel, board, meter, model
+        self._outputs_of = outputs_of
         self._own_bytes: int | None = None
         self._pid, self._longest_s = os.getpid(), 0.0
         self._answers: list[tuple[Any, ...]] = []
@@ -188,8 +191,6 @@ class _Work:
         self._board.set(RESTING)
 
     def _simulate(self, params: Mapping[str, Any], seed: int, asked: Mapping[str, Any]) -> None:
-        from .tables import outputs_of
-
         seed_generators(seed)
         self._meter.begin()
         began_s = time.perf_counter()
@@ -199,7 +200,7 @@ class _Work:
             if os.getpid() != self._pid:
                 os._exit(0)  # a process that the model forked and did not end
             peak_bytes = self._meter.peak_bytes()
-            packed = self._packed(outputs_of(returned, asked["outputs"]))
+            packed = self._packed(self._outputs_of(returned, asked["outputs"]))
         except BaseException as error:  # noqa: BLE001 - whatever a model raises, sys.exit() included, is that simulation's failure
             if os.getpid() != self._pid:
                 os._exit(1)

@@ -5,6 +5,7 @@ Owns grouping, the identity columns of outputs and collisions with them. Does no
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -33,7 +34,7 @@ class Collector:
         self._reserved = frozenset(identity_fields(run.parameter_types).names)
         # One byte a column is what repeating the identity of few simulations takes.
         self._row_bytes = _IDENTITY_COLUMNS + len(run.parameter_types)
-        self._outputs: dict[str, _Output] = {}
+        self._outputs: defaultdict[str, _Output] = defaultdict(_Output)
         self.size_bytes = 0
 
     def add(self, index: int, seed: int, outputs: Mapping[str, Scalars | pa.Table]) -> None:
@@ -44,8 +45,7 @@ class Collector:
         """
         own = {name: self._without_ours(name, content, seed) for name, content in outputs.items()}
         for name, content in own.items():
-            output = self._outputs.setdefault(name, _Output())
-            n_rows, size_bytes = output.add(index, content)
+            n_rows, size_bytes = self._outputs[name].add(index, content)
             self.size_bytes += size_bytes + n_rows * self._row_bytes
 
     def tables(self, positions: Sequence[int], identities: pa.Table) -> dict[str, tuple[OutputTable, ...]]:
@@ -53,10 +53,10 @@ class Collector:
         return {name: output.tables(positions, identities) for name, output in self._outputs.items()}
 
     def _without_ours(self, name: str, content: Scalars | pa.Table, seed: int) -> Scalars | pa.Table:
-        names = content.keys() if isinstance(content, Mapping) else content.column_names
-        taken = self._reserved.intersection(names)
-        if not taken:
+        names = content if isinstance(content, Mapping) else content.column_names
+        if self._reserved.isdisjoint(names):
             return content
+        taken = self._reserved.intersection(names)
         if taken == {"seed"} and _is_throughout(content, "seed", seed):
             return _without(content, "seed")
         column = min(taken - {"seed"} or taken)
@@ -118,7 +118,8 @@ class _Output:
             self.key = key
         self.rows.append(row)
         self.row_indices.append(index)
-        return 8 * len(row) + sum(len(value) for value in row.values() if isinstance(value, str))
+        n_characters = sum(len(value) for value in row.values() if isinstance(value, str)) if str in key else 0
+        return 8 * len(row) + n_characters
 
     def _flush(self) -> None:
         if self.rows:

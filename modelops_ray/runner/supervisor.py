@@ -348,8 +348,9 @@ class InChildren:
             self._learn(child, answered, answers, message.header["took_s"])
             if any(answer.failure is not None for answer in answers):
                 self._drain_capture(child)
+            printed = child.said()
             for simulation, answer in zip(answered, answers, strict=True):
-                yield _attempted(simulation, answer, child.said())
+                yield _attempted(simulation, answer, printed)
             child.printed = b""
             if message.header["left"]:
                 self._put_back(child, child.given[child.n_answered :])

@@ -128,10 +128,7 @@ def _named(returned: object) -> Mapping[str, object]:
         return {BARE_OUTPUT: returned}
     if not returned:
         return {}
-    values = returned.values()
-    if all(map(_is_scalar, values)):
-        return {BARE_OUTPUT: returned}
-    tables = sum(map(_is_table, values))
+    tables = sum(map(_is_table, returned.values()))
     if tables == 0:
         return {BARE_OUTPUT: returned}
     if tables < len(returned):
@@ -151,17 +148,19 @@ def _content(name: str, value: object) -> Scalars | pa.Table:
             raise BadOutputError(f"output {name!r} has a column name {column!r}; column names must be text")
     if not value:
         raise BadOutputError(f"output {name!r} is a mapping without columns; {_WANTED}")
-    scalars = sum(map(_is_scalar, value.values()))
-    if scalars == len(value):
-        row = {plain_text(column): scalar for column, scalar in value.items()}
-        return row if all(map(_is_plain, row.values())) else plain_table(row_table([_unboxed(row)]))
+    columns = {plain_text(column): values for column, values in value.items()}
+    if all(map(_is_plain, columns.values())):
+        return columns
+    scalars = [column for column, values in columns.items() if _is_scalar(values)]
+    if len(scalars) == len(columns):
+        return plain_table(row_table([_unboxed(columns)]))
     if scalars:
-        odd = next(column for column, v in value.items() if _is_scalar(v))
+        odd = scalars[0]
         raise BadOutputError(
-            f"output {name!r} mixes scalars and sequences ({odd!r} is {_kind(value[odd])}); "
+            f"output {name!r} mixes scalars and sequences ({odd!r} is {_kind(columns[odd])}); "
             "give columns of equal lengths, or scalars only for one row"
         )
-    return _from_columns(name, value)
+    return _from_columns(name, columns)
 
 
 def _from_columns(name: str, columns: Mapping[str, object]) -> pa.Table:

@@ -68,9 +68,9 @@ class TableSchemas:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Simulations, ascending, whose rows are in the same tables."""
+    """Simulations, one after the other, whose rows are in the same tables."""
 
-    positions: list[int]
+    positions: Positions
     tables: Sequence[tuple[str, OutputTable]]
 
 
@@ -89,7 +89,7 @@ class _Judge:
         found: dict[int, str] = {}
         for group in sorted(groups, key=lambda group: group.positions[0]):
             if (reason := self._reason(group.tables)) is not None:
-                found |= dict.fromkeys(group.positions, reason)
+                found |= dict.fromkeys(group.positions.tolist(), reason)
         return found
 
     def _reason(self, tables: Sequence[tuple[str, OutputTable]]) -> str | None:
@@ -109,18 +109,19 @@ class _Judge:
 
 
 def _groups(payloads: Iterable[Payload]) -> Iterator[_Group]:
-    """Group the simulations of each chunk by the tables that their rows are in: what holds for one, holds for all."""
+    """Find the runs of simulations whose rows are in the same tables: what holds for one, holds for all."""
     for payload in payloads:
-        tables: dict[int, list[tuple[str, OutputTable]]] = defaultdict(list)
-        for name, outputs in payload.outputs.items():
-            for output in outputs:
-                for position in output.positions:
-                    tables[position].append((name, output))
-        groups: dict[tuple[int, ...], _Group] = {}
-        for position in sorted(tables):
-            key = tuple(id(output) for _, output in tables[position])
-            groups.setdefault(key, _Group([], tables[position])).positions.append(position)
-        yield from groups.values()
+        positions = np.sort(np.array(payload.positions, dtype=np.int64))
+        # Which table of each output has the rows of each simulation.
+        tables = np.full((len(payload.outputs), len(positions)), -1, dtype=np.int32)
+        for row, outputs in zip(tables, payload.outputs.values(), strict=True):
+            for number, output in enumerate(outputs):
+                row[np.searchsorted(positions, output.positions)] = number
+        begins = np.ones(len(positions), dtype=np.bool_)
+        begins[1:] = (tables[:, 1:] != tables[:, :-1]).any(axis=0)
+        for run in np.split(np.arange(len(positions)), np.flatnonzero(begins))[1:]:
+            named = zip(payload.outputs.items(), tables[:, run[0]], strict=True)
+            yield _Group(positions[run], [(name, outputs[number]) for (name, outputs), number in named if number >= 0])
 
 
 def _by_output(payloads: Iterable[Payload]) -> dict[str, list[OutputTable]]:

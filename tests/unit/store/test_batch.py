@@ -1,0 +1,58 @@
+"""Payloads of chunks become the tables of one commit."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelops_ray.runner.collect import Collector
+from modelops_ray.store.batch import TableSchemas, assemble
+from modelops_ray.study.chunk import Payload, Simulation
+from modelops_ray.study.rows import RunIdentity, completed_rows, identity_table
+from modelops_ray.study.schema import identity_fields, simulations_schema
+
+RUN = RunIdentity("sha256:" + "ab" * 32, "sir.py:simulate/baseline", "baseline", {})
+SCHEMAS = TableSchemas(simulations_schema({}), identity_fields({}))
+
+VALUES = {"number": 1.5, "text": "a"}
+KINDS = {pa.float64(): "number", pa.string(): "text"}
+simulated = st.dictionaries(st.sampled_from(["cases", "deaths"]), st.sampled_from(list(VALUES)))
+
+
+def payload(done: Sequence[tuple[int, dict[str, str]]]) -> Payload:
+    """What a chunk hands over of (position, what kind of value each output has)."""
+    collector = Collector(RUN)
+    for index, (position, kinds) in enumerate(done):
+        collector.add(index, position, {name: {"value": VALUES[kind]} for name, kind in kinds.items()})
+    positions = tuple(position for position, _ in done)
+    identities = identity_table(RUN, [Simulation(at, 0, {}, "p", at, at) for at in positions])
+    outcomes: dict[str, list[Any]] = {
+        name: [value] * len(done)
+        for name, value in {"attempts": 1, "seconds": 0.1, "peak_bytes": 1, "request_bytes": 2, "node": "n"}.items()
+    }
+    return Payload(positions, completed_rows(RUN, identities, outcomes), collector.tables(positions, identities))
+
+
+@given(kinds=st.lists(simulated, min_size=1, max_size=12), data=st.data())
+def test_those_that_do_not_fit_are_left_out_however_simulations_are_spread_over_tables(kinds, data):
+    """What decides is the column, which the first simulation in study order fixes, not which chunk had whom."""
+    order = data.draw(st.permutations(list(enumerate(kinds))))
+    cut = data.draw(st.integers(0, len(order)))
+    known = {"cases": pa.schema([*SCHEMAS.identity, ("value", pa.string())])}
+
+    batch = assemble([payload(order[:cut]), payload(order[cut:])], known, SCHEMAS)
+
+    fixed = {name: KINDS[schema.field("value").type] for name, schema in batch.schemas.items()}
+    misfits = {at for at, outputs in enumerate(kinds) if any(fixed.get(n, kind) != kind for n, kind in outputs.items())}
+    assert {failure.position for failure in batch.rejected} == misfits
+    assert batch.positions.tolist() == [at for at in range(len(kinds)) if at not in misfits]
+    for name, table in batch.outputs.items():
+        assert table.column("seed").to_pylist() == [at for at in batch.positions.tolist() if name in kinds[at]]
+
+
+def test_a_chunk_in_which_nothing_completed_adds_nothing():
+    """All of its simulations failed, say."""
+    batch = assemble([payload([])], {}, SCHEMAS)
+    assert (batch.simulations.num_rows, dict(batch.outputs), batch.rejected) == (0, {}, ())
