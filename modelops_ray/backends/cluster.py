@@ -17,6 +17,7 @@ from modelops_ray.backends.ray_errors import first_line
 from modelops_ray.errors import BackendError, UsageError
 
 PROBE_TIMEOUT_S = 5.0
+UNIDENTIFIED = "InvalidAuthToken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,11 @@ def _wants_token(gcs_address: str) -> bool:
             stub.CheckAlive(gcs_service_pb2.CheckAliveRequest(), timeout=PROBE_TIMEOUT_S)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                return True
+                if UNIDENTIFIED in (error.details() or ""):
+                    return True
+                raise BackendError(
+                    f"the Ray at {gcs_address} refuses ({error.details()}); is it the GCS port?"
+                ) from error
             raise BackendError(
                 f"no Ray answers at {gcs_address}; is its head running, and is it the GCS port?"
             ) from error

@@ -46,7 +46,7 @@ def test_of_eight_children_the_one_over_its_request_is_killed_and_nobody_else(pl
     assert (0, attempts[1500] - 1) == (ended.summary["infrastructure_retries"], ended.summary["oom_retries"])
 
 
-@pytest.mark.parametrize(("mib", "code"), [(450, 0), (570, 3)])
+@pytest.mark.parametrize(("mib", "code"), [(450, 0), (700, 3)])
 def test_four_that_need_more_than_there_is_end_soon_and_do_not_crawl(place, tmp_path, mib, code):
     """They begin together in 1.5 GiB with nothing declared; what fits alone completes, what does not says so."""
     (place.folder / "model.py").write_text(MODEL)

