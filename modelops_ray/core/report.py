@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Cause(StrEnum):
@@ -78,3 +79,12 @@ class ChunkReport:
     node: str = ""
     notice: str = ""
     fatal: str | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        """Pickle what was measured as columns: one by one, thousands of short simulations cost more than they took."""
+        completed, *others = (getattr(self, each.name) for each in fields(self))
+        return _report, (tuple(zip(*completed, strict=True)), *others)
+
+
+def _report(columns: Sequence[tuple[Any, ...]], *others: Any) -> ChunkReport:
+    return ChunkReport(tuple(map(Measured._make, zip(*columns, strict=True))), *others)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -13,11 +13,15 @@ from modelops_ray.core.report import ChunkReport
 
 Scalar = bool | int | float | str
 _Reduced = tuple[Callable[..., object], tuple[object, ...]]
-"""How an object is pickled. Ray's own way with Arrow tables has pyarrow import pandas, so they travel as columns."""
+"""How an object is pickled. Ray's own way with Arrow tables has pyarrow import pandas, so they travel as columns.
+
+Ray's pickler asks Python about every object that is no plain value: thousands of tuples of ours would be most of what
+their simulations cost, so they travel as columns too.
+"""
 
 
 class Simulation(NamedTuple):
-    """One simulation of a study; a tuple, because hundreds travel with a chunk and are pickled at a tenth of the cost.
+    """One simulation of a study; a tuple, because a chunk has up to thousands.
 
     `position` is its place among the study's distinct simulations; `replicate` counts from 0 among those of the same
     `param_id`, in study order. `params` keeps the spelling of the study file.
@@ -48,6 +52,11 @@ class Chunk:
     announce: bool = False
     width: int = 1
     enough_s: float = math.inf
+
+    def __reduce__(self) -> _Reduced:
+        """Pickle the simulations as columns, where what several share is named once."""
+        chunk_id, simulations, *others = (getattr(self, each.name) for each in fields(self))
+        return _chunk, (chunk_id, tuple(zip(*simulations, strict=True)), *others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +89,10 @@ class Payload:
 
 RunChunk = Callable[[Chunk], tuple[ChunkReport, Payload]]
 """Executes a chunk where its task runs; a backend is built with one. It must pickle (module-level, or a partial)."""
+
+
+def _chunk(chunk_id: int, columns: Sequence[tuple[Any, ...]], *others: Any) -> Chunk:
+    return Chunk(chunk_id, tuple(map(Simulation._make, zip(*columns, strict=True))), *others)
 
 
 def _columns_of(table: pa.Table) -> tuple[pa.Schema, list[pa.ChunkedArray]]:
