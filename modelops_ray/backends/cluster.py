@@ -18,6 +18,7 @@ from modelops_ray.errors import BackendError, UsageError
 
 PROBE_TIMEOUT_S = 5.0
 UNIDENTIFIED = "InvalidAuthToken"
+"""The GCS's word for a missing or wrong token; for other refusals it, and other servers of Ray, have the same code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,9 @@ def _wants_token(gcs_address: str) -> bool:
     """Ask the GCS there whether it wants a token; that it answers at all matters more.
 
     Ray itself would try for two minutes and then end the process.
+
+    Raises:
+        BackendError: Nobody answers there, or somebody who refuses for another reason.
     """
     import grpc  # type: ignore[import-untyped]
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
@@ -147,12 +151,11 @@ def _wants_token(gcs_address: str) -> bool:
         try:
             stub.CheckAlive(gcs_service_pb2.CheckAliveRequest(), timeout=PROBE_TIMEOUT_S)
         except grpc.RpcError as error:
+            details = error.details() or ""
+            if UNIDENTIFIED in details:
+                return True
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                if UNIDENTIFIED in (error.details() or ""):
-                    return True
-                raise BackendError(
-                    f"the Ray at {gcs_address} refuses ({error.details()}); is it the GCS port?"
-                ) from error
+                raise BackendError(f"what answers at {gcs_address} refuses ({details}); is it the GCS port?") from error
             raise BackendError(
                 f"no Ray answers at {gcs_address}; is its head running, and is it the GCS port?"
             ) from error

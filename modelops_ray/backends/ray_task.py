@@ -6,6 +6,8 @@ not the backend, which is the driver's.
 
 from __future__ import annotations
 
+import functools
+import gc
 import json
 from collections.abc import Mapping
 
@@ -23,9 +25,16 @@ def supervisor(run_chunk: RunChunk, run: str) -> RunChunk:
             from ray.experimental.internal_kv import _internal_kv_put
 
             _internal_kv_put(f"{run}{chunk.chunk_id}", b"", namespace=NAMESPACE)
+        _settle()
         return run_chunk(chunk)
 
     return supervise
+
+
+@functools.lru_cache(maxsize=1)
+def _settle() -> None:
+    """Leave what this worker has imported out of later collections: it is most of what they would look at."""
+    gc.freeze()
 
 
 def tell_excess(chunk_id: int, excess: Mapping[int, int]) -> None:

@@ -81,7 +81,7 @@ class ChunkReport:
     fatal: str | None = None
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        """Pickle what was measured as columns: one by one, thousands of short simulations cost more than they took."""
+        """Pickle what was measured as columns: one by one it would cost more than short simulations take."""
         completed, *others = (getattr(self, each.name) for each in fields(self))
         return _report, (tuple(zip(*completed, strict=True)), *others)
 

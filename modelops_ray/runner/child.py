@@ -164,6 +164,7 @@ class _Work:
         from .tables import outputs_of
 
         self._channel, self._board, self._meter, self._model = channel, board, meter, model
+        # Found once: an import in every simulation costs where that has no length.
         self._outputs_of = outputs_of
         self._own_bytes: int | None = None
         self._pid, self._longest_s = os.getpid(), 0.0

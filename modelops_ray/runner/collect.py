@@ -118,6 +118,7 @@ class _Output:
             self.key = key
         self.rows.append(row)
         self.row_indices.append(index)
+        # The key has the types, and most rows have no text.
         n_characters = sum(len(value) for value in row.values() if isinstance(value, str)) if str in key else 0
         return 8 * len(row) + n_characters
 

@@ -7,7 +7,6 @@ means for a simulation is `deaths`' business, how many share a child `sharing`'s
 from __future__ import annotations
 
 import functools
-import gc
 import json
 import os
 import selectors
@@ -64,7 +63,7 @@ def in_children(context: ChunkContext, chunk: Chunk) -> Iterator[InChildren]:
     Raises:
         ModelError: The model cannot be loaded here, or is not the one the run began with.
     """
-    _prepare_once(context.model)
+    _require_same_once(context.model)
     executor = InChildren(context, chunk)
     try:
         yield executor
@@ -73,10 +72,8 @@ def in_children(context: ChunkContext, chunk: Chunk) -> Iterator[InChildren]:
 
 
 @functools.lru_cache(maxsize=1)
-def _prepare_once(ref: ModelRef) -> None:
+def _require_same_once(ref: ModelRef) -> None:
     require_same(ref)
-    # What a worker has imported stays, and is most of what a collection looks at.
-    gc.freeze()
 
 
 @dataclass(slots=True)

@@ -129,7 +129,8 @@ def _named(returned: object) -> Mapping[str, object]:
     if not returned:
         return {}
     tables = sum(map(_is_table, returned.values()))
-    if tables == 0:
+    # A scalar of Arrow may be a mapping too.
+    if tables == 0 or all(map(_is_scalar, returned.values())):
         return {BARE_OUTPUT: returned}
     if tables < len(returned):
         odd = next(name for name, value in returned.items() if not _is_table(value))

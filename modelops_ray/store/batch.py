@@ -68,7 +68,7 @@ class TableSchemas:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Simulations, one after the other, whose rows are in the same tables."""
+    """Consecutive completed simulations of a chunk whose rows are in the same tables."""
 
     positions: Positions
     tables: Sequence[tuple[str, OutputTable]]
@@ -109,19 +109,21 @@ class _Judge:
 
 
 def _groups(payloads: Iterable[Payload]) -> Iterator[_Group]:
-    """Find the runs of simulations whose rows are in the same tables: what holds for one, holds for all."""
+    """Find stretches of simulations whose rows are in the same tables: what holds for one, holds for all."""
     for payload in payloads:
         positions = np.sort(np.array(payload.positions, dtype=np.int64))
-        # Which table of each output has the rows of each simulation.
+        # For each output and simulation the number of the table that has its rows, -1 for none.
         tables = np.full((len(payload.outputs), len(positions)), -1, dtype=np.int32)
         for row, outputs in zip(tables, payload.outputs.values(), strict=True):
             for number, output in enumerate(outputs):
                 row[np.searchsorted(positions, output.positions)] = number
         begins = np.ones(len(positions), dtype=np.bool_)
         begins[1:] = (tables[:, 1:] != tables[:, :-1]).any(axis=0)
-        for run in np.split(np.arange(len(positions)), np.flatnonzero(begins))[1:]:
-            named = zip(payload.outputs.items(), tables[:, run[0]], strict=True)
-            yield _Group(positions[run], [(name, outputs[number]) for (name, outputs), number in named if number >= 0])
+        for stretch in np.split(np.arange(len(positions)), np.flatnonzero(begins))[1:]:
+            named = zip(payload.outputs.items(), tables[:, stretch[0]], strict=True)
+            yield _Group(
+                positions[stretch], [(name, outputs[number]) for (name, outputs), number in named if number >= 0]
+            )
 
 
 def _by_output(payloads: Iterable[Payload]) -> dict[str, list[OutputTable]]:

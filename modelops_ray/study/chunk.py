@@ -15,13 +15,13 @@ Scalar = bool | int | float | str
 _Reduced = tuple[Callable[..., object], tuple[object, ...]]
 """How an object is pickled. Ray's own way with Arrow tables has pyarrow import pandas, so they travel as columns.
 
-Ray's pickler asks Python about every object that is no plain value: thousands of tuples of ours would be most of what
-their simulations cost, so they travel as columns too.
+Ray's pickler calls into Python for every object that is not of a built-in type: thousands of tuples of ours would cost
+more than their simulations, so they travel as columns too.
 """
 
 
 class Simulation(NamedTuple):
-    """One simulation of a study; a tuple, because a chunk has up to thousands.
+    """One simulation of a study; a tuple, because a chunk may have thousands.
 
     `position` is its place among the study's distinct simulations; `replicate` counts from 0 among those of the same
     `param_id`, in study order. `params` keeps the spelling of the study file.
@@ -54,7 +54,7 @@ class Chunk:
     enough_s: float = math.inf
 
     def __reduce__(self) -> _Reduced:
-        """Pickle the simulations as columns, where what several share is named once."""
+        """Pickle the simulations as columns; parameters that several share still travel once."""
         chunk_id, simulations, *others = (getattr(self, each.name) for each in fields(self))
         return _chunk, (chunk_id, tuple(zip(*simulations, strict=True)), *others)
 
@@ -76,7 +76,8 @@ class Payload:
     """The results of the completed simulations of a chunk.
 
     `simulations` has one row per entry of `positions`, in that order, with the columns of
-    `study.schema.simulations_schema`; `outputs` maps output names to tables with the identity columns first.
+    `study.schema.simulations_schema`; `outputs` maps output names to tables with the identity columns first, of which
+    at most one has the rows of a simulation.
     """
 
     positions: tuple[int, ...]

@@ -48,7 +48,7 @@ def test_of_eight_children_the_one_over_its_request_is_killed_and_nobody_else(pl
 
 @pytest.mark.parametrize(("mib", "code"), [(450, 0), (700, 3)])
 def test_four_that_need_more_than_there_is_end_soon_and_do_not_crawl(place, tmp_path, mib, code):
-    """They begin together in 1.5 GiB with nothing declared; what fits alone completes, what does not says so."""
+    """They begin together in 1.5 GiB, of which Ray takes half; what fits alone completes, what does not says so."""
     (place.folder / "model.py").write_text(MODEL)
     sets = [{"mib": mib, "hold_s": 1.0, "set": i} for i in range(4)]
     with memory_cgroup(1536 * MIB) as group:

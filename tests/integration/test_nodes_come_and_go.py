@@ -121,7 +121,7 @@ def n_leases_asked_for(place):
 
 
 @pytest.mark.long
-def test_tasks_that_wait_for_room_have_the_driver_ask_for_it_once_or_twice_each(place, monkeypatch):
+def test_tasks_that_wait_for_room_have_the_driver_ask_for_it_a_few_times_each_at_most(place, monkeypatch):
     """Its own node takes no tasks, as the head of a cluster should not: Ray's default asks dozens of times."""
     monkeypatch.setenv("RAY_debug_dump_period_milliseconds", "500")
     size = {"cpus": 1, "memory_bytes": 512 * MIB}
@@ -140,5 +140,5 @@ def test_tasks_that_wait_for_room_have_the_driver_ask_for_it_once_or_twice_each(
             time.sleep(1.5)
             asked = n_leases_asked_for(place)
             backend.close()
-    # A worker that is leased may do several tasks of one shape, so it can also be less than once each.
+    # A leased worker may do several tasks of one shape: fewer requests than tasks are right, none were not counted.
     assert 0 < asked < 3 * 36

@@ -70,6 +70,14 @@ def test_a_mapping_of_scalars_is_one_row():
     assert {"summary": expected} == tables({"summary": row})
 
 
+def test_a_struct_of_arrow_is_a_scalar_although_it_is_a_mapping():
+    """Alone and beside others; below a name it is one row."""
+    at = pa.scalar({"x": 1})
+    assert {"result": pa.table({"at": [{"x": 1}], "n": [3]})} == tables({"at": at, "n": 3})
+    assert {"result": pa.table({"at": [{"x": 1}]})} == tables({"at": at})
+    assert {"summary": pa.table({"at": [{"x": 1}]})} == tables({"summary": {"at": at}})
+
+
 def test_seeds_of_64_bits_are_unsigned_integers():
     """What does not fit int64 is uint64, alone and beside small values."""
     assert {"result": pa.table({"x": pa.array([1, 2**64 - 1], pa.uint64())})} == tables({"x": [1, 2**64 - 1]})

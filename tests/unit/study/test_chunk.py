@@ -58,5 +58,18 @@ def test_a_thousand_simulations_arrive_as_they_were_at_the_price_of_a_few(make, 
     sent, stream = make(n), io.BytesIO()
     pickler = Asking(stream, protocol=5)
     pickler.dump(sent)
-    assert sent == pickle.loads(stream.getvalue())
+    arrived = pickle.loads(stream.getvalue())
+    assert sent == arrived
+    assert kinds_of(sent) == kinds_of(arrived)
     assert pickler.asked < 10
+
+
+def test_parameters_that_simulations_share_are_one_object_where_they_arrive():
+    """A set may be large, and has many replicates."""
+    first, _, third = pickle.loads(pickle.dumps(chunk_of(3))).simulations
+    assert first.params is third.params
+
+
+def kinds_of(parcel):
+    """The types of what is in it: a named tuple is equal to a plain one."""
+    return list(map(type, parcel.simulations if isinstance(parcel, Chunk) else parcel.completed))
