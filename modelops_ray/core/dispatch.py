@@ -14,7 +14,7 @@ from modelops_ray.core.overhead import Overhead
 from modelops_ray.core.plan import Choice, Pending, Piece, chunk_size
 from modelops_ray.core.policy import MIB, Policy
 from modelops_ray.core.starvation import Queue
-from modelops_ray.core.window import HighWater, Window
+from modelops_ray.core.window import HighWater, Window, slots_by_cpus
 
 OUTPUT_TARGET_BYTES = 16 * MIB
 """A chunk ends early when its outputs reach this, so none is planned for more."""
@@ -157,7 +157,7 @@ class Dispatch:
         """Simulations that the CPUs of the smallest node run at once; 1 where every task runs one at a time."""
         if not self.policy.supervised:
             return 1
-        return max(1, int(min((node.cpus for node in capacity.nodes), default=1.0) / self.policy.cpus + 1e-9))
+        return max(1, slots_by_cpus(min((node.cpus for node in capacity.nodes), default=1.0), self.policy.cpus))
 
     def look(self, capacity: Capacity, now_s: float = 0.0) -> list[int]:
         """Take note of the cluster; return the chunks that no node of it could hold any more."""

@@ -13,11 +13,19 @@ from dataclasses import dataclass, field
 from modelops_ray.core.events import Capacity, Node
 from modelops_ray.core.policy import Policy
 
+_MOST_PARTS = 4
+"""A simulation of which nothing is known gets this part of a node at least, however many CPUs there are."""
+
+
+def slots_by_cpus(node_cpus: float, cpus: float) -> int:
+    """How many simulations of `cpus` each a node has CPUs for; tenths of a CPU do not add up exactly."""
+    return int(node_cpus / cpus + 1e-9)
+
 
 def slots(nodes: Iterable[Node], cpus: float, request_bytes: int) -> int:
     """How many tasks of this request the nodes run at once: the sum of min(CPUs / cpus, memory / request)."""
     return sum(
-        min(int(node.cpus / cpus + 1e-9), node.memory_bytes // request_bytes if request_bytes else node.memory_bytes)
+        min(slots_by_cpus(node.cpus, cpus), node.memory_bytes // request_bytes if request_bytes else node.memory_bytes)
         for node in nodes
     )
 
@@ -57,8 +65,8 @@ class Window:
 
     `largest_bytes` is the memory of the largest node that has enough CPUs, now or after scaling; 0 if there is none.
     `most_cpus` are the CPUs of the node with most of them.
-    `plenty_bytes` is a request for a simulation of which nothing is known: the smallest node, or a quarter of the only
-    one. `payload_budget_bytes` is how much may have finished, or be about to, without being committed.
+    `plenty_bytes` is a request for a simulation of which nothing is known: its part of a node whose CPUs are all busy, a
+    quarter at least. `payload_budget_bytes` is how much may have finished, or be about to, without being committed.
     """
 
     policy: Policy
@@ -78,13 +86,16 @@ class Window:
         self.capacity = capacity
         self._slots.clear()
         self._sizes.clear()
-        fitting = [n.memory_bytes for n in self._all_nodes if n.cpus >= self.policy.cpus]
-        self.largest_bytes = max(fitting, default=0)
+        fitting = [node for node in self._all_nodes if node.cpus >= self.policy.cpus]
+        self.largest_bytes = max((node.memory_bytes for node in fitting), default=0)
         self.most_cpus = max((node.cpus for node in self._all_nodes), default=0.0)
         if fitting:
-            self.plenty_bytes = fitting[0] // 4 if len(fitting) == 1 else min(fitting)
+            self.plenty_bytes = min(self._part_bytes(node) for node in fitting)
         per_node = self.policy.payload_budget_per_node_bytes * len(capacity.nodes)
         self.payload_budget_bytes = max(self.policy.payload_budget_bytes, per_node)
+
+    def _part_bytes(self, node: Node) -> int:
+        return node.memory_bytes // min(_MOST_PARTS, slots_by_cpus(node.cpus, self.policy.cpus))
 
     @property
     def _all_nodes(self) -> tuple[Node, ...]:

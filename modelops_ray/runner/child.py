@@ -46,7 +46,7 @@ ENOUGH_S = 1.0
 """What a child was given together is expected to take a tenth of it; after so long the rest may be another's."""
 WORTH_MEASURING_S = 0.5
 _PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
+_prctl = ctypes.CDLL(None).prctl
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _write(path: str, text: str) -> None:
 
 def _die_with(parent: int) -> None:
     """Have the kernel end this process with the server, and make sure that it had not ended before that."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 

@@ -14,7 +14,7 @@ pytest.importorskip("starsim")
 
 from benchmarks import measure as measuring
 from benchmarks import pods
-from benchmarks.engines import ENGINES
+from benchmarks.engines import ENGINES, raylets
 from benchmarks.measure import measure
 from benchmarks.scenarios import SCENARIOS
 
@@ -93,6 +93,14 @@ def _commands_in(folder):
             if f"TMPDIR={folder}".encode() in (one / "environ").read_bytes():
                 found.append((one / "cmdline").read_text().replace("\0", " "))
     return found
+
+
+def test_an_engine_whose_head_does_not_come_up_has_a_row_that_says_so(monkeypatch):
+    """It failed: that is told apart from simulations that were lost."""
+    monkeypatch.setattr(raylets, "JOIN_S", 0.1)
+    record = run("ray-plain", "need_sweep")
+    assert ("failed", 0, None) == (record.outcome, record.done, record.per_second)
+    assert "Ray had not started after" in record.why
 
 
 @pytest.mark.parametrize("engine", ["pool", "dask-incident", "modelops-ray"])

@@ -86,6 +86,24 @@ def test_a_study_begins_with_probes_that_ask_for_a_quarter_of_the_machine():
     assert {2 * GIB} == {chunk.request_bytes for chunk in chunks}
 
 
+@pytest.mark.parametrize(
+    ("nodes", "request_bytes", "n"),
+    [
+        ((Node(2.0, 4 * GIB),) * 3, 2 * GIB, 6),
+        ((Node(4.0, 4 * GIB),) * 2, GIB, 8),
+        ((Node(1.0, 4 * GIB),) * 2, 4 * GIB, 2),
+        ((Node(64.0, 64 * GIB), Node(2.0, 4 * GIB)), 2 * GIB, 8),
+    ],
+    ids=["two each", "four each", "one each", "as on the smallest"],
+)
+def test_probes_keep_the_cpus_of_every_node_busy(nodes, request_bytes, n):
+    """A first simulation may take hours, in which a pod that was kept for it alone would idle."""
+    state = RunState(Policy(), validate=True)
+    state.handle(CapacityChanged(0.0, Capacity(nodes)))
+    chunks = of(SubmitChunk, state.handle(TasksAdded(0.0, (Segment(0, 0, 100),), last=True)))
+    assert [request_bytes] * n == [chunk.request_bytes for chunk in chunks]
+
+
 def test_memory_that_the_user_gives_needs_no_probes():
     """`--memory` is the first request of every simulation, the worker on top."""
     _, actions = begun(memory_bytes=300 * MIB)
