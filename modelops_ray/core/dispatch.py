@@ -199,7 +199,8 @@ class Dispatch:
             self.pending.rank(set_index, self.memory.overhead.task_bytes(limit_bytes, width), seconds)
 
     def observe_overrun(self, set_index: int, least_bytes: int) -> None:
-        """A peak that was cut off tells what is not enough, for its set only: it would spoil the histogram."""
+        """A peak that was cut off tells what is not enough: for its set, and for all while nothing else is known."""
+        self.memory.observe_overrun(least_bytes)
         if self.pending.holds(set_index):
             self.memory.observe_set(set_index, least_bytes)
 

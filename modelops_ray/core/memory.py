@@ -208,6 +208,7 @@ class MemoryModel:
     _highest: dict[int, int] = field(default_factory=dict)
     _first_bytes: int = 0
     _first_least_bytes: int = 0
+    _overrun_bytes: int = 0
     _planned_at: int = 0
 
     def look(self, nodes: Iterable[Node]) -> None:
@@ -229,6 +230,10 @@ class MemoryModel:
         n_samples, most_bytes = self._sets.get(set_index, (0, 0))
         self._sets[set_index] = (n_samples + 1, max(peak_bytes, most_bytes))
 
+    def observe_overrun(self, least_bytes: int) -> None:
+        """Learn what was not enough for a simulation: it would spoil the histogram, and counts while that is empty."""
+        self._overrun_bytes = max(self._overrun_bytes, least_bytes)
+
     def seed(self, counts: Mapping[int, int], top_bytes: int) -> None:
         """Start from the profile of an earlier run: peaks by bin."""
         self.counts = dict(counts)
@@ -241,14 +246,14 @@ class MemoryModel:
         self._sets.pop(set_index, None)
 
     def limit_for(self, set_index: int, plenty_bytes: int) -> int:
-        """The limit for the next simulation of a set; `plenty_bytes` where nothing is known of the model at all."""
+        """The limit for the next simulation of a set; while none completed, `plenty_bytes` or what nobody overran."""
         known = self._sets.get(set_index)
         if known is not None:
             n_samples, peak_bytes = known
             return max(with_margin(peak_bytes, n_samples), self.given_bytes or 0)
         if self.given_bytes is not None:
             return self.given_bytes
-        return self._first_bytes or plenty_bytes
+        return self._first_bytes or max(plenty_bytes, self._overrun_bytes and with_margin(self._overrun_bytes))
 
     def least_for(self, set_index: int, limit_bytes: int) -> int:
         """What `limit_for` would be nearly without a margin; the limit itself where nothing was measured."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from modelops_ray.core.events import Capacity, Node
 from modelops_ray.core.policy import Policy
 
-_MOST_PARTS = 4
-"""A simulation of which nothing is known gets this part of a node at least, however many CPUs there are."""
+_PROBES_AT_ONCE = 4
+"""So many simulations of which nothing is known run at once where there are CPUs; few nodes are divided for that."""
 
 
 def slots_by_cpus(node_cpus: float, cpus: float) -> int:
@@ -65,8 +65,8 @@ class Window:
 
     `largest_bytes` is the memory of the largest node that has enough CPUs, now or after scaling; 0 if there is none.
     `most_cpus` are the CPUs of the node with most of them.
-    `plenty_bytes` is a request for a simulation of which nothing is known: its part of a node whose CPUs are all busy, a
-    quarter at least. `payload_budget_bytes` is how much may have finished, or be about to, without being committed.
+    `plenty_bytes` is a request for a simulation of which nothing is known: a whole node, or the part of it with which
+    four run at once. `payload_budget_bytes` is how much may have finished, or be about to, without being committed.
     """
 
     policy: Policy
@@ -90,12 +90,13 @@ class Window:
         self.largest_bytes = max((node.memory_bytes for node in fitting), default=0)
         self.most_cpus = max((node.cpus for node in self._all_nodes), default=0.0)
         if fitting:
-            self.plenty_bytes = min(self._part_bytes(node) for node in fitting)
+            n_each = -(-_PROBES_AT_ONCE // len(fitting))
+            self.plenty_bytes = min(self._part_bytes(node, n_each) for node in fitting)
         per_node = self.policy.payload_budget_per_node_bytes * len(capacity.nodes)
         self.payload_budget_bytes = max(self.policy.payload_budget_bytes, per_node)
 
-    def _part_bytes(self, node: Node) -> int:
-        return node.memory_bytes // min(_MOST_PARTS, slots_by_cpus(node.cpus, self.policy.cpus))
+    def _part_bytes(self, node: Node, most: int) -> int:
+        return node.memory_bytes // min(most, slots_by_cpus(node.cpus, self.policy.cpus))
 
     @property
     def _all_nodes(self) -> tuple[Node, ...]:

@@ -89,19 +89,31 @@ def test_a_study_begins_with_probes_that_ask_for_a_quarter_of_the_machine():
 @pytest.mark.parametrize(
     ("nodes", "request_bytes", "n"),
     [
-        ((Node(2.0, 4 * GIB),) * 3, 2 * GIB, 6),
-        ((Node(4.0, 4 * GIB),) * 2, GIB, 8),
+        ((Node(8.0, 8 * GIB),), 2 * GIB, 4),
+        ((Node(2.0, 8 * GIB),), 4 * GIB, 2),
+        ((Node(4.0, 4 * GIB),) * 2, 2 * GIB, 4),
         ((Node(1.0, 4 * GIB),) * 2, 4 * GIB, 2),
-        ((Node(64.0, 64 * GIB), Node(2.0, 4 * GIB)), 2 * GIB, 8),
+        ((Node(4.0, 4 * GIB),) * 4, 4 * GIB, 4),
+        ((Node(64.0, 64 * GIB), Node(4.0, 4 * GIB)), 2 * GIB, 8),
     ],
-    ids=["two each", "four each", "one each", "as on the smallest"],
+    ids=["one", "one of two CPUs", "two", "two of one CPU", "four", "as on the smallest"],
 )
-def test_probes_keep_the_cpus_of_every_node_busy(nodes, request_bytes, n):
+def test_few_nodes_are_divided_so_that_four_probes_run_at_once(nodes, request_bytes, n):
     """A first simulation may take hours, in which a pod that was kept for it alone would idle."""
     state = RunState(Policy(), validate=True)
     state.handle(CapacityChanged(0.0, Capacity(nodes)))
     chunks = of(SubmitChunk, state.handle(TasksAdded(0.0, (Segment(0, 0, 100),), last=True)))
     assert [request_bytes] * n == [chunk.request_bytes for chunk in chunks]
+
+
+def test_where_a_probe_overran_no_other_begins_with_as_little():
+    """Its kill leaves a hole, into which the next would go to be killed in turn."""
+    state, actions = begun()
+    first, second, third, _ = of(SubmitChunk, actions)
+    assert [] == of(SubmitChunk, state.handle(killed(first, used_bytes=3 * GIB)))
+    assert [] == of(SubmitChunk, state.handle(killed(second, used_bytes=3 * GIB)))
+    [repeated] = of(SubmitChunk, state.handle(killed(third, used_bytes=3 * GIB)))
+    assert repeated.limit_bytes > 3 * GIB
 
 
 def test_memory_that_the_user_gives_needs_no_probes():
