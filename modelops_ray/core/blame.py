@@ -91,7 +91,7 @@ class Blame:
             self._excuse(Piece((failure.position,), (set_index,), chunk.piece.limit_bytes), before)
             return
         self._counters.attempts += 1
-        at_top = self._dispatch.is_at_top(chunk)
+        at_top, limit_bytes = self._dispatch.is_at_top(chunk), chunk.piece.limit_bytes
         verdict, trouble = judge(
             failure.cause,
             self._trouble.pop(failure.position, Trouble()),
@@ -103,13 +103,12 @@ class Blame:
         if verdict is Verdict.RAISE:
             self._kills.note(Outcome.RAISED)
         if failure.cause is Cause.OUT_OF_MEMORY:
-            self._dispatch.observe_overrun(set_index, max(failure.peak_bytes, chunk.piece.limit_bytes))
+            self._dispatch.observe_overrun(set_index, limit_bytes, failure.peak_bytes, at_top=at_top)
         if verdict is Verdict.FAIL:
             self._fail(failure, trouble, chunk, at_top=at_top)
             return
         self._count_retry(failure.cause)
         self._trouble[failure.position] = trouble
-        limit_bytes = chunk.piece.limit_bytes
         if verdict is Verdict.RAISE:
             limit_bytes = self._raise(limit_bytes, failure, trouble)
         self._dispatch.put_back(Piece((failure.position,), (set_index,), limit_bytes))

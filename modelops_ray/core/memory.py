@@ -231,7 +231,7 @@ class MemoryModel:
         self._sets[set_index] = (n_samples + 1, max(peak_bytes, most_bytes))
 
     def observe_overrun(self, least_bytes: int) -> None:
-        """Learn what was not enough for a simulation: it would spoil the histogram, and counts while that is empty."""
+        """Learn what was not enough for a simulation, until the first peaks are known: among those it would be wrong."""
         self._overrun_bytes = max(self._overrun_bytes, least_bytes)
 
     def seed(self, counts: Mapping[int, int], top_bytes: int) -> None:
@@ -246,14 +246,15 @@ class MemoryModel:
         self._sets.pop(set_index, None)
 
     def limit_for(self, set_index: int, plenty_bytes: int) -> int:
-        """The limit for the next simulation of a set; while none completed, `plenty_bytes` or what nobody overran."""
+        """The limit for the next simulation of a set; while none completed, plenty, and more than any overran."""
         known = self._sets.get(set_index)
         if known is not None:
             n_samples, peak_bytes = known
             return max(with_margin(peak_bytes, n_samples), self.given_bytes or 0)
         if self.given_bytes is not None:
             return self.given_bytes
-        return self._first_bytes or max(plenty_bytes, self._overrun_bytes and with_margin(self._overrun_bytes))
+        overran = self._overrun_bytes
+        return self._first_bytes or max(plenty_bytes, with_margin(overran, 1) if overran else 0)
 
     def least_for(self, set_index: int, limit_bytes: int) -> int:
         """What `limit_for` would be nearly without a margin; the limit itself where nothing was measured."""

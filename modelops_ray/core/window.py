@@ -7,14 +7,14 @@ chunks asking for at least r are at most window(r). Does not choose what is subm
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from modelops_ray.core.events import Capacity, Node
 from modelops_ray.core.policy import Policy
 
 _PROBES_AT_ONCE = 4
-"""So many simulations of which nothing is known run at once where there are CPUs; few nodes are divided for that."""
+"""Few nodes are divided until so many simulations of which nothing is known run at once, if there are CPUs for them."""
 
 
 def slots_by_cpus(node_cpus: float, cpus: float) -> int:
@@ -65,8 +65,9 @@ class Window:
 
     `largest_bytes` is the memory of the largest node that has enough CPUs, now or after scaling; 0 if there is none.
     `most_cpus` are the CPUs of the node with most of them.
-    `plenty_bytes` is a request for a simulation of which nothing is known: a whole node, or the part of it with which
-    four run at once. `payload_budget_bytes` is how much may have finished, or be about to, without being committed.
+    `plenty_bytes` is a request for a simulation of which nothing is known: the smallest node, or the largest part of it
+    with which four run at once on what is there. `payload_budget_bytes` is how much may have finished, or be about to,
+    without being committed.
     """
 
     policy: Policy
@@ -86,17 +87,24 @@ class Window:
         self.capacity = capacity
         self._slots.clear()
         self._sizes.clear()
-        fitting = [node for node in self._all_nodes if node.cpus >= self.policy.cpus]
+        fitting = self._fitting(self._all_nodes)
         self.largest_bytes = max((node.memory_bytes for node in fitting), default=0)
         self.most_cpus = max((node.cpus for node in self._all_nodes), default=0.0)
         if fitting:
-            n_each = -(-_PROBES_AT_ONCE // len(fitting))
-            self.plenty_bytes = min(self._part_bytes(node, n_each) for node in fitting)
+            smallest_bytes = min(node.memory_bytes for node in fitting)
+            there = self._fitting(capacity.nodes) or fitting
+            self.plenty_bytes = smallest_bytes // self._n_parts(there, smallest_bytes)
         per_node = self.policy.payload_budget_per_node_bytes * len(capacity.nodes)
         self.payload_budget_bytes = max(self.policy.payload_budget_bytes, per_node)
 
-    def _part_bytes(self, node: Node, most: int) -> int:
-        return node.memory_bytes // min(most, slots_by_cpus(node.cpus, self.policy.cpus))
+    def _fitting(self, nodes: Iterable[Node]) -> list[Node]:
+        return [node for node in nodes if node.cpus >= self.policy.cpus]
+
+    def _n_parts(self, nodes: Sequence[Node], node_bytes: int) -> int:
+        """In how many parts a node is asked for: the fewest with which enough run at once."""
+        cpus = self.policy.cpus
+        enough = max(1, min(_PROBES_AT_ONCE, slots(nodes, cpus, 0)))
+        return next((n for n in range(1, enough) if slots(nodes, cpus, node_bytes // n) >= enough), enough)
 
     @property
     def _all_nodes(self) -> tuple[Node, ...]:

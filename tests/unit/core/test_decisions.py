@@ -93,10 +93,12 @@ def test_a_study_begins_with_probes_that_ask_for_a_quarter_of_the_machine():
         ((Node(2.0, 8 * GIB),), 4 * GIB, 2),
         ((Node(4.0, 4 * GIB),) * 2, 2 * GIB, 4),
         ((Node(1.0, 4 * GIB),) * 2, 4 * GIB, 2),
+        ((Node(4.0, 4 * GIB),) * 3, 2 * GIB, 6),
         ((Node(4.0, 4 * GIB),) * 4, 4 * GIB, 4),
-        ((Node(64.0, 64 * GIB), Node(4.0, 4 * GIB)), 2 * GIB, 8),
+        ((Node(64.0, 64 * GIB), Node(4.0, 4 * GIB)), 4 * GIB, 8),
+        ((Node(2.0, 2 * GIB), Node(1.0, 64 * GIB)), GIB, 3),
     ],
-    ids=["one", "one of two CPUs", "two", "two of one CPU", "four", "as on the smallest"],
+    ids=["one", "one of two CPUs", "two", "two of one CPU", "three", "four", "one is large", "few CPUs"],
 )
 def test_few_nodes_are_divided_so_that_four_probes_run_at_once(nodes, request_bytes, n):
     """A first simulation may take hours, in which a pod that was kept for it alone would idle."""
@@ -106,7 +108,15 @@ def test_few_nodes_are_divided_so_that_four_probes_run_at_once(nodes, request_by
     assert [request_bytes] * n == [chunk.request_bytes for chunk in chunks]
 
 
-def test_where_a_probe_overran_no_other_begins_with_as_little():
+def test_the_first_pod_of_a_cluster_that_scales_is_divided_until_others_come():
+    """What could come runs nothing now, and asks for no more room than what is there."""
+    state, pod = RunState(Policy(), validate=True), Node(4.0, 4 * GIB)
+    state.handle(CapacityChanged(0.0, Capacity((pod,), reachable=(pod,) * 20)))
+    chunks = of(SubmitChunk, state.handle(TasksAdded(0.0, (Segment(0, 0, 100),), last=True)))
+    assert [GIB] * 4 == [chunk.request_bytes for chunk in chunks]
+
+
+def test_where_a_probe_overran_no_fresh_one_takes_its_place():
     """Its kill leaves a hole, into which the next would go to be killed in turn."""
     state, actions = begun()
     first, second, third, _ = of(SubmitChunk, actions)
@@ -114,6 +124,39 @@ def test_where_a_probe_overran_no_other_begins_with_as_little():
     assert [] == of(SubmitChunk, state.handle(killed(second, used_bytes=3 * GIB)))
     [repeated] = of(SubmitChunk, state.handle(killed(third, used_bytes=3 * GIB)))
     assert repeated.limit_bytes > 3 * GIB
+
+
+def test_the_hole_of_a_probe_that_failed_within_its_limit_is_filled():
+    """It ran out of something, but not of what it was given: that says nothing of others."""
+    state, actions = begun()
+    first, *_ = of(SubmitChunk, actions)
+    failure = Failure(first.positions[0], Cause.OUT_OF_MEMORY, "MemoryError", "at once", peak_bytes=30 * MIB)
+    report = ChunkReport((), (failure,), base_bytes=64 * MIB)
+    [fresh] = of(SubmitChunk, state.handle(ChunkFinished(1.0, first.chunk_id, report)))
+    assert (2 * GIB, (1,)) == (fresh.request_bytes, fresh.attempts)
+
+
+def test_first_simulations_begin_above_what_others_overran_until_one_completes():
+    """A limit that was not enough for one is not enough for its like; a measured peak says more."""
+    model = MemoryModel(None, RequestSizes(12), Overhead(100 * MIB, 10 * MIB, 0))
+    assert GIB == model.limit_for(0, GIB)
+    model.observe_overrun(2 * GIB)
+    model.observe_overrun(GIB // 2)
+    assert 2.5 * GIB <= model.limit_for(0, GIB) <= 2.6 * GIB
+    model.observe(100 * MIB, 8 * GIB)
+    assert model.limit_for(0, GIB) < 200 * MIB
+    given = MemoryModel(300 * MIB, RequestSizes(12), Overhead(100 * MIB, 10 * MIB, 0))
+    given.observe_overrun(2 * GIB)
+    assert 300 * MIB == given.limit_for(0, GIB)
+
+
+def test_what_fits_on_no_node_makes_no_other_ask_for_all_of_one():
+    """One that is too large is one that is too large."""
+    state, actions = begun(n=1)
+    while chunks := of(SubmitChunk, actions):
+        actions = state.handle(killed(chunks[0], used_bytes=chunks[0].request_bytes + MIB))
+    assert 1 == state.counters.failed
+    assert 2 * GIB < state.dispatch.memory.limit_for(-1, GIB) < state.dispatch.top_limit_bytes
 
 
 def test_memory_that_the_user_gives_needs_no_probes():
