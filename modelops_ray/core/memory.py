@@ -231,7 +231,7 @@ class MemoryModel:
         self._sets[set_index] = (n_samples + 1, max(peak_bytes, most_bytes))
 
     def observe_overrun(self, least_bytes: int) -> None:
-        """Learn what was not enough for a simulation, until the first peaks are known: among those it would be wrong."""
+        """Learn what was not enough for one, until the first peaks are known: among those it would be wrong."""
         self._overrun_bytes = max(self._overrun_bytes, least_bytes)
 
     def seed(self, counts: Mapping[int, int], top_bytes: int) -> None:

@@ -46,6 +46,7 @@ ENOUGH_S = 1.0
 """What a child was given together is expected to take a tenth of it; after so long the rest may be another's."""
 WORTH_MEASURING_S = 0.5
 _PR_SET_PDEATHSIG = 1
+# Found once, in the server: a look-up in every child is pages of its own.
 _prctl = ctypes.CDLL(None).prctl
 
 
