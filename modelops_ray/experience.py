@@ -16,6 +16,7 @@ from modelops_ray.core.policy import Policy
 from modelops_ray.core.state import RunState
 from modelops_ray.question import Question
 from modelops_ray.store.profiles import Profile, load_profile, save_profile
+from modelops_ray.store.run_store import Written
 
 WHERE_PROFILES_GO = "XDG_CACHE_HOME says where profiles are kept"
 
@@ -51,8 +52,8 @@ class Experience:
         """Begin only what decides on memory and concurrency, to ask it what it would do."""
         return Dispatch(self._policy(), known_peaks=self._peaks, known_seconds=self._seconds)
 
-    def keep(self, state: RunState) -> None:
-        """Add what a run begun by `state` has measured.
+    def keep(self, state: RunState, written: Written) -> None:
+        """Add what a run begun by `state` has measured, and the size of what it has `written`.
 
         Raises:
             StorageError: It cannot be written.
@@ -72,7 +73,9 @@ class Experience:
             shared_bytes=overhead.shared_bytes,
             peaks=peaks,
             seconds=dispatch.mean_seconds * completed,
-            output_bytes=int(dispatch.output_bytes_mean * completed),
+            written=written.simulations,
+            payload_bytes=written.payload_bytes,
+            output_bytes=written.output_bytes,
         )
         save_profile(self._folder, new if self.profile is None else self.profile.merged(new))
 

@@ -13,13 +13,13 @@ from modelops_ray.backends.embedded import sizes
 from modelops_ray.backends.ray import nodes_now
 from modelops_ray.core.events import Capacity, Node
 from modelops_ray.core.forecast import Forecast, forecast
-from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ModelError, StorageError, UsageError
 from modelops_ray.experience import WHERE_PROFILES_GO, Experience
 from modelops_ray.machine import available_memory_bytes, usable_cpus
 from modelops_ray.question import Question
 from modelops_ray.runner.footprint import loading_bytes
 from modelops_ray.session import PLAN_FROM_SIMULATIONS, Watcher, aside
+from modelops_ray.study.sample import sample_positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def measure(question: Question, samples: int, watcher: Watcher) -> Profiled:
     if samples < 1:
         raise UsageError(f"--samples {samples} must be at least 1")
     model_bytes = loading_bytes(question.model)
-    with aside(question, _spread(question, samples), watcher) as run:
+    with aside(question, sample_positions(question.simulations, samples, question.study.digest), watcher) as run:
         table = run.simulations()
     completed = [row for row in table.to_pylist() if row["status"] == "completed"]
     if not completed:
@@ -111,10 +111,3 @@ def measure(question: Question, samples: int, watcher: Watcher) -> Profiled:
         peak_bytes_max=peaks[-1],
         seconds=sum(row["seconds"] for row in completed) / len(completed),
     )
-
-
-def _spread(question: Question, samples: int) -> Ranges:
-    """Positions from all over the study."""
-    n = len(question.simulations)
-    wanted = min(n, samples)
-    return Ranges.of({index * n // wanted for index in range(wanted)})

@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from modelops_ray.arrays import plain_array
-from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import UsageError
 from modelops_ray.question import Question
 from modelops_ray.session import Watcher, aside
 from modelops_ray.store.reader import RunReader
+from modelops_ray.study.sample import sample_positions
 
 SAMPLES = 8
 
@@ -65,7 +65,8 @@ def check(question: Question, watcher: Watcher, samples: int = SAMPLES) -> Check
         ModelopsRayError: The simulations cannot be run again.
     """
     before = RunReader(question.out)
-    sample = _sample(before, samples)
+    # No stride: it would fall in step with a grid and see one level of a parameter.
+    sample = sample_positions(question.simulations, samples, question.study.digest, before.completed())
     if not len(sample):
         raise UsageError(f"{question.out}: nothing completed, so there is nothing to check for leaks")
     watcher.note(f"checking for leaks: {len(sample)} simulations once more, each in a new process")
@@ -76,13 +77,6 @@ def check(question: Question, watcher: Watcher, samples: int = SAMPLES) -> Check
         with aside(question, sample, watcher, isolation="fresh") as again:
             is_reproducible = not any(compared(alone, again))
     return Check(question.model.label, len(sample), differences, is_reproducible)
-
-
-def _sample(run: RunReader, samples: int) -> Ranges:
-    completed = run.completed()
-    n = min(samples, len(completed))
-    wanted = {index * len(completed) // n for index in range(n)}
-    return Ranges.of(position for index, position in enumerate(completed) if index in wanted)
 
 
 def compared(before: RunReader, alone: RunReader) -> Iterator[Difference]:

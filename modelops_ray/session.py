@@ -35,6 +35,7 @@ from modelops_ray.question import Question
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.runner.executor import ChunkContext
 from modelops_ray.runner.model import installed_versions
+from modelops_ray.store.directory import Largest
 from modelops_ray.store.entry import Entry, look
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.run_json import RunJson, ShardEntry, StudyEntry
@@ -190,13 +191,13 @@ def _plain(config: RunConfig) -> dict[str, Any]:
 
 
 def _nothing_to_do(question: Question, entry: Entry) -> Outcome:
-    """Everything was done before: the summary is that of the session that ended it, with nothing new."""
+    """Everything was done before: the summary is that of the run, with nothing new."""
     entry.begin().close(str(Ending.COMPLETE))
-    before = RunReader(question.out).status().counters
-    kept = ("peak_bytes_max", "request_bytes_max")
+    largest = RunReader(question.out).largest()
     summary: Summary = dict.fromkeys(SUMMARY_KEYS, 0)
-    summary |= {key: before.get(key, 0) for key in kept}
     summary |= {
+        "peak_bytes_max": largest.peak_bytes,
+        "request_bytes_max": largest.request_bytes,
         "run_dir": str(question.out),
         "simulations": question.n_simulations,
         "completed": entry.completed,
@@ -283,6 +284,7 @@ class _Session:
         )
         self._was_planned = question.n_simulations <= PLAN_FROM_SIMULATIONS
         self._resumed = store.completed + store.failed
+        self._before = RunReader(question.out).largest() if self._resumed else Largest()
         self._n_noted = 0
 
     def run(self) -> Outcome:
@@ -301,7 +303,7 @@ class _Session:
     def _keep(self) -> None:
         """Keep the profile; a run is no worse for a cache that cannot be written."""
         try:
-            self._experience.keep(self._state)
+            self._experience.keep(self._state, self._store.written)
         except StorageError as error:
             self._watcher.note(f"the profile of the model is not kept: {error}; {WHERE_PROFILES_GO}")
 
@@ -314,6 +316,7 @@ class _Session:
                     n_simulations=self._question.n_simulations,
                     n_sets=self._question.n_parameter_sets,
                     n_left=snapshot.left,
+                    bytes_each=self._store.written.output_bytes_each,
                 )
             )
         for notice in list(self._state.notices)[self._n_noted :]:
@@ -336,8 +339,8 @@ class _Session:
             round(wall_s, 3),
             round((counters.completed + counters.failed) / wall_s, 3),
             _rounded(self._driver.seconds_to_first_commit),
-            dispatch.memory.peak_bytes_max,
-            dispatch.request_bytes_max,
+            max(self._before.peak_bytes, dispatch.memory.peak_bytes_max),
+            max(self._before.request_bytes, dispatch.request_bytes_max),
             self._backend.spilled_bytes(),
             _peak_rss_bytes(),
         )

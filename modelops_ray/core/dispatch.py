@@ -110,11 +110,6 @@ class Dispatch:
         return self._seconds
 
     @property
-    def output_bytes_mean(self) -> float:
-        """Mean size of the outputs of a simulation, in memory; 0 while unknown."""
-        return self._bytes_each
-
-    @property
     def requested_bytes(self) -> int:
         """Memory that outstanding chunks ask for, running or waiting."""
         return sum(size * count for size, count in self.sizes.in_use.items())

@@ -13,7 +13,8 @@ class Forecast:
     """What is to be expected; None where it is not known.
 
     `concurrency` is how many simulations run at once, `request_bytes` what one of them asks for, `wall_seconds` how
-    long the simulations not done yet will take on the nodes that are there now. `warnings` are sentences for the user.
+    long the simulations not done yet will take on the nodes that are there now, `output_bytes` what all will have
+    written to disk. `warnings` are sentences for the user.
     Their memory alone holds `fit_in_memory` simulations at once, and `fit_unshared` if each imported the model itself.
     """
 
@@ -36,13 +37,20 @@ class Forecast:
 def forecast(
     dispatch: Dispatch, *, n_simulations: int, n_sets: int, n_left: int, bytes_each: float | None = None
 ) -> Forecast:
-    """Forecast a run from what its dispatch has learned, or was told by a profile."""
+    """Forecast a run from what its dispatch has learned, or was told by a profile, and from what is known of outputs.
+
+    Args:
+        dispatch: Of the run.
+        n_simulations: How many the run is to answer.
+        n_sets: Of how many parameter sets.
+        n_left: How many have no row yet.
+        bytes_each: What the results of one take on disk; None where that is not known.
+    """
     is_known = dispatch.memory.n_samples > 0 and bool(dispatch.window.capacity.nodes)
     request_bytes = dispatch.typical_request_bytes if is_known or dispatch.policy.memory_bytes else None
     concurrency = dispatch.concurrency if request_bytes and is_known else None
     seconds = dispatch.mean_seconds if is_known else None
     together, alone = dispatch.fit_in_memory if request_bytes and is_known else (None, None)
-    each = dispatch.output_bytes_mean or bytes_each
     return Forecast(
         simulations=n_simulations,
         parameter_sets=n_sets,
@@ -50,7 +58,7 @@ def forecast(
         seconds_per_simulation=seconds,
         concurrency=concurrency,
         wall_seconds=n_left * seconds / concurrency if seconds is not None and concurrency else None,
-        output_bytes=int(each * n_simulations) if each else None,
+        output_bytes=int(bytes_each * n_simulations) if bytes_each else None,
         fit_in_memory=together,
         fit_unshared=alone,
     )

@@ -44,6 +44,17 @@ class OutputSize(NamedTuple):
     size_bytes: int
 
 
+class Largest(NamedTuple):
+    """The most that a simulation added to memory, and the most that was requested for one; 0 where there are none."""
+
+    peak_bytes: int = 0
+    request_bytes: int = 0
+
+    def and_with(self, other: Largest) -> Largest:
+        """The larger of each."""
+        return Largest(max(self.peak_bytes, other.peak_bytes), max(self.request_bytes, other.request_bytes))
+
+
 class Directory:
     """The committed rows of one directory; every method reads it anew."""
 
@@ -99,6 +110,10 @@ class Directory:
             name: OutputSize(sum(part.rows for part in of_it), sum(part.size_bytes for part in of_it))
             for name, of_it in parts.items()
         }
+
+    def largest(self) -> Largest:
+        """Say what the simulations with a row took at most; reads two columns of them."""
+        return self._consistent(self._largest)
 
     def status(self, now: datetime) -> Status:
         """Say how far it is."""
@@ -158,6 +173,12 @@ class Directory:
     def _failures(self, log: Log) -> pa.Table:
         parts = [part for part in _parts_of(log, SIMULATIONS) if part.failed]
         return self._concatenated(parts, None) if parts else self._simulations(Log()).table
+
+    def _largest(self, log: Log) -> Largest:
+        found = Largest()
+        for table in read_parts(self._folder, _parts_of(log, SIMULATIONS), list(Largest._fields)):
+            found = found.and_with(Largest(*(pc.max(table[name]).as_py() or 0 for name in Largest._fields)))
+        return found
 
     def _concatenated(self, parts: list[LivePart], columns: list[str] | None) -> pa.Table:
         return pa.concat_tables(read_parts(self._folder, parts, columns)).combine_chunks()

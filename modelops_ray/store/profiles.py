@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from modelops_ray.errors import StorageError
 from modelops_ray.store.files import LocalFolder
 
-FORMAT = 1
+FORMAT = 2
 MAX_BINS = 256
 _DIGEST = re.compile(r"[0-9a-f]{8,128}")
 
@@ -31,8 +31,8 @@ class Profile(BaseModel):
 
     `peaks` counts simulations by the upper edge in bytes of their bin, as `core.memory` has them. `base_bytes` is the
     memory of a worker and a process for simulations before the first of them, `child_bytes` that of the process alone,
-    `shared_bytes` what all of a node share: the largest seen of each. `seconds` and `output_bytes` are totals over all
-    `samples`.
+    `shared_bytes` what all of a node share: the largest seen of each. `seconds` are those of all `samples`.
+    The results of `written` simulations took `payload_bytes` in memory and `output_bytes` on disk.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,7 +45,18 @@ class Profile(BaseModel):
     shared_bytes: Count = 0
     peaks: dict[Positive, Positive] = {}
     seconds: Amount = 0.0
+    written: Count = 0
+    payload_bytes: Count = 0
     output_bytes: Count = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_format_1(cls, found: object) -> object:
+        """What format 1 calls the size of outputs was that in memory, of all simulations."""
+        if not isinstance(found, dict) or found.get("format") != 1:
+            return found
+        old = {name: value for name, value in found.items() if name != "output_bytes"}
+        return old | {"format": FORMAT}
 
     @property
     def seconds_per_simulation(self) -> float | None:
@@ -53,9 +64,18 @@ class Profile(BaseModel):
         return self.seconds / self.samples if self.samples else None
 
     @property
+    def payload_bytes_per_simulation(self) -> float | None:
+        """Mean size of the results in memory, None where nothing was measured."""
+        return self.payload_bytes / self.written if self.written else None
+
+    @property
     def output_bytes_per_simulation(self) -> float | None:
-        """Mean size of the outputs on disk, None where nothing was measured."""
-        return self.output_bytes / self.samples if self.samples else None
+        """Mean size of the results on disk, None where nothing was measured.
+
+        A file of few simulations is mostly its own description, of which one of many has no more: so it is at most
+        what they take in memory.
+        """
+        return min(self.output_bytes, self.payload_bytes) / self.written if self.written else None
 
     def quantile_bytes(self, share: float) -> int | None:
         """The peak, rounded up to its bin, that this share (0 to 1) of simulations stayed within; None without any."""
@@ -78,6 +98,8 @@ class Profile(BaseModel):
                 "shared_bytes": other.shared_bytes,
                 "peaks": _fewer(Counter(self.peaks) + Counter(other.peaks)),
                 "seconds": self.seconds + other.seconds,
+                "written": self.written + other.written,
+                "payload_bytes": self.payload_bytes + other.payload_bytes,
                 "output_bytes": self.output_bytes + other.output_bytes,
             }
         )

@@ -5,6 +5,7 @@ Owns study order and how shards become one table. Shows committed rows only, ver
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from modelops_ray.errors import ResultsError, UsageError
 from modelops_ray.store.batch import Positions
 from modelops_ray.store.columns import MisfitError, conformed, widened
 from modelops_ray.store.commits import Log
-from modelops_ray.store.directory import Directory, OutputSize, Rows
+from modelops_ray.store.directory import Directory, Largest, OutputSize, Rows
 from modelops_ray.store.places import open_folder, place_of
 from modelops_ray.store.run_json import RunJson
 from modelops_ray.store.session import Clock, utc_now
@@ -78,6 +79,10 @@ class RunReader:
     def failures(self) -> pa.Table:
         """Return the rows of `simulations` that failed, in no order; reads nothing else."""
         return pa.concat_tables(directory.failures() for directory in self._directories())
+
+    def largest(self) -> Largest:
+        """Say what the simulations with a row took at most."""
+        return functools.reduce(Largest.and_with, (directory.largest() for directory in self._directories()))
 
     def output_sizes(self) -> dict[str, OutputSize]:
         """Say how large every output is, by name in order; reads the commits only."""

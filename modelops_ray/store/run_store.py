@@ -39,6 +39,20 @@ class Commit:
     bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a session has committed: how many results, and their size in memory and on disk, in bytes."""
+
+    simulations: int = 0
+    payload_bytes: int = 0
+    output_bytes: int = 0
+
+    @property
+    def output_bytes_each(self) -> float | None:
+        """What the results of one simulation take on disk; None where there are none."""
+        return self.output_bytes / self.simulations if self.simulations else None
+
+
 class RunStore:
     """What is done in a run directory, and the only way to add to it; made by `begin`.
 
@@ -47,6 +61,7 @@ class RunStore:
 
     def __init__(self, folder: Folder, spec: RunSpec, log: Log, session: Session | None) -> None:
         self.warnings: tuple[str, ...] = ()
+        self.written = Written()
         self._folder = folder
         self._spec = spec
         self._log = log
@@ -118,13 +133,19 @@ class RunStore:
             return Commit(batch.rejected)
         session = self._writing()
         with session.undoing():
-            added = [*self._write(session, batch), *self._write_failures(session, failures)]
+            results = self._write(session, batch)
+            added = [*results, *self._write_failures(session, failures)]
             retracted, widened = self._widen(session, batch.schemas)
             commit = session.append(self._spec.asked.study.digest, [*added, *widened], retracted)
         self._log.apply(commit, f"commit {commit.number}")
         self._done[batch.positions] = True
         self._done[failed] = True
         self._completed += len(batch.positions)
+        self.written = Written(
+            self.written.simulations + len(batch.positions),
+            self.written.payload_bytes + sum(table.nbytes for table in (batch.simulations, *batch.outputs.values())),
+            self.written.output_bytes + sum(part.bytes for part in results),
+        )
         self._failed += len(failed)
         self._columns = dict(batch.schemas)
         for path in retracted:

@@ -86,6 +86,15 @@ class Simulations:
         sizes: list[int] = np.bincount(self._sets, minlength=self.n_parameter_sets).tolist()
         return sizes
 
+    def sets_of(self, positions: npt.NDArray[np.int64]) -> _Ints:
+        """Say for each of these positions of which parameter set it is, by its index."""
+        return self._sets[positions]
+
+    def params_of(self, set_index: int) -> Mapping[str, Scalar]:
+        """The parameters of a set, in the spelling of the study."""
+        params: Mapping[str, Scalar] = self._study.parameter_sets[self._first_rows[set_index]].params
+        return params
+
     def positions_of_sets(self, is_chosen: npt.NDArray[np.bool_]) -> Ranges:
         """The positions of all simulations of some parameter sets; `is_chosen` has one value per parameter set."""
         edges = np.flatnonzero(np.diff(is_chosen[self._sets], prepend=False, append=False))
@@ -142,8 +151,7 @@ class Simulations:
         return int(self._by_seed[at])
 
     def _identity_of(self, set_index: int) -> tuple[Mapping[str, Scalar], str]:
-        params = self._study.parameter_sets[self._first_rows[set_index]].params
-        return params, self._digests[set_index].tobytes().hex()
+        return self.params_of(set_index), self._digests[set_index].tobytes().hex()
 
     def _split(self, start: int, stop: int) -> Iterator[Segment]:
         # As its own type: numpy would copy the whole array to that of a Python integer.

@@ -70,6 +70,26 @@ def simulate(params, seed):
     os.kill(os.getpid(), signal.SIGINT)
     return {"echo": {"x": params["beta"]}}
 '''
+LARGE_FOR_SOME = '''\
+"""A model of which a quarter needs 40 MiB."""
+
+import numpy as np
+
+
+def simulate(params, seed):
+    held = np.ones((40 if params["large"] == 2 else 1) * 2**17)
+    return {"echo": {"x": held[-1]}}
+'''
+
+SHRINKING = '''\
+"""A model whose outputs take a hundredth on disk of what they take in memory."""
+
+import numpy as np
+
+
+def simulate(params, seed):
+    return {"echo": {"x": np.full(100_000, params["beta"])}}
+'''
 
 
 @pytest.fixture
@@ -361,6 +381,42 @@ def test_profile_measures_and_plan_knows(work):
     assert (20, 20, 1, []) == tuple(plan[k] for k in ("simulations", "parameter_sets", "concurrency", "warnings"))
     assert all(plan[k] > 0 for k in ("request_bytes", "seconds_per_simulation", "wall_seconds", "output_bytes"))
     assert not (work / "runs").exists()
+
+
+def test_profile_sees_what_an_even_stride_over_a_grid_does_not(work):
+    """Of every fourth set, along the last axis, a stride of 16 sees one level; a quarter is large here."""
+    write_model(work, LARGE_FOR_SOME)
+    write_study(work, [{"beta": 0.1 * beta, "large": large} for beta in range(16) for large in range(4)])
+    measured = summary_of(invoke("profile", "study.json", "--samples", 16, "--backend", "local", "--json"))
+
+    assert 16 == measured["simulations"]
+    assert measured["peak_bytes_max"] >= 38 * 2**20
+
+
+def test_outputs_are_foreseen_as_large_as_they_are_on_disk(work):
+    """Where they shrink to a hundredth of what they take in memory."""
+    write_model(work, SHRINKING)
+    write_study(work, [{"beta": 0.1 * i} for i in range(12)])
+    invoke("profile", "study.json", "--samples", 4, "--backend", "local")
+    foreseen = summary_of(invoke("plan", "study.json", "--backend", "local", "--json"))["output_bytes"]
+    run_locally("--out", "run")
+    on_disk = sum(path.stat().st_size for path in Path("run").rglob("*.parquet"))
+
+    assert on_disk / 3 <= foreseen <= 3 * on_disk
+
+
+def test_the_largest_peak_of_a_run_that_went_on_is_that_of_the_run(work):
+    """Not of what was left to do; also where nothing was."""
+    write_model(work, LARGE_FOR_SOME)
+    write_study(work, [{"beta": 0.5, "large": 2}])
+    first = summary_of(run_locally("--out", "run"))
+    write_study(work, [{"beta": 0.5, "large": large} for large in range(4)])
+    second, third = (summary_of(run_locally("--out", "run")) for _ in range(2))
+
+    assert first["peak_bytes_max"] >= 38 * 2**20
+    assert (1, 4) == (second["resumed"], third["resumed"])
+    assert first["peak_bytes_max"] == second["peak_bytes_max"] == third["peak_bytes_max"]
+    assert second["request_bytes_max"] >= first["request_bytes_max"]
 
 
 def test_profile_that_cannot_go_on_says_why(work):

@@ -31,7 +31,7 @@ def need(n_simulations: int, profile: Profile | None, config: RunConfig) -> Need
         if config.memory_bytes is None:
             return None
         profile = Profile(model_digest="", peaks={1: 1}, base_bytes=Policy().base_guess_bytes)
-    each = profile.output_bytes_per_simulation
+    on_disk, in_memory = profile.output_bytes_per_simulation, profile.payload_bytes_per_simulation
     return Need(
         simulations=n_simulations,
         limits=_limits(profile.peaks, config),
@@ -40,7 +40,8 @@ def need(n_simulations: int, profile: Profile | None, config: RunConfig) -> Need
         child_bytes=profile.child_bytes,
         shared_bytes=profile.shared_bytes,
         seconds=profile.seconds_per_simulation,
-        output_bytes=None if each is None else int(each * n_simulations),
+        output_bytes=None if on_disk is None else int(on_disk * n_simulations),
+        payload_bytes=None if in_memory is None else int(in_memory * n_simulations),
         cap_bytes=config.max_memory_bytes,
     )
 

@@ -62,8 +62,9 @@ def promised_bytes(limit_bytes: int, plasma_bytes: int, threshold: float) -> int
 class Need:
     """What is known of a study and its model; bytes and seconds.
 
-    `limits` are (what a simulation may add, how many of them), ascending; `output_bytes` is the whole study's.
-    `cap_bytes` is the most that one may be given, where the user says so.
+    `limits` are (what a simulation may add, how many of them), ascending. The results of the whole study take
+    `output_bytes` on disk, and `payload_bytes` in memory and where Ray spills them. `cap_bytes` is the most that one
+    may be given, where the user says so.
     """
 
     simulations: int
@@ -74,6 +75,7 @@ class Need:
     shared_bytes: int = 0
     seconds: float | None = None
     output_bytes: int | None = None
+    payload_bytes: int | None = None
     cap_bytes: int | None = None
 
     def request_bytes(self, limit_bytes: int, memory_bytes: int) -> int:
@@ -169,7 +171,7 @@ def plan(need: Need, shape: Shape, least: Least, *, pods: int | None) -> Plan:
     uncommitted = uncommitted_bytes(n_pods)
     # The head of the manifests is for their own pods; a million simulations are 100 MB of it, whatever they are.
     grown = max(0, uncommitted - uncommitted_bytes(shape.max_replicas))
-    spill = 2 * min(uncommitted, need.output_bytes or uncommitted) + shape.plasma_bytes
+    spill = 2 * min(uncommitted, need.payload_bytes or uncommitted) + shape.plasma_bytes
     return Plan(
         tiers=tiers,
         head_bytes=least.head_bytes + _whole_gib(grown),

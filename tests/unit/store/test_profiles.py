@@ -1,5 +1,6 @@
 """Profiles add up, stay small, and a damaged one is named with the remedy."""
 
+import json
 from collections import Counter
 
 import pytest
@@ -28,13 +29,31 @@ def test_nothing_is_known_of_an_unknown_model(tmp_path):
 
 def test_a_profile_reads_back_as_it_was_saved(tmp_path):
     """Folders are made on the way."""
-    profile = measured([30 * MIB, 0], base_bytes=7, output_bytes=100)
+    profile = measured([30 * MIB, 0], base_bytes=7, written=4, payload_bytes=300, output_bytes=200)
     save_profile(tmp_path / "a" / "b", profile)
 
     assert profile == load_profile(tmp_path / "a" / "b", DIGEST)
     assert (
-        profile.samples, profile.base_bytes, profile.seconds_per_simulation, profile.output_bytes_per_simulation
-    ) == (2, 7, 0.5, 50.0)  # fmt: skip
+        profile.samples, profile.base_bytes, profile.seconds_per_simulation, profile.output_bytes_per_simulation,
+        profile.payload_bytes_per_simulation,
+    ) == (2, 7, 0.5, 50.0, 75.0)  # fmt: skip
+
+
+def test_files_of_few_simulations_say_little_of_those_of_many():
+    """They are mostly their own description: on disk, results take at most what they do in memory."""
+    profile = measured([0], written=2, payload_bytes=100, output_bytes=9000)
+
+    assert (50, 50) == (profile.output_bytes_per_simulation, profile.payload_bytes_per_simulation)
+
+
+def test_what_an_older_version_called_the_size_on_disk_is_not_taken_for_it(tmp_path):
+    """It was that in memory; what else it measured is kept."""
+    old = {"format": 1, "model_digest": DIGEST, "samples": 2, "peaks": {"8": 2}, "seconds": 1.0, "output_bytes": 10**9}
+    (tmp_path / f"{DIGEST}.json").write_text(json.dumps(old))
+    profile = load_profile(tmp_path, DIGEST)
+
+    assert (2, {8: 2}, 0.5) == (profile.samples, profile.peaks, profile.seconds_per_simulation)
+    assert (None, None) == (profile.output_bytes_per_simulation, profile.payload_bytes_per_simulation)
 
 
 def test_an_empty_profile_has_no_means():
@@ -56,9 +75,9 @@ def test_merging_is_measuring_all_at_once(left, right):
 
 def test_the_later_base_counts():
     """It was another level of isolation before, or another machine."""
-    left, right = measured([1], base_bytes=9, output_bytes=1), measured([1], base_bytes=5, output_bytes=2)
+    left, right = measured([1], base_bytes=9, written=1), measured([1], base_bytes=5, written=2)
 
-    assert (left.merged(right).base_bytes, left.merged(right).output_bytes) == (5, 3)
+    assert (left.merged(right).base_bytes, left.merged(right).written) == (5, 3)
 
 
 @given(st.lists(st.integers(1, 2**45), min_size=1, max_size=200), st.floats(0.01, 1))
