@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from modelops_ray.errors import ModelError, UsageError
 from modelops_ray.foresight import Profiled
 from modelops_ray.question import Question, ask
 from modelops_ray.report.progress import display
+from modelops_ray.report.screen import to_stderr
 from modelops_ray.runner.loading import refuse_while_loading
 from modelops_ray.session import Outcome, Watcher, execute
 from modelops_ray.store.places import place_of
@@ -248,7 +248,7 @@ def submit(  # noqa: PLR0913 (one for each option that is not run's)
     kept = {**options, "tolerate_failures": tolerate_failures}
     parcel = Parcel(name, out, ephemeral, shards, kept, tuple(install))
     run_directory(out, str(question.out), is_ephemeral=ephemeral)
-    say = functools.partial(print, file=sys.stderr) if progress else _say_nothing
+    say = to_stderr().say if progress else _say_nothing
     return send(question, parcel, Dashboard(dashboard_address(address, os.environ)), say)
 
 

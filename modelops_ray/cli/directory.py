@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from modelops_ray.cli.options import DEBUG, JSON, RUN_DIR
 
@@ -24,15 +22,16 @@ STATUS_EVERY_S = 2.0
 def status(run_dir: str, *, follow: bool, as_json: bool) -> None:
     """Say how far RUN_DIR is, live or finished, from the directory alone; a path or a URI."""
     from modelops_ray import api
+    from modelops_ray.report.screen import telling
     from modelops_ray.report.summary import print_status, status_values
 
     found = api.open_run(run_dir)
-    console = Console(highlight=False)
     for state in _states(found, follow=follow):
-        if as_json:
-            click.echo(json.dumps(status_values(state)))
-        else:
-            print_status(console, state)
+        with telling() as screen:
+            if as_json:
+                screen.json(status_values(state))
+            else:
+                print_status(screen, state)
 
 
 def _states(found: Any, *, follow: bool) -> Iterator[Any]:
@@ -53,6 +52,7 @@ def _states(found: Any, *, follow: bool) -> Iterator[Any]:
 def results(run_dir: str, *, output: str | None, to: Path | None, as_json: bool) -> None:
     """Show or export the tables of RUN_DIR: committed rows only, in study order."""
     from modelops_ray import api
+    from modelops_ray.report.screen import telling
     from modelops_ray.report.tables import print_table
     from modelops_ray.store.tables import write_table
 
@@ -60,9 +60,10 @@ def results(run_dir: str, *, output: str | None, to: Path | None, as_json: bool)
     table = found.simulations() if output is None else found.output(output)
     if to is not None:
         write_table(table, to)
-    if as_json:
-        click.echo(json.dumps({"rows": table.num_rows, "columns": table.column_names, "outputs": found.output_names}))
-    elif to is None:
-        print_table(Console(highlight=False), table, found.output_names)
-    else:
-        click.echo(f"{table.num_rows:,} rows written to {to}")
+    with telling() as screen:
+        if as_json:
+            screen.json({"rows": table.num_rows, "columns": table.column_names, "outputs": found.output_names})
+        elif to is None:
+            print_table(screen, table, found.output_names)
+        else:
+            screen.say(f"{table.num_rows:,} rows written to {to}")

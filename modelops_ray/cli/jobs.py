@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given
-from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end
+from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end, say
 from modelops_ray.cli.study import run
 
 ADDRESS = click.option("--address", metavar="URL", help="The cluster's dashboard, http://HOST:8265; or RAY_ADDRESS.")
@@ -64,7 +62,9 @@ def submit(  # noqa: PLR0913 (one for each option)
     Ctrl-C leaves the job alone; how to see it again is said.
     """
     from modelops_ray import api
+    from modelops_ray.report.screen import to_stderr, to_stdout
 
+    screen = to_stdout()
     if follow and shards > 1:
         raise click.UsageError("--follow shows one job; give --wait with --shards, or follow one by jobs logs")
     sent = api.submit(
@@ -73,18 +73,19 @@ def submit(  # noqa: PLR0913 (one for each option)
     )  # fmt: skip
     if not (follow or wait):
         if as_json:
-            click.echo(json.dumps({"address": sent.address, "run_dir": sent.run_dir, "jobs": list(sent.ids)}))
+            screen.json({"address": sent.address, "run_dir": sent.run_dir, "jobs": list(sent.ids)})
         else:
-            click.echo("\n".join(sent.ids))
-            _say(f"see it: {_attach(sent.ids[0], sent.address)}")
+            for job in sent.ids:
+                screen.say(job)
+            say(f"see it: {_attach(sent.ids[0], sent.address)}")
         return
     with _detaching(sent.ids[0], sent.address):
         if follow:
-            _show(sent.follow(), to_stderr=as_json)
+            _show(to_stderr() if as_json else screen, sent.follow())
         code = sent.wait()
     if as_json:
         states = [asdict(each) for each in sent.states()]
-        click.echo(json.dumps({"address": sent.address, "run_dir": sent.run_dir, "exit_code": code, "jobs": states}))
+        screen.json({"address": sent.address, "run_dir": sent.run_dir, "exit_code": code, "jobs": states})
     for each in sent.states():
         _say_end(each, shown=follow)
     raise SystemExit(code)
@@ -101,16 +102,25 @@ def jobs() -> None:
 @DEBUG
 def list_jobs(address: str | None, *, as_json: bool) -> None:
     """List the jobs of this program, the youngest first."""
+    from modelops_ray.report.screen import telling
+
     states = _dashboard(address).states()
-    if as_json:
-        click.echo(json.dumps({"jobs": [asdict(each) for each in states]}))
-        return
+    with telling() as screen:
+        if as_json:
+            screen.json({"jobs": [asdict(each) for each in states]})
+        elif not states:
+            screen.say("no jobs of this program")
+        else:
+            screen.print(_table(states))
+
+
+def _table(states: Sequence[Any]) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("JOB", "STATE", "TIME", "RUN DIRECTORY"):
         table.add_column(name, overflow="fold")
     for each in states:
         table.add_row(each.id, _state(each), _took(each), each.run_dir)
-    Console(highlight=False).print(table if states else "no jobs of this program")
+    return table
 
 
 @jobs.command()
@@ -120,16 +130,19 @@ def list_jobs(address: str | None, *, as_json: bool) -> None:
 @DEBUG
 def status(job: str, address: str | None, *, as_json: bool) -> None:
     """Say how JOB is."""
+    from modelops_ray.report.screen import telling
     from modelops_ray.report.summary import facts
 
     dashboard = _dashboard(address)
     state = dashboard.state(job)
     if as_json:
-        click.echo(json.dumps(asdict(state)))
+        with telling() as screen:
+            screen.json(asdict(state))
         return
     rows = [("job", state.id), ("state", _state(state)), ("study", state.study), ("run directory", state.run_dir)]
     rows += [("time", _took(state)), ("last line", _last_line(dashboard.log(job)) or _last_line(state.message))]
-    facts(Console(highlight=False), [(name, value) for name, value in rows if value])
+    with telling() as screen:
+        facts(screen, [(name, value) for name, value in rows if value])
 
 
 @jobs.command()
@@ -139,13 +152,16 @@ def status(job: str, address: str | None, *, as_json: bool) -> None:
 @DEBUG
 def logs(job: str, address: str | None, *, follow: bool) -> None:
     """Show what JOB has printed; with --follow, and what it will."""
+    from modelops_ray.report.screen import telling, to_stdout
+
     dashboard = _dashboard(address)
     dashboard.state(job)
     if not follow:
-        click.echo(dashboard.log(job), nl=False)
+        with telling() as screen:
+            _show(screen, [dashboard.log(job)])
         return
     with _detaching(job, dashboard.address):
-        _show(dashboard.follow(job))
+        _show(to_stdout(), dashboard.follow(job))
         state = dashboard.wait(job)
     _say_end(state, shown=True)
     raise SystemExit(state.exit_code)
@@ -162,14 +178,14 @@ def stop(job: str, address: str | None, *, no_wait: bool) -> None:
 
     dashboard = _dashboard(address)
     if not dashboard.stop(job):
-        _say(f"{job} had ended before: {_state(dashboard.state(job))}")
+        say(f"{job} had ended before: {_state(dashboard.state(job))}")
         return
     if no_wait:
-        _say(f"{job} was told to end")
+        say(f"{job} was told to end")
         return
     with _detaching(job, dashboard.address):
         state = dashboard.wait(job, STOP_WAIT_S + 30.0)
-    _say(f"{job}: {_state(state)}; submit the study again to go on")
+    say(f"{job}: {_state(state)}; submit the study again to go on")
 
 
 def _dashboard(address: str | None) -> Any:
@@ -192,16 +208,12 @@ def _detaching(job: str, address: str) -> Iterator[None]:
         end(f"the job goes on; see it again: {_attach(job, address)}", EXIT_INTERRUPTED)
 
 
-def _show(texts: Iterator[str], *, to_stderr: bool = False) -> None:
+def _show(screen: Any, texts: Iterable[str]) -> None:
     from modelops_ray.report.progress import following
 
-    with following(Console(stderr=to_stderr, highlight=False)) as show:
+    with following(screen) as show:
         for text in texts:
             show(text)
-
-
-def _say(text: str) -> None:
-    click.echo(f"modelops-ray: {text}", err=True)
 
 
 def _say_end(state: Any, *, shown: bool) -> None:
@@ -211,7 +223,7 @@ def _say_end(state: Any, *, shown: bool) -> None:
         why = f": some simulations failed{'' if shown else f'; modelops-ray jobs logs {state.id} says how'}"
     elif state.exit_code and not shown:
         why = f": {_last_line(state.message)}"
-    _say(f"{state.id} {_state(state)}{why}")
+    say(f"{state.id} {_state(state)}{why}")
 
 
 def _state(state: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import click
 
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given
-from modelops_ray.cli.outcomes import end
+from modelops_ray.cli.outcomes import end, say
 from modelops_ray.cli.watch import watch
 
 _MODEL = click.option("--model", metavar="REF", help="path/to/file.py:function or package.module:function.")
@@ -48,6 +47,7 @@ def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool,
     from modelops_ray.cluster.manifests.need import MEASURE
     from modelops_ray.cluster.manifests.render import in_words, values
     from modelops_ray.cluster.manifests.render import render as fill
+    from modelops_ray.report.screen import telling, to_stderr
     from modelops_ray.report.text import duration
 
     folder = overlay_folder(overlay)
@@ -55,25 +55,23 @@ def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool,
     rendered = fill(folder, _wish(study, options), need)
     if out is not None:
         _write(out, rendered.text)
-    elif not as_json:
-        click.echo(rendered.text, nl=False)
-    if as_json:
-        click.echo(
-            json.dumps({"file": None if out is None else str(out), "known": need is not None, **values(rendered)})
-        )
-        return
+    with telling() as screen:
+        if as_json:
+            screen.json({"file": None if out is None else str(out), "known": need is not None, **values(rendered)})
+            return
+        if out is None:
+            screen.verbatim(rendered.text)
+    beside = to_stderr()
     for tier in rendered.plan.tiers if rendered.plan is not None else ():
-        click.echo(f"{tier.name}: {in_words(tier)}", err=True)
+        beside.say(f"{tier.name}: {in_words(tier)}")
     if rendered.plan is not None and rendered.plan.seconds is not None:
-        click.echo(f"about {duration(rendered.plan.seconds)} once all pods are there", err=True)
+        beside.say(f"about {duration(rendered.plan.seconds)} once all pods are there")
     if need is None:
-        click.echo(
-            f"modelops-ray: nothing is known of this model, so the sizes are the shipped ones; {MEASURE}", err=True
-        )
+        say(f"nothing is known of this model, so the sizes are the shipped ones; {MEASURE}")
     for note in rendered.notes:
-        click.echo(f"modelops-ray: {note}", err=True)
+        say(note)
     if out is not None:
-        click.echo(f"written to {out}; `modelops-ray kuberay check {out}` looks it over", err=True)
+        beside.say(f"written to {out}; `modelops-ray kuberay check {out}` looks it over")
 
 
 def _write(path: Path, text: str) -> None:
@@ -130,16 +128,18 @@ def check(paths: tuple[Path, ...], *, study: Path | None, model: str | None, as_
     from modelops_ray.cluster.manifests.check import check as look
     from modelops_ray.cluster.manifests.need import MEASURE
     from modelops_ray.errors import UsageError
+    from modelops_ray.report.screen import telling
     from modelops_ray.report.text import count
 
     need = None if study is None else _need(study, model, {})
     if study is not None and need is None:
         raise UsageError(f"--study {study}: nothing is known of its model; {MEASURE}")
     checked = look(paths, need)
-    if as_json:
-        click.echo(json.dumps(_values(checked)))
-    else:
-        _print(checked)
+    with telling() as screen:
+        if as_json:
+            screen.json(_values(checked))
+        else:
+            _print(screen, checked)
     if checked.findings:
         end(f"{count(len(checked.findings), 'problem')} in {count(checked.n_objects, 'object')}", 1)
 
@@ -157,17 +157,17 @@ def _values(checked: Any) -> dict[str, Any]:
     }
 
 
-def _print(checked: Any) -> None:
+def _print(screen: Any, checked: Any) -> None:
     from modelops_ray.report.text import count
 
     for finding in checked.findings:
-        click.echo(str(finding))
+        screen.say(str(finding))
     for where, seen in checked.growth:
         if not seen.problems:
             pods = ", ".join(f"{name} to {n} of {seen.max_pods[name]} pods" for name, n in seen.pods.items())
-            click.echo(f"{where} grows {pods}")
+            screen.say(f"{where} grows {pods}")
     if not checked.findings:
-        click.echo(f"nothing wrong in {count(checked.n_objects, 'object')}")
+        screen.say(f"nothing wrong in {count(checked.n_objects, 'object')}")
 
 
 kuberay.add_command(watch)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from modelops_ray.errors import ModelopsRayError
+from modelops_ray.report.screen import steady_streams, to_stderr
+from modelops_ray.report.text import one_line
 
 EXIT_FAILURES = 3
 EXIT_INTERRUPTED = 130
+UNEXPECTED = "unexpected"
+MOST_CHARS = 500
 DEBUGGING = "modelops_ray.debugging"
 
 
 class Commands(click.Group):
     """Turns errors into one line on stderr and their exit code; with --debug the traceback of ours shows."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Do all of it with streams whose failures end nothing."""
+        with steady_streams():
+            return super().main(*args, **kwargs)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Read the arguments before the command."""
@@ -44,9 +55,24 @@ def _one_line(is_debugging: Callable[[], bool]) -> Iterator[None]:
         end(str(error), error.exit_code)
     except KeyboardInterrupt:
         end("interrupted; run the same command to go on", EXIT_INTERRUPTED)
+    except (click.exceptions.Exit, click.exceptions.Abort, click.ClickException):
+        raise
+    except Exception as error:
+        # Whatever else: a fault of this program, which is one line for people as well.
+        if is_debugging():
+            raise
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name} line {place.lineno}"
+        what = f"{type(error).__name__}: {one_line(str(error), MOST_CHARS)} ({where})"
+        end(f"{UNEXPECTED} {what}; --debug shows the traceback, what was committed is intact", 1)
 
 
 def end(message: str, code: int) -> NoReturn:
     """Say one line on stderr and leave with an exit code."""
-    click.echo(f"modelops-ray: {message}", err=True)
+    say(message)
     raise click.exceptions.Exit(code)
+
+
+def say(message: str) -> None:
+    """Say one line on stderr."""
+    to_stderr().say(f"modelops-ray: {message}")

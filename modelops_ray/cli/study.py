@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from modelops_ray.cli.options import JSON, OUT, SHARD, STUDY, asking, given
-from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED
+from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end
 
 
 @click.command()
@@ -31,33 +29,35 @@ def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options
     """Run STUDY to its end, or go on with it."""
     from modelops_ray import api
     from modelops_ray.report.progress import display
+    from modelops_ray.report.screen import to_stderr, to_stdout
 
     config = api.configure(**given(options))
     with display(quiet=quiet) as watcher:
         outcome = api.run_session(study, model, config, watcher)
     if as_json:
-        click.echo(json.dumps(outcome.summary))
+        to_stdout().json(outcome.summary)
     else:
         _print_outcome(outcome.summary)
     _exit_unless_complete(outcome)
     if config.check_leaks:
         with display(quiet=quiet) as watcher:
             n = api.require_no_leaks(study, model, config, watcher)
-        click.echo(f"no leaks: {n} simulations came out the same in a new process", err=True)
+        to_stderr().say(f"no leaks: {n} simulations came out the same in a new process")
     if outcome.summary["failed"] and not config.tolerate_failures:
         raise SystemExit(EXIT_FAILURES)
 
 
 def _print_outcome(summary: dict[str, Any]) -> None:
+    from modelops_ray.report.screen import to_stdout
     from modelops_ray.report.summary import print_failures, print_summary
     from modelops_ray.report.tables import print_first_look
     from modelops_ray.store.reader import RunReader
 
-    console = Console(highlight=False)
+    console = to_stdout()
     found = RunReader(summary["run_dir"])
     if sizes := found.output_sizes():
         print_first_look(console, sizes, summary["completed"], found.output)
-        console.print()
+        console.say()
     print_summary(console, summary)
     if summary["failed"]:
         print_failures(console, found.failures(), summary["run_dir"])
@@ -69,11 +69,9 @@ def _exit_unless_complete(outcome: Any) -> None:
 
     ending, message = outcome.finish.ending, outcome.finish.message
     if ending is Ending.STOPPED:
-        click.echo(f"modelops-ray: stopped by {message}; run the same command to go on", err=True)
-        raise SystemExit(EXIT_INTERRUPTED)
+        end(f"stopped by {message}; run the same command to go on", EXIT_INTERRUPTED)
     if ending is Ending.GAVE_UP:
-        click.echo(f"modelops-ray: {message}", err=True)
-        raise SystemExit(1)
+        end(message, 1)
 
 
 @click.command()
@@ -84,13 +82,15 @@ def _exit_unless_complete(outcome: Any) -> None:
 def plan(study: Path, *, as_json: bool, model: str | None, **options: Any) -> None:
     """Say what STUDY would take; runs nothing."""
     from modelops_ray import api
+    from modelops_ray.report.screen import telling
     from modelops_ray.report.summary import print_plan
 
     expected = api.plan(study, model=model, **given(options))
-    if as_json:
-        click.echo(json.dumps(expected.values()))
-    else:
-        print_plan(Console(highlight=False), expected)
+    with telling() as screen:
+        if as_json:
+            screen.json(expected.values())
+        else:
+            print_plan(screen, expected)
 
 
 @click.command()
@@ -101,10 +101,11 @@ def plan(study: Path, *, as_json: bool, model: str | None, **options: Any) -> No
 def profile(study: Path, *, samples: int, as_json: bool, model: str | None, **options: Any) -> None:
     """Measure a few simulations of STUDY and keep what they took."""
     from modelops_ray import api
+    from modelops_ray.report.screen import to_stdout
     from modelops_ray.report.summary import print_profile
 
     measured = api.profile(study, model=model, samples=samples, **given(options))
     if as_json:
-        click.echo(json.dumps(asdict(measured)))
+        to_stdout().json(asdict(measured))
     else:
-        print_profile(Console(highlight=False), measured)
+        print_profile(to_stdout(), measured)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from modelops_ray.cli.options import DEBUG, JSON
@@ -18,9 +16,11 @@ def watch(name: str, *, namespace: str | None, as_json: bool) -> None:
     """Follow the RayJob NAME and its pods until it ends; exit 0 if it succeeded, else 1."""
     from modelops_ray.cluster.watch.jobwatch import follow
     from modelops_ray.cluster.watch.kube import connect
+    from modelops_ray.report.screen import to_stderr, to_stdout
 
-    ended = follow(connect(namespace), name, lambda line: click.echo(line, err=as_json))
+    screen = to_stderr() if as_json else to_stdout()
+    ended = follow(connect(namespace), name, screen.say)
     if as_json:
-        click.echo(json.dumps(ended.values()))
+        to_stdout().json(ended.values())
     if not ended.job.has_succeeded:
         raise SystemExit(1)

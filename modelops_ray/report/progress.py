@@ -5,20 +5,20 @@ Owns what is shown while a run goes on. Reads snapshots only.
 
 from __future__ import annotations
 
-import functools
 import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.driver import Snapshot
+from modelops_ray.report.screen import Screen, to_stderr
 from modelops_ray.report.text import count, duration, format_size, rate
 
 LINE_EVERY_S = 10.0
@@ -44,7 +44,7 @@ class Display(Protocol):
 @contextmanager
 def display(*, quiet: bool) -> Iterator[Display]:
     """Choose the display that fits stderr, for as long as the context lasts."""
-    console = Console(stderr=True)
+    console = to_stderr()
     if quiet:
         yield Silence()
     elif console.is_terminal:
@@ -71,18 +71,18 @@ class Silence:
 class Lines:
     """A line every ten seconds, for logs and pipes."""
 
-    console: Console
+    console: Screen
     clock: Callable[[], float] = time.monotonic
     _last_s: float | None = None
 
     def note(self, text: str) -> None:
         """Print a sentence."""
-        self._print(text)
+        self.console.say(text)
 
     def planned(self, expected: Forecast) -> None:
         """Print the forecast."""
         for line in outlook(expected):
-            self._print(line)
+            self.console.say(line)
 
     def update(self, snapshot: Snapshot) -> None:
         """Print a line, not too often."""
@@ -93,14 +93,16 @@ class Lines:
             self._last_s = now_s
             done = snapshot.simulations - snapshot.left
             parts = (headline(snapshot), speed(snapshot), memory_line(snapshot))
-            self._print(f"{done:,} of {snapshot.simulations:,} done; {'; '.join(parts)}")
-
-    def _print(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.console.say(f"{done:,} of {snapshot.simulations:,} done; {'; '.join(parts)}")
 
 
 class _Progress(Progress):
     """The bar, and below it two lines that a terminal of any width shows without wrapping."""
+
+    @property
+    def screen(self) -> Screen:
+        """What it is shown on."""
+        return cast("Screen", self.console)
 
     def get_renderables(self) -> Iterator[RenderableType]:
         yield self.make_tasks_table(self.tasks)
@@ -109,7 +111,7 @@ class _Progress(Progress):
                 yield Text(task.fields[name], style="dim", no_wrap=True, overflow="ellipsis")
 
 
-def _progress(console: Console) -> Progress:
+def _progress(console: Screen) -> _Progress:
     return _Progress(
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
@@ -123,14 +125,14 @@ def _progress(console: Console) -> Progress:
 class Bar:
     """A bar that moves, for terminals."""
 
-    progress: Progress
+    progress: _Progress
     clock: Callable[[], float] = time.monotonic
     _task: TaskID | None = None
     _last_s: float = field(default=float("-inf"))
 
     def note(self, text: str) -> None:
         """Print a sentence above the bar."""
-        self.progress.console.print(text, style="dim", highlight=False, markup=False)
+        self.progress.console.print(text, style="dim")
 
     def planned(self, expected: Forecast) -> None:
         """Print the forecast above the bar."""
@@ -150,18 +152,18 @@ class Bar:
         self.progress.update(self._task, completed=done, total=snapshot.simulations, **shown)  # type: ignore[arg-type]
 
 
-_LINE = re.compile(r"([\d,]+) of ([\d,]+) done; ([^;]*); ([^;]*); ([^;]*)")
+_LINE = re.compile(r"([0-9][0-9,]{0,20}) of ([0-9][0-9,]{0,20}) done; ([^;]*); ([^;]*); ([^;]*)")
 """What `Lines` prints, to be read by whoever follows a run elsewhere."""
 
 
 @contextmanager
-def following(console: Console) -> Iterator[Callable[[str], None]]:
+def following(console: Screen) -> Iterator[Callable[[str], None]]:
     """Give what shows the text a run elsewhere prints, in pieces as they come: on a terminal with its bar.
 
     In a pipe the text passes as it is.
     """
     if not console.is_terminal:
-        yield functools.partial(print, end="", file=console.file, flush=True)
+        yield console.verbatim
         return
     with _progress(console) as progress:
         followed = Followed(progress)
@@ -173,7 +175,7 @@ def following(console: Console) -> Iterator[Callable[[str], None]]:
 class Followed:
     """Moves a bar by the lines of progress among others, which are printed above it."""
 
-    progress: Progress
+    progress: _Progress
     _task: TaskID | None = None
     _begun: str = ""
 
@@ -192,10 +194,11 @@ class Followed:
     def _show_line(self, line: str) -> None:
         match = _LINE.fullmatch(line)
         if match is None:
-            self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self.progress.screen.say(line)
             return
         done, total = (int(match[group].replace(",", "")) for group in (1, 2))
-        shown = {"headline": match[3], "speed": match[4], "memory": match[5]}
+        headline, speed, memory = map(self.progress.screen.plain, match.group(3, 4, 5))
+        shown = {"headline": headline, "speed": speed, "memory": memory}
         if self._task is None:
             self._task = self.progress.add_task("", total=total, **shown)  # type: ignore[arg-type]
         self.progress.update(self._task, completed=done, total=total, **shown)  # type: ignore[arg-type]

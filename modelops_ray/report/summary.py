@@ -10,27 +10,29 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-from rich.console import Console
 
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.foresight import Profiled
+from modelops_ray.report.screen import Screen
 from modelops_ray.report.text import count, duration, format_size, one_line, rate
 from modelops_ray.store.status import Status
 
 _MAX_KINDS = 5
 _MAX_SHARDS = 12
 _MAX_MESSAGE_CHARS = 200
+_MAX_TYPE_CHARS = 80
+_MOST = 2.0**60
 _WARNING = "warning: "
 
 
-def facts(console: Console, rows: Sequence[tuple[str, str]]) -> None:
+def facts(console: Screen, rows: Sequence[tuple[str, str]]) -> None:
     """Print pairs of name and value, aligned."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        console.print(f"{name:<{width}}  {value}", highlight=False, markup=False, soft_wrap=True)
+        console.say(f"{name:<{width}}  {value}")
 
 
-def print_summary(console: Console, summary: Mapping[str, Any]) -> None:
+def print_summary(console: Screen, summary: Mapping[str, Any]) -> None:
     """Print how a run ended."""
     rows = [
         ("results", f"{summary['completed']:,} of {count(summary['simulations'], 'simulation')}"),
@@ -58,25 +60,25 @@ def _memory(summary: Mapping[str, Any]) -> str:
     return f"up to {peak} a simulation, requests up to {request}, driver {driver}"
 
 
-def print_failures(console: Console, failed: pa.Table, run_dir: str) -> None:
+def print_failures(console: Screen, failed: pa.Table, run_dir: str) -> None:
     """Print why simulations failed, most frequent first, one line with one message each."""
     kinds: dict[tuple[str, str], list[str]] = {}
     for row in failed.select(["cause", "error_type", "error_message"]).to_pylist():
         kinds.setdefault((row["cause"], row["error_type"] or ""), []).append(row["error_message"] or "")
     by_frequency = sorted(kinds.items(), key=lambda item: -len(item[1]))
-    lines = [
-        f"  {len(messages):,} x {cause} ({error_type}): {one_line(messages[0], _MAX_MESSAGE_CHARS)}"
-        for (cause, error_type), messages in by_frequency[:_MAX_KINDS]
-    ]
+    lines = []
+    for (cause, error_type), messages in by_frequency[:_MAX_KINDS]:
+        kind, message = one_line(error_type, _MAX_TYPE_CHARS), one_line(messages[0], _MAX_MESSAGE_CHARS)
+        lines.append(f"  {len(messages):,} x {cause} ({kind}): {message}")
     if len(kinds) > _MAX_KINDS:
         lines.append(f"  and {count(len(kinds) - _MAX_KINDS, 'other kind')} of failure")
     lines += ["repeat them with --retry-failed; every one of them with its traceback:"]
     lines += [f"  modelops-ray results {run_dir} --to FILE.csv"]
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.say(line)
 
 
-def print_plan(console: Console, expected: Forecast) -> None:
+def print_plan(console: Screen, expected: Forecast) -> None:
     """Print what a study would take."""
     unknown = "not known yet"
     sets = count(expected.parameter_sets, "parameter set")
@@ -104,17 +106,18 @@ def _density(expected: Forecast) -> str:
     return f"{text}, against {expected.fit_unshared:,} if each imported the model itself"
 
 
-def _warn(console: Console, text: str) -> None:
+def _warn(console: Screen, text: str) -> None:
     """Print a warning; on a terminal its lines stand below each other, in a pipe it is one line."""
     if console.is_terminal:
         indent = " " * len(_WARNING)
-        text = textwrap.fill(_WARNING + text, console.width, subsequent_indent=indent, break_on_hyphens=False)
+        lines = textwrap.wrap(_WARNING + text, console.width, subsequent_indent=indent, break_on_hyphens=False)
     else:
-        text = _WARNING + text
-    console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        lines = [_WARNING + text]
+    for line in lines:
+        console.say(line, "yellow")
 
 
-def print_profile(console: Console, measured: Profiled) -> None:
+def print_profile(console: Screen, measured: Profiled) -> None:
     """Print what a few simulations took, and of what their peak is made."""
     rows = [
         ("simulations", f"{measured.simulations:,} measured, {measured.failed:,} failed"),
@@ -153,7 +156,7 @@ def _own_values(state: Status) -> dict[str, Any]:
     }
 
 
-def print_status(console: Console, state: Status) -> None:
+def print_status(console: Screen, state: Status) -> None:
     """Print how far a run is."""
     done = state.completed + state.failed
     share = done / state.total if state.total else 1.0
@@ -210,7 +213,8 @@ def _per_second(counters: Mapping[str, Any]) -> float:
 
 def _amount(counters: Mapping[str, Any], *names: str) -> float:
     values = (counters.get(name, 0) for name in names)
-    return sum(value for value in values if isinstance(value, int | float))
+    # Written by another process: not every number is one of these.
+    return sum(value for value in values if isinstance(value, int | float) and 0 <= value < _MOST)
 
 
 def _causes(causes: Mapping[str, int]) -> str:

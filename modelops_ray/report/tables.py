@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 from rich import box
-from rich.console import Console, JustifyMethod
+from rich.cells import cell_len, set_cell_size
+from rich.console import JustifyMethod
 from rich.table import Table
-from rich.text import Text
 
-from modelops_ray.report.text import count, format_size, number, one_line
+from modelops_ray.report.screen import Screen
+from modelops_ray.report.text import count, format_size, number, one_line, printable
 from modelops_ray.store.directory import OutputSize
 from modelops_ray.study.schema import PARAM_PREFIX
 
@@ -39,11 +40,11 @@ class _Column:
 
     @property
     def width(self) -> int:
-        return max(len(self.heading), *map(len, self.cells), 0)
+        return max(map(cell_len, (self.heading, *self.cells)))
 
 
 def print_first_look(
-    console: Console, sizes: Mapping[str, OutputSize], n_completed: int, read: Callable[[str], pa.Table]
+    console: Screen, sizes: Mapping[str, OutputSize], n_completed: int, read: Callable[[str], pa.Table]
 ) -> None:
     """Print means over replicates of a small output with one row per simulation, else what outputs there are.
 
@@ -61,29 +62,38 @@ def print_first_look(
         if _own_numbers(table) and table.num_rows and len(table["task_id"].unique()) == table.num_rows:
             _print_means(console, name, table)
             return
+    shown = list(sizes.items())[:_MAX_ROWS]
     columns = [
-        _Column("output", tuple(sizes), is_number=False),
-        _Column("rows", tuple(f"{size.rows:,}" for size in sizes.values()), is_number=True),
-        _Column("on disk", tuple(format_size(size.size_bytes) for size in sizes.values()), is_number=True),
+        _Column("output", tuple(_short(console, name) for name, _ in shown), is_number=False),
+        _Column("rows", tuple(f"{size.rows:,}" for _, size in shown), is_number=True),
+        _Column("on disk", tuple(format_size(size.size_bytes) for _, size in shown), is_number=True),
     ]
     _print_columns(console, columns)
+    if len(sizes) > _MAX_ROWS:
+        console.say(f"and {count(len(sizes) - _MAX_ROWS, 'more output')}")
 
 
-def _print_means(console: Console, name: str, table: pa.Table) -> None:
+def _print_means(console: Screen, name: str, table: pa.Table) -> None:
     keys = _parameters(table.column_names)
-    values = _own_numbers(table)[:_MAX_COLUMNS]
-    # Group by the parameter set, not by its values: a float key would depend on how it is rounded.
-    wanted = [(column, "mean") for column in values] + [(key, "first") for key in keys]
-    means = table.group_by("param_id", use_threads=False).aggregate([*wanted, ("task_id", "count")])
     varied = [key for key in keys if len(table[key].unique()) > 1][:_MAX_COLUMNS] or keys[:1]
+    values = _own_numbers(table)[:_MAX_COLUMNS]
+    # Numbers in place of names, of which Arrow reads some as paths. Grouped by the parameter set, not by its values: a
+    # float key would depend on how it is rounded.
+    wanted = [(key, "first") for key in varied] + [("task_id", "count")] + [(value, "mean") for value in values]
+    numbered = pa.table(
+        [table["param_id"], *(table[name] for name, _ in wanted)], [str(i) for i in range(len(wanted) + 1)]
+    )
+    grouped = numbered.group_by("0", use_threads=False)
+    means = grouped.aggregate([(str(i), how) for i, (_, how) in enumerate(wanted, start=1)])
     head = means.slice(0, _MAX_SETS)
-    columns = [_column(key.removeprefix(PARAM_PREFIX), head[f"{key}_first"]) for key in varied]
-    columns.append(_column("replicates", head["task_id_count"]))
-    columns += [_column(value, head[f"{value}_mean"]) for value in values]
-    console.print(f"{name}: mean over replicates", highlight=False, markup=False, soft_wrap=True)
+    columns = [
+        _column(console, "replicates" if how == "count" else name.removeprefix(PARAM_PREFIX), head[f"{i}_{how}"])
+        for i, (name, how) in enumerate(wanted, start=1)
+    ]
+    console.say(f"{name}: mean over replicates")
     _print_columns(console, list(_fitting(columns, console.width)))
     if means.num_rows > _MAX_SETS:
-        console.print(f"and {count(means.num_rows - _MAX_SETS, 'more parameter set')}", highlight=False)
+        console.say(f"and {count(means.num_rows - _MAX_SETS, 'more parameter set')}")
 
 
 def _parameters(names: Sequence[str]) -> list[str]:
@@ -101,17 +111,17 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def print_table(console: Console, table: pa.Table, output_names: Sequence[str]) -> None:
+def print_table(console: Screen, table: pa.Table, output_names: Sequence[str]) -> None:
     """Print the head of a table: replicate and parameters, then what came of it, without columns that are empty."""
     head = table.slice(0, _MAX_ROWS)
     is_outcome = "status" in table.column_names
     names = [name for name in _order(table.column_names, is_outcome=is_outcome) if table[name].null_count < len(table)]
-    columns = [_column(name.removeprefix(PARAM_PREFIX), head[name]) for name in names]
+    columns = [_column(console, name.removeprefix(PARAM_PREFIX), head[name]) for name in names]
     _print_columns(console, list(_fitting(columns, console.width)))
     outputs = f"; outputs: {', '.join(output_names) or 'none'}" if is_outcome else ""
     about = f"{count(table.num_rows, 'row')}, {len(table.column_names)} columns{outputs}"
     for line in (about, "export all of it with --to FILE.parquet, .csv or .arrow"):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.say(line)
 
 
 def _order(names: Sequence[str], *, is_outcome: bool) -> list[str]:
@@ -124,19 +134,34 @@ def _order(names: Sequence[str], *, is_outcome: bool) -> list[str]:
     return ["replicate", *parameters, *own, "seed"]
 
 
-def _column(name: str, values: pa.ChunkedArray) -> _Column:
+def _column(console: Screen, name: str, values: pa.ChunkedArray) -> _Column:
     is_number = _is_number(values.type)
     if is_number and name.endswith("_bytes"):
         cells = tuple("" if value is None else format_size(value) for value in values.to_pylist())
-        return _Column(name.removesuffix("_bytes"), cells, is_number=True)
+        return _Column(_short(console, name.removesuffix("_bytes")), cells, is_number=True)
     most_chars = _MAX_CELL_CHARS if name != "error_message" else 200
-    return _Column(name, tuple(one_line(_cell(value), most_chars) for value in values.to_pylist()), is_number)
+    cells = tuple(console.plain(one_line(_cell(value), most_chars)) for value in values)
+    return _Column(_short(console, name), cells, is_number)
 
 
-def _cell(value: object) -> str:
+def _short(console: Screen, name: str) -> str:
+    """Name a column or an output; two long names differ at their ends as often as at their beginnings."""
+    return console.plain(printable(name, _MAX_CELL_CHARS))
+
+
+def _cell(scalar: pa.Scalar) -> str:
+    try:
+        value = scalar.as_py()
+    except (ArithmeticError, LookupError, ValueError, pa.ArrowException):
+        # A time that Python cannot hold, or of a zone that is not known here.
+        return str(getattr(scalar, "value", "?"))
     if value is None:
         return ""
     return number(value) if isinstance(value, float) else str(value)
+
+
+def _cut(text: str, most_cells: int) -> str:
+    return text if cell_len(text) <= most_cells else set_cell_size(text, most_cells - 1).rstrip() + "…"
 
 
 def _fitting(columns: Sequence[_Column], width: int) -> Iterator[_Column]:
@@ -146,18 +171,18 @@ def _fitting(columns: Sequence[_Column], width: int) -> Iterator[_Column]:
         room = left - _GAP
         fitting = column
         if column.heading == "error_message" and room >= _MIN_MESSAGE_CHARS:
-            fitting = _Column("message", tuple(one_line(cell, room) for cell in column.cells), is_number=False)
-        if fitting.width > room:
+            fitting = _Column("message", tuple(_cut(cell, room) for cell in column.cells), is_number=False)
+        if fitting.width > room and left < width:
             return
         left = room - fitting.width
         yield fitting
 
 
-def _print_columns(console: Console, columns: Sequence[_Column]) -> None:
+def _print_columns(console: Screen, columns: Sequence[_Column]) -> None:
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
         justify: JustifyMethod = "right" if column.is_number else "left"
         shown.add_column(column.heading, justify=justify, no_wrap=True)
     for row in zip(*(column.cells for column in columns), strict=True):
-        shown.add_row(*(Text(cell) for cell in row))
+        shown.add_row(*row)
     console.print(shown)

@@ -1,10 +1,22 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and text of others as a terminal, a table or a log may be given it.
+
+Owns what of a text is shown as an escape. Does not print; `screen` does.
+"""
 
 from __future__ import annotations
 
+import unicodedata
+
 from modelops_ray.config import format_size
 
-__all__ = ["count", "duration", "format_size", "number", "one_line", "rate"]
+__all__ = ["count", "duration", "format_size", "number", "one_line", "printable", "rate"]
+
+MOST_CHARS = 4000
+"""The longest text that is shown; of a longer one the middle is left out, for the remedy of an error is its end."""
+
+_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": " "}
+# Persian, Hindi and emoji are joined by them; they move nothing.
+_JOINERS = "\u200c\u200d"
 
 
 def count(n: int, what: str) -> str:
@@ -43,3 +55,26 @@ def one_line(text: str, most_chars: int) -> str:
     """Write a text without line breaks, its end cut off where it is longer."""
     text = " ".join(text.split())
     return text if len(text) <= most_chars else text[: most_chars - 1] + "…"
+
+
+def printable(text: str, most_chars: int = MOST_CHARS) -> str:
+    r"""Write text of others as one line that a terminal shows and does not obey.
+
+    Control sequences, line breaks, characters that turn the direction of writing, and surrogates are shown as escapes:
+    `\x1b`, `\n`, `\u202e`. A byte of a file name that is not UTF-8 is shown as that byte.
+    """
+    if len(text) > most_chars:
+        left = most_chars // 2
+        text = f"{text[:left]}…{text[left + 1 - most_chars :]}"
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable() or character in _JOINERS or unicodedata.category(character) == "Zs":
+        return character
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x100:
+        return _ESCAPES.get(character) or f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -5,8 +5,8 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
-from rich.console import Console
 
+from modelops_ray.report.screen import Screen
 from modelops_ray.report.tables import print_first_look, print_table
 from modelops_ray.store.directory import OutputSize
 
@@ -21,7 +21,7 @@ def looked(table):
     """What is printed of one output called `summary`."""
     text = io.StringIO()
     sizes = {"summary": OutputSize(table.num_rows, 1000)}
-    print_first_look(Console(file=text, width=80), sizes, 4, lambda _name: table)
+    print_first_look(Screen(file=text, width=80), sizes, 4, lambda _name: table)
     return text.getvalue()
 
 
@@ -40,7 +40,7 @@ def test_an_output_of_more_rows_than_simulations_is_not_read():
     def read(name):
         pytest.fail(f"{name} was read")
 
-    print_first_look(Console(file=io.StringIO()), {"daily": OutputSize(5, 1000)}, 4, read)
+    print_first_look(Screen(file=io.StringIO()), {"daily": OutputSize(5, 1000)}, 4, read)
 
 
 def test_columns_that_arrow_has_no_means_of_are_left_out():
@@ -53,7 +53,7 @@ def test_columns_that_arrow_has_no_means_of_are_left_out():
 def test_a_column_that_is_called_like_a_size_and_holds_text_is_shown_as_it_is():
     """A model names its columns as it likes."""
     text = io.StringIO()
-    print_table(Console(file=text, width=80), output(raw_bytes=["few", "many", None, "none"], n_bytes=[2**20] * 4), ())
+    print_table(Screen(file=text, width=80), output(raw_bytes=["few", "many", None, "none"], n_bytes=[2**20] * 4), ())
 
     assert "raw_bytes" in text.getvalue()
     assert "many" in text.getvalue()

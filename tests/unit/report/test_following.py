@@ -3,18 +3,18 @@
 import io
 
 import pytest
-from rich.console import Console
 
 from modelops_ray.core.events import Capacity, Node
 from modelops_ray.driver import Snapshot
 from modelops_ray.report.progress import Followed, Lines, _progress, following
+from modelops_ray.report.screen import Screen
 
 
 def printed(done, total):
     """What a run in a job prints when so many are done."""
     file = io.StringIO()
     times_s = iter([0.0, 60.0])
-    lines = Lines(Console(file=file, width=80), clock=lambda: next(times_s))
+    lines = Lines(Screen(file=file, width=80), clock=lambda: next(times_s))
     node = Node(4.0, 8 * 2**30)
     snapshot = Snapshot(
         60.0, total, 0, done, 0, done, 5, 4, False, 2**30, Capacity((node,)), 3, 1, 1.0, done
@@ -27,7 +27,7 @@ def printed(done, total):
 @pytest.fixture
 def terminal():
     """A terminal of 80 columns."""
-    return Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    return Screen(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
 
 
 def test_the_bar_is_where_the_job_is(terminal):
@@ -53,7 +53,7 @@ def test_the_bar_is_where_the_job_is(terminal):
 def test_a_pipe_gets_what_the_job_printed():
     """Byte for byte, for it may be read by a program."""
     text = printed(1, 2) + "[1, 2]\tx" + "y" * 200 + "\nend"
-    pipe = Console(file=io.StringIO(), width=80)
+    pipe = Screen(file=io.StringIO(), width=80)
     with following(pipe) as show:
         for start in range(0, len(text), 50):
             show(text[start : start + 50])

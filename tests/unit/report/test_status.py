@@ -3,8 +3,7 @@
 import io
 from datetime import UTC, datetime
 
-from rich.console import Console
-
+from modelops_ray.report.screen import Screen
 from modelops_ray.report.summary import print_status, status_values
 from modelops_ray.store.status import Status, together
 
@@ -32,7 +31,7 @@ RUNNING = {"running": True, "ending": None, "heartbeat_age_s": 2.0, "host": "h2"
 def shown(status):
     """What is printed in a pipe."""
     text = io.StringIO()
-    print_status(Console(file=text, width=80), status)
+    print_status(Screen(file=text, width=80), status)
     return text.getvalue().splitlines()
 
 
