@@ -14,8 +14,8 @@ from modelops_ray.core import messages
 from modelops_ray.core.dispatch import Dispatch, Outstanding
 from modelops_ray.core.events import ChunkFailed
 from modelops_ray.core.journal import Journal
-from modelops_ray.core.memory import raised
-from modelops_ray.core.plan import Piece
+from modelops_ray.core.memory import EVERYTHING, FREE_TRIES, raised
+from modelops_ray.core.plan import Need, Piece
 from modelops_ray.core.policy import Policy, mib
 from modelops_ray.core.progress import Counters, FailureGuard
 from modelops_ray.core.report import Cause, Failure
@@ -79,7 +79,8 @@ class Blame:
             return
         used_bytes = max(0, (event.used_bytes or 0) - self._dispatch.memory.base_bytes)
         cause = Cause.OUT_OF_MEMORY if event.kernel_killed else event.cause
-        failure = Failure(position, cause, event.error_type, event.message, peak_bytes=used_bytes)
+        is_victim = event.used_bytes is not None and event.used_bytes <= chunk.request_bytes
+        failure = Failure(position, cause, event.error_type, event.message, peak_bytes=used_bytes, is_victim=is_victim)
         self.attempt_failed(failure, set_index, chunk, may_be_memory=event.kernel_killed is not False)
 
     def attempt_failed(
@@ -88,7 +89,7 @@ class Blame:
         """An attempt failed, and it is known whose."""
         before = self._trouble.get(failure.position, Trouble())
         if failure.is_victim and not before.excused:
-            self._excuse(Piece((failure.position,), (set_index,), chunk.piece.limit_bytes), before)
+            self._excuse(chunk.piece.only((failure.position,)), before)
             return
         self._counters.attempts += 1
         at_top, limit_bytes = self._dispatch.is_at_top(chunk), chunk.piece.limit_bytes
@@ -96,6 +97,7 @@ class Blame:
             failure.cause,
             self._trouble.pop(failure.position, Trouble()),
             budget=self._policy.attempts,
+            overran=not failure.is_victim,
             at_top=at_top,
             is_alone=self._is_alone({failure.position}),
             may_be_memory=may_be_memory,
@@ -109,9 +111,10 @@ class Blame:
             return
         self._count_retry(failure.cause)
         self._trouble[failure.position] = trouble
+        piece = chunk.piece.only((failure.position,))
         if verdict is Verdict.RAISE:
-            limit_bytes = self._raise(limit_bytes, failure, trouble)
-        self._dispatch.put_back(Piece((failure.position,), (set_index,), limit_bytes))
+            piece = piece._replace(need=self._raise(piece, failure, trouble))
+        self._dispatch.put_back(piece)
 
     def record(self, failure: Failure) -> None:
         """A simulation has failed for good."""
@@ -159,11 +162,16 @@ class Blame:
         self._trouble[piece.positions[0]] = Trouble(trouble.attempts + 1, trouble.blamed, trouble.excused + 1)
         self._dispatch.put_back(piece)
 
-    def _raise(self, limit_bytes: int, failure: Failure, trouble: Trouble) -> int:
-        memory = self._dispatch.memory
-        seen_bytes = max(failure.peak_bytes, memory.peak_bytes_max)
-        tries_left = self._policy.attempts - trouble.blamed
-        return raised(limit_bytes, seen_bytes, tries_left, self._dispatch.top_limit_bytes)
+    def _raise(self, piece: Piece, failure: Failure, trouble: Trouble) -> Need:
+        """What is needed after an overrun; on the last try all there is then, unless others tell what it takes."""
+        limit, before, tries_left = piece.limit_bytes, piece.need, self._policy.attempts - trouble.blamed
+        seen_bytes = max(failure.peak_bytes, self._dispatch.memory.peak_bytes_max)
+        wish = raised(limit, seen_bytes, tries_left, self._dispatch.top_limit_bytes)
+        return Need(
+            overran_bytes=max(before.overran_bytes, limit, failure.peak_bytes),
+            least_bytes=EVERYTHING if tries_left <= 0 else raised(limit, failure.peak_bytes, FREE_TRIES, EVERYTHING),
+            wish_bytes=EVERYTHING if tries_left <= 1 else wish,
+        )
 
     def _fail(self, failure: Failure, trouble: Trouble, chunk: Outstanding, *, at_top: bool) -> None:
         message = failure.message

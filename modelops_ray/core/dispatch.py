@@ -5,13 +5,14 @@ Decides from snapshots of the cluster; does not judge failures, commit, or end a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from modelops_ray.core.events import Capacity, SubmitChunk
-from modelops_ray.core.memory import MemoryModel, RequestSizes
-from modelops_ray.core.overhead import Overhead
-from modelops_ray.core.plan import Choice, Pending, Piece, chunk_size
+from modelops_ray.core.events import Capacity, Node, SubmitChunk
+from modelops_ray.core.memory import EVERYTHING, MemoryModel, RequestSizes
+from modelops_ray.core.overhead import MAX_WIDTH, Overhead
+from modelops_ray.core.plan import Choice, Need, Pending, Piece, chunk_size
 from modelops_ray.core.policy import MIB, Policy
 from modelops_ray.core.starvation import Queue
 from modelops_ray.core.window import HighWater, Window, slots_by_cpus
@@ -19,10 +20,8 @@ from modelops_ray.core.window import HighWater, Window, slots_by_cpus
 OUTPUT_TARGET_BYTES = 16 * MIB
 """A chunk ends early when its outputs reach this, so none is planned for more."""
 
-UNSEEN_BYTES = 2**50
-
 ENOUGH = 1.5
-"""A chunk that takes so many times what it was planned for gives the rest back: others may be idle by then."""
+"""A chunk that goes on for so many times what it was planned for gives the rest back: others may be idle by then."""
 
 _PROBES_NEEDED = 3
 _MEMORY_OF_MEANS = 0.2
@@ -70,7 +69,7 @@ class Dispatch:
 
         Where no node was ever seen, as in a cluster that scales from zero, it is more than any has.
         """
-        return int(self._largest.amount) or UNSEEN_BYTES
+        return int(self._largest.amount) or EVERYTHING
 
     @property
     def most_cpus(self) -> float:
@@ -83,9 +82,8 @@ class Dispatch:
         return max(1, self._capped(self.memory.overhead.limit_bytes(self.top_bytes)))
 
     def is_at_top(self, chunk: Outstanding) -> bool:
-        """Whether no simulation of this chunk could get more than it had."""
-        has_all = chunk.width == 1 and chunk.request_bytes >= self.top_bytes
-        return has_all or chunk.piece.limit_bytes >= (self.policy.max_memory_bytes or UNSEEN_BYTES)
+        """Whether no simulation of this chunk could get more than it had, as far as is known by now."""
+        return chunk.piece.limit_bytes >= self.top_limit_bytes
 
     def _capped(self, limit_bytes: int) -> int:
         cap = self.policy.max_memory_bytes
@@ -148,19 +146,21 @@ class Dispatch:
         width = self._typical_width
         return width * self.window.slots_at(self.typical_request_bytes * width, width)
 
-    def _slots_per_node(self, capacity: Capacity) -> int:
+    def _slots_per_node(self, nodes: Iterable[Node]) -> int:
         """Simulations that the CPUs of the smallest node run at once; 1 where every task runs one at a time."""
         if not self.policy.supervised:
             return 1
-        return max(1, slots_by_cpus(min((node.cpus for node in capacity.nodes), default=1.0), self.policy.cpus))
+        return max(1, slots_by_cpus(min((node.cpus for node in nodes), default=1.0), self.policy.cpus))
 
     def look(self, capacity: Capacity, now_s: float = 0.0) -> list[int]:
         """Take note of the cluster; return the chunks that no node of it could hold any more."""
         self.window.look(capacity)
-        self.memory.look(capacity.nodes)
-        self.memory.slots_per_node = self._slots_per_node(capacity)
+        able = self.window.able_nodes
+        self.memory.slots_per_node = self._slots_per_node(able)
         self._most_cpus.look(now_s, self.window.most_cpus)
         self._largest.look(now_s, self.window.largest_bytes)
+        sizes = {node.memory_bytes for node in able} | {int(self._largest.amount)}
+        self.memory.overhead.look(sizes - {0})
         if self._known_peaks:
             self.memory.seed(self._known_peaks, self.top_bytes)
             self._known_peaks = {}
@@ -229,17 +229,24 @@ class Dispatch:
             if self.is_probing:
                 self.pending.spread(self.policy.probes)
             n = self._chunk_size(choice, request_bytes, width)
-            piece = self.pending.take(choice, n, limit_bytes, self._n_first)
+            piece = self.pending.take(choice, n, self._n_first)
+            if choice.kind == "known":
+                piece = piece._replace(need=Need(least_bytes=limit_bytes))
             for set_index in set(piece.sets):
                 if not self.pending.holds(set_index):
                     self.memory.forget(set_index)
-            if len(piece.positions) < width:
-                width = len(piece.positions)
-                request_bytes = self.memory.request_for(limit_bytes, self.top_bytes, width)
             piece = piece._replace(limit_bytes=self._granted(limit_bytes, request_bytes, width))
             chunk = self._launch(piece, request_bytes, width, tuple(map(attempt_of, piece.positions)))
-            # As many as the user says are run as one chunk.
-            yield chunk if self.policy.chunk else replace(chunk, enough_s=ENOUGH * self._target_s(choice))
+            yield replace(chunk, enough_s=self._enough_s(choice))
+
+    def _enough_s(self, choice: Choice) -> float:
+        """How long what a chunk has finished may wait for its end.
+
+        As many as the user says are run as one chunk, unless already a second one would have the first wait too long.
+        """
+        if self.policy.chunk is None:
+            return ENOUGH * self._target_s(choice)
+        return 0.0 if (choice.seconds or self._seconds) > self.policy.chunk_hold_s else math.inf
 
     @property
     def _n_first(self) -> int:
@@ -253,13 +260,21 @@ class Dispatch:
             return None
         top_bytes = self.top_bytes
         for choice in self._candidates():
-            limit = self._capped(choice.limit_bytes or self.memory.limit_for(choice.set_index, self._plenty_bytes))
-            width = 1 if self.is_probing else self.memory.width_for(limit)
-            least = None if choice.limit_bytes else self.memory.least_for(choice.set_index, limit)
+            limit = self._capped(self.memory.limit_again(choice.need, choice.sets, self._plenty_bytes))
+            width = self._width(choice, limit)
+            has_overrun = choice.need.overran_bytes or len(choice.sets) > 1
+            least = None if has_overrun else self.memory.least_for(choice.sets[0], limit)
             request = self.memory.request_for(limit, top_bytes, width, least_limit_bytes=least)
             if not self.outstanding or self._admits(request, width):
                 return choice, limit, request, width
         return None
+
+    def _width(self, choice: Choice, limit_bytes: int) -> int:
+        """How many run at a time: no more than there are, and one at a time while nothing is known."""
+        if self.is_probing:
+            return 1
+        most = min(self.memory.width_for(limit_bytes), self.policy.chunk or MAX_WIDTH)
+        return self.pending.n_of(choice, most, self._n_first)
 
     def _granted(self, limit_bytes: int, request_bytes: int, width: int) -> int:
         """What is declared may be used, rounded up as it was, and no more; a limit of the user stays as it is."""
@@ -319,9 +334,10 @@ class Dispatch:
 
     def _target_s(self, choice: Choice) -> float:
         """Chunks last as long as their processes may, within bounds, or as two simulations where that is not known."""
-        two_s = 2 * (choice.seconds or self._seconds)
-        wanted_s = two_s if self._child_life_s is None else self._child_life_s
-        return max(self.policy.chunk_target_s, min(wanted_s, self.policy.chunk_life_s))
+        one_s = choice.seconds or self._seconds
+        wanted_s = 2 * one_s if self._child_life_s is None else self._child_life_s
+        # What the first one ends with waits for the others.
+        return max(self.policy.chunk_target_s, min(wanted_s, one_s + self.policy.chunk_hold_s))
 
     def _launch(self, piece: Piece, request_bytes: int, width: int, attempts: tuple[int, ...]) -> SubmitChunk:
         chunk_id, self._next_id = self._next_id, self._next_id + 1

@@ -182,7 +182,7 @@ class SubmitChunk:
 
     `attempts` counts for each position which try this is, from 1. `limit_bytes` is the part of the request that is
     meant for one simulation, `width` of them run at a time. With `announce` the backend should tell when it starts.
-    Once it has run for `enough_s` it begins no further simulation: it was planned for less.
+    Once the first that ended has waited for `enough_s` it begins no further simulation: it was planned for less.
     """
 
     chunk_id: int

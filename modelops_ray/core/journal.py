@@ -10,20 +10,25 @@ from modelops_ray.core.plan import Piece
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Failure
 
+_WRITE_S = 1.5
+"""What the writing of a commit and the way there are expected to take at least."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unwritten:
-    """The completed simulations of a chunk whose payload waits to be committed."""
+    """The completed simulations of a chunk whose payload waits to be committed; the first ended at `since_s`."""
 
     piece: Piece
     payload_bytes: int
+    since_s: float
 
 
 @dataclass(slots=True)
 class Journal:
     """Finished, not yet durable: payloads by chunk, final failures, and the commit that is under way, if any.
 
-    `unwritten_bytes` is what all of it takes, what is told of failures included.
+    `unwritten_bytes` is what all of it takes, what is told of failures included. `oldest_s` is when the first of those
+    ended that wait for a commit which has not begun; None while none waits.
     """
 
     policy: Policy
@@ -34,15 +39,20 @@ class Journal:
     n_unwritten: int = 0
     n_commits: int = 0
     oldest_s: float | None = None
+    _began_s: float = 0.0
+    _write_s: float = 0.0
+    _looked_s: float | None = None
+    _pause_s: float = 0.0
 
     @property
     def is_empty(self) -> bool:
         """Whether everything that finished is durable."""
         return not self.unwritten and not self.failures and self.writing is None
 
-    def keep(self, chunk_id: int, piece: Piece, payload_bytes: int) -> None:
-        """A chunk finished."""
-        self.unwritten[chunk_id] = Unwritten(piece, payload_bytes)
+    def keep(self, chunk_id: int, piece: Piece, payload_bytes: int, since_s: float) -> None:
+        """A chunk finished; the first of its simulations ended at `since_s`."""
+        self.unwritten[chunk_id] = Unwritten(piece, payload_bytes, since_s)
+        self._waits_since(since_s)
         self.unwritten_bytes += payload_bytes
         self.n_unwritten += len(piece.positions)
 
@@ -65,21 +75,41 @@ class Journal:
             now_s: The time.
             is_last: Nothing runs that could finish.
         """
+        self._look(now_s)
+        if self.failures:
+            self._waits_since(now_s)
         if self.writing is not None or not (self.unwritten or self.failures):
             return None
-        if self.oldest_s is None:
-            self.oldest_s = now_s
         is_due = (
             is_last
             or not self.n_commits
-            or now_s - self.oldest_s >= self.policy.commit_every_s
+            or self._is_old(now_s)
             or self._is_enough(self.unwritten_bytes, self.n_unwritten + len(self.failures))
         )
         if not is_due:
             return None
         self.writing = WritePart(tuple(self._batch()), tuple(self.failures))
-        self.failures = []
+        self.failures, self._began_s = [], now_s
+        written = set(self.writing.chunk_ids)
+        self.oldest_s = min((one.since_s for i, one in self.unwritten.items() if i not in written), default=None)
         return self.writing
+
+    def _look(self, now_s: float) -> None:
+        """Learn how long it is from one look to the next; several come together, of which the first tells."""
+        pause_s = 0.0 if self._looked_s is None else now_s - self._looked_s
+        self._pause_s, self._looked_s = max(pause_s, self._pause_s / 2), now_s
+
+    def _waits_since(self, since_s: float) -> None:
+        self.oldest_s = since_s if self.oldest_s is None else min(since_s, self.oldest_s)
+
+    def _is_old(self, now_s: float) -> bool:
+        """Whether the oldest would be durable too late if its commit began at the next look.
+
+        A write may have to wait for the one before it, so that two are allowed for.
+        """
+        within_s = self.policy.commit_within_s
+        reserve_s = min(within_s / 2, max(_WRITE_S, 2 * self._write_s)) + min(within_s / 4, self._pause_s)
+        return self.oldest_s is not None and now_s - self.oldest_s >= within_s - reserve_s
 
     def _batch(self) -> Iterator[int]:
         """The oldest chunks, up to the size of one commit: a commit holds copies of its payloads in memory."""
@@ -100,6 +130,6 @@ class Journal:
         self.unwritten_bytes -= sum(failure.told_bytes for failure in failures)
         n_done = len(failures) + sum(len(self.let_go(chunk_id).positions) for chunk_id in chunk_ids)
         self.n_commits += 1
+        self._write_s = max(now_s - self._began_s, 0.8 * self._write_s)
         self.writing = None
-        self.oldest_s = now_s if self.unwritten or self.failures else None
         return n_done

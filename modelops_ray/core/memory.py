@@ -12,13 +12,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from modelops_ray.core.events import Node
 from modelops_ray.core.overhead import Overhead
+from modelops_ray.core.plan import Need
 from modelops_ray.core.policy import MIB
 
 _BIN = math.log(1.05)
 _GRID = math.log(2.0) / 4
 _SMALLEST_PEAK_BYTES = MIB
+FREE_TRIES = 3
+"""With so many tries left, a raise need not reach for the largest."""
+EVERYTHING = 2**50
+"""More than any node has: as much as there is when it is asked for."""
 LEAST_MARGIN = 1.03
 """So much more than the highest peak seen is the least that is ever asked for."""
 
@@ -72,7 +76,7 @@ def raised(limit_bytes: int, used_bytes: int, tries_left: int, top_bytes: int) -
     where the simulation could not have got more.
     """
     wanted = max(limit_bytes * 3 // 2, with_margin(used_bytes))
-    if tries_left <= 2:
+    if tries_left < FREE_TRIES:
         wanted = max(wanted, int(limit_bytes * (top_bytes / limit_bytes) ** (1 / max(1, tries_left))))
     return top_bytes if tries_left <= 1 else min(wanted, top_bytes)
 
@@ -210,14 +214,13 @@ class MemoryModel:
     _first_least_bytes: int = 0
     _overrun_bytes: int = 0
     _planned_at: int = 0
-
-    def look(self, nodes: Iterable[Node]) -> None:
-        """Take note of the nodes."""
-        self.overhead.look(nodes, self.given_bytes or self._first_bytes)
+    _above: dict[int, int] = field(default_factory=dict)
 
     def observe(self, peak_bytes: int, top_bytes: int) -> None:
         """Learn the peak of a simulation, completed or not."""
         index = bin_of(peak_bytes)
+        if index not in self.counts:
+            self._above.clear()
         self.counts[index] = self.counts.get(index, 0) + 1
         self._highest[index] = max(peak_bytes, self._highest.get(index, 0))
         self.n_samples += 1
@@ -256,6 +259,26 @@ class MemoryModel:
         overran = self._overrun_bytes
         return self._first_bytes or max(plenty_bytes, with_margin(overran, 1) if overran else 0)
 
+    def limit_again(self, need: Need, set_indices: Iterable[int], plenty_bytes: int) -> int:
+        """The limit for simulations of these sets that run again: what they need, and what others turned out to need.
+
+        What overran asks for what simulations that need more than that were measured to need, once there are any.
+        """
+        if not need.overran_bytes:
+            return max(need.least_bytes, *(self.limit_for(index, plenty_bytes) for index in set_indices))
+        known = (self._sets.get(index, (1, 0)) for index in set_indices)
+        of_sets = max(with_margin(peak, n) for n, peak in known)
+        learned = self._limit_above(need.overran_bytes)
+        return max(need.least_bytes, of_sets, learned or need.wish_bytes)
+
+    def _limit_above(self, overran_bytes: int) -> int:
+        """The first allocation for those that need more than this; 0 while none was measured."""
+        index = bin_of(overran_bytes)
+        if index not in self._above:
+            counts = {i: n for i, n in self.counts.items() if i > index}
+            self._above[index] = first_allocation(counts) if counts else 0
+        return self._above[index]
+
     def least_for(self, set_index: int, limit_bytes: int) -> int:
         """What `limit_for` would be nearly without a margin; the limit itself where nothing was measured."""
         _, peak_bytes = self._sets.get(set_index, (0, self._first_least_bytes))
@@ -273,13 +296,14 @@ class MemoryModel:
         if least_limit_bytes is None:
             return size
         least = self.overhead.task_bytes(least_limit_bytes, width)
-        node_bytes, most = self.overhead.node_bytes, self.slots_per_node // width
+        node_bytes, most = self.overhead.node_for(size), self.slots_per_node // width
         if self.given_bytes is not None or least > min(size, top_bytes) or not node_bytes:
             return size
         n_fit = min(most, node_bytes // least)
         if n_fit <= node_bytes // size or not self.sizes.may_use(fitting := node_bytes // n_fit, top_bytes):
             return size
-        return fitting
+        # On a smaller node, what is shared takes a larger part.
+        return fitting if self.overhead.limit_bytes(fitting, width) >= least_limit_bytes else size
 
     @property
     def base_bytes(self) -> int:
@@ -292,6 +316,7 @@ class MemoryModel:
 
     def _replan(self, top_bytes: int) -> None:
         self._planned_at = max(4, self.n_samples)
+        self._above.clear()
         self._first_bytes = first_allocation(self.counts)
         chosen = [index for index in self.counts if with_margin(edge_of(index)) <= self._first_bytes]
         self._first_least_bytes = max(self._highest.get(index, edge_of(index)) for index in chosen)

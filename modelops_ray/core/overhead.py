@@ -7,10 +7,10 @@ Does not know peaks or sizes in use.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from modelops_ray.core.events import Node
 from modelops_ray.core.report import ChunkReport
 
 WORTH_SHARING = 0.1
@@ -25,13 +25,17 @@ class Overhead:
     """Sizes in bytes, the largest seen; a guess until the first chunk reports.
 
     `worker_bytes` a worker's own, `child_bytes` what each simulation's process adds before it begins, `shared_bytes`
-    what all of a node share, `node_bytes` the memory of the smallest node.
+    what all of a node share, `node_sizes` the memory of nodes that tasks may run on, each size once, ascending.
+
+    A request is a part of the smallest node that can hold it: there it is so much larger than what its task needs that
+    on a full node the shares sum to what is shared, whatever the mix. What does not fit on a node beside what is shared
+    asks for more than that node has, so that Ray does not place it there.
     """
 
     worker_bytes: int
     child_bytes: int = 0
     shared_bytes: int = 0
-    node_bytes: int = 0
+    node_sizes: tuple[int, ...] = ()
     is_guess: bool = True
 
     def observe(self, report: ChunkReport) -> None:
@@ -47,21 +51,31 @@ class Overhead:
         self.child_bytes = max(self.child_bytes, report.child_bytes)
         self.shared_bytes = max(self.shared_bytes, report.shared_bytes)
 
-    def look(self, nodes: Iterable[Node], limit_bytes: int) -> None:
-        """Learn how large the smallest node is, of those that can hold a simulation with this limit at all."""
-        sizes = [node.memory_bytes for node in nodes]
-        able = [size for size in sizes if size >= self.unshared_bytes(limit_bytes)]
-        self.node_bytes = min(able or sizes, default=0)
+    def look(self, node_sizes: Iterable[int]) -> None:
+        """Take note of the memory of the nodes, in any order."""
+        self.node_sizes = tuple(sorted(set(node_sizes)))
 
-    @property
-    def _share(self) -> float:
-        """So much larger is every request that on a full node the shares sum to what is shared, whatever the mix."""
-        left_bytes = max(self.node_bytes - self.shared_bytes, self.node_bytes // 2)
-        return self.node_bytes / left_bytes if left_bytes else 1.0
+    def node_for(self, task_bytes: int) -> int:
+        """The smallest node with this much memory; the largest where none has it, 0 where there are none."""
+        at = min(bisect_left(self.node_sizes, task_bytes), len(self.node_sizes) - 1)
+        return self.node_sizes[at] if at >= 0 else 0
+
+    def _left_bytes(self, node_bytes: int) -> int:
+        """What a node has beside what is shared; half of the largest at least, or nothing could ever run."""
+        least = node_bytes // 2 if node_bytes == self.node_sizes[-1] else 0
+        return max(node_bytes - self.shared_bytes, least)
 
     def task_bytes(self, limit_bytes: int, width: int = 1) -> int:
         """What a task has to declare."""
-        return math.ceil((self.worker_bytes + width * (self.child_bytes + limit_bytes)) * self._share)
+        needed = declared = self.worker_bytes + width * (self.child_bytes + limit_bytes)
+        too_small = 0
+        for node in self.node_sizes:
+            left = max(1, self._left_bytes(node))
+            declared = max(too_small + 1, -(-needed * node // left))
+            if needed <= left:
+                break
+            too_small = node
+        return declared
 
     def unshared_bytes(self, limit_bytes: int) -> int:
         """What a task would have to declare if its worker imported the model itself."""
@@ -69,11 +83,16 @@ class Overhead:
 
     def limit_bytes(self, task_bytes: int, width: int = 1) -> int:
         """What each of `width` simulations may use in a task that declares so much; may be negative."""
-        return (int(task_bytes / self._share) - self.worker_bytes) // width - self.child_bytes
+        return (self._unshared_part(task_bytes) - self.worker_bytes) // width - self.child_bytes
+
+    def _unshared_part(self, task_bytes: int) -> int:
+        node = self.node_for(task_bytes)
+        return task_bytes * self._left_bytes(node) // node if node else task_bytes
 
     def width(self, limit_bytes: int, slots_per_node: int) -> int:
         """How many simulations share a worker: so many that its memory does not matter, but no more than fit."""
         each_bytes = max(1, limit_bytes + self.child_bytes)
         wanted = math.ceil(self.worker_bytes / (WORTH_SHARING * each_bytes))
-        fitting = (int(self.node_bytes / self._share) - self.worker_bytes) // each_bytes if self.node_bytes else wanted
+        node = self.node_for(self.task_bytes(limit_bytes))
+        fitting = (self._unshared_part(node) - self.worker_bytes) // each_bytes if node else wanted
         return max(1, min(wanted, fitting, slots_per_node // TASKS_PER_NODE, MAX_WIDTH))

@@ -13,24 +13,44 @@ import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from modelops_ray.core.events import Segment
 
+_SETS_LOOKED_AT = 32
+"""So many of the first simulations of a repeat say which parameter sets it is of."""
+
+
+class Need(NamedTuple):
+    """What simulations that run again are known to need, each; bytes, 0 where nothing is.
+
+    `overran_bytes` were not enough, which makes `least_bytes` the least to ask for. `wish_bytes` is what to ask for
+    while no other simulation is known to have needed more than was overrun.
+    """
+
+    overran_bytes: int = 0
+    least_bytes: int = 0
+    wish_bytes: int = 0
+
 
 class Piece(NamedTuple):
-    """Simulations taken together: positions, the parameter set of each, and the limit meant for each."""
+    """Simulations taken together: positions, the parameter set of each, and what each may use and needs.
+
+    `limit_bytes` is what they were given; how much they are given when they run again is decided then, from `need`.
+    """
 
     positions: tuple[int, ...]
     sets: tuple[int, ...]
     limit_bytes: int
+    need: Need = Need()
 
     def split(self) -> tuple[Piece, Piece]:
         """Cut in two halves; needs at least two positions."""
         half = len(self.positions) // 2
         return (
-            Piece(self.positions[:half], self.sets[:half], self.limit_bytes),
-            Piece(self.positions[half:], self.sets[half:], self.limit_bytes),
+            self._replace(positions=self.positions[:half], sets=self.sets[:half]),
+            self._replace(positions=self.positions[half:], sets=self.sets[half:]),
         )
 
     def only(self, positions: Collection[int]) -> Piece:
@@ -38,16 +58,16 @@ class Piece(NamedTuple):
         if len(positions) == len(self.positions):
             return self
         kept = [(p, s) for p, s in zip(self.positions, self.sets, strict=True) if p in positions]
-        return Piece(tuple(p for p, _ in kept), tuple(s for _, s in kept), self.limit_bytes)
+        return self._replace(positions=tuple(p for p, _ in kept), sets=tuple(s for _, s in kept))
 
 
 class Choice(NamedTuple):
-    """Something that could be taken next: who it is (`set_index`, -1 where not one set), its limit and seconds."""
+    """Something that could be taken next: some of its parameter sets, what it needs, and seconds where known."""
 
     kind: str
     size_class: int
-    limit_bytes: int
-    set_index: int
+    need: Need
+    sets: tuple[int, ...]
     seconds: float
 
 
@@ -107,10 +127,11 @@ class Pending:
             self._fresh.append(segment.set_index)
 
     def put_back(self, piece: Piece) -> None:
-        """Have simulations repeated, before anything else of their size."""
+        """Have simulations repeated, before those that have not run; those that need most first."""
         if piece.positions:
             self.n += len(piece.positions)
-            self._repeats.setdefault(_size_class(piece.limit_bytes), deque()).append(piece)
+            size_class = _size_class(max(piece.need.least_bytes, piece.need.wish_bytes))
+            self._repeats.setdefault(size_class, deque()).append(piece)
 
     def is_unranked(self, set_index: int) -> bool:
         """Whether some of this set were taken, more wait, and what they take is not known."""
@@ -126,29 +147,53 @@ class Pending:
         """What must be repeated, largest first."""
         for size_class in sorted(self._repeats, reverse=True):
             piece = self._repeats[size_class][0]
-            yield Choice("repeat", size_class, piece.limit_bytes, -1, 0.0)
+            yield Choice("repeat", size_class, piece.need, tuple(dict.fromkeys(piece.sets[:_SETS_LOOKED_AT])), 0.0)
 
     def ranked(self) -> Iterator[Choice]:
         """The costliest set of each size, largest size first."""
         for size_class in sorted(self._known, reverse=True):
             seconds, set_index = self._known[size_class][0]
-            yield Choice("known", size_class, 0, set_index, -seconds)
+            yield Choice("known", size_class, Need(), (set_index,), -seconds)
 
     def unranked(self) -> Choice | None:
         """Sets of which nothing is known: untouched ones, else those that have begun."""
         if self._fresh:
-            return Choice("fresh", 0, 0, self._fresh[0], 0.0)
+            return Choice("fresh", 0, Need(), (self._fresh[0],), 0.0)
         if self._begun:
-            return Choice("begun", 0, 0, next(iter(self._begun)), 0.0)
+            return Choice("begun", 0, Need(), (next(iter(self._begun)),), 0.0)
         return None
 
-    def take(self, choice: Choice, n: int, limit_bytes: int, n_first: int = 1) -> Piece:
+    def n_of(self, choice: Choice, most: int, n_first: int) -> int:
+        """How many simulations of a choice just made `take` would remove, counted up to `most`."""
+        if choice.kind == "repeat":
+            return min(most, len(self._repeats[choice.size_class][0].positions))
+        n = 0
+        for set_index in self._sets_of(choice):
+            segments = self._sets[set_index].segments
+            if choice.kind == "fresh":
+                n += min(n_first, segments[0].stop - segments[0].start)
+            else:
+                n += sum(segment.stop - segment.start for segment in islice(segments, most))
+            if n >= most:
+                return most
+        return n
+
+    def _sets_of(self, choice: Choice) -> Iterable[int]:
+        match choice.kind:
+            case "fresh":
+                return self._fresh
+            case "begun":
+                return self._begun
+            case _:
+                return (set_index for _, set_index in self._known[choice.size_class])
+
+    def take(self, choice: Choice, n: int, n_first: int = 1) -> Piece:
         """Remove up to `n` simulations of a choice just made; of sets that are untouched `n_first` each."""
         if choice.kind == "repeat":
-            piece = self._take_repeat(choice.size_class, n)._replace(limit_bytes=limit_bytes)
+            piece = self._take_repeat(choice.size_class, n)
         else:
             taken = self._take_of(choice, n, n_first)
-            piece = Piece(tuple(p for p, _ in taken), tuple(s for _, s in taken), limit_bytes)
+            piece = Piece(tuple(p for p, _ in taken), tuple(s for _, s in taken), 0)
         self.n -= len(piece.positions)
         return piece
 
@@ -169,7 +214,7 @@ class Pending:
         pieces = self._repeats[size_class]
         piece = pieces.popleft()
         if len(piece.positions) > n:
-            pieces.appendleft(Piece(piece.positions[n:], piece.sets[n:], piece.limit_bytes))
+            pieces.appendleft(piece._replace(positions=piece.positions[n:], sets=piece.sets[n:]))
         if not pieces:
             del self._repeats[size_class]
         return piece._replace(positions=piece.positions[:n], sets=piece.sets[:n])

@@ -34,11 +34,11 @@ class Policy:
     supervised: bool = False
 
     chunk_target_s: float = 1.0
-    chunk_life_s: float = 20.0
+    chunk_hold_s: float = 4.0
     chunk_least_s: float = 0.2
     first_visit_s: float = 0.1
     chunk_max: int = 5_000
-    commit_every_s: float = 10.0
+    commit_within_s: float = 10.0
     commit_bytes: int = 64 * MIB
     commit_simulations: int = 5_000
     payload_budget_bytes: int = 256 * MIB

@@ -64,7 +64,8 @@ class ChunkReport:
     `shared_bytes` is what all workers of its node share: the model, in the fork server.
     `child_life_s` is how long a process is to run simulations before it is replaced: a shorter chunk has it replaced
     earlier. 0 where that makes no difference, None while it is being found out, which takes two simulations a chunk.
-    `payload_bytes` is the size of the outputs that wait to be committed.
+    `payload_bytes` is the size of the outputs that wait to be committed, `held_s` how long ago the first of its
+    simulations ended.
     `notice` is something the user should be told once.
     `fatal` is set when no simulation of this study can succeed (one sentence for the user).
     """
@@ -76,6 +77,7 @@ class ChunkReport:
     shared_bytes: int = 0
     child_life_s: float | None = 0.0
     payload_bytes: int = 0
+    held_s: float = 0.0
     node: str = ""
     notice: str = ""
     fatal: str | None = None

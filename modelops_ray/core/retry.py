@@ -37,15 +37,19 @@ LOSSES = frozenset({Cause.WORKER_LOST, Cause.NODE_LOST})
 
 
 def judge(
-    cause: Cause, trouble: Trouble, *, budget: int, at_top: bool, is_alone: bool, may_be_memory: bool
+    cause: Cause, trouble: Trouble, *, budget: int, overran: bool, at_top: bool, is_alone: bool, may_be_memory: bool
 ) -> tuple[Verdict, Trouble]:
     """Decide after a failed attempt of a simulation, and count it.
+
+    An overrun with less than the largest request is no end, unless nothing is to be repeated: each asks for more than
+    the last, and once the budget is spent for all there is.
 
     Args:
         cause: Of this attempt; for memory only if the simulation itself overran (see `is_overrun`).
         trouble: What it went through before.
         budget: Attempts it may be blamed for.
-        at_top: It already had the largest request there is.
+        overran: It used more than it was given, as far as is known.
+        at_top: It already had the most there is.
         is_alone: Nothing else is left that could make progress.
         may_be_memory: A crash may have been the kernel running out of memory.
     """
@@ -55,7 +59,9 @@ def judge(
     if cause in LOSSES and not is_alone:
         return Verdict.REPEAT, now
     now.blamed += 1
-    if now.blamed >= budget or (cause is Cause.OUT_OF_MEMORY and at_top):
+    if cause is Cause.OUT_OF_MEMORY and overran and budget > 1:
+        return (Verdict.FAIL if at_top else Verdict.RAISE), now
+    if now.blamed >= budget:
         return Verdict.FAIL, now
     if cause is Cause.OUT_OF_MEMORY or (cause is Cause.CRASHED and may_be_memory):
         return Verdict.RAISE, now

@@ -175,7 +175,8 @@ class RunState:
         told_bytes = sum(failure.told_bytes for failure in report.failures)
         self.dispatch.observe_payload(report.payload_bytes, len(done), told_bytes)
         self.dispatch.observe_life(report.child_life_s)
-        self.journal.keep(event.chunk_id, chunk.piece.only(done), report.payload_bytes)
+        since_s = event.now_s - report.held_s
+        self.journal.keep(event.chunk_id, chunk.piece.only(done), report.payload_bytes, since_s)
         set_of = dict(zip(chunk.piece.positions, chunk.piece.sets, strict=True))
         self._blame.completed(done)
         for position, seconds, peak_bytes in report.completed:

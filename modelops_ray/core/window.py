@@ -107,6 +107,11 @@ class Window:
         return next((n for n in range(1, enough) if slots(nodes, cpus, node_bytes // n) >= enough), enough)
 
     @property
+    def able_nodes(self) -> list[Node]:
+        """Nodes that are there, or could be, and have the CPUs of a simulation."""
+        return self._fitting({*self.capacity.nodes, *self.capacity.reachable})
+
+    @property
     def _all_nodes(self) -> tuple[Node, ...]:
         return self.capacity.reachable or self.capacity.nodes
 

@@ -18,6 +18,7 @@ from modelops_ray.core.report import ChunkReport, Failure, Measured
 from modelops_ray.errors import NodeError
 from modelops_ray.runner.collect import Collector, ColumnCollisionError
 from modelops_ray.runner.executor import Attempt, ChunkContext, Executor
+from modelops_ray.runner.holding import Holding
 from modelops_ray.runner.inprocess import in_this_process
 from modelops_ray.runner.loading import relocated
 from modelops_ray.runner.supervisor import in_children
@@ -75,7 +76,7 @@ class _ChunkRun:
         self._completed: list[_Completed] = []
         self._failures: list[Failure] = []
         self._told_bytes = 0
-        self._began_s = time.monotonic()
+        self._holding = Holding(min(context.target_s, chunk.enough_s))
         self._node = platform.node()
         # One simulation's part of what the task declares.
         self._request_bytes = chunk.request_bytes // chunk.width
@@ -97,6 +98,7 @@ class _ChunkRun:
             child_life_s=self._executor.child_life_s,
             notice=self._executor.notice,
             payload_bytes=payload.simulations.nbytes + sum(table.nbytes for table in tables),
+            held_s=self._holding.held_s(time.monotonic()),
             node=self._node,
             fatal=fatal,
         )
@@ -108,14 +110,17 @@ class _ChunkRun:
         with closing(self._executor.run(simulations)) as attempted:
             for simulation, attempt in attempted:
                 self._take(simulation, attempts[simulation.position], attempt)
+                self._holding.ended(time.monotonic(), attempt.seconds)
                 if self._has_enough:
                     self._executor.enough()
 
     @property
     def _has_enough(self) -> bool:
         """Whether the rest is better left to other chunks: nothing of this one counts before it has ended."""
-        is_long = time.monotonic() - self._began_s >= min(self._context.target_s, self._chunk.enough_s)
-        return is_long or self._collector.size_bytes + self._told_bytes >= self._context.target_payload_bytes
+        return (
+            self._holding.is_enough(time.monotonic())
+            or self._collector.size_bytes + self._told_bytes >= self._context.target_payload_bytes
+        )
 
     def _take(self, simulation: Simulation, attempts: int, attempt: Attempt) -> None:
         outcome, seconds, peak_bytes = attempt

@@ -40,7 +40,7 @@ class Chunk:
     """The simulations of one task; `attempts[i]` says which try it is for `simulations[i]`, from 1.
 
     `width` of them run at a time, each held to `limit_bytes`; `request_bytes` and `cpus` are those of the whole task.
-    None begins once it has run for `enough_s`.
+    None begins once the first that ended has waited for `enough_s`.
     """
 
     chunk_id: int

@@ -80,7 +80,7 @@ class Need:
 
     def request_bytes(self, limit_bytes: int, memory_bytes: int) -> int:
         """What such a simulation asks of Ray on nodes of this memory."""
-        overhead = Overhead(self.worker_bytes, self.child_bytes, self.shared_bytes, memory_bytes)
+        overhead = Overhead(self.worker_bytes, self.child_bytes, self.shared_bytes, (memory_bytes,))
         return overhead.task_bytes(limit_bytes)
 
     def within(self, share_of_all: float) -> int:
