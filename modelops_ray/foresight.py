@@ -17,7 +17,7 @@ from modelops_ray.errors import ModelError, StorageError, UsageError
 from modelops_ray.experience import WHERE_PROFILES_GO, Experience
 from modelops_ray.machine import available_memory_bytes, usable_cpus
 from modelops_ray.question import Question
-from modelops_ray.runner.footprint import loading_bytes
+from modelops_ray.runner.looking import loading_bytes
 from modelops_ray.session import PLAN_FROM_SIMULATIONS, Watcher, aside
 from modelops_ray.study.sample import sample_positions
 

@@ -15,7 +15,8 @@ from modelops_ray.config import RunConfig
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import UsageError
 from modelops_ray.runner.loading import ModelRef
-from modelops_ray.runner.model import resolve_model
+from modelops_ray.runner.looking import Look
+from modelops_ray.runner.model import find_model
 from modelops_ray.store.places import Place, inside
 from modelops_ray.store.shards import FOLDER as SHARDS
 from modelops_ray.study.identity import task_id
@@ -96,7 +97,15 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
     chosen = model if model is not None else study.model
     if chosen is None:
         raise UsageError("the study names no model; give one with --model path/to/file.py:function")
-    ref = resolve_model(chosen, base, pickle_by_value)
+    ref = find_model(chosen, base, pickle_by_value)
+    # What follows is done while another process imports the model.
+    with Look(ref) as look:
+        question = _about(study, simulations, ref, config, name)
+        look.result()
+    return question
+
+
+def _about(study: Study, simulations: Simulations, ref: ModelRef, config: RunConfig, name: str) -> Question:
     identity = RunIdentity(
         entrypoint=f"{ref.entrypoint_name}/{study.scenario}",
         bundle_ref=f"sha256:{ref.digest}",

@@ -12,10 +12,10 @@ FAILED = "failed"
 """The file in a server's folder that says why its model cannot be loaded."""
 _PACKAGE = str(Path(__file__).parents[1])
 _CODE = """
-import sys, types
+import sys
 sys.path[:] = [entry for entry in sys.path if entry]
 for name, folder in (("_modelops_ray", sys.argv[1]), ("_modelops_ray.runner", sys.argv[1] + "/runner")):
-    package = sys.modules[name] = types.ModuleType(name)
+    package = sys.modules[name] = type(sys)(name)
     package.__path__ = [folder]
 import importlib
 importlib.import_module("_modelops_ray.runner." + sys.argv[2]).main(*sys.argv[3:])

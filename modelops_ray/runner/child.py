@@ -100,8 +100,7 @@ def model_of(server_folder: Path) -> Model:
     Raises:
         ModelError: It cannot be loaded.
     """
-    reference = json.loads((server_folder / "server.json").read_text())["model"]
-    return load_model(ModelRef(**{**reference, "pickled": bytes.fromhex(reference["pickled"])}))
+    return load_model(ModelRef.from_json(json.loads((server_folder / "server.json").read_text())["model"]))
 
 
 def _settle(room: Room, parent: int) -> None:

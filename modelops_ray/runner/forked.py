@@ -16,9 +16,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ from modelops_ray.runner import wire
 from modelops_ray.runner.board import Board
 from modelops_ray.runner.boot import FAILED, command
 from modelops_ray.runner.leavings import base_folder, locked, sweep, write_server
-from modelops_ray.runner.loading import ModelRef
+from modelops_ray.runner.loading import ModelRef, workdir_of
 from modelops_ray.runner.tables import Scalars
 from modelops_ray.runner.watch import Limit, process
 from modelops_ray.version import __version__
@@ -43,6 +43,8 @@ _OF_ONE_PROCESS = frozenset({*THREAD_LIMITS, "PWD", "OLDPWD", "SHLVL", "_"})
 CACHES = ("NUMBA_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
 IDLE_S = 60.0
 LOADING_WITHIN_S = 900.0
+STARTED_WITHIN_S = 300.0
+NUMBER_BYTES = 20
 KEPT_OUTPUT_BYTES = 8 * 1024
 STARTS = 7
 FIRST_PAUSE_S = 0.05
@@ -295,10 +297,10 @@ def _start(wanted: Wanted, keeper: int, folder: Path) -> int:
     ref = wanted.model
     folder.mkdir(mode=0o700)
     spec = {
-        "model": asdict(ref) | {"pickled": ref.pickled.hex()},
+        "model": ref.to_json(),
         "keeper": keeper,
         "idle_s": IDLE_S,
-        "workdir": str(Path(ref.location).parent) if ref.kind == "file" else ref.root or os.getcwd(),  # noqa: PTH109
+        "workdir": workdir_of(ref),
         "forks": wanted.forks,
         "node_bytes": wanted.node_bytes,
     }
@@ -306,16 +308,41 @@ def _start(wanted: Wanted, keeper: int, folder: Path) -> int:
     limits = dict.fromkeys(THREAD_LIMITS, str(max(1, int(wanted.cpus))))
     cache = folder.parent / "compiled" / ref.digest[:12]
     caches = {name: os.environ.get(name, str(cache)) for name in CACHES}
-    with (folder / "log").open("wb") as log:
+    with (folder / "log").open("wb") as log, _pipe() as (read_fd, write_fd):
         # It forks once more, so that it is nobody's child: Ray kills the children of a worker that retires.
-        starter = subprocess.run(  # noqa: S603 (ourselves)
-            command("forkserver", "start", str(folder), python=_python(ref)), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=log, start_new_session=True, check=False,
+        starter = subprocess.Popen(  # noqa: S603 (ourselves)
+            command("forkserver", "start", str(folder), str(write_fd), python=_python(ref)), stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log, start_new_session=True, pass_fds=(write_fd,),
             env=os.environ | limits | caches | {"PYTHONHASHSEED": "0"},
         )  # fmt: skip
-    server = int(starter.stdout or 0)
+        server = _server_of(starter, read_fd)
     write_server(folder, server)
     return server
+
+
+@contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    fds = os.pipe()
+    try:
+        yield fds
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _server_of(starter: subprocess.Popen[bytes], read_fd: int) -> int:
+    """The number that a starter writes into a pipe of its own before it ends; 0 where it does not, or not in time."""
+    try:
+        starter.wait(STARTED_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        starter.kill()
+        starter.wait()
+    os.set_blocking(read_fd, False)
+    try:
+        number = os.read(read_fd, NUMBER_BYTES)
+    except BlockingIOError:
+        return 0
+    return int(number) if number.isdigit() else 0
 
 
 def _python(ref: ModelRef) -> str:

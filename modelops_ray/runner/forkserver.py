@@ -356,17 +356,19 @@ def forbid_forks(folder: Path, why: str) -> None:
     folder.with_suffix(".nofork").write_text(why)
 
 
-def main(step: str, path: str, listener_fd: str = "") -> None:
+def main(step: str, path: str, given_fd: str) -> None:
     """Be a fork server, as `server.json` in its folder says.
 
     Args:
-        step: `start` to leave a process behind and print its number, `again` to be one without the model.
+        step: `start` to leave a process behind and tell its number, `again` to be one without the model.
         path: The server's folder.
-        listener_fd: With `again`, the socket it listens on.
+        given_fd: With `start` the pipe that the number goes into, with `again` the socket it listens on.
     """
-    if step == "start" and (server := os.fork()):
-        os.write(1, b"%d" % server)
-        os._exit(0)
+    if step == "start":
+        if server := os.fork():
+            os.write(int(given_fd), b"%d" % server)
+            os._exit(0)
+        os.close(int(given_fd))
     os.dup2(2, 1)
     folder = Path(path)
     spec = json.loads((folder / "server.json").read_text())
@@ -380,7 +382,7 @@ def main(step: str, path: str, listener_fd: str = "") -> None:
         listener.bind(str(folder / "socket"))
         listener.listen(512)
     else:
-        listener = socket.socket(fileno=int(listener_fd))
+        listener = socket.socket(fileno=int(given_fd))
     no_fork = folder.with_suffix(".nofork")
     notice = no_fork.read_text() if spec["forks"] and no_fork.exists() else ""
     model = None if notice or not spec["forks"] else _model_to_fork(folder, listener)

@@ -13,15 +13,15 @@ import pickle
 import platform
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from operator import attrgetter
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import ModelError
 from . import foreign
@@ -33,6 +33,11 @@ from .foreign import authors_code, back_to, working_folder
 _STANDARD = getattr(sys, "stdlib_module_names", frozenset(sys.builtin_module_names)) - {"test"}
 # What Ray calls an unpacked package: `_ray_pkg_<hash>`.
 _PACKAGE = "_ray_pkg_"
+# In `sys`, for the module that a model imports to start a run is not this one where ours go by another name.
+_LOADING = "_modelops_ray_loading"
+_REFUSALS = {(f"{name}.errors", "ModelError") for name in ("modelops_ray", "_modelops_ray")}
+MAX_MESSAGE = 2000
+"""Characters kept of what an import raises."""
 _NEVER_FORGOTTEN = _STANDARD | {__name__.partition(".")[0]}
 
 
@@ -56,6 +61,15 @@ class ModelRef:
     pickled: bytes = b""
     python: str = ""
 
+    def to_json(self) -> dict[str, Any]:
+        """Its fields as JSON has them, for a process of another interpreter."""
+        return asdict(self) | {"pickled": self.pickled.hex()}
+
+    @staticmethod
+    def from_json(fields: Mapping[str, Any]) -> ModelRef:
+        """The model that `to_json` was asked of."""
+        return ModelRef(**{**fields, "pickled": bytes.fromhex(fields["pickled"])})
+
 
 @dataclass
 class _Process:
@@ -64,7 +78,6 @@ class _Process:
     ref: ModelRef | None = None
     model: Model | None = None
     working_folder: str = ""
-    loading: str = ""
     modules_before: dict[str, ModuleType] = field(default_factory=dict)
     path_added: list[str] = field(default_factory=list)
 
@@ -74,7 +87,7 @@ _process = _Process()
 
 def loading_model() -> str:
     """Name the model whose file is being imported right now in this process; empty when none is."""
-    return _process.loading
+    return str(getattr(sys, _LOADING, ""))
 
 
 def refuse_while_loading() -> None:
@@ -83,10 +96,8 @@ def refuse_while_loading() -> None:
     Raises:
         ModelError: A model is being imported, so the caller stands outside of a `__main__` block.
     """
-    if _process.loading:
-        raise ModelError(
-            f'importing model {_process.loading} starts a run; put that call under `if __name__ == "__main__":`'
-        )
+    if label := loading_model():
+        raise ModelError(f'importing model {label} starts a run; put that call under `if __name__ == "__main__":`')
 
 
 def load_model(ref: ModelRef) -> Model:
@@ -104,6 +115,11 @@ def load_model(ref: ModelRef) -> Model:
     _process.model = calling(_import(ref), ref.label)
     _process.working_folder = working_folder()
     return _process.model
+
+
+def workdir_of(ref: ModelRef) -> str:
+    """The folder that a process made for a model begins in: where `python model.py` would be started."""
+    return str(Path(ref.location).parent) if ref.kind == "file" else ref.root or working_folder()
 
 
 def back_to_working_folder() -> None:
@@ -217,25 +233,38 @@ def _import(ref: ModelRef) -> Callable[..., object]:
 
 @contextmanager
 def _running_foreign_code(ref: ModelRef) -> Iterator[None]:
-    _process.loading = ref.label
+    setattr(sys, _LOADING, ref.label)
+    depth = sys.getrecursionlimit()
     try:
         # Stdout may carry the one JSON object of `--json`; what a model prints is for people.
         with authors_code(partial(_not_importing, ref), passing=(ModelError,)), redirect_stdout(sys.stderr):
             yield
     finally:
-        _process.loading = ""
+        setattr(sys, _LOADING, "")
+        # A model may need more than there was; ours does not do with less.
+        sys.setrecursionlimit(max(depth, sys.getrecursionlimit()))
 
 
 def _not_importing(ref: ModelRef, error: BaseException) -> ModelError:
-    return ModelError(f"model {ref.label} does not import: {_in_one_line(error)}")
+    if (type(error).__module__, type(error).__name__) in _REFUSALS:
+        return ModelError(str(error))
+    return ModelError(f"model {ref.label} does not import: {in_one_line(error)}")
 
 
-def _in_one_line(error: BaseException) -> str:
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+def in_one_line(error: BaseException) -> str:
+    """What an author's code raised, with the last place in a file of theirs; bounded, for it may say anything."""
+    text = " ".join(f"{type(error).__name__}: {_message_of(error)}".split())[:MAX_MESSAGE]
     if isinstance(error, SyntaxError):
         return text
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_the_authors(frame.filename)]
     return f"{text} ({Path(frames[-1].filename).name} line {frames[-1].lineno})" if frames else text
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        return str(error)[:MAX_MESSAGE]
+    except Exception as inner:  # noqa: BLE001 - the exception's class is the author's, too
+        return f"(its message cannot be had: {type(inner).__name__})"
 
 
 def _is_the_authors(filename: str) -> bool:

@@ -20,16 +20,16 @@ from modelops_ray.errors import ModelError
 from modelops_ray.runner.calling import Model
 from modelops_ray.runner.digest import SHARED_FOLDERS
 from modelops_ray.runner.fingerprint import Dump, digest_callable
-from modelops_ray.runner.foreign import authors_code, working_folder_kept
+from modelops_ray.runner.foreign import authors_code
 from modelops_ray.runner.loading import (
     ModelRef,
     digest_of,
     find_top_level,
-    forget_model,
     load_model,
     loading_model,
     refuse_while_loading,
 )
+from modelops_ray.runner.looking import look_at
 
 __all__ = [
     "Model",
@@ -45,10 +45,7 @@ _FORMS = "write path/to/file.py:function or package.module:function"
 
 
 def resolve_model(model: str | Callable[..., object], base: Path, pickle: Dump | None = None) -> ModelRef:
-    """Find a model, digest it, and import it once to see that it can be called.
-
-    Modules, search path and working folder of this process are afterwards as they were, but for installed packages that
-    the model imports.
+    """Find a model, digest it, and see that it can be called, by importing it once in a process made for that.
 
     Args:
         model: `path/to/file.py:function`, `package.module:function`, or a callable.
@@ -58,14 +55,19 @@ def resolve_model(model: str | Callable[..., object], base: Path, pickle: Dump |
     Raises:
         ModelError: It is not there, does not import, or takes other parameters than (params, seed[, scenario]).
     """
-    forget_model()
-    ref = _from_text(model, base) if isinstance(model, str) else _from_callable(model, pickle)
-    if ref.kind != "pickled":
-        ref = replace(ref, digest=digest_of(ref))
-    with working_folder_kept():
-        load_model(ref)
-    forget_model()
+    ref = find_model(model, base, pickle)
+    look_at(ref)
     return ref
+
+
+def find_model(model: str | Callable[..., object], base: Path, pickle: Dump | None = None) -> ModelRef:
+    """Find a model and digest it, as `resolve_model` does; nothing of it is imported.
+
+    Raises:
+        ModelError: It is not there, or cannot be read or sent.
+    """
+    ref = _from_text(model, base) if isinstance(model, str) else _from_callable(model, pickle)
+    return ref if ref.kind == "pickled" else replace(ref, digest=digest_of(ref))
 
 
 def installed_versions() -> dict[str, str]:

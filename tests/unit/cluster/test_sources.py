@@ -8,7 +8,7 @@ import pytest
 from modelops_ray.cluster.jobs.sources import imported_names, sources_of
 from modelops_ray.errors import ModelError
 from modelops_ray.runner.loading import ModelRef, digest_of, forget_model
-from modelops_ray.runner.model import resolve_model
+from modelops_ray.runner.model import find_model, resolve_model
 
 MODEL = """
 import json
@@ -53,10 +53,9 @@ def test_imports_are_found_wherever_they_stand():
     assert set() == imported_names("not Python")
 
 
-def test_a_model_in_a_file_travels_with_the_python_files_of_its_folder(folder, tmp_path, monkeypatch):
+def test_a_model_in_a_file_travels_with_the_python_files_of_its_folder(folder, tmp_path):
     """It is the same model there, and what its files import is known, even if only a function does."""
-    monkeypatch.setattr("modelops_ray.runner.model.load_model", lambda ref: None)
-    ref = resolve_model("model.py:simulate", folder)
+    ref = find_model("model.py:simulate", folder)
     found = sources_of(ref)
     assert {"model/model.py", "model/helper.py", "model/sub/deep.py"} == found.files.keys()
     assert {"pyarrow", "pydantic", "rich"} == found.versions.keys()
@@ -93,7 +92,7 @@ def test_a_package_in_several_folders_is_refused(tmp_path, monkeypatch):
         (tmp_path / place / "epi_spread").mkdir(parents=True)
         monkeypatch.syspath_prepend(str(tmp_path / place))
     (tmp_path / "one" / "epi_spread" / "sir.py").write_text("def simulate(params, seed):\n    return {}\n")
-    ref = resolve_model("epi_spread.sir:simulate", tmp_path)
+    ref = find_model("epi_spread.sir:simulate", tmp_path)
     with pytest.raises(ModelError, match=r"^package epi_spread lies in 2 folders .*; bring it into one$"):
         sources_of(ref)
 

@@ -16,7 +16,13 @@ import pytest
 from support.models import write
 
 from modelops_ray.errors import ModelError
-from modelops_ray.runner.model import installed_versions, load_model, refuse_while_loading, resolve_model
+from modelops_ray.runner.model import (
+    find_model,
+    installed_versions,
+    load_model,
+    refuse_while_loading,
+    resolve_model,
+)
 
 SIR = "def simulate(params, seed):\n    return {'x': params['beta'] * seed}\n"
 
@@ -230,29 +236,34 @@ def test_two_models_in_one_process_do_not_share_neighbours(tmp_path):
 
 
 def test_resolving_leaves_the_process_as_it_was(tmp_path, monkeypatch):
-    """The driver's own modules of the same names stay the driver's."""
+    """The driver's own modules of the same names stay the driver's, and it gets no others."""
     write(tmp_path / "sir_h.py", "import helper_h\n" + SIR)
     write(tmp_path / "helper_h.py", "")
     monkeypatch.syspath_prepend(tmp_path)
     mine = __import__("sir_h")
+    write(tmp_path / "apart" / "sir_k.py", "import helper_k\nimport wave\n" + SIR)
+    write(tmp_path / "apart" / "helper_k.py", "")
     path, frozen = list(sys.path), gc.get_freeze_count()
 
+    resolve_model("sir_k.py:simulate", tmp_path / "apart")
     resolve_model("sir_h.py:simulate", tmp_path)
     resolve_model(mine.simulate, tmp_path)
 
     assert (mine, mine.helper_h) == (sys.modules["sir_h"], sys.modules["helper_h"])
     assert (path, frozen) == (sys.path, gc.get_freeze_count())
+    assert {"sir_k", "helper_k", "wave"}.isdisjoint(sys.modules)
 
 
 def test_what_is_installed_is_never_imported_twice(tmp_path):
     """Neither this package nor a virtual environment in the model's folder is taken for the model's own."""
     site = tmp_path / ".venv" / "lib" / "site-packages"
     write(site / "installed_h.py", "")
-    write(tmp_path / "sir.py", f"import sys\nsys.path.append({str(site)!r})\nimport installed_h\n" + SIR)
-
-    resolve_model("sir.py:simulate", tmp_path)
+    model = write(tmp_path / "sir.py", f"import sys\nsys.path.append({str(site)!r})\nimport installed_h\n" + SIR)
+    load_model(resolve_model("sir.py:simulate", tmp_path))
     first = sys.modules["installed_h"]
-    resolve_model("sir.py:simulate", tmp_path)
+
+    write(model, model.read_text() + "\n")
+    load_model(resolve_model("sir.py:simulate", tmp_path))
 
     assert first is sys.modules["installed_h"]
 
@@ -402,12 +413,12 @@ def test_a_function_of_an_installed_module_is_that_module(tmp_path, monkeypatch)
 NOTEBOOK = """
 import json, pickle, functools
 from pathlib import Path
-from modelops_ray.runner.model import resolve_model
+from modelops_ray.runner.model import find_model
 cell = "def simulate(params, seed):\\n    return {'x': seed}"
 exec(cell)
-first = resolve_model(simulate, Path.cwd(), pickle.dumps)
+first = find_model(simulate, Path.cwd(), pickle.dumps)
 exec(cell)
-again = resolve_model(simulate, Path.cwd(), pickle.dumps)
+again = find_model(simulate, Path.cwd(), pickle.dumps)
 print(json.dumps([first.kind, first.entrypoint_name, first.digest == again.digest]))
 """
 
@@ -430,7 +441,7 @@ class Half:
 
 def test_a_callable_object_travels_by_value(tmp_path):
     """What it holds is part of the model."""
-    one, other = (resolve_model(Half(divisor), tmp_path, pickle.dumps) for divisor in (2, 4))
+    one, other = (find_model(Half(divisor), tmp_path, pickle.dumps) for divisor in (2, 4))
 
     assert load_model(one)({}, 8, "") == {"x": 4.0}
     assert (one.label, one.digest == other.digest) == ("Half", False)
@@ -453,7 +464,7 @@ def test_what_cannot_be_pickled_is_refused(tmp_path):
 
 def test_a_pickle_that_does_not_load_here_is_refused(tmp_path):
     """A module that is missing where the model runs is named."""
-    ref = replace(resolve_model(Half(2), tmp_path, pickle.dumps), pickled=b"cno_such_module\nf\n.", digest="other")
+    ref = replace(find_model(Half(2), tmp_path, pickle.dumps), pickled=b"cno_such_module\nf\n.", digest="other")
 
     with pytest.raises(ModelError, match="model Half does not import: ModuleNotFoundError: No module named"):
         load_model(ref)
