@@ -1,12 +1,14 @@
 """The commit log: numbered, immutable files that alone say which parts exist and what is done.
 
-Owns the format of a commit file, reading the log and what follows from it. Does not touch parts.
+Owns the format of a commit file, the chain that they are, reading it and what follows from it. Does not touch parts.
+
+Every commit carries the id of its run and the digest of its predecessor. A commit of another run may lie between them:
+a session that was slow wrote it when this run had begun in the same place. It takes a number, and nothing else.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,22 +17,27 @@ from typing import Annotated, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, RunInUseError
+from modelops_ray.store.documents import damaged, parse_object, require_format, validated
 from modelops_ray.store.folder import Folder
+from modelops_ray.store.run_json import NAME as RUN_JSON
+from modelops_ray.store.run_json import Growth, RunJson, read_run_json
 
-FORMAT = 1
+FORMAT = 2
 FOLDER = "_commits"
-_NAME = re.compile(r"\d+\.json")
+_NAME = re.compile(r"[0-9]{1,40}\.json")
 _SEAL = b',"sha256":"'
+_ID = re.compile(r"[0-9a-f]{32}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 PartPath = Annotated[
     str,
     StringConstraints(pattern=r"^(simulations|outputs/[^/.][^/]*|targets/[^/.][^/]*)/part-[0-9a-f]{8}-\d+\.parquet$"),
 ]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**62)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -63,9 +70,15 @@ class Part(_Strict):
 
 
 class CommitFile(_Strict):
-    """One step of the log. With `checkpoint` it replaces everything before: `added` are all parts that live."""
+    """One step of the log. With `checkpoint` it replaces everything before: `added` are all parts that live.
+
+    `run` is the id of its run and `previous` the digest of the commit before it, `genesis` where there is none; a
+    commit of format 1 has neither. `grown` is the study that the run goes on with from here.
+    """
 
     format: int = FORMAT
+    run: str = ""
+    previous: str = ""
     number: Annotated[int, Field(ge=1)]
     session: str
     host: str
@@ -75,6 +88,13 @@ class CommitFile(_Strict):
     added: tuple[Part, ...] = ()
     retracted: tuple[str, ...] = ()
     checkpoint: bool = False
+    grown: Growth | None = None
+
+    @model_validator(mode="after")
+    def _is_a_link_of_a_chain(self) -> Self:
+        if self.format > 1 and not (_ID.fullmatch(self.run) and _DIGEST.fullmatch(self.previous)):
+            raise ValueError("it does not say which run it is of, or what it follows")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +122,16 @@ class LivePart:
 
 @dataclass(slots=True)
 class Log:
-    """What the commits so far amount to; positions refer to the study of this digest."""
+    """What the commits so far amount to; positions refer to the study of this digest.
+
+    `last` is the number of the last commit, `tip` the digest of its file, `grown` the study that the run grew to.
+    """
 
     last: int = 0
+    tip: str = ""
     study: str | None = None
+    grown: Growth | None = None
+    is_chained: bool = False
     sessions: set[str] = field(default_factory=set)
     parts: dict[str, LivePart] = field(default_factory=dict)
 
@@ -131,6 +157,8 @@ class Log:
         self._retract(commit.retracted, name)
         self._add(commit.added, name)
         self.last, self.study = commit.number, commit.study
+        self.grown = commit.grown or self.grown
+        self.is_chained = self.is_chained or commit.format > 1
         self.sessions.add(commit.session)
 
     def _retract(self, paths: Iterable[str], name: str) -> None:
@@ -148,20 +176,30 @@ class Log:
             )
 
 
+def file_name(number: int) -> str:
+    """The file of a commit in the folder of commits."""
+    return f"{number:06d}.json"
+
+
 def commit_name(number: int) -> str:
     """The file of a commit, relative to the run directory."""
-    return f"{FOLDER}/{number:06d}.json"
-
-
-def damaged(name: str, what: str) -> ResultsError:
-    """The error for a file that cannot be what this program wrote."""
-    return ResultsError(f"{name}: {what}; restore the file from a copy, or start over with --fresh")
+    return f"{FOLDER}/{file_name(number)}"
 
 
 def encode(commit: CommitFile) -> bytes:
     """Write a commit with a seal over all that comes before it."""
     body = commit.model_dump_json().encode()[:-1]
     return body + _SEAL + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
+
+
+def digest_of(data: bytes) -> str:
+    """The digest by which a commit names the one before it."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def genesis(run: str) -> str:
+    """What the first commit of a run follows."""
+    return digest_of(f"run {run}".encode())
 
 
 def decode(data: bytes, name: str) -> CommitFile:
@@ -173,71 +211,79 @@ def decode(data: bytes, name: str) -> CommitFile:
     document = parse_object(data, name)
     require_format(document, FORMAT, name)
     body, _, _ = data.rpartition(_SEAL)
-    if document.pop("sha256", None) != hashlib.sha256(body).hexdigest():
+    if document.pop("sha256", None) != digest_of(body):
         raise damaged(name, "it is not as it was written")
-    try:
-        return CommitFile.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise damaged(name, f"/{'/'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return validated(CommitFile, document, name)
 
 
-def parse_object(data: bytes, name: str) -> dict[str, object]:
-    """Read a JSON object.
-
-    Raises:
-        ResultsError: It is none.
-    """
-    try:
-        document = json.loads(data)
-    except ValueError as error:
-        raise damaged(name, f"not JSON ({error})") from error
-    if not isinstance(document, dict):
-        raise damaged(name, "not a JSON object")
-    return document
-
-
-def require_format(document: Mapping[str, object], newest: int, name: str) -> None:
-    """Refuse a file whose format this version does not know.
-
-    Raises:
-        ResultsError: The format is newer, or is none.
-    """
-    found = document.get("format")
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise damaged(name, f"its format is {found!r} and should be a number from 1")
-    if found > newest:
-        raise ResultsError(
-            f"{name}: written in format {found}, this version of modelops-ray reads up to {newest}; "
-            "install a newer version, or give another --out"
-        )
-
-
-def read_log(folder: Folder) -> Log:
-    """Replay all commits.
+def read_log(folder: Folder, run: RunJson | None = None) -> Log:
+    """Replay all commits of a run, by default of the one that `run.json` names.
 
     Raises:
         ResultsError: A commit is missing, damaged, of a newer format, or contradicts the others.
     """
-    log = Log()
-    names = sorted(_commit_names(folder), key=lambda name: int(name[:-5]))
+    run = run or read_run_json(folder)
+    if run is None:
+        raise (
+            damaged(folder.where(), f"it has commits, and no {RUN_JSON}")
+            if folder.names(FOLDER)
+            else ResultsError(
+                f"{folder.where()}: not a run directory, it has no {RUN_JSON}; give the directory of a run"
+            )
+        )
+    log = Log(last=run.log_from - 1, tip=genesis(run.id))
+    foreign: dict[int, str] = {}
+    names = sorted(_names_from(folder, run.log_from), key=_number_of)
     contents = folder.read_all(f"{FOLDER}/{name}" for name in names)
-    for number, (file_name, data) in enumerate(zip(names, contents, strict=True), start=1):
+    for name, data in zip(names, contents, strict=True):
+        number = _number_of(name)
+        commit = _decoded(data, folder.where(f"{FOLDER}/{name}"), number)
+        if not is_of(commit, run, is_chained=log.is_chained):
+            foreign[number] = commit.run
+            continue
+        _require_next(folder, log, foreign, name)
         path = folder.where(commit_name(number))
-        if file_name != commit_name(number).removeprefix(f"{FOLDER}/"):
-            raise damaged(path, f"it is missing, the next commit found is {file_name}")
-        log.apply(_decoded(data, path, number), path)
+        if commit.format > 1 and commit.previous != log.tip:
+            raise damaged(path, "it does not follow the commit before it; one of the two is of another run")
+        log.apply(commit, path)
+        log.tip = digest_of(data or b"")
+    _require_own(folder, run, log, foreign)
     _require_disjoint(log, folder.where(FOLDER))
     return log
 
 
-def _commit_names(folder: Folder) -> list[str]:
-    return [name for name in folder.names(FOLDER) if _NAME.fullmatch(name)]
+def _names_from(folder: Folder, first: int) -> list[str]:
+    return [name for name in folder.names(FOLDER) if _NAME.fullmatch(name) and _number_of(name) >= first]
 
 
-def _read(folder: Folder, number: int) -> CommitFile:
-    name = commit_name(number)
-    return _decoded(folder.read(name), folder.where(name), number)
+def last_number(folder: Folder) -> int:
+    """The largest number that a commit of any run has here, 0 without any."""
+    return max(map(_number_of, _names_from(folder, 0)), default=0)
+
+
+def _number_of(name: str) -> int:
+    return int(name.removesuffix(".json"))
+
+
+def is_of(commit: CommitFile, run: RunJson, *, is_chained: bool) -> bool:
+    """Whether a commit is of this run; those of format 1 come first, in a run that began in format 1."""
+    return commit.run == run.id or (commit.format == run.format == 1 and not is_chained)
+
+
+def _require_next(folder: Folder, log: Log, foreign: Mapping[int, str], name: str) -> None:
+    """Between two commits of a run there may be those of others, and nothing else."""
+    following = log.last + 1
+    while following in foreign:
+        following += 1
+    if commit_name(following) != f"{FOLDER}/{name}":
+        raise damaged(folder.where(commit_name(following)), f"it is missing, the next commit found is {name}")
+
+
+def _require_own(folder: Folder, run: RunJson, log: Log, foreign: Mapping[int, str]) -> None:
+    """A session that was slow leaves one commit; the log of another run means that `run.json` was exchanged."""
+    others = {foreign.get(run.log_from), foreign.get(run.log_from + 1)}
+    if run.log_from == 1 and log.last == 0 and len(others) == 1 and None not in others:
+        raise damaged(folder.where(RUN_JSON), "it is of another run than the commits beside it")
 
 
 def _decoded(data: bytes | None, path: str, number: int) -> CommitFile:
@@ -260,27 +306,16 @@ def _require_disjoint(log: Log, name: str) -> None:
         raise damaged(name, f"position {pairs[clash[0] + 1, 0]} is committed twice")
 
 
-def taker_of(folder: Folder, number: int) -> CommitFile | None:
-    """Return the commit of this number, None while it is free."""
-    if folder.size(commit_name(number)) is None:
-        return None
-    return _read(folder, number)
+def read_commit(commits: Folder, number: int) -> CommitFile | None:
+    """Read the commit that has this number in a folder of commits, of whatever run; None while it is free."""
+    name = file_name(number)
+    data = commits.read(name)
+    return None if data is None else _decoded(data, commits.where(name), number)
 
 
-def append(folder: Folder, commit: CommitFile) -> None:
-    """Make a commit durable; after this it holds.
-
-    Raises:
-        RunInUseError: Its number is taken.
-    """
-    if folder.create(commit_name(commit.number), encode(commit)):
-        return
-    raise taken_over(folder, _read(folder, commit.number))
-
-
-def taken_over(folder: Folder, taker: CommitFile) -> RunInUseError:
+def taken_over(where: str, taker: CommitFile) -> RunInUseError:
     """The error for a session that is no longer the one that writes."""
     return RunInUseError(
-        f"{folder.where()}: process {taker.pid} on {taker.host} has taken over this run directory; "
+        f"{where}: process {taker.pid} on {taker.host} has taken over this run directory; "
         "this session ends here, what it committed is kept"
     )

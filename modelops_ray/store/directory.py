@@ -1,12 +1,15 @@
 """Reading one directory that a session writes or has written: the whole of a run, or one of its shards.
 
 Owns which rows count, verified, and their positions. Puts nothing in order, which is `reader`'s, and changes nothing.
+
+A look is at one run: what was read while another one began in its place is read again, or refused.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple, TypeVar
 
@@ -18,16 +21,18 @@ from modelops_ray.arrays import plain_array
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError
 from modelops_ray.store.batch import Positions
-from modelops_ray.store.commits import LivePart, Log, damaged, read_log
+from modelops_ray.store.commits import LivePart, Log, read_log
+from modelops_ray.store.documents import damaged
 from modelops_ray.store.folder import Folder
-from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, MissingPartError, read_parts
+from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, read_parts
 from modelops_ray.store.progress import read_progress
-from modelops_ray.store.run_json import NAME, RunJson, read_run_json
+from modelops_ray.store.run_json import NAME, RunJson, read_marked
 from modelops_ray.store.status import Status
 from modelops_ray.study.schema import parameter_types, simulations_schema
 from modelops_ray.study.study import Study
 
 T = TypeVar("T")
+_LOOKS = 10
 
 
 class Rows(NamedTuple):
@@ -55,31 +60,52 @@ class Largest(NamedTuple):
         return Largest(max(self.peak_bytes, other.peak_bytes), max(self.request_bytes, other.request_bytes))
 
 
+@dataclass(slots=True)
+class Memory:
+    """What one reader remembers of a directory: which run it is of, and its `run.json`, which never changes."""
+
+    run_id: str | None = None
+    files: dict[Hashable, RunJson] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A run and its commits, as they were at one moment; `folder` stays theirs where a place can be held."""
+
+    folder: Folder
+    mark: Hashable
+    run: RunJson
+    log: Log
+
+
 class Directory:
     """The committed rows of one directory; every method reads it anew."""
 
-    def __init__(self, folder: Folder) -> None:
+    def __init__(self, folder: Folder, memory: Memory | None = None) -> None:
+        """Read a directory, always the same run of it for one `memory`."""
         self._folder = folder
+        self._memory = memory or Memory()
 
     @property
     def where(self) -> str:
         """Its path or URI."""
         return self._folder.where()
 
-    def run(self) -> RunJson:
-        """Say what it was made for.
+    def require(self) -> None:
+        """Make sure that it is one; reads no commits.
 
         Raises:
             ResultsError: It is no run directory, or is of a newer format.
         """
-        run = read_run_json(self._folder)
-        if run is None:
-            raise ResultsError(f"{self.where}: not a run directory, it has no {NAME}; give the directory of a run")
-        return run
+        self._run_of(self._folder)
+
+    def run(self) -> RunJson:
+        """Say what it was made for, and what it has grown to since."""
+        return self._consistent(lambda look: look.run)
 
     def log(self) -> Log:
         """Return what the commits amount to."""
-        return read_log(self._folder)
+        return self._consistent(lambda look: look.log)
 
     def simulations(self) -> Rows:
         """Return one row per simulation with a result or a failure."""
@@ -87,11 +113,11 @@ class Directory:
 
     def output(self, name: str) -> Rows | None:
         """Return the model's rows of one output, those of a simulation in its own order; None if there is none yet."""
-        return self._consistent(lambda log: self._output(log, name))
+        return self._consistent(lambda look: self._output(look, name))
 
     def output_of(self, name: str, task_ids: Sequence[str]) -> list[pa.Table]:
         """Return the rows that some simulations have in one output; reads a part at a time."""
-        return self._consistent(lambda log: self._output_of(log, name, plain_array(task_ids, pa.string())))
+        return self._consistent(lambda look: self._output_of(look, name, plain_array(task_ids, pa.string())))
 
     def completed(self) -> Ranges:
         """Return the positions of all simulations with a result; reads the commits only."""
@@ -117,15 +143,17 @@ class Directory:
 
     def status(self, now: datetime) -> Status:
         """Say how far it is."""
-        log, causes = self._consistent(lambda log: (log, self._causes(log)))
-        progress = read_progress(self._folder)
+        return self._consistent(lambda look: self._status(look, now))
+
+    def _status(self, look: _Look, now: datetime) -> Status:
+        progress = read_progress(look.folder, look.run.id)
         return Status(
-            total=self.run().simulations,
-            completed=log.rows(failed=False),
-            failed=log.rows(failed=True),
-            causes=causes,
+            total=look.run.simulations,
+            completed=look.log.rows(failed=False),
+            failed=look.log.rows(failed=True),
+            causes=self._causes(look),
             running=progress is not None and progress.is_running(now),
-            heartbeat_age_s=None if progress is None else progress.age_s(now),
+            heartbeat_age_s=None if progress is None else max(0.0, progress.age_s(now)),
             heartbeat=None if progress is None else progress.heartbeat,
             host=None if progress is None else progress.host,
             pid=None if progress is None else progress.pid,
@@ -133,62 +161,95 @@ class Directory:
             counters={} if progress is None else progress.counters,
         )
 
-    def _consistent(self, read: Callable[[Log], T]) -> T:
-        """Read again where a session replaced parts in between."""
-        log = read_log(self._folder)
-        while True:
+    def _consistent(self, read: Callable[[_Look], T]) -> T:
+        """Read again where sessions replaced parts in between, or another run began."""
+        for _ in range(_LOOKS):
+            folder = self._folder.hold()
+            found = self._run_of(folder)
+            log: Log | None = None
             try:
-                return read(log)
-            except MissingPartError:
-                later = read_log(self._folder)
-                if later.last == log.last:
+                log = read_log(folder, found[0])
+                result = read(_Look(folder, found[1], found[0].grown(log.grown), log))
+            except ResultsError:
+                if self._is_as_it_was(folder, *found, log):
                     raise
-                log = later
+                continue
+            if folder.mark(NAME) == found[1]:
+                return result
+        raise ResultsError(f"{self.where}: other sessions begin here again and again; read it once they have ended")
 
-    def _simulations(self, log: Log) -> Rows:
-        if not _parts_of(log, SIMULATIONS):
-            study = Study.from_dict(self.run().study.document, source=NAME)
+    def _run_of(self, folder: Folder) -> tuple[RunJson, Hashable]:
+        mark = folder.mark(NAME)
+        run = self._memory.files.get(mark)
+        if run is None:
+            found = read_marked(folder)
+            if found is None or found[0] is None:
+                raise ResultsError(f"{self.where}: not a run directory, it has no {NAME}; give the directory of a run")
+            run, mark = found[0], found[1]
+            self._memory.files = {mark: run}
+        if self._memory.run_id not in (None, run.id):
+            raise ResultsError(f"{self.where}: another run has begun here since it was opened; open it again")
+        self._memory.run_id = run.id
+        return run, mark
+
+    def _is_as_it_was(self, folder: Folder, run: RunJson, mark: Hashable, log: Log | None) -> bool:
+        """Whether what is wrong is wrong with what is there now, and not with what has gone while it was read."""
+        if folder.mark(NAME) != mark or not folder.is_in_place():
+            return False
+        try:
+            return read_log(folder, run).last == (log.last if log is not None else None)
+        except ResultsError:
+            return log is None
+
+    def _simulations(self, look: _Look) -> Rows:
+        if not _parts_of(look.log, SIMULATIONS):
+            study = Study.from_dict(look.run.study.document, source=NAME)
             return Rows(np.empty(0, np.int64), simulations_schema(parameter_types(study.parameter_sets)).empty_table())
-        return self._unordered(log, None)
+        return self._unordered(look, None)
 
-    def _unordered(self, log: Log, columns: list[str] | None) -> Rows:
-        parts = _parts_of(log, SIMULATIONS)
-        return Rows(np.concatenate([part.position_of_row for part in parts]), self._concatenated(parts, columns))
+    def _unordered(self, look: _Look, columns: list[str] | None) -> Rows:
+        parts = _parts_of(look.log, SIMULATIONS)
+        return Rows(
+            np.concatenate([part.position_of_row for part in parts]), _concatenated(look.folder, parts, columns)
+        )
 
-    def _output(self, log: Log, name: str) -> Rows | None:
-        parts = _parts_of(log, f"{OUTPUTS}/{name}")
+    def _output(self, look: _Look, name: str) -> Rows | None:
+        parts = _parts_of(look.log, f"{OUTPUTS}/{name}")
         if not parts:
             return None
-        table = self._concatenated(parts, None)
-        positions, tasks = self._unordered(log, ["task_id"])
+        table = _concatenated(look.folder, parts, None)
+        positions, tasks = self._unordered(look, ["task_id"])
         at = pc.index_in(table["task_id"], value_set=tasks["task_id"].combine_chunks())
         if at.null_count:
             raise damaged(self._folder.where(f"{OUTPUTS}/{name}"), "it has rows of a simulation that is not committed")
         return Rows(positions[at.to_numpy()], table)
 
-    def _output_of(self, log: Log, name: str, task_ids: pa.Array) -> list[pa.Table]:
-        tables = read_parts(self._folder, _parts_of(log, f"{OUTPUTS}/{name}"))
+    def _output_of(self, look: _Look, name: str, task_ids: pa.Array) -> list[pa.Table]:
+        tables = read_parts(look.folder, _parts_of(look.log, f"{OUTPUTS}/{name}"))
         return [table.filter(pc.is_in(table["task_id"], task_ids)) for table in tables]
 
-    def _failures(self, log: Log) -> pa.Table:
-        parts = [part for part in _parts_of(log, SIMULATIONS) if part.failed]
-        return self._concatenated(parts, None) if parts else self._simulations(Log()).table
+    def _failures(self, look: _Look) -> pa.Table:
+        parts = [part for part in _parts_of(look.log, SIMULATIONS) if part.failed]
+        if not parts:
+            return self._simulations(_Look(look.folder, look.mark, look.run, Log())).table
+        return _concatenated(look.folder, parts, None)
 
-    def _largest(self, log: Log) -> Largest:
+    def _largest(self, look: _Look) -> Largest:
         found = Largest()
-        for table in read_parts(self._folder, _parts_of(log, SIMULATIONS), list(Largest._fields)):
+        for table in read_parts(look.folder, _parts_of(look.log, SIMULATIONS), list(Largest._fields)):
             found = found.and_with(Largest(*(pc.max(table[name]).as_py() or 0 for name in Largest._fields)))
         return found
 
-    def _concatenated(self, parts: list[LivePart], columns: list[str] | None) -> pa.Table:
-        return pa.concat_tables(read_parts(self._folder, parts, columns)).combine_chunks()
-
-    def _causes(self, log: Log) -> dict[str, int]:
-        failed = [part for part in _parts_of(log, SIMULATIONS) if part.failed]
+    def _causes(self, look: _Look) -> dict[str, int]:
+        failed = [part for part in _parts_of(look.log, SIMULATIONS) if part.failed]
         counts: Counter[str] = Counter()
-        for table in read_parts(self._folder, failed, ["cause"]):
+        for table in read_parts(look.folder, failed, ["cause"]):
             counts.update(table["cause"].to_pylist())
         return dict(sorted(counts.items()))
+
+
+def _concatenated(folder: Folder, parts: list[LivePart], columns: list[str] | None) -> pa.Table:
+    return pa.concat_tables(read_parts(folder, parts, columns)).combine_chunks()
 
 
 def _parts_of(log: Log, folder: str) -> list[LivePart]:

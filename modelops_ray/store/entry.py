@@ -9,7 +9,7 @@ from functools import partial
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.store import opening, shards
 from modelops_ray.store.places import Place, open_folder
-from modelops_ray.store.progress import require_free
+from modelops_ray.store.progress import require_silent
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.session import Clock, utc_now
 from modelops_ray.store.spec import RunSpec
@@ -57,19 +57,20 @@ def look(
         StorageError: Reading failed.
     """
     folder = open_folder(path)
+    held = folder.hold()
     run = folder if whole in (None, path) else open_folder(whole)
     shards.require_fit(run, spec, fresh=fresh)
     found = None
     if fresh:
-        opening.require_replaceable(folder)
+        opening.require_replaceable(held)
     else:
-        found = opening.look(folder, spec)
+        found = opening.look(held, spec)
     completed = 0 if found is None else found.log.rows(failed=False)
     failed = 0 if found is None else found.log.rows(failed=True)
     todo = found is None or found.has_work(spec, repeat)
     if todo and not take_over:
-        for each in (folder, *shards.found_in(folder).values()):
-            require_free(each, clock())
+        for each in (held, *shards.found_in(held).values()):
+            require_silent(each, opening.id_of(each), clock())
     begin = partial(RunStore.begin, folder, spec, run, clock=clock, take_over=take_over, fresh=fresh,
                     repeat=repeat)  # fmt: skip
     return Entry(begin, todo, completed, failed)

@@ -78,12 +78,43 @@ class Folder(Protocol):
         """Open a folder in this one."""
         ...
 
-    def identity(self) -> Hashable | None:
-        """Tell this folder from another one that later has its name; None as long as there is nothing to tell by."""
+    def hold(self, *, make: bool = False) -> Folder:
+        """Return the same folder bound to what its name leads to now, where a place can do that.
+
+        Whatever is moved, removed or made anew later: every call goes to what is held, or fails. A folder that is not
+        there is made, or stays unbound.
+        """
         ...
 
-    def move_aside(self, ending: str) -> None:
-        """Give the whole folder another name: its own with an ending."""
+    def is_in_place(self) -> bool:
+        """Whether the name of a folder that is held still leads to it."""
+        ...
+
+    def move_aside(self, ending: str, head: str, stub: Callable[[], bytes]) -> None:
+        """Give the whole folder another name: its own with an ending, and a number where that is taken.
+
+        Files called `head` make it what it is. Where nothing can be renamed it is copied, and each of them is exchanged
+        for a `stub`; what else stays means nothing without them.
+
+        Raises:
+            StorageError: What is there now is not what this folder holds, or had in its heads.
+        """
+        ...
+
+    def mark(self, name: str) -> Hashable | None:
+        """Tell a file from any other that later has its name; None if there is no such file."""
+        ...
+
+    def read_marked(self, name: str) -> tuple[bytes, Hashable] | None:
+        """Return the content of a file and its mark, None if there is no such file."""
+        ...
+
+    def exchange(self, name: str, mark: Hashable, data: bytes) -> bool:
+        """Write a whole file in place of the one that has this mark; False, and nothing is changed, if it has gone.
+
+        Raises:
+            UncertainError: It failed, and may be there all the same, or come to be.
+        """
         ...
 
     def read(self, name: str) -> bytes | None:

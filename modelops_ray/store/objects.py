@@ -2,21 +2,25 @@
 
 Owns how the promises of `folder.Folder` are kept there. The file that decides who writes is made by a conditional PUT
 (`If-None-Match: *`), the only thing in an object store that exactly one of several writers is granted. `pyarrow.fs` has
-none, so requests go through obstore.
+none, so requests go through obstore. Keys come again and nothing holds a prefix, so that a late request always arrives:
+what it makes is told by its content, and a file is exchanged only for one that is still the same (`If-Match`).
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from modelops_ray.errors import StorageError
 from modelops_ray.store.buckets import Bucket, Client, bucket_of, connect
@@ -31,7 +35,9 @@ PATIENT_RETRIES, PATIENT_S = 10, 180.0
 
 _QUICK_RETRIES, _QUICK_S = 2, 10.0
 _PROBE = ".probe-"
-_FIRST_COMMIT = "_commits/000001.json"
+_PROBES = 3
+CONFLICT_PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0, 5.0, 5.0)
+"""Between creations that were answered by a conflict with another one that then never came."""
 
 
 @dataclass(slots=True)
@@ -40,6 +46,7 @@ class _Proofs:
 
     is_there: bool = False
     refuses_to_overwrite: bool = False
+    compares: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,30 +81,48 @@ class ObjectFolder:
         """Open a prefix below this one."""
         return replace(self, uri=self.where(name), _prefix=self._key(name))
 
-    def identity(self) -> str | None:
-        """The mark of the first commit, which is made once and never changes; None before there is one."""
-        found = self._head(_FIRST_COMMIT)
-        return None if found is None else f"{found['e_tag']} {found['last_modified']}"
+    def hold(self, *, make: bool = False) -> ObjectFolder:  # noqa: ARG002 (for directories)
+        """Return it as it is: nothing can be held there, and nothing need be made."""
+        return self
 
-    def move_aside(self, ending: str) -> None:
-        """Copy every object, then remove them, `run.json` last: what is there stays a run that can be moved again."""
+    def is_in_place(self) -> bool:
+        """A key leads to itself."""
+        return True
+
+    def move_aside(self, ending: str, head: str, stub: Callable[[], bytes]) -> None:
+        """Copy every object, heads last, then exchange the heads: until then what is there stays as it was.
+
+        Nothing is deleted: a request to delete that is late would hit what has the key by then.
+        """
         with self._reporting(""):
             keys = [meta["path"] for batch in obstore.list(self._client, f"{self._prefix}/") for meta in batch]
-            batches = [[key for key in keys if key.endswith("/run.json") == is_last] for is_last in (False, True)]
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                for batch in batches:
-                    deque(pool.map(lambda key: self._copy(key, ending), batch), maxlen=0)
-            for batch in filter(None, batches):
-                obstore.delete(self._client, batch)
+        names = [key.removeprefix(f"{self._prefix}/") for key in keys]
+        heads = {name: found for name in names if _is_named(name, head) and (found := self.read_marked(name))}
+        to = self._free_aside(ending, heads)
+        with self._reporting(""), ThreadPoolExecutor(AT_ONCE) as pool:
+            copied = (name for name in names if name not in heads)
+            deque(pool.map(lambda name: self._copy(name, to), copied), maxlen=0)
+        for name, (data, _) in heads.items():
+            to.replace(name, data)
+        for name, (_, mark) in heads.items():
+            if not self.exchange(name, mark, stub()):
+                raise StorageError(f"{self.uri}: another session started over at the same moment; start again")
 
     def read(self, name: str) -> bytes | None:
         """Return the content of an object, None if there is no such object."""
+        found = self.read_marked(name)
+        return None if found is None else found[0]
+
+    def read_marked(self, name: str) -> tuple[bytes, Hashable] | None:
+        """Return the content of an object and its mark, None if there is no such object."""
         self._require_bucket()
         with self._reporting(name):
-            try:
-                return obstore.get(self._client, self._key(name)).bytes().to_bytes()
-            except FileNotFoundError:
-                return None
+            return self._get(name)
+
+    def mark(self, name: str) -> Hashable | None:
+        """Tell an object from any other that later has its key; None if there is no such object."""
+        found = self._head(name)
+        return None if found is None else _mark(found)
 
     def read_all(self, names: Iterable[str]) -> Iterator[bytes | None]:
         """Read many objects, several at once, in order."""
@@ -150,34 +175,91 @@ class ObjectFolder:
         with self._reporting(name, changes=True):
             return self._put_new(name, data)
 
+    def exchange(self, name: str, mark: Hashable, data: bytes) -> bool:
+        """Write a whole object in place of the one that has this mark."""
+        self._require_comparison()
+        with self._reporting(name, changes=True):
+            return self._put_over(name, mark, data)
+
     def remove(self, name: str) -> None:
         """Remove an object; one that is not there is fine."""
         with self._reporting(name), suppress(FileNotFoundError):
             obstore.delete(self._client, self._key(name))
 
-    def _put_new(self, name: str, data: bytes) -> bool:
+    def _get(self, name: str) -> tuple[bytes, Hashable] | None:
         try:
-            obstore.put(self._client, self._key(name), data, mode="create", use_multipart=False)
-        except AlreadyExistsError:
-            # A request whose answer was lost is repeated, and finds its own object.
-            return obstore.get(self._client, self._key(name)).bytes().to_bytes() == data
-        return True
+            found = obstore.get(self._client, self._key(name))
+            return found.bytes().to_bytes(), _mark(found.meta)
+        except FileNotFoundError:
+            return None
+
+    def _put_new(self, name: str, data: bytes) -> bool:
+        """A request whose answer was lost is repeated, and finds its own object.
+
+        S3 answers "conflict" where another creation is under way; that one may fail, and then the name is still free.
+        """
+        for pause_s in (*CONFLICT_PAUSES_S, None):
+            try:
+                obstore.put(self._client, self._key(name), data, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                found = self._get(name)
+                if found is not None:
+                    return found[0] == data
+                if pause_s is None:
+                    raise
+                time.sleep(pause_s)
+            else:
+                return True
+        raise AssertionError("unreachable")
+
+    def _put_over(self, name: str, mark: Hashable, data: bytes) -> bool:
+        """The same for an object that is to be exchanged."""
+        version: Any = dict(mark)  # type: ignore[call-overload]
+        for pause_s in (*CONFLICT_PAUSES_S, None):
+            try:
+                obstore.put(self._client, self._key(name), data, mode=version, use_multipart=False)
+            except (PreconditionError, AlreadyExistsError, FileNotFoundError):
+                found = self._get(name)
+                if found is None or found[1] != mark:
+                    return found is not None and found[0] == data
+                if pause_s is None:
+                    raise
+                time.sleep(pause_s)
+            else:
+                return True
+        raise AssertionError("unreachable")
 
     def _require_refusal_to_overwrite(self) -> None:
         """Some servers that speak S3 do not know the condition, and let every writer in."""
-        if self._proofs.refuses_to_overwrite:
-            return
+        if not self._proofs.refuses_to_overwrite:
+            self._require(lambda probe: self._put_new(probe, b"first") and not self._put_new(probe, b"second"))
+            self._proofs.refuses_to_overwrite = True
+
+    def _require_comparison(self) -> None:
+        """The same for the condition under which an object is exchanged."""
+        if not self._proofs.compares:
+            self._require(self._compares)
+            self._proofs.compares = True
+
+    def _compares(self, probe: str) -> bool:
+        first = obstore.put(self._client, self._key(probe), b"first", use_multipart=False)
+        obstore.put(self._client, self._key(probe), b"second", use_multipart=False)
+        return not self._put_over(probe, _mark(first), b"third")
+
+    def _require(self, refuses: Callable[[str], bool]) -> None:
+        """Try it, several times: a session that starts at the same moment removes what it takes for a leftover."""
         self._require_bucket()
-        probe = f"{_PROBE}{secrets.token_hex(4)}"
-        with self._reporting(probe):
-            refused = self._put_new(probe, b"first") and not self._put_new(probe, b"second")
-        self.remove(probe)
-        if not refused:
-            raise StorageError(
-                f"{self.uri}: this object store overwrites what it was told not to, so that two sessions could write "
-                "one run; use one with conditional writes (If-None-Match), or a file system"
-            )
-        self._proofs.refuses_to_overwrite = True
+        for _ in range(_PROBES):
+            probe = f"{_PROBE}{secrets.token_hex(4)}"
+            with self._reporting(probe):
+                refused = refuses(probe)
+            self.remove(probe)
+            if refused:
+                return
+        raise StorageError(
+            f"{self.uri}: this object store overwrites what it was told not to, so that two sessions could write "
+            "one run; use one with conditional writes (If-None-Match, If-Match), or a file system"
+        )
 
     def _require_bucket(self) -> None:
         """Only a listing tells an object that is missing from a bucket that is; asked first, with little patience."""
@@ -212,8 +294,18 @@ class ObjectFolder:
         with self._reporting(folder):
             return obstore.list_with_delimiter(self._client, self._key(folder))
 
-    def _copy(self, key: str, ending: str) -> None:
-        obstore.copy(self._client, key, f"{self._prefix}{ending}{key.removeprefix(self._prefix)}")
+    def _free_aside(self, ending: str, heads: Mapping[str, tuple[bytes, Hashable]]) -> ObjectFolder:
+        """A prefix with nothing in it, or the same run: another session may be moving it too, and copies the same."""
+        for number in itertools.count(1):
+            aside = f"{ending}-{number}" if number > 1 else ending
+            to = replace(self, uri=f"{self.uri}{aside}", _prefix=f"{self._prefix}{aside}")
+            if not to.names() or (heads and all(to.read(name) == data for name, (data, _) in heads.items())):
+                return to
+        raise AssertionError("unreachable")
+
+    def _copy(self, name: str, to: ObjectFolder) -> None:
+        with suppress(FileNotFoundError):  # the session that is being superseded has just removed it
+            obstore.copy(self._client, self._key(name), to._key(name))
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}".rstrip("/")
@@ -221,3 +313,12 @@ class ObjectFolder:
     @staticmethod
     def _last(path: str) -> str:
         return path.rstrip("/").rpartition("/")[2]
+
+
+def _mark(found: Mapping[str, Any]) -> Hashable:
+    """What a conditional request asks for; which of the two a store has is its own affair."""
+    return tuple((key, found[key]) for key in ("e_tag", "version") if found.get(key) is not None)
+
+
+def _is_named(name: str, head: str) -> bool:
+    return name.rpartition("/")[2] == head

@@ -6,8 +6,9 @@ Owns what a directory may hold and in which order a start writes. Every step may
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 
@@ -15,12 +16,14 @@ from modelops_ray.arrays import array_of
 from modelops_ray.core.ranges import Ranges, runs
 from modelops_ray.errors import ResultsError
 from modelops_ray.store import run_json, shards
-from modelops_ray.store.commits import FOLDER, Log, Part, damaged, read_log
+from modelops_ray.store.commits import FOLDER, Log, Part, last_number, read_log
+from modelops_ray.store.documents import damaged
 from modelops_ray.store.extension import Move, find_move, kept, moved_parts
 from modelops_ray.store.folder import Folder
 from modelops_ray.store.parts import read_part, require_sizes
-from modelops_ray.store.run_json import RunJson, StudyEntry
-from modelops_ray.store.session import Session
+from modelops_ray.store.progress import read_progress
+from modelops_ray.store.run_json import Growth, RunJson, StudyEntry
+from modelops_ray.store.session import Clock, Session
 from modelops_ray.store.spec import RunSpec
 
 _PART = re.compile(r"part-[0-9a-f]{8}-\d+\.parquet")
@@ -28,12 +31,17 @@ _PART = re.compile(r"part-[0-9a-f]{8}-\d+\.parquet")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a look at a run directory found; `move` is set when its positions refer to an older study."""
+    """What a look at a run directory found; `move` is set when its positions refer to an older study.
+
+    `mark` is that of the `run.json` that was read. `debris` are files that no commit names: once a commit follows this
+    look none ever will, since it ends the sessions that could.
+    """
 
     run: RunJson
+    mark: Hashable
     log: Log
     move: Move | None
-    has_debris: bool
+    debris: tuple[str, ...] = ()
 
     def has_work(self, spec: RunSpec, repeat: Ranges) -> bool:
         """Whether a simulation has no row yet, or that of a failure that is to be repeated."""
@@ -54,34 +62,53 @@ def look(folder: Folder, spec: RunSpec) -> Found | None:
     Raises:
         ResultsError: It is no run directory, is damaged, or answers another question.
     """
-    run = run_json.read_run_json(folder)
-    if run is None:
+    found = run_json.read_marked(folder)
+    if found is None:
         _require_empty(folder)
+        return None
+    run, mark = found
+    if run is None:
         return None
     path = folder.where(run_json.NAME)
     run_json.require_same_question(run, spec.asked, path)
-    log = read_log(folder)
-    _require_log(folder, log)
+    log = read_log(folder, run)
+    run = run.grown(log.grown)
+    debris = _debris(folder, log)
+    _require_log(folder, run, log, debris)
     _require_positions(log, run.study_of(log.study).simulations, path)
     require_sizes(folder, log.parts.values())
-    return Found(run, log, _find_move(run, log, spec, path), bool(_debris(folder, log)))
+    return Found(run, mark, log, _find_move(run, log, spec, path), debris)
 
 
 def look_or_create(folder: Folder, spec: RunSpec, whole: Folder) -> Found:
     """The same, and make the directory where there is none; `whole` is the run that it is a shard of, or itself."""
     found = look(folder, spec)
-    if found is None and folder.create(run_json.NAME, run_json.encode_run_json(spec.asked)):
+    if found is None and (run := _create(folder, spec.asked)) is not None:
+        mark = folder.mark(run_json.NAME)
         try:
             shards.require_one_split(whole)
         except ResultsError:
-            folder.remove(run_json.NAME)  # another split began at the same moment
+            folder.exchange(run_json.NAME, mark, run_json.new_stub())  # another split began at the same moment
             raise
-        return Found(spec.asked, Log(), None, has_debris=False)
+        found = look(folder, spec)
+        if found is not None and found.run.id == run.id:
+            return found
     # Where another session made it in between, it is looked at like any other.
     found = found or look(folder, spec)
     if found is None:
         raise ResultsError(f"{folder.where()}: it disappeared while it was opened; start again")
     return found
+
+
+def _create(folder: Folder, asked: RunJson) -> RunJson | None:
+    """Begin a run where there is none; None where another session was faster."""
+    there = folder.read_marked(run_json.NAME)
+    run = asked.born(last_number(folder) + 1)
+    data = run_json.encode_run_json(run)
+    if there is None:
+        return run if folder.create(run_json.NAME, data) else None
+    is_free = run_json.is_stub(there[0])
+    return run if is_free and folder.exchange(run_json.NAME, there[1], data) else None
 
 
 def _require_empty(folder: Folder) -> None:
@@ -93,10 +120,13 @@ def _require_empty(folder: Folder) -> None:
         )
 
 
-def _require_log(folder: Folder, log: Log) -> None:
-    """Parts come after the first commit, so parts without a log mean that the log was lost."""
-    parts = _part_names(folder)
-    if parts and log.last == 0:
+def _require_log(folder: Folder, run: RunJson, log: Log, debris: tuple[str, ...]) -> None:
+    """A session that said a word of its own has made a commit, so that parts without a log mean that it was lost.
+
+    Before that, they are what was left of runs that were moved aside, or of a session of one of them that was slow.
+    """
+    parts = [name for name in debris if _is_part(name)]
+    if parts and log.last < run.log_from and read_progress(folder, run.id) is not None:
         raise damaged(folder.where(FOLDER), f"no commits, and there are parts such as {parts[0]}")
 
 
@@ -143,28 +173,26 @@ def _move_from(older: StudyEntry, spec: RunSpec) -> Move | None:
 def begin(session: Session, folder: Folder, found: Found, spec: RunSpec, repeat: Ranges) -> None:
     """Take the directory over: fence off others, move to a larger study, forget failures to repeat, clean up."""
     log = found.log
+    before = list(log.parts)
     log.apply(session.append(log.study or found.run.study.digest), FOLDER)
     if found.move is not None:
         _extend(session, folder, found, found.move, spec)
     _forget(session, folder, log, spec.asked.study.digest, repeat)
-    sweep(folder, log)
+    for name in (*found.debris, *(path for path in before if path not in log.parts)):
+        folder.remove(name)
     session.heartbeat({})
 
 
 def _extend(session: Session, folder: Folder, found: Found, move: Move, spec: RunSpec) -> None:
-    """Go over to a larger study. `run.json` knows both studies before the log refers to the new one."""
+    """Go over to a larger study, in one step: the commit that refers to it says what it is."""
     log = found.log
-    study = spec.asked.study
-    changes = {"study": study, "shard": spec.asked.shard, "previous": found.run.study_of(log.study)}
-    both = found.run.model_copy(update=changes)
-    folder.replace(run_json.NAME, run_json.encode_run_json(both))
+    growth = Growth(study=spec.asked.study, shard=spec.asked.shard)
     with session.undoing():
         added = [
             kept(part, positions) if table is None else session.write(part.folder, table, positions, failed=part.failed)
             for part, table, positions in moved_parts(folder, log.parts, move, spec.simulations, spec.schemas)
         ]
-        log.apply(session.append(study.digest, added, checkpoint=True), FOLDER)
-    folder.replace(run_json.NAME, run_json.encode_run_json(both.model_copy(update={"previous": None})))
+        log.apply(session.append(growth.study.digest, added, checkpoint=True, grown=growth), FOLDER)
 
 
 def _forget(session: Session, folder: Folder, log: Log, study: str, repeat: Ranges) -> None:
@@ -187,16 +215,15 @@ def _forget(session: Session, folder: Folder, log: Log, study: str, repeat: Rang
             log.apply(session.append(study, added, retracted), FOLDER)
 
 
-def sweep(folder: Folder, log: Log) -> None:
-    """Remove what no commit names: parts of crashed, failed or fenced sessions, and half-written files."""
-    for name in _debris(folder, log):
-        folder.remove(name)
-
-
-def _debris(folder: Folder, log: Log) -> list[str]:
+def _debris(folder: Folder, log: Log) -> tuple[str, ...]:
+    """Parts of crashed, failed or fenced sessions, and half-written files; made after the log was read."""
     parts = [path for path in _part_names(folder) if path not in log.parts]
     places = ["", FOLDER, *_part_folders(folder)]
-    return parts + [f"{place}/{name}".lstrip("/") for place in places for name in folder.leftovers(place)]
+    return (*parts, *(f"{place}/{name}".lstrip("/") for place in places for name in folder.leftovers(place)))
+
+
+def _is_part(path: str) -> bool:
+    return _PART.fullmatch(path.rpartition("/")[2]) is not None
 
 
 def _part_names(folder: Folder) -> list[str]:
@@ -215,16 +242,31 @@ def require_replaceable(folder: Folder) -> None:
     Raises:
         ResultsError: It is something else.
     """
-    if folder.size(run_json.NAME) is None and not shards.found_in(folder):
+    if not run_json.is_there(folder) and not shards.found_in(folder):
         _require_empty(folder)
 
 
-def move_aside(folder: Folder, now: datetime) -> None:
+def id_of(folder: Folder) -> str | None:
+    """The id of the run in a folder, None where there is none, or it cannot be read."""
+    with suppress(ResultsError):
+        run = run_json.read_run_json(folder)
+        return None if run is None else run.id
+    return None
+
+
+def move_aside(folder: Folder, clock: Clock) -> None:
     """Keep an old run under another name; whatever else is there is refused.
 
     Raises:
         ResultsError: What is there is no run.
     """
     require_replaceable(folder)
-    if folder.names():
-        folder.move_aside(f".old-{now:%Y%m%dT%H%M%SZ}")
+    there = [each for each in (folder, *shards.found_in(folder).values()) if run_json.is_there(each)]
+    if not there and (not folder.names() or run_json.read_marked(folder) is not None):
+        return
+    left = [(each, _part_names(each)) for each in there]
+    folder.move_aside(f".old-{clock():%Y%m%dT%H%M%SZ}", run_json.NAME, run_json.new_stub)
+    if folder.is_in_place():  # it was copied: what stays is named by nothing, and its names are no other session's
+        for each, parts in left:
+            for name in parts:
+                each.remove(name)

@@ -14,17 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modelops_ray.errors import ResultsError
-from modelops_ray.store.commits import LivePart, Part, damaged
+from modelops_ray.store.commits import LivePart, Part
+from modelops_ray.store.documents import damaged
 from modelops_ray.store.folder import Folder, Sink
 from modelops_ray.study.schema import plain_schema
 
 SIMULATIONS = "simulations"
 OUTPUTS = "outputs"
 GROUP_ROWS = 128 * 1024
-
-
-class MissingPartError(ResultsError):
-    """A part that a commit names is not there: lost, or replaced by a later commit."""
 
 
 def write_part(
@@ -114,9 +111,8 @@ def _verified(folder: Folder, part: LivePart, data: bytes | None) -> pa.BufferRe
     return pa.BufferReader(copy)
 
 
-def _missing(folder: Folder, part: LivePart) -> MissingPartError:
-    error = damaged(folder.where(part.path), f"missing, and named by {part.commit}")
-    return MissingPartError(str(error))
+def _missing(folder: Folder, part: LivePart) -> ResultsError:
+    return damaged(folder.where(part.path), f"missing, and named by {part.commit}")
 
 
 def _changed(folder: Folder, part: LivePart, what: str) -> ResultsError:

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from modelops_ray.errors import ResultsError, RunInUseError
 from modelops_ray.store.folder import Folder
 
 NAME = "progress.json"
 STALE_AFTER_S = 60.0
+DOUBTFUL_UNTIL_S = 900.0
+LISTEN_EVERY_S, LISTENINGS = 0.5, 14
+"""A session says a word every 3 s, and more seldom while a commit takes long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +42,36 @@ class Process:
 
 
 class Progress(BaseModel):
-    """The latest word of a session; `ending` is set when it ended properly."""
+    """The latest word of a session of the run with this id; `ending` is set when it ended properly."""
 
     model_config = ConfigDict(frozen=True)
 
+    run: str | None = None
     session: str
     host: str
-    pid: int
+    pid: Annotated[int, Field(ge=0, lt=2**31)]
     place: str
-    started_ticks: int | None
+    started_ticks: Annotated[int, Field(ge=0, lt=2**62)] | None
     heartbeat: AwareDatetime
     counters: dict[str, JsonValue]
     ending: str | None = None
 
     def age_s(self, now: datetime) -> float:
-        """Seconds since the heartbeat; a clock that runs ahead elsewhere counts the same as one that lags."""
-        return abs((now - self.heartbeat).total_seconds())
+        """Seconds since the heartbeat; below 0 where the clock of its machine is ahead."""
+        return (now - self.heartbeat).total_seconds()
 
     def is_running(self, now: datetime) -> bool:
-        """Whether this session may still write: not ended, heard of lately, and not a dead process of this machine."""
+        """Whether this session may still write: not ended, heard of lately, and not a dead process of this machine.
+
+        A heartbeat of the future is one of a clock that is ahead: it says nothing of how old it is, so it counts.
+        """
         return self.ending is None and self.age_s(now) < STALE_AFTER_S and not self._is_dead()
+
+    def is_doubtful(self, now: datetime) -> bool:
+        """Whether it counts as over only if its machine's clock is right: on this machine there is one clock."""
+        here = Process.this()
+        is_elsewhere = (self.host, self.place) != (here.host, here.place) or not here.place
+        return self.ending is None and is_elsewhere and STALE_AFTER_S <= self.age_s(now) < DOUBTFUL_UNTIL_S
 
     def _is_dead(self) -> bool:
         here = Process.this()
@@ -68,8 +83,8 @@ class Progress(BaseModel):
             return False
 
 
-def read_progress(folder: Folder) -> Progress | None:
-    """Read the latest word, None if there is none.
+def read_progress(folder: Folder, run: str | None = None) -> Progress | None:
+    """Read the latest word, None if there is none; or of this run, where the file is that of another one.
 
     Raises:
         ResultsError: The file is damaged.
@@ -78,12 +93,13 @@ def read_progress(folder: Folder) -> Progress | None:
     if data is None:
         return None
     try:
-        return Progress.model_validate_json(data)
+        found = Progress.model_validate_json(data)
     except ValidationError as error:
         raise ResultsError(
-            f"{folder.where(NAME)}: not a progress file ({error.errors()[0]['msg']}); "
+            f"{folder.where(NAME)}: not a progress file ({error.errors()[0]['msg'][:200]}); "
             "delete it, it holds nothing that counts"
         ) from error
+    return None if run and found.run not in (None, run) else found
 
 
 def write_progress(folder: Folder, progress: Progress) -> None:
@@ -92,10 +108,16 @@ def write_progress(folder: Folder, progress: Progress) -> None:
 
 
 def say(
-    session: str, process: Process, now: datetime, counters: Mapping[str, JsonValue], ending: str | None = None
+    run: str,
+    session: str,
+    process: Process,
+    now: datetime,
+    counters: Mapping[str, JsonValue],
+    ending: str | None = None,
 ) -> Progress:
     """Put together what a session says now."""
     return Progress(
+        run=run,
         session=session,
         host=process.host,
         pid=process.pid,
@@ -107,24 +129,54 @@ def say(
     )
 
 
-def require_free(folder: Folder, now: datetime) -> None:
+def require_free(folder: Folder, run: str | None, now: datetime) -> None:
     """Make sure that no other session writes this directory.
+
+    Args:
+        folder: The run directory.
+        run: The id of its run, None where that is not known.
+        now: The time of day.
 
     Raises:
         RunInUseError: One does, as far as can be seen from here.
     """
-    found = writer(folder, now)
+    found = writer(folder, run, now)
     if found is not None:
-        raise RunInUseError(
-            f"{folder.where()}: process {found.pid} on {found.host} writes this run directory, last heard of "
-            f"{found.age_s(now):.0f} s ago; wait for it, stop it, or give --take-over"
-        )
+        raise _in_use(folder, found, _when(found.age_s(now)))
 
 
-def writer(folder: Folder, now: datetime) -> Progress | None:
+def require_silent(folder: Folder, run: str | None, now: datetime, pause: Callable[[float], None] = time.sleep) -> None:
+    """The same, and where only the clocks of two machines say that a session is over, listen whether it goes on.
+
+    Raises:
+        RunInUseError: It does.
+    """
+    require_free(folder, run, now)
+    before = read_progress(folder, run)
+    if before is None or not before.is_doubtful(now):
+        return
+    for _ in range(LISTENINGS):
+        pause(LISTEN_EVERY_S)
+        after = read_progress(folder, run)
+        if after is not None and after != before and after.ending is None:
+            raise _in_use(folder, after, f"just now, by a clock that is {after.age_s(now):.0f} s behind")
+
+
+def writer(folder: Folder, run: str | None, now: datetime) -> Progress | None:
     """Return the session that writes this directory, None if there is none as far as can be seen from here."""
-    found = read_progress(folder)
+    found = read_progress(folder, run)
     return found if found is not None and found.is_running(now) else None
+
+
+def _in_use(folder: Folder, found: Progress, when: str) -> RunInUseError:
+    return RunInUseError(
+        f"{folder.where()}: process {found.pid} on {found.host} writes this run directory, last heard of "
+        f"{when}; wait for it, stop it, or give --take-over"
+    )
+
+
+def _when(age_s: float) -> str:
+    return f"{age_s:.0f} s ago" if age_s > -1 else f"by a clock that is {-age_s:.0f} s ahead of this machine's"
 
 
 def _place() -> str:

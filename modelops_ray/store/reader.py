@@ -20,11 +20,12 @@ from modelops_ray.errors import ResultsError, UsageError
 from modelops_ray.store.batch import Positions
 from modelops_ray.store.columns import MisfitError, conformed, widened
 from modelops_ray.store.commits import Log
-from modelops_ray.store.directory import Directory, Largest, OutputSize, Rows
+from modelops_ray.store.directory import Directory, Largest, Memory, OutputSize, Rows
+from modelops_ray.store.folder import Folder
 from modelops_ray.store.places import open_folder, place_of
 from modelops_ray.store.run_json import RunJson
 from modelops_ray.store.session import Clock, utc_now
-from modelops_ray.store.shards import require_one_split
+from modelops_ray.store.shards import require_one_run, require_one_split
 from modelops_ray.store.status import Status, together
 from modelops_ray.study.schema import identity_fields, parameter_types
 from modelops_ray.study.study import Study
@@ -34,7 +35,7 @@ BLOCK_BYTES = 64 * 2**20
 
 
 class RunReader:
-    """The tables of a run in study order; every method reads its directories anew.
+    """The tables of a run in study order; every method reads its directories anew, and refuses another run than before.
 
     Every method raises ResultsError where a commit or a part is missing or damaged, or shards do not belong together.
     """
@@ -47,8 +48,14 @@ class RunReader:
             UsageError: There are no such URIs.
         """
         self._folder = open_folder(place_of(path))
+        self._memories: dict[Shard | None, Memory] = {}
         self._clock = clock
-        self.run = self._first().run()
+        self._first().require()
+
+    @property
+    def run(self) -> RunJson:
+        """What the run was made for, and what it has grown to since; of a run in shards, what its first one was."""
+        return self._first().run()
 
     def simulations(self) -> pa.Table:
         """Return one row per simulation with a result or a failure."""
@@ -105,7 +112,7 @@ class RunReader:
         """Say how far the run is."""
         shards, now = self._shards(), self._clock()
         if not shards:
-            return Directory(self._folder).status(now)
+            return self._directory(None, self._folder).status(now)
         n = next(iter(shards)).of
         missing = (Shard(number, n) for number in range(1, n + 1) if Shard(number, n) not in shards)
         return together(
@@ -119,13 +126,16 @@ class RunReader:
 
     def _directories(self) -> list[Directory]:
         """The directories whose rows are the run's."""
-        return list(self._shards().values()) or [Directory(self._folder)]
+        return list(self._shards().values()) or [self._directory(None, self._folder)]
 
     def _shards(self) -> Mapping[Shard, Directory]:
-        found = {shard: Directory(folder) for shard, folder in require_one_split(self._folder).items()}
-        if len(found) > 1:
-            _require_one_run({directory.where: directory.run() for directory in found.values()})
+        found = {shard: self._directory(shard, folder) for shard, folder in require_one_split(self._folder).items()}
+        if found:
+            require_one_run(self._folder, {shard: directory.run() for shard, directory in found.items()})
         return found
+
+    def _directory(self, shard: Shard | None, folder: Folder) -> Directory:
+        return Directory(folder, self._memories.setdefault(shard, Memory()))
 
     def _alike(self, name: str, found: Sequence[Rows]) -> Sequence[Rows]:
         """Bring the columns of shards together, as one session would have."""
@@ -141,19 +151,6 @@ class RunReader:
                 f"{self._folder.where()}: output {name!r} is not the same in all shards ({error}); read them one by one"
             ) from error
         return [Rows(rows.positions, conformed(rows.table, schema)) for rows in found]
-
-
-def _require_one_run(runs: Mapping[str, RunJson]) -> None:
-    """Positions are comparable within one study only."""
-    (first, run), *others = runs.items()
-    for where, other in others:
-        if other.model_digest != run.model_digest:
-            raise ResultsError(f"{where}: of another model than {first}; move the shards of one of them elsewhere")
-        if other.study.digest != run.study.digest or other.previous or run.previous:
-            raise ResultsError(
-                f"{where}: of study {other.study.digest[:12]}, {first} is of {run.study.digest[:12]}; "
-                "run every shard with the same study, then they are read as one"
-            )
 
 
 def _in_order(found: Sequence[Rows]) -> pa.Table:

@@ -1,23 +1,29 @@
 """`run.json`: what a run directory was made for, and whether a session that asks may go on in it.
 
-Owns the format of the file and the comparison. Studies are compared in `extension`.
+Owns the format of the file, the id of the run in it, and the comparison. The file is written once and never changed: a
+study that grew is in the log. Studies are compared in `extension`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any
+import secrets
+from collections.abc import Hashable, Mapping
+from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from modelops_ray.config import SeedPolicy
 from modelops_ray.errors import ResultsError
-from modelops_ray.store.commits import damaged, parse_object, require_format
+from modelops_ray.store.documents import damaged, parse_object, require_format, validated
 from modelops_ray.store.folder import Folder
 
 NAME = "run.json"
-FORMAT = 1
+FORMAT = 2
+RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+_MOVED = "moved_aside"
+_STUB = f'{{"format":{FORMAT},"{_MOVED}":"'
 _REMEDY = "give another --out, or --fresh to start over"
 
 
@@ -41,15 +47,28 @@ class ShardEntry(BaseModel):
     simulations: Annotated[int, Field(ge=0)]
 
 
-class RunJson(BaseModel):
-    """What was run. While `previous` is set, positions in commits may still refer to that study.
+class Growth(BaseModel):
+    """The larger study that a run went on with, and which part of it belongs here."""
 
-    Positions count all simulations of the study, also where `shard` says that only some of them belong here.
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    study: StudyEntry
+    shard: ShardEntry | None = None
+
+
+class RunJson(BaseModel):
+    """What was run, by which run: `id` is drawn when its directory is made, and "" before.
+
+    Its log begins at commit `log_from`; those below are of runs that were moved aside. `previous` is of format 1: while
+    it is set, positions in commits may still refer to that study. Positions count all simulations of the study, also
+    where `shard` says that only some of them belong here.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = FORMAT
+    id: RunId = ""
+    log_from: Annotated[int, Field(ge=1, lt=2**62)] = 1
     study: StudyEntry
     previous: StudyEntry | None = None
     model_digest: str
@@ -67,6 +86,16 @@ class RunJson(BaseModel):
         """How many simulations belong into the run directory."""
         return self.study.simulations if self.shard is None else self.shard.simulations
 
+    def born(self, log_from: int) -> Self:
+        """The same with an id that no other run has or will have."""
+        return self.model_copy(update={"id": secrets.token_hex(16), "log_from": log_from})
+
+    def grown(self, growth: Growth | None) -> Self:
+        """What the run is since the log says that it went on with a larger study."""
+        if growth is None:
+            return self
+        return self.model_copy(update={"study": growth.study, "shard": growth.shard, "previous": None})
+
     def study_of(self, digest: str | None) -> StudyEntry:
         """The study that positions in the log refer to; None is a log without any.
 
@@ -80,22 +109,63 @@ class RunJson(BaseModel):
 
 
 def read_run_json(folder: Folder) -> RunJson | None:
-    """Read what a directory was made for, None if there is no such file.
+    """Read what a directory was made for, None if there is no run: no such file, or the stub of one moved aside.
 
     Raises:
         ResultsError: Damaged, or of a newer format.
     """
-    data = folder.read(NAME)
-    if data is None:
+    found = read_marked(folder)
+    return None if found is None else found[0]
+
+
+def read_marked(folder: Folder) -> tuple[RunJson | None, Hashable] | None:
+    """The same with the mark of the file, by which it is told from one that is later there; the run is None for a stub.
+
+    Raises:
+        ResultsError: Damaged, or of a newer format.
+    """
+    found = folder.read_marked(NAME)
+    if found is None:
         return None
+    data, mark = found
     path = folder.where(NAME)
     document = parse_object(data, path)
-    require_format(document, FORMAT, path)
-    try:
-        return RunJson.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise damaged(path, f"/{'/'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if require_format(document, FORMAT, path) == 1:
+        document["id"] = _id_of_format_1(document)
+    if _MOVED in document:
+        return None, mark
+    if "id" not in document:
+        raise damaged(path, "/id: Field required")
+    return validated(RunJson, document, path), mark
+
+
+def _id_of_format_1(document: Mapping[str, object]) -> str:
+    """The id of a run that began before there were ids: from what never changed in its file."""
+    kept = ["created", "model_digest", "entrypoint", "bundle_ref", "seed_policy"]
+    return hashlib.sha256(json.dumps([document.get(key) for key in kept]).encode()).hexdigest()[:32]
+
+
+def is_there(folder: Folder) -> bool:
+    """Whether a folder holds a run, in whatever state; the stub of one that was moved aside is none.
+
+    Raises:
+        StorageError: Reading failed.
+    """
+    size = folder.size(NAME)
+    if size == len(new_stub()):
+        data = folder.read(NAME)
+        return data is not None and not is_stub(data)
+    return size is not None
+
+
+def new_stub() -> bytes:
+    """What stays in the place of the file of a run that was moved aside where nothing can be renamed; each another."""
+    return f'{_STUB}{secrets.token_hex(16)}"}}\n'.encode()
+
+
+def is_stub(data: bytes) -> bool:
+    """Whether this is what stays of a run that was moved aside."""
+    return len(data) == len(new_stub()) and data.startswith(_STUB.encode())
 
 
 def encode_run_json(run: RunJson) -> bytes:

@@ -91,12 +91,11 @@ class RunStore:
             StorageError: Reading or writing failed.
         """
         if fresh:
-            for each in () if take_over else (folder, *found_in(folder).values()):
-                require_free(each, clock())
-            opening.move_aside(folder, clock())
-        found = opening.look_or_create(folder, spec, whole)
-        session = _session(folder, found, spec, _Options(clock, take_over, repeat))
-        store = cls(folder, spec, found.log, session)
+            _start_over(folder.hold(), clock, take_over=take_over)
+        held = folder.hold(make=True)
+        found = opening.look_or_create(held, spec, whole)
+        session = _session(held, found, spec, _Options(clock, take_over, repeat))
+        store = cls(held, spec, found.log, session)
         store.warnings = other_versions(found.run.versions, spec.asked.versions)
         return store
 
@@ -210,18 +209,25 @@ class RunStore:
         return retracted, added
 
 
+def _start_over(folder: Folder, clock: Clock, *, take_over: bool) -> None:
+    if not take_over:
+        for each in (folder, *found_in(folder).values()):
+            require_free(each, opening.id_of(each), clock())
+    opening.move_aside(folder, clock)
+
+
 def _session(folder: Folder, found: Found, spec: RunSpec, options: _Options) -> Session | None:
     """Begin a session unless there is nothing to do."""
     now = options.clock()
     if (
         not found.has_work(spec, options.repeat)
         and found.move is None
-        and not (found.has_debris and writer(folder, now) is None)
+        and not (found.debris and writer(folder, found.run.id, now) is None)
     ):
         return None
     if not options.take_over:
-        require_free(folder, now)
-    session = Session(folder, found.log, options.clock)
+        require_free(folder, found.run.id, now)
+    session = Session(folder, found.run, found.mark, found.log, options.clock)
     opening.begin(session, folder, found, spec, options.repeat)
     return session
 

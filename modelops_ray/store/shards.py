@@ -6,10 +6,12 @@ Owns where they are, and that no simulation can be in two places: a run is in sh
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from modelops_ray.config import Shard
 from modelops_ray.errors import ResultsError
 from modelops_ray.store import run_json
+from modelops_ray.store.commits import read_log
 from modelops_ray.store.extension import find_move
 from modelops_ray.store.folder import Folder
 from modelops_ray.store.run_json import RunJson
@@ -24,7 +26,7 @@ def found_in(whole: Folder) -> dict[Shard, Folder]:
     matches = filter(None, map(_NAME.fullmatch, whole.names(FOLDER)))
     shards = sorted((int(match[2]), int(match[1])) for match in matches)
     folders = {Shard(number, of): whole.inside(f"{FOLDER}/{number}-of-{of}") for of, number in shards}
-    return {shard: folder for shard, folder in folders.items() if folder.size(run_json.NAME) is not None}
+    return {shard: folder for shard, folder in folders.items() if run_json.is_there(folder)}
 
 
 def require_one_split(whole: Folder) -> dict[Shard, Folder]:
@@ -40,9 +42,32 @@ def require_one_split(whole: Folder) -> dict[Shard, Folder]:
     other = next((shard for shard in others if shard.of != first.of), None)
     if other is not None:
         raise ResultsError(f"{_at(whole, first)}: beside {other.name}; {_move_away(whole)}")
-    if whole.size(run_json.NAME) is not None:
+    if run_json.is_there(whole):
         raise ResultsError(f"{_at(whole, first)}: beside a run of the whole study; {_move_away(whole)}")
     return shards
+
+
+def require_one_run(whole: Folder, runs: Mapping[Shard, RunJson]) -> None:
+    """Make sure that shards are parts of one run: the question, the study, and each the part that its name says.
+
+    Raises:
+        ResultsError: They are not; positions are comparable within one study only.
+    """
+    for shard, run in runs.items():
+        if run.shard is None or (run.shard.number, run.shard.of) != (shard.number, shard.of):
+            says = "the whole study" if run.shard is None else f"shard {run.shard.number}/{run.shard.of}"
+            raise ResultsError(f"{_at(whole, shard)}: its {run_json.NAME} says that it is {says}; {_move_away(whole)}")
+    (first, run), *others = runs.items()
+    for shard, other in others:
+        what = run_json.difference(other, run)
+        if what is not None:
+            what = what.replace("this is", f"{first.name} is")
+            raise ResultsError(f"{_at(whole, shard)}: {what}; move the shards of one of them elsewhere")
+        if other.study.digest != run.study.digest or other.previous or run.previous:
+            raise ResultsError(
+                f"{_at(whole, shard)}: of study {other.study.digest[:12]}, {first.name} is of {run.study.digest[:12]}; "
+                "run every shard with the same study, then they are read as one"
+            )
 
 
 def require_fit(whole: Folder, spec: RunSpec, *, fresh: bool) -> None:
@@ -60,9 +85,10 @@ def require_fit(whole: Folder, spec: RunSpec, *, fresh: bool) -> None:
                 "or --fresh to start over"
             )
         return
-    if whole.size(run_json.NAME) is not None:
+    if run_json.is_there(whole):
         raise ResultsError(f"{whole.where()}: run without shards; go on without --shard, or give another --out")
-    if others := [name for name in whole.names() if name != FOLDER]:
+    others = [name for name in whole.names() if name != FOLDER]
+    if others and run_json.NAME not in others:
         raise ResultsError(f"{whole.where()}: not a run directory, it holds {others[0]}; give another --out")
     other = next((shard for shard in there if shard.of != asked.of), None)
     if other is not None:
@@ -79,6 +105,7 @@ def _require_same_run(where: str, neighbour: Folder, spec: RunSpec) -> None:
     found = run_json.read_run_json(neighbour)
     if found is None:
         return  # it was moved aside in between
+    found = found.grown(read_log(neighbour, found).grown)
     what = run_json.difference(found, spec.asked)
     if what is None and not _is_contained(found, spec):
         what = f"run with study {found.study.digest[:12]}, which study {spec.asked.study.digest[:12]} does not contain"

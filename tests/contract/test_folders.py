@@ -120,32 +120,63 @@ def test_of_many_that_create_one_file_exactly_one_is_told_that_it_did(new_place)
     assert all(data == open_folder(new_place("run")).read(name) for name, data in won)
 
 
+HEAD = "run.json"
+
+
+def stub():
+    """What stays of a folder that cannot be renamed."""
+    return b"moved"
+
+
 def test_a_folder_that_is_moved_aside_is_whole_under_its_other_name(new_place):
-    """And one that is made in its place is another one."""
+    """What was its head is no longer there, or a stub."""
     folder = open_folder(new_place("run"))
     folder.create(FIRST, b"1")
-    folder.replace("run.json", b"{}")
+    folder.replace(HEAD, b"{}")
     folder.replace("outputs/x/part", b"rows")
-    before = folder.identity()
+    before = folder.mark(HEAD)
 
-    folder.move_aside(".old-1")
+    folder.move_aside(".old-1", HEAD, stub)
 
-    assert ([], None) == (folder.names(), folder.identity())
+    assert folder.read(HEAD) in {None, b"moved"}
+    assert before != folder.mark(HEAD)
     moved = open_folder(new_place("run.old-1"))
-    assert (b"1", b"{}", b"rows") == tuple(moved.read_all([FIRST, "run.json", "outputs/x/part"]))
-    folder.create(FIRST, b"2")
-    assert folder.identity() not in {None, before}
+    assert (b"1", b"{}", b"rows") == tuple(moved.read_all([FIRST, HEAD, "outputs/x/part"]))
 
 
-def test_a_folder_stays_the_same_while_it_is_written(folder):
+def test_a_name_that_is_taken_gets_a_number(new_place):
+    """Two runs that are moved aside within one second are two."""
+    for number in range(3):
+        folder = open_folder(new_place("run"))
+        folder.replace(HEAD, str(number).encode())
+        folder.move_aside(".old-1", HEAD, stub)
+
+    aside = [open_folder(new_place(f"run.old-1{number}")).read(HEAD) for number in ("", "-2", "-3")]
+    assert [b"0", b"1", b"2"] == aside
+
+
+def test_a_file_has_its_mark_until_another_one_has_its_name(folder):
     """What a session compares is not changed by the session."""
-    folder.create(FIRST, b"1")
-    before = folder.identity()
-    folder.replace("run.json", b"{}")
+    folder.create(HEAD, b"1")
+    data, before = folder.read_marked(HEAD)
     folder.create("_commits/000002.json", b"2")
 
-    assert before == folder.identity()
-    assert before is not None
+    assert (b"1", before) == (data, folder.mark(HEAD))
+    folder.replace(HEAD, b"3")
+    assert folder.mark(HEAD) not in {None, before}
+    assert (None, None) == (folder.mark("none"), folder.read_marked("none"))
+
+
+def test_a_file_is_exchanged_for_what_it_was_only(folder):
+    """Of two that saw the same one is told, and a file that has gone is not made again."""
+    folder.replace(HEAD, b"0")
+    mark = folder.mark(HEAD)
+
+    assert [True, False] == [folder.exchange(HEAD, mark, b"1"), folder.exchange(HEAD, mark, b"2")]
+    assert b"1" == folder.read(HEAD)
+    mark = folder.mark(HEAD)
+    folder.remove(HEAD)
+    assert (False, None) == (folder.exchange(HEAD, mark, b"3"), folder.read(HEAD))
 
 
 def test_a_run_goes_from_its_first_session_to_its_last(new_place):

@@ -337,10 +337,10 @@ def test_a_part_with_other_content_of_the_same_size(refusal, run_dir):
 def test_a_run_of_a_newer_format(refusal, run_dir, arguments):
     """An older program does not touch what a newer one wrote."""
     path = run_dir / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 2}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 3}))
 
     assert refusal(*arguments).startswith(
-        "run/run.json: written in format 2, this version of modelops-ray reads up to 1; install a newer version"
+        "run/run.json: written in format 3, this version of modelops-ray reads up to 2; install a newer version"
     )
 
 

@@ -78,20 +78,21 @@ def test_fresh_moves_a_run_aside_in_its_bucket(work, bucket):
     assert [2, 1] == [mr.open_run(f"{bucket}/studies/{name}").simulations().num_rows for name in (old, new)]
 
 
-@pytest.mark.parametrize("spoiled", ["copy", "delete"])
+@pytest.mark.parametrize("spoiled", ["copy", "exchange"])
 def test_a_move_that_breaks_in_the_middle_can_be_made_again(bucket, meddler, spoiled):
-    """What was there is complete until all of it has been copied, and a run until it is gone."""
+    """What was there is complete, and a run, until all of it has been copied."""
     store = open_store(f"{bucket}/sir", STUDY)
     store.commit([payload(STUDY, range(20))], [])
     store.close("complete")
 
     def spoil(method, path, headers):
-        is_copy = "x-amz-copy-source" in {name.lower() for name in headers}
-        is_spoiled = is_copy and "part-" in path if spoiled == "copy" else method == "POST" and "delete" in path
+        names = {name.lower() for name in headers}
+        is_copy, is_exchange = "x-amz-copy-source" in names, "if-match" in names and path.endswith("/run.json")
+        is_spoiled = is_copy and "part-" in path if spoiled == "copy" else is_exchange
         return "refuse" if is_spoiled else "pass"
 
     meddler.spoil = spoil
-    with pytest.raises(StorageError, match=f"{bucket}/sir: access denied"):
+    with pytest.raises(StorageError, match=f"{bucket}/sir.*: access denied"):
         open_store(f"{bucket}/sir", STUDY, fresh=True)
     assert 20 == RunReader(f"{bucket}/sir").simulations().num_rows
 

@@ -57,8 +57,8 @@ def incidence(simulation: Simulation) -> Mapping[str, Columns]:
     return {"incidence": {"day": [2, 0, 1], "cases": [float(simulation.seed % 97), 0.5, float(simulation.position)]}}
 
 
-def open_store(path: Path, study: Study, **changes: Any) -> RunStore:
-    """Open a store as the same run would; `changes` are arguments that differ."""
+def run_json_of(study: Study, **changes: Any) -> RunJson:
+    """What is asked of a run directory; `changes` are values that differ."""
     policy = changes.get("seed_policy", "job-file")
     simulations = Simulations(study, policy)
     given = {
@@ -70,12 +70,18 @@ def open_store(path: Path, study: Study, **changes: Any) -> RunStore:
         "seed_policy": policy,
         "config": {"cpus": 1.0},
         "versions": {"numpy": "2.0"},
+        "created": utc_now(),
     }
+    return RunJson(**given | changes)
+
+
+def open_store(path: Path, study: Study, **changes: Any) -> RunStore:
+    """Open a store as the same run would; `changes` are arguments that differ."""
+    simulations = Simulations(study, changes.get("seed_policy", "job-file"))
     how = {name: changes.pop(name) for name in ("take_over", "fresh", "repeat", "clock") if name in changes}
-    created = how.get("clock", utc_now)()
     if changes.pop("retry_failed", False):
         how["repeat"] = Ranges([(0, len(simulations))])
-    asked = RunJson(**given | changes, created=created)
+    asked = run_json_of(study, created=how.get("clock", utc_now)(), **changes)
     return look(path, RunSpec.of(asked, study, simulations), **how).begin()
 
 

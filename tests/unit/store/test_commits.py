@@ -4,12 +4,16 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from support.stores import grid, run_json_of
 
 from modelops_ray.core.ranges import Ranges
-from modelops_ray.errors import ResultsError, RunInUseError
-from modelops_ray.store import commits
-from modelops_ray.store.commits import CommitFile, Part, append, commit_name, decode, encode, read_log
+from modelops_ray.errors import ResultsError
+from modelops_ray.store.commits import CommitFile, Part, commit_name, decode, digest_of, encode, genesis, read_log
 from modelops_ray.store.files import LocalFolder
+from modelops_ray.store.run_json import NAME, encode_run_json, read_run_json
+
+RUN = "0123456789abcdef" * 2
+OTHER = "fedcba9876543210" * 2
 
 
 def part(n, positions=((0, 2),), *, failed=False, folder="simulations"):
@@ -28,6 +32,8 @@ def part(n, positions=((0, 2),), *, failed=False, folder="simulations"):
 def commit(number, *added, session="0123abcd", **kwargs):
     """A commit of some session."""
     return CommitFile(
+        run=kwargs.pop("run", RUN),
+        previous=kwargs.pop("previous", genesis(RUN)),
         number=number,
         session=session,
         host="here",
@@ -41,14 +47,19 @@ def commit(number, *added, session="0123abcd", **kwargs):
 
 @pytest.fixture
 def folder(tmp_path):
-    """An empty run directory."""
-    return LocalFolder(tmp_path)
+    """A run directory without commits."""
+    folder = LocalFolder(tmp_path)
+    folder.replace(NAME, encode_run_json(run_json_of(grid()).model_copy(update={"id": RUN})))
+    return folder
 
 
 def write(folder, *log):
-    """Append commits to the log."""
+    """Append commits to the log, each following the one before."""
+    tip = genesis(RUN)
     for each in log:
-        append(folder, each)
+        data = encode(each.model_copy(update={"previous": tip}))
+        folder.replace(commit_name(each.number), data)
+        tip = digest_of(data)
 
 
 def test_a_commit_reads_back_as_it_was_written():
@@ -104,7 +115,7 @@ def test_a_missing_commit_is_named(folder):
 def test_a_name_of_another_shape_is_refused(folder):
     """A copy of a commit under a number of our shape cannot be overlooked."""
     write(folder, commit(1))
-    folder.replace("_commits/1.json", encode(commit(1)))
+    folder.replace("_commits/1.json", folder.read(commit_name(1)))
 
     with pytest.raises(ResultsError, match="it is missing"):
         read_log(folder)
@@ -146,9 +157,9 @@ def test_every_flipped_bit_of_a_commit_is_noticed():
 
 def test_a_newer_format_is_refused_by_name():
     """It is not called damaged, and the remedy is another one."""
-    document = json.loads(encode(commit(1))) | {"format": 2, "new": 1}
+    document = json.loads(encode(commit(1))) | {"format": 3, "new": 1}
 
-    with pytest.raises(ResultsError, match=r"c: written in format 2, .* reads up to 1; install a newer version"):
+    with pytest.raises(ResultsError, match=r"c: written in format 3, .* reads up to 2; install a newer version"):
         decode(json.dumps(document).encode(), "c")
 
 
@@ -193,12 +204,96 @@ def test_a_log_that_contradicts_itself_is_refused(folder, log, problem):
         read_log(folder)
 
 
-def test_a_number_is_given_once(folder):
-    """Of two writers the second is told who was first, and the file stays the first one's."""
-    append(folder, commit(1, session="aaaaaaaa"))
+def test_a_commit_that_does_not_follow_the_one_before_is_refused(folder):
+    """A log that was put together from two is no log, even of one run."""
+    write(folder, commit(1), commit(2), commit(3))
+    folder.replace(commit_name(2), encode(commit(2, session="11111111", previous=digest_of(b"another"))))
 
-    with pytest.raises(RunInUseError, match="process 1 on here has taken over"):
-        append(folder, commit(1, session="bbbbbbbb"))
+    with pytest.raises(ResultsError, match=r"000002\.json: it does not follow the commit before it"):
+        read_log(folder)
 
-    assert {"aaaaaaaa"} == read_log(folder).sessions
-    assert sorted(path.name for path in (folder.root / commits.FOLDER).iterdir()) == ["000001.json"]
+
+def test_a_commit_of_another_run_takes_a_number_and_nothing_else(folder):
+    """It is passed wherever it is: before the first, between two, and after the last commit of the run."""
+    other = {"run": OTHER, "previous": genesis(OTHER)}
+    write(folder, commit(2, part(1)), commit(5, part(2, ((5, 7),))))
+    for number in (1, 3, 4, 6, 9):
+        folder.replace(commit_name(number), encode(commit(number, part(number, ((8, 10),)), **other)))
+
+    assert (5, Ranges([(0, 2), (5, 7)])) == (read_log(folder).last, read_log(folder).done())
+
+
+def test_a_number_between_two_commits_that_is_of_no_run_is_missing(folder):
+    """Also where another run has the number beside it."""
+    write(folder, commit(1), commit(4))
+    folder.replace(commit_name(2), encode(commit(2, run=OTHER)))
+
+    with pytest.raises(ResultsError, match=r"000003\.json: it is missing, the next commit found is 000004\.json"):
+        read_log(folder)
+
+
+def test_a_run_json_of_another_run_is_named(folder):
+    """Its commits are there, and it is not the file that they belong to."""
+    write(folder, commit(1), commit(2, part(1)))
+    folder.replace(NAME, encode_run_json(read_run_json(folder).model_copy(update={"id": OTHER})))
+
+    with pytest.raises(ResultsError, match=r"run\.json: it is of another run than the commits beside it"):
+        read_log(folder)
+
+
+def test_a_log_begins_where_its_run_says(folder):
+    """Below are the commits of runs that were moved aside, which are not even read."""
+    folder.replace(NAME, encode_run_json(read_run_json(folder).model_copy(update={"log_from": 3})))
+    folder.replace(commit_name(1), b"whatever")
+    write(folder, commit(3, part(1)))
+
+    assert 3 == read_log(folder).last
+
+
+def test_a_run_of_format_1_goes_on_in_a_chain(folder):
+    """Its commits count until the first one of format 2, which follows the last of them; a later one of theirs not."""
+    document = json.loads(folder.read(NAME))
+    del document["id"], document["log_from"]
+    folder.replace(NAME, json.dumps(document | {"format": 1}).encode())
+    old = [encode(commit(n, part(n, ((n, n + 2),)), format=1, run="", previous="")) for n in (1, 4)]
+    folder.replace(commit_name(1), old[0])
+    run = read_run_json(folder).id
+    chain = encode(commit(2, part(2, ((4, 6),)), run=run, previous=digest_of(old[0])))
+    folder.replace(commit_name(2), chain)
+    folder.replace(commit_name(3), encode(commit(3, part(4, ((4, 6),)), format=1, run="", previous="")))
+
+    assert (2, Ranges([(1, 3), (4, 6)])) == (read_log(folder).last, read_log(folder).done())
+
+
+@pytest.mark.parametrize("name", [NAME, commit_name(1)])
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"format":' + b'{"a":' * 100_000, "nested too deeply"),
+        (b'{"format": ' + b"9" * 10_000 + b"}", "not JSON"),
+        (b'{"format": 1e999}', "its format is inf"),
+    ],
+)
+def test_a_file_that_is_made_to_break_its_reader_is_named_in_one_line(folder, name, data, words):
+    """Whatever a file holds, reading it ends with its name."""
+    write(folder, commit(1))
+    folder.replace(name, data)
+
+    with pytest.raises(ResultsError, match=words) as caught:
+        read_log(folder)
+    assert folder.where(name) in str(caught.value)
+    assert ("\n" in str(caught.value), len(str(caught.value)) < 500) == (False, True)
+
+
+@pytest.mark.parametrize("field", ["rows", "bytes", "number"])
+def test_a_number_that_no_computer_holds_is_refused(folder, field):
+    """Not a traceback of the library that is given it."""
+    document = json.loads(encode(commit(1, part(1))))
+    del document["sha256"]
+    (document if field == "number" else document["added"][0])[field] = 10**30
+    body = json.dumps(document, separators=(",", ":")).encode()[:-1]
+    folder.replace(commit_name(1), body + b',"sha256":"' + digest_of(body).encode() + b'"}\n')
+
+    with pytest.raises(ResultsError, match=r"000001\.json: "):
+        read_log(folder)

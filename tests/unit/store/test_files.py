@@ -111,10 +111,10 @@ def test_a_writer_whose_temporary_file_was_swept_away_lost_the_race(folder, monk
     """Whoever took the name may have cleaned up before the link."""
     real = os.link
 
-    def too_late(source, target):
-        source.unlink()
+    def too_late(source, target, **at):
+        Path(source).unlink()
         folder.replace("a", b"winner")
-        return real(source, target)
+        return real(source, target, **at)
 
     monkeypatch.setattr(os, "link", too_late)
 
@@ -126,10 +126,10 @@ def test_a_writer_whose_temporary_file_was_swept_away_for_nothing_tries_again(fo
     """A session that starts cleans up what it takes for a leftover."""
     real, swept = os.link, []
 
-    def sweep_once(source, target):
+    def sweep_once(source, target, **at):
         if not swept:
-            swept.append(source.unlink())
-        return real(source, target)
+            swept.append(Path(source).unlink())
+        return real(source, target, **at)
 
     monkeypatch.setattr(os, "link", sweep_once)
 
@@ -141,9 +141,9 @@ def test_a_lost_temporary_file_without_a_winner_is_an_error(folder, monkeypatch)
     """Nobody is told that the name was taken when it was not."""
     real = os.link
 
-    def lost(source, target):
-        source.unlink()
-        return real(source, target)
+    def lost(source, target, **at):
+        Path(source).unlink()
+        return real(source, target, **at)
 
     monkeypatch.setattr(os, "link", lost)
     with pytest.raises(StorageError, match="/a: No such file"):
@@ -156,5 +156,5 @@ def test_a_folder_is_not_moved_aside_from_inside_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "run")
     for root in (Path(), tmp_path / "run", tmp_path):
         with pytest.raises(StorageError, match="inside"):
-            LocalFolder(root).move_aside(".before")
+            LocalFolder(root).move_aside(".before", "run.json", bytes)
     assert ["run"] == [path.name for path in tmp_path.iterdir()]

@@ -163,8 +163,8 @@ def test_rows_of_an_uncommitted_simulation_are_reported(path):
     log_path = path / "_commits" / "000003.json"
     real = directory_module.read_log
 
-    def forgetful(folder):
-        log = real(folder)
+    def forgetful(folder, run):
+        log = real(folder, run)
         for name in [name for name, part in log.parts.items() if part.commit == str(log_path) and len(part.positions)]:
             del log.parts[name]
         return log
@@ -183,8 +183,8 @@ def test_parts_that_are_replaced_while_reading_are_read_again(tmp_path, monkeypa
     real = directory_module.read_log
     widen = iter([lambda: store.commit([payload(STUDY, [1], lambda _: {"o": {"x": [0.5]}})], [])])
 
-    def read_log(folder):
-        log = real(folder)
+    def read_log(folder, run):
+        log = real(folder, run)
         next(widen, lambda: None)()
         return log
 

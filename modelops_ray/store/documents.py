@@ -1,0 +1,81 @@
+"""JSON documents that a run directory holds: read as foreign, refused in one line that names the file.
+
+Owns what can be wrong with a file before it is known what it is about. What its keys mean is their owners' business.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from modelops_ray.errors import ResultsError
+
+MAX_BYTES = 2**30
+"""More than the commits or the study of any run take; what is larger is another file, and is not held in memory."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def damaged(name: str, what: str) -> ResultsError:
+    """The error for a file that cannot be what this program wrote."""
+    return ResultsError(f"{name}: {what}; restore the file from a copy, or start over with --fresh")
+
+
+def parse_object(data: bytes, name: str) -> dict[str, object]:
+    """Read a JSON object.
+
+    Raises:
+        ResultsError: It is none, is nested too deeply, or is larger than any that is written.
+    """
+    if len(data) > MAX_BYTES:
+        raise damaged(name, f"it has {len(data):,} bytes, more than {MAX_BYTES:,}")
+    try:
+        document = json.loads(data)
+    except RecursionError as error:
+        raise damaged(name, "not JSON that this program wrote (nested too deeply)") from error
+    except ValueError as error:
+        raise damaged(name, f"not JSON ({_short(error)})") from error
+    if not isinstance(document, dict):
+        raise damaged(name, "not a JSON object")
+    return document
+
+
+def require_format(document: Mapping[str, object], newest: int, name: str) -> int:
+    """Refuse a file whose format this version does not know, and return the format.
+
+    Raises:
+        ResultsError: The format is newer, or is none.
+    """
+    found = document.get("format")
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise damaged(name, f"its format is {_short(repr(found))} and should be a number from 1")
+    if found > newest:
+        raise ResultsError(
+            f"{name}: written in format {found}, this version of modelops-ray reads up to {newest}; "
+            "install a newer version, or give another --out"
+        )
+    return found
+
+
+def validated(model: type[M], document: Mapping[str, object], name: str) -> M:
+    """Check the keys and values of a document.
+
+    Raises:
+        ResultsError: One is not as it should be; says which.
+    """
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "/".join(map(str, first["loc"]))
+        raise damaged(name, f"/{_short(place)}: {_short(first['msg'])}") from error
+    except RecursionError as error:
+        raise damaged(name, "nested too deeply") from error
+
+
+def _short(words: object) -> str:
+    text = " ".join(str(words).split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
