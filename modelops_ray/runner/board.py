@@ -9,8 +9,9 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-import time
 from pathlib import Path
+
+from .held import held
 
 _BYTES = 16
 NOT_READY = -2
@@ -42,7 +43,7 @@ class Board:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             path.unlink()
-            os.write(fd, struct.pack("=qd", NOT_READY, time.monotonic()))
+            os.write(fd, struct.pack("=qd", NOT_READY, held.monotonic_s()))
         except OSError:
             os.close(fd)
             raise
@@ -50,7 +51,7 @@ class Board:
 
     def set(self, index: int) -> None:
         """Say where the child is now."""
-        self._since_s[1] = time.monotonic()
+        self._since_s[1] = held.monotonic_s()
         self._index[0] = index
 
     @property

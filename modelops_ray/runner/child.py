@@ -10,17 +10,15 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import pickle
 import random
 import resource
 import signal
 import socket
 import sys
-import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,9 +27,12 @@ from ..errors import ModelError
 from . import wire
 from .board import RESTING, Board
 from .boot import command
+from .buffers import flush_c
+from .descriptors import high
 from .foreign import authors_code
+from .held import held
 from .late_pandas import LatePandas
-from .loading import ModelRef, back_to_working_folder, load_model
+from .loading import ModelRef, aftermath, back_to_working_folder, load_model
 from .measure import peak_meter, private_bytes, resident_parts
 
 if TYPE_CHECKING:
@@ -68,13 +69,14 @@ class Room:
 
 def live(room: Room, model: Model, parent: int) -> NoReturn:
     """Be a forked child: serve until the supervisor hangs up."""
-    _settle(room, parent)
-    _serve(socket.socket(fileno=room.channel), Board(room.board), model)
+    room = _settle(room, parent)
+    aftermath().settle()
+    _serve(_channel(room.channel), Board(room.board), model)
 
 
 def become(room: Room, server_folder: str, parent: int) -> NoReturn:
     """Be a new interpreter, which loads the model before it serves."""
-    _settle(room, parent)
+    room = _settle(room, parent)
     for fd in room.kept:
         os.set_inheritable(fd, True)
     spawned = command("child", server_folder, str(room.channel), str(room.board))
@@ -83,12 +85,15 @@ def become(room: Room, server_folder: str, parent: int) -> NoReturn:
 
 def main(server_folder: str, channel_fd: str, board_fd: str) -> None:
     """Serve in a new interpreter."""
-    channel = socket.socket(fileno=int(channel_fd))
+    channel = _channel(int(channel_fd))
+    for fd in (int(channel_fd), int(board_fd)):
+        os.set_inheritable(fd, False)
     try:
         model = model_of(Path(server_folder))
     except ModelError as error:
         wire.send(channel, {"error": str(error)})
         return
+    aftermath().settle()
     warm_up()
     wire.send(channel, {"ready": True})
     _serve(channel, Board(int(board_fd)), model)
@@ -103,7 +108,15 @@ def model_of(server_folder: Path) -> Model:
     return load_model(ModelRef.from_json(json.loads((server_folder / "server.json").read_text())["model"]))
 
 
-def _settle(room: Room, parent: int) -> None:
+def _channel(fd: int) -> socket.socket:
+    channel = socket.socket(fileno=fd)
+    # Whatever the model has made the default.
+    channel.settimeout(None)
+    return channel
+
+
+def _settle(room: Room, parent: int) -> Room:
+    """Take the room; return it with the numbers that its descriptors have now."""
     with suppress(PermissionError):
         os.setpgid(0, 0)
     _die_with(parent)
@@ -112,7 +125,10 @@ def _settle(room: Room, parent: int) -> None:
     # Descriptor 1 is not the protocol's: C code of a model may print to it.
     os.dup2(room.capture, 1)
     os.dup2(room.capture, 2)
-    _close_all_but(room.kept)
+    models = aftermath().descriptors
+    _close_all_but(models.fds.union(room.kept))
+    models.make_own(room.folder)
+    room = replace(room, channel=high(room.channel), board=high(room.board))
     with suppress(OSError):
         os.nice(NICENESS)
     with suppress(OSError):
@@ -122,6 +138,7 @@ def _settle(room: Room, parent: int) -> None:
     os.environ["TMPDIR"] = room.folder
     if "tempfile" in sys.modules:
         sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
+    return room
 
 
 def _limit_data(data_bytes: int) -> None:
@@ -142,7 +159,7 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _close_all_but(kept: tuple[int, ...]) -> None:
+def _close_all_but(kept: Collection[int]) -> None:
     # Not all there could be: those may be a thousand million, each one a call where the kernel has none for a range.
     for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 (once per child)
         if fd > 2 and fd not in kept:
@@ -153,7 +170,7 @@ def _serve(channel: socket.socket, board: Board, model: Model) -> NoReturn:
     with peak_meter() as meter:
         board.set(RESTING)
         while (message := wire.receive(channel)) is not None:
-            _Work(channel, board, meter, model).do(message.header, json.loads(message.blobs[0]))
+            _Work(channel, board, meter, model).do(message.header, held.loads(message.blobs[0]))
     os._exit(0)
 
 
@@ -171,7 +188,7 @@ class _Work:
         self._answers: list[tuple[Any, ...]] = []
         self._blobs: list[bytes] = []
         self._n_bytes = 0
-        self._flushed_s = time.monotonic()
+        self._flushed_s = held.monotonic_s()
 
     def do(self, asked: Mapping[str, Any], work: Mapping[str, Any]) -> None:
         began_s = self._flushed_s
@@ -180,7 +197,7 @@ class _Work:
             back_to_working_folder()
             # Every simulation gets its own, or what one does to it would reach the next.
             self._simulate(dict(work["params"][at]), seed, asked)
-            now_s = time.monotonic()
+            now_s = held.monotonic_s()
             if now_s - began_s > ENOUGH_S:
                 self._flush(asked, n_left=len(work["runs"]) - index - 1)
                 break
@@ -194,7 +211,7 @@ class _Work:
     def _simulate(self, params: Mapping[str, Any], seed: int, asked: Mapping[str, Any]) -> None:
         seed_generators(seed)
         self._meter.begin()
-        began_s = time.perf_counter()
+        began_s = held.perf_s()
         failure, packed, n_blobs, peak_bytes = None, {}, len(self._blobs), 0
         try:
             returned = self._model(params, seed, asked["scenario"])
@@ -207,7 +224,7 @@ class _Work:
                 os._exit(1)
             failure = description_of(error)
             del self._blobs[n_blobs:]
-        seconds = time.perf_counter() - began_s
+        seconds = held.perf_s() - began_s
         if failure or len(self._blobs) > n_blobs:
             peak_bytes = self._meter.peak_bytes()
         self._answers.append((seconds, peak_bytes, failure, packed))
@@ -228,13 +245,13 @@ class _Work:
 
     def _flush(self, asked: Mapping[str, Any], n_left: int = 0) -> None:
         _flush_printed()
-        now_s = time.monotonic()
+        now_s = held.monotonic_s()
         header: dict[str, Any] = {"n": len(self._answers), "left": n_left, "took_s": now_s - self._flushed_s}
         self._flushed_s = now_s
         # It takes milliseconds: once where nothing is known yet, and wherever that is nothing beside the simulation.
         if (asked["measure"] or self._longest_s > WORTH_MEASURING_S) and self._own_bytes is None:
             header["own_bytes"] = self._own_bytes = max(0, private_bytes() - self._meter.grown_bytes())
-        wire.send(self._channel, header, [pickle.dumps(self._answers), *self._blobs])
+        wire.send(self._channel, header, [held.pickled(self._answers), *self._blobs])
         self._answers, self._blobs, self._n_bytes = [], [], 0
 
 
@@ -243,10 +260,12 @@ class _UnprintableError(Exception):
 
 
 def _flush_printed() -> None:
-    """Have what was printed arrive before the answers; the streams are the model's to replace, close and delete."""
+    """Have what was printed or written arrive before the answers; streams are the model's to replace, close, delete."""
     for name in ("stdout", "stderr"):
         with suppress(_UnprintableError), authors_code(_UnprintableError):
             getattr(sys, name).flush()
+    aftermath().buffers.flush()
+    flush_c()
 
 
 def seed_generators(seed: int) -> None:

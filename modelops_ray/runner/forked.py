@@ -144,13 +144,9 @@ class Connection:
         # The end of one that had the number before is nobody's any more.
         self._exits.pop(message.header["pid"], None)
         channel_fd, capture, board_fd = message.fds
-        lent = Lent(
-            message.header["pid"],
-            message.header["ready"],
-            socket.socket(fileno=channel_fd),
-            capture,
-            Board(board_fd),
-        )
+        channel = socket.socket(fileno=channel_fd)
+        channel.settimeout(None)
+        lent = Lent(message.header["pid"], message.header["ready"], channel, capture, Board(board_fd))
         os.close(board_fd)
         return lent
 
@@ -272,6 +268,7 @@ def _environment() -> dict[str, str]:
 
 def _connected(folder: Path) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(None)
     try:
         connection.connect(str(folder / "socket"))
     except (FileNotFoundError, ConnectionRefusedError):

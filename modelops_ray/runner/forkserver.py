@@ -35,6 +35,8 @@ from . import wire
 from .board import NOT_READY, Board
 from .boot import FAILED, command
 from .child import Room
+from .descriptors import high
+from .loading import aftermath
 from .measure import private_bytes, resident_parts
 from .threads import ThreadTracker
 from .warden import UNLIMITED, Child, Warden, end_all
@@ -122,6 +124,7 @@ class Server:
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
+        connection.settimeout(None)
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
         if _UCRED.unpack(credentials)[1] != os.getuid():
             connection.close()
@@ -196,6 +199,8 @@ class Server:
         folder = f"{self._terms.folder}/child-{self._n_born}"
         with ExitStack() as always, ExitStack() as undo:
             ours, theirs = socket.socketpair()
+            ours.settimeout(None)
+            theirs.settimeout(None)
             undo.callback(ours.close)
             always.callback(theirs.close)
             read_fd, write_fd = os.pipe()
@@ -370,6 +375,7 @@ def main(step: str, path: str, given_fd: str) -> None:
             os._exit(0)
         os.close(int(given_fd))
     os.dup2(2, 1)
+    _expect_signals()
     folder = Path(path)
     spec = json.loads((folder / "server.json").read_text())
     with suppress(FileNotFoundError):
@@ -381,8 +387,11 @@ def main(step: str, path: str, given_fd: str) -> None:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(folder / "socket"))
         listener.listen(512)
+        listener = socket.socket(fileno=high(listener.detach()))
     else:
         listener = socket.socket(fileno=int(given_fd))
+        listener.set_inheritable(False)
+    listener.settimeout(None)
     no_fork = folder.with_suffix(".nofork")
     notice = no_fork.read_text() if spec["forks"] and no_fork.exists() else ""
     model = None if notice or not spec["forks"] else _model_to_fork(folder, listener)
@@ -397,17 +406,25 @@ def _model_to_fork(folder: Path, listener: socket.socket) -> Model:
     try:
         with tracker:
             model = child_side.model_of(folder)
+            aftermath().settle()
             child_side.warm_up()
+            aftermath().leave()
     except ModelError as error:
         (folder / FAILED).write_text(str(error))
         sys.exit(1)
-    if why_not := tracker.why_not_fork():
+    if why_not := tracker.why_not_fork() or aftermath().descriptors.why_not_fork:
         forbid_forks(folder, why_not)
         listener.set_inheritable(True)
         again = command("forkserver", "again", str(folder), str(listener.fileno()))
         os.execv(again[0], again)  # noqa: S606 (ourselves)
     sys.stdout.flush()
     return model
+
+
+def _expect_signals() -> None:
+    """Whoever started this process may have had signals ignored or held back, which is handed down."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _raise_limit_of_files() -> None:

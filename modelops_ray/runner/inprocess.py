@@ -8,8 +8,8 @@ from __future__ import annotations
 import functools
 import gc
 import random
+import signal
 import sys
-import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -23,7 +23,8 @@ from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.failures import failure_of
 from modelops_ray.runner.foreign import working_folder_kept
 from modelops_ray.runner.guard import Guard
-from modelops_ray.runner.loading import back_to_working_folder, load_model
+from modelops_ray.runner.held import held
+from modelops_ray.runner.loading import aftermath, back_to_working_folder, load_model
 from modelops_ray.runner.measure import Meter, peak_meter, private_bytes
 from modelops_ray.runner.tables import Scalars, outputs_of
 from modelops_ray.study.chunk import Simulation
@@ -39,8 +40,20 @@ def in_this_process(context: ChunkContext) -> Iterator[InProcess]:
     with working_folder_kept():
         model = load_model(context.model)
         base_bytes = _base_bytes(context.model.digest)
-        with peak_meter() as meter, Guard(context.timeout_s) as guard, redirect_stdout(sys.stderr):
+        with peak_meter() as meter, _settled(), Guard(context.timeout_s) as guard, redirect_stdout(sys.stderr):
             yield InProcess(context, model, meter, guard, base_bytes)
+
+
+@contextmanager
+def _settled() -> Iterator[None]:
+    """Have the state that the model's import left in force, but for the signals by which this process is ended."""
+    found = aftermath()
+    found.settle(but=(signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        found.leave()
+        found.buffers.flush()
 
 
 @functools.lru_cache(maxsize=1)
@@ -82,9 +95,9 @@ class InProcess:
         _seed(simulation.seed)
         back_to_working_folder()
         self.meter.begin()
-        started_s = time.perf_counter()
+        started_s = held.perf_s()
         outcome = self._outcome(simulation)
-        return Attempt(outcome, time.perf_counter() - started_s, self.meter.peak_bytes())
+        return Attempt(outcome, held.perf_s() - started_s, self.meter.peak_bytes())
 
     def _outcome(self, simulation: Simulation) -> dict[str, Scalars | pa.Table] | Failure:
         try:

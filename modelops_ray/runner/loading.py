@@ -24,13 +24,14 @@ from types import CodeType, ModuleType
 from typing import Any, Literal
 
 from ..errors import ModelError
-from . import foreign
+from .aftermath import Aftermath, mend_streams
 from .calling import Model, calling
 from .digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
 from .foreign import authors_code, back_to, working_folder
 
 # Python's own `test` package is not used by anything, and a good name for a first try. Python 3.9 names no others.
 _STANDARD = getattr(sys, "stdlib_module_names", frozenset(sys.builtin_module_names)) - {"test"}
+_HERE = Path(__file__).parent
 # What Ray calls an unpacked package: `_ray_pkg_<hash>`.
 _PACKAGE = "_ray_pkg_"
 # In `sys`, for the module that a model imports to start a run is not this one where ours go by another name.
@@ -78,6 +79,7 @@ class _Process:
     ref: ModelRef | None = None
     model: Model | None = None
     working_folder: str = ""
+    aftermath: Aftermath = field(default_factory=Aftermath)
     modules_before: dict[str, ModuleType] = field(default_factory=dict)
     path_added: list[str] = field(default_factory=list)
 
@@ -103,6 +105,8 @@ def refuse_while_loading() -> None:
 def load_model(ref: ModelRef) -> Model:
     """Return the model as a function of (params, seed, scenario); loaded on the first call, then kept.
 
+    What its import did to this process is in force only while the function runs: see `aftermath`.
+
     Raises:
         ModelError: Its files are missing here or are not those the run began with, it does not import, or it takes
             other parameters.
@@ -112,7 +116,7 @@ def load_model(ref: ModelRef) -> Model:
     forget_model()
     _process.ref, _process.modules_before = ref, dict(sys.modules)
     require_same(ref)
-    _process.model = calling(_import(ref), ref.label)
+    _process.model = _process.aftermath.around(calling(_import(ref), ref.label))
     _process.working_folder = working_folder()
     return _process.model
 
@@ -120,6 +124,11 @@ def load_model(ref: ModelRef) -> Model:
 def workdir_of(ref: ModelRef) -> str:
     """The folder that a process made for a model begins in: where `python model.py` would be started."""
     return str(Path(ref.location).parent) if ref.kind == "file" else ref.root or working_folder()
+
+
+def aftermath() -> Aftermath:
+    """What the import of the model that is loaded did to this process."""
+    return _process.aftermath
 
 
 def back_to_working_folder() -> None:
@@ -166,6 +175,7 @@ def forget_model() -> None:
     sys.path[:] = [entry for entry in sys.path if entry not in _process.path_added]
     _process.path_added.clear()
     ref, _process.ref, _process.model, _process.working_folder = _process.ref, None, None, ""
+    _process.aftermath = Aftermath()
     if ref is None or ref.kind == "pickled":
         return
     before = _process.modules_before
@@ -224,9 +234,9 @@ def find_top_level(module: str, root: str) -> ModuleSpec:
 
 def _import(ref: ModelRef) -> Callable[..., object]:
     if ref.kind == "pickled":
-        with _running_foreign_code(ref):
+        with _running_foreign_code(ref), _process.aftermath:
             return _as_callable(pickle.loads(ref.pickled), ref.label)  # noqa: S301 - our own driver wrote it
-    with _running_foreign_code(ref):
+    with _running_foreign_code(ref), _process.aftermath:
         module = _import_file(Path(ref.location)) if ref.kind == "file" else importlib.import_module(ref.location)
     return _function_of(module, ref)
 
@@ -234,15 +244,13 @@ def _import(ref: ModelRef) -> Callable[..., object]:
 @contextmanager
 def _running_foreign_code(ref: ModelRef) -> Iterator[None]:
     setattr(sys, _LOADING, ref.label)
-    depth = sys.getrecursionlimit()
     try:
         # Stdout may carry the one JSON object of `--json`; what a model prints is for people.
         with authors_code(partial(_not_importing, ref), passing=(ModelError,)), redirect_stdout(sys.stderr):
             yield
     finally:
         setattr(sys, _LOADING, "")
-        # A model may need more than there was; ours does not do with less.
-        sys.setrecursionlimit(max(depth, sys.getrecursionlimit()))
+        mend_streams()
 
 
 def _not_importing(ref: ModelRef, error: BaseException) -> ModelError:
@@ -268,7 +276,7 @@ def _message_of(error: BaseException) -> str:
 
 
 def _is_the_authors(filename: str) -> bool:
-    return not filename.startswith("<frozen") and filename not in (__file__, foreign.__file__, importlib.__file__)
+    return not filename.startswith("<frozen") and filename != importlib.__file__ and Path(filename).parent != _HERE
 
 
 class _Source(SourceFileLoader):

@@ -15,6 +15,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from .descriptors import high
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -91,10 +93,10 @@ class ExactMeter:
         Raises:
             OSError: The mark cannot be reset here.
         """
-        self._reset = os.open(f"{proc}/clear_refs", os.O_WRONLY)
+        self._reset = high(os.open(f"{proc}/clear_refs", os.O_WRONLY))
         try:
             os.write(self._reset, b"5")
-            self._status = os.open(f"{_PROC}/status", os.O_RDONLY)
+            self._status = high(os.open(f"{_PROC}/status", os.O_RDONLY))
         except OSError:
             os.close(self._reset)
             raise
@@ -192,7 +194,7 @@ class _Resident:
     """Resident memory of this process now, from a file kept open: 1 µs."""
 
     def __init__(self) -> None:
-        self._fd = os.open(f"{_PROC}/statm", os.O_RDONLY)
+        self._fd = high(os.open(f"{_PROC}/statm", os.O_RDONLY))
         self._floor_bytes = self.bytes()
         self.file_bytes = 0
 

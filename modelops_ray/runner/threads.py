@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from importlib.util import resolve_name
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,23 +21,30 @@ if TYPE_CHECKING:
 # Of pyarrow's allocator, which starts it again in the child.
 SURVIVE_A_FORK = frozenset({"jemalloc_bg_thd"})
 TRIAL_S = 5.0
-_TASKS = Path("/proc/self/task")
+_TASKS = "/proc/self/task"
 
 
 class ThreadTracker:
     """While it is open, remembers during which import each thread was there for the first time."""
 
     def __init__(self) -> None:
-        self._import = builtins.__import__
+        self._import = self._hook = builtins.__import__
+        self._is_open = False
         self._found: dict[int, str] = {}
+        # Held: a model may replace it while it is imported. Twice as fast as a `Path`, and twice per import.
+        self._tasks = os.listdir
 
     def __enter__(self) -> ThreadTracker:  # noqa: PYI034 (Self is of Python 3.11)
         self._look("the interpreter")
-        builtins.__import__ = self._imported  # type: ignore[assignment]
+        self._is_open, self._hook = True, self._imported
+        builtins.__import__ = self._hook
         return self
 
     def __exit__(self, *_: object) -> None:
-        builtins.__import__ = self._import
+        self._is_open = False
+        # Else it is the model's, which may well call this one.
+        if builtins.__import__ is self._hook:
+            builtins.__import__ = self._import
         self._look("the model")
 
     def why_not_fork(self) -> str:
@@ -54,35 +62,50 @@ class ThreadTracker:
         threads = sorted({thread for thread, starter in losing if starter == module})
         return f"importing {module} starts threads ({', '.join(threads)})"
 
-    def _imported(self, name: str, scope: Any = None, _locals: Any = None, names: Any = (), level: int = 0) -> Any:
-        importer = (scope or {}).get("__name__", "the model")
-        module = _absolute(name, scope, level)
-        if module in sys.modules and not names:
-            return self._import(name, scope, _locals, names, level)
+    def _imported(self, *args: Any, **kwargs: Any) -> Any:
+        """Import as `__import__` does, called in any way that it may be called."""
+        if not self._is_open:
+            return self._import(*args, **kwargs)
+        importer, module, is_there = _asked_for(*args, **kwargs)
+        if is_there:
+            return self._import(*args, **kwargs)
         self._look(importer)
         try:
-            return self._import(name, scope, _locals, names, level)
+            return self._import(*args, **kwargs)
         finally:
             self._look(module)
 
     def _look(self, module: str) -> None:
         """Note new threads as those of a module: the one that imports before, the imported one after an import."""
-        for task in os.listdir(_TASKS):  # noqa: PTH208 (twice as fast, twice per import)
+        for task in self._tasks(_TASKS):
             self._found.setdefault(int(task), module)
 
     def _losing(self) -> Iterator[tuple[str, str]]:
         for task, module in self._found.items():
             try:
-                name = (_TASKS / str(task) / "comm").read_text().strip()
+                name = Path(_TASKS, str(task), "comm").read_text().strip()
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has ended
             if task != os.getpid() and name not in SURVIVE_A_FORK:
                 yield name, module
 
 
-def _absolute(name: str, scope: Any, level: int) -> str:
-    package = (scope or {}).get("__package__")
-    return resolve_name("." * level + name, package) if level and package else name
+def _asked_for(
+    name: Any = "",
+    globals: Any = None,  # noqa: A002 (its name in a call)
+    _locals: Any = None,
+    fromlist: Any = (),
+    level: Any = 0,
+    **_others: Any,
+) -> tuple[str, str, bool]:
+    """Who imports what, and whether it is there already; whatever is wrong with it is told by the import itself."""
+    scope = globals if type(globals) is dict else {}
+    importer, package = scope.get("__name__"), scope.get("__package__")
+    module = str(name)
+    if type(level) is int and level > 0 and type(package) is str:
+        with suppress(ImportError, ValueError):
+            module = resolve_name("." * level + module, package)
+    return str(importer or "the model"), module, module in sys.modules and not fromlist
 
 
 def _forks_once() -> bool:

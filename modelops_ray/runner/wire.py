@@ -6,11 +6,12 @@ only: it also runs in the model's interpreter.
 
 from __future__ import annotations
 
-import json
 import socket
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+from .held import held
 
 _HEAD = struct.Struct("!II")
 MAX_HEADER_BYTES = 64 * 2**20
@@ -33,7 +34,7 @@ def send(
     Raises:
         OSError: The other side has gone.
     """
-    text = json.dumps(header).encode()
+    text = held.dumps(header).encode()
     lengths = struct.pack(f"!{len(blobs)}Q", *map(len, blobs))
     head = _HEAD.pack(len(text), len(blobs)) + lengths + text
     n_sent = socket.send_fds(channel, [head], list(fds)) if fds else channel.send(head)
@@ -55,7 +56,7 @@ def receive(channel: socket.socket) -> Message | None:
         if n_header > MAX_HEADER_BYTES:
             raise ValueError(f"a message with a header of {n_header} bytes")
         lengths = struct.unpack(f"!{n_blobs}Q", _exactly(channel, 8 * n_blobs))
-        header = json.loads(_exactly(channel, n_header))
+        header = held.loads(_exactly(channel, n_header))
         return Message(header, tuple(_exactly(channel, length) for length in lengths), tuple(fds))
     except (EOFError, ConnectionError):
         return None

@@ -1,0 +1,322 @@
+"""What importing a model did to its process, at every level of isolation.
+
+Ours is put back before our code relies on it; the model's is in force while the model's code runs. What was not
+changed, which is nearly always everything, costs nothing. Two kinds are told apart: what our code meets in every
+simulation is switched around every call of the model; what only a fork server, a worker or a driver minds is put in
+force once, by whoever runs simulations and nothing else. Timers that an import started are stopped: a fork would not
+have them. Owns finding and switching that; `aspects` knows what there is. Standard library only.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+from .aspects import COLD, HOT, Aspect
+from .buffers import Buffers, flush_c
+from .calling import Model
+from .descriptors import ModelsDescriptors, high, open_descriptors, shared_mappings
+
+_STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
+_NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
+_OURS_TO_NAME = getattr(sys, "stdlib_module_names", frozenset()) | {
+    "builtins", "datetime", "gc", "json", "os", "pickle", "random", "select", "selectors", "signal", "socket", "struct",
+    "subprocess", "sys", "time",
+}  # fmt: skip
+_ABSENT = object()
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+# Held here: by the time they are called a model may have replaced them in their modules.
+_get_limit, _set_limit, _set_trace, _set_profile = (
+    sys.getrecursionlimit, sys.setrecursionlimit, sys.settrace, sys.setprofile,
+)  # fmt: skip
+
+
+class _Change:
+    """One thing that an import did change."""
+
+    __slots__ = ("_ours", "_theirs", "_write", "what")
+
+    def __init__(self, what: object, write: Callable[[Any], object], ours: Any, theirs: Any) -> None:
+        self.what, self._write, self._ours, self._theirs = what, write, ours, theirs
+
+    def theirs(self) -> None:
+        self._write(self._theirs)
+
+    def ours(self) -> None:
+        self._write(self._ours)
+
+
+class _Stream:
+    """A standard stream that the import replaced; what is there between two simulations is put back as it was."""
+
+    __slots__ = ("_name", "_ours", "_theirs")
+
+    def __init__(self, name: str, theirs: Any) -> None:
+        self._name, self._theirs, self._ours = name, theirs, None
+
+    def theirs(self) -> None:
+        self._ours = getattr(sys, self._name, None)
+        setattr(sys, self._name, self._theirs)
+
+    def ours(self) -> None:
+        setattr(sys, self._name, self._ours)
+
+
+class _Standard:
+    """Descriptor 0, 1 or 2, where the import put a file of its own in its place."""
+
+    __slots__ = ("_number", "_ours", "_theirs")
+
+    def __init__(self, number: int, theirs: int) -> None:
+        self._number, self._theirs, self._ours = number, theirs, -1
+
+    def theirs(self) -> None:
+        self._ours = high(os.dup(self._number))
+        os.dup2(self._theirs, self._number)
+
+    def ours(self) -> None:
+        os.dup2(self._ours, self._number)
+        os.close(self._ours)
+
+
+class _Limit:
+    """The recursion limit: a model gets as many frames as it asked for, however deep the code is that calls it."""
+
+    __slots__ = ("_ours", "_theirs")
+
+    def __init__(self, ours: int, theirs: int) -> None:
+        self._ours, self._theirs = ours, theirs
+
+    def theirs(self) -> None:
+        frame, depth = sys._getframe(), 0  # noqa: SLF001 (there is no other way to count)
+        while frame.f_back is not None:
+            frame, depth = frame.f_back, depth + 1
+        _set_limit(self._theirs + depth)
+
+    def ours(self) -> None:
+        _set_limit(self._ours)
+
+
+class Aftermath:
+    """What one import changed; as a context it is the import.
+
+    Attributes:
+        descriptors: What the import left open.
+        buffers: The model's files that keep in memory what was written to them.
+    """
+
+    def __init__(self) -> None:
+        """Begin with a model that has changed nothing."""
+        self._hot: list[Any] = []
+        self._cold: list[_Change] = []
+        self._in_force: list[_Change] = []
+        self.descriptors = ModelsDescriptors()
+        self.buffers = Buffers()
+
+    def __enter__(self) -> Aftermath:  # noqa: PYI034 (Self is of Python 3.11)
+        self._open = open_descriptors()
+        self._maps = shared_mappings()
+        self._standards = {number: (_identity(number), _kept_aside(number)) for number in (0, 1, 2)}
+        self._streams = {name: getattr(sys, name, None) for name in _STREAMS}
+        self._paths: list[tuple[list[Any], list[Any]]] = [(found, list(found)) for found in _search_paths()]
+        self._aspects = {name: (aspect, aspect.read()) for name, aspect in (*HOT.items(), *COLD.items())}
+        self._timed = any(signal.getitimer(timer)[0] for timer in _TIMERS)
+        self._names = _names_of_pythons()
+        self._limit, self._trace, self._profile = _get_limit(), sys.gettrace(), sys.getprofile()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # In this order: with a low limit nothing can be called, and what is replaced cannot be relied upon. Up to
+        # where the names are put back no function of Python's is called by its name.
+        limit = _get_limit()
+        _set_limit(self._limit)
+        trace, profile = _tracers()
+        _set_trace(self._trace)
+        _set_profile(self._profile)
+        replaced = []
+        for namespace, name, ours in self._names:
+            theirs = namespace.get(name, _ABSENT)
+            if theirs is not ours:
+                replaced += [(namespace, name, ours, theirs)]
+                namespace[name] = ours
+        self._names = []
+        self._note(limit, trace, profile, replaced)
+
+    def _note(self, limit: int, trace: Any, profile: Any, replaced: list[Any]) -> None:
+        """Note what changed besides, and put ours back."""
+        for found, before in self._paths:
+            found.extend(entry for entry in before if entry not in found)
+        hot: list[Any] = [_Change(name, _name_setter(space, name), ours, th) for space, name, ours, th in replaced]
+        hot += self._changed_streams() + self._changed_standards()
+        hot += self._changed(HOT)
+        self._cold = self._changed(COLD)
+        for name, write, ours, theirs in (
+            ("trace", _set_trace, self._trace, trace), ("profile", _set_profile, self._profile, profile),
+        ):  # fmt: skip
+            if theirs is not ours:
+                hot.append(_Change(name, write, ours, theirs))
+        if limit != self._limit:
+            hot.append(_Limit(self._limit, limit))
+        self._hot = hot
+        if not self._timed:
+            for timer in _TIMERS:
+                signal.setitimer(timer, 0)
+        self.descriptors = ModelsDescriptors(open_descriptors() - self._open, self._maps)
+        self.buffers = Buffers(self._replaced_streams(), any_open=self.descriptors.any_written)
+        self.buffers.flush()
+        flush_c()
+
+    def around(self, model: Model) -> Model:
+        """The model with its own state in force while it runs; the same function where the import changed nothing."""
+        if not self._hot:
+            return model
+        changes, backwards = tuple(self._hot), tuple(reversed(self._hot))
+
+        def in_its_own_state(params: Any, seed: int, scenario: str) -> object:
+            for change in changes:
+                change.theirs()
+            try:
+                return model(params, seed, scenario)
+            finally:
+                for change in backwards:
+                    change.ours()
+
+        return in_its_own_state
+
+    def settle(self, but: Collection[int] = ()) -> None:
+        """Put in force for good, or until `leave`, what only others than simulations mind; not the signals `but`."""
+        self._in_force = [change for change in self._cold if change.what not in {("signal", n) for n in but}]
+        for change in self._in_force:
+            change.theirs()
+
+    def leave(self) -> None:
+        """Put ours back."""
+        for change in reversed(self._in_force):
+            change.ours()
+        self._in_force = []
+
+    def _changed(self, aspects: dict[str, Aspect]) -> list[_Change]:
+        """The changes among these, undone. What is a dictionary is compared and written entry by entry."""
+        changes = []
+        for name in aspects:
+            aspect, ours = self._aspects[name]
+            theirs = aspect.read()
+            if isinstance(ours, dict):
+                keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+                changes += [_Change((name, k), _entry_setter(aspect, k), ours.get(k), theirs.get(k)) for k in keys]
+            elif ours != theirs:
+                changes.append(_Change(name, _quiet(aspect.write), ours, theirs))
+        for change in changes:
+            change.ours()
+        return changes
+
+    def _replaced_streams(self) -> list[Any]:
+        return [change._theirs for change in self._hot if isinstance(change, _Stream)]  # noqa: SLF001 (our own)
+
+    def _changed_streams(self) -> list[_Stream]:
+        changes = []
+        for name, ours in self._streams.items():
+            theirs = getattr(sys, name, None)
+            if theirs is not ours:
+                changes.append(_Stream(name, theirs))
+                setattr(sys, name, ours)
+        return changes
+
+    def _changed_standards(self) -> list[_Standard]:
+        changes = []
+        for number, (identity, aside) in self._standards.items():
+            now = _identity(number)
+            if now != identity and now is not None:
+                changes.append(_Standard(number, high(os.dup(number))))
+            if now != identity and aside is not None:
+                os.dup2(aside, number)
+            if aside is not None:
+                os.close(aside)
+        return changes
+
+
+def _search_paths() -> list[list[Any]]:
+    return [sys.path, sys.meta_path, sys.path_hooks]
+
+
+def _names_of_pythons() -> list[tuple[dict[str, Any], str, Any]]:
+    """Every name by which a loaded module leads to a function, class or module of Python's own."""
+    modules = [module for module in list(sys.modules.values()) if type(module) is ModuleType]
+    pythons = [module for module in modules if module.__name__.partition(".")[0] in _OURS_TO_NAME]
+    wanted = {
+        id(value)
+        for module in pythons
+        for value in vars(module).values()
+        if type(value) is ModuleType or callable(value)
+    }
+    return [(vars(m), name, value) for m in modules for name, value in vars(m).items() if id(value) in wanted]
+
+
+def _name_setter(namespace: dict[str, Any], name: str) -> Callable[[Any], object]:
+    def write(value: Any) -> None:
+        if value is _ABSENT:
+            namespace.pop(name, None)
+        else:
+            namespace[name] = value
+
+    return write
+
+
+def _entry_setter(aspect: Aspect, key: Any) -> Callable[[Any], object]:
+    def write(value: Any) -> None:
+        aspect.write((key, value))
+
+    return _quiet(write)
+
+
+def _quiet(write: Callable[[Any], object]) -> Callable[[Any], object]:
+    """What cannot be written back (a limit that was lowered for good, a signal in another thread) stays as it is."""
+
+    def attempt(value: Any) -> None:
+        with suppress(OSError, ValueError, TypeError):
+            write(value)
+
+    return attempt
+
+
+def _tracers(get_trace: Callable[[], Any] = sys.gettrace, get_profile: Callable[[], Any] = sys.getprofile) -> Any:
+    return get_trace(), get_profile()
+
+
+def _identity(number: int) -> tuple[int, int, int] | None:
+    """Which file a standard descriptor is of; None where it is closed."""
+    try:
+        there = os.fstat(number)
+    except OSError:
+        return None
+    return there.st_dev, there.st_ino, there.st_rdev
+
+
+def _kept_aside(number: int) -> int | None:
+    try:
+        return high(os.dup(number))
+    except OSError:
+        return None
+
+
+def mend_streams() -> None:
+    """Put a new stream in the place of each standard one that is closed: a model that does that still has one."""
+    made: dict[int, Any] = {}
+    for name in _STREAMS:
+        stream, number = getattr(sys, name, None), _NUMBERS[name.strip("_")]
+        if getattr(stream, "closed", False) is True:
+            made[number] = made.get(number) or _new_stream(number)
+            setattr(sys, name, made[number])
+
+
+def _new_stream(number: int) -> Any:
+    raw = io.FileIO(number, "w" if number else "r", closefd=False)
+    if number == 0:
+        return io.TextIOWrapper(io.BufferedReader(raw))
+    return io.TextIOWrapper(io.BufferedWriter(raw), line_buffering=True, errors="backslashreplace")

@@ -1,0 +1,166 @@
+"""What of a process an import can change, besides modules, names, descriptors and the working folder.
+
+Owns reading and writing it. `HOT` is what our own code meets in every simulation, `COLD` what only a fork server, a
+worker or a driver minds. What is read as a dictionary is written one entry at a time. Standard library only.
+"""
+
+from __future__ import annotations
+
+import gc
+import locale
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+_NUMPYS = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
+
+
+class Aspect(NamedTuple):
+    """One thing that an import can change, read and written as a whole."""
+
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
+
+
+def _write_signal(one: tuple[int, Any]) -> None:
+    number, handler = one
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(number, handler)
+
+
+def _read_signals() -> dict[int, Any]:
+    """Handlers by number; what C code has ignored counts as ignored."""
+    ignored = 0
+    with suppress(OSError), open("/proc/self/status", "rb") as status:  # noqa: PTH123 (once)
+        ignored = next((int(line.split()[1], 16) for line in status if line.startswith(b"SigIgn:")), 0)
+    return {
+        number: signal.SIG_IGN if ignored >> (number - 1) & 1 else signal.getsignal(number)
+        for number in signal.valid_signals()
+        if number not in (signal.SIGKILL, signal.SIGSTOP)
+    }
+
+
+def _read_umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _read_mask() -> Any:
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def _write_environ(one: tuple[str, str | None]) -> None:
+    name, value = one
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+_RESOURCES = {name: getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
+
+
+def _read_limits() -> dict[int, int]:
+    return {number: resource.getrlimit(number)[0] for number in set(_RESOURCES.values())}
+
+
+def _write_limit(one: tuple[int, int | None]) -> None:
+    number, soft = one
+    _, hard = resource.getrlimit(number)
+    if soft is not None and hard != resource.RLIM_INFINITY:
+        soft = hard if soft == resource.RLIM_INFINITY else min(soft, hard)
+    resource.setrlimit(number, (hard if soft is None else soft, hard))
+
+
+def _write_gc(state: tuple[bool, tuple[int, ...], int]) -> None:
+    is_enabled, thresholds, debug = state
+    (gc.enable if is_enabled else gc.disable)()
+    gc.set_threshold(*thresholds)
+    gc.set_debug(debug)
+
+
+def _read_errors() -> list[Any]:
+    """The filters, where some make an error of a warning; those that only hide warnings are of no consequence."""
+    return list(warnings.filters) if any(one[0] == "error" for one in warnings.filters) else []
+
+
+def _write_filters(filters: list[Any]) -> None:
+    # An empty list stands for: no errors.
+    warnings.filters[:] = filters or [one for one in warnings.filters if one[0] != "error"]  # type: ignore[index]
+    mutated = getattr(warnings, "_filters_mutated", None)
+    if mutated is not None:
+        mutated()
+
+
+def _read_decimal() -> Any:
+    decimal = sys.modules.get("decimal")
+    if decimal is None:
+        return _Decimal(None)
+    return _Decimal(decimal.getcontext())
+
+
+class _Decimal:
+    """A decimal context, compared by what it does and not by the flags that it has raised; None is a new one."""
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Decimal) and self._key == other._key
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def _key(self) -> Any:
+        if self.context is None and "decimal" not in sys.modules:
+            return None
+        context = self._whole
+        traps = tuple(is_set for _, is_set in sorted(context.traps.items(), key=lambda trap: trap[0].__name__))
+        return context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp, traps
+
+    @property
+    def _whole(self) -> Any:
+        import decimal
+
+        return decimal.Context() if self.context is None else self.context
+
+    def put(self) -> None:
+        import decimal
+
+        decimal.setcontext(self._whole)
+
+
+def _read_numpy() -> dict[str, str]:
+    numpy: Any = sys.modules.get("numpy")
+    return dict(numpy.geterr()) if hasattr(numpy, "geterr") else dict(_NUMPYS)
+
+
+def _write_numpy(one: tuple[str, Any]) -> None:
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].seterr(**{one[0]: one[1]})
+
+
+HOT = {
+    "umask": Aspect(_read_umask, os.umask),
+    "warnings": Aspect(_read_errors, _write_filters),
+    "decimal": Aspect(_read_decimal, lambda context: context.put()),
+    "numpy": Aspect(_read_numpy, _write_numpy),
+}
+COLD = {
+    "signal": Aspect(_read_signals, _write_signal),
+    "signal mask": Aspect(_read_mask, lambda mask: signal.pthread_sigmask(signal.SIG_SETMASK, mask)),
+    "timeout": Aspect(socket.getdefaulttimeout, socket.setdefaulttimeout),
+    "environment": Aspect(lambda: dict(os.environ), _write_environ),
+    "limit": Aspect(_read_limits, _write_limit),
+    "cpus": Aspect(lambda: os.sched_getaffinity(0), lambda cpus: os.sched_setaffinity(0, cpus)),
+    "collector": Aspect(lambda: (gc.isenabled(), gc.get_threshold(), gc.get_debug()), _write_gc),
+    "locale": Aspect(lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
+}

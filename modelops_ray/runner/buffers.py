@@ -1,0 +1,53 @@
+"""What a model's files keep in memory of what was written to them, and writing it out.
+
+Owns finding such files once, after the import. A fork has a copy of every buffer, and its processes end without
+Python's own end: what an import wrote is written out before the first fork, what a simulation wrote before its answer
+is sent. Standard library only.
+"""
+
+from __future__ import annotations
+
+import _io
+import ctypes
+import gc
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from .foreign import authors_code
+
+_fflush = ctypes.CDLL(None).fflush
+
+
+class _UnwritableError(Exception):
+    """A file, or what a model put in the place of one, does not take what was written to it."""
+
+
+class Buffers:
+    """The files that are open for writing in this process now, and `others` that are to be treated alike."""
+
+    def __init__(self, others: Iterable[Any] = (), *, any_open: bool = False) -> None:
+        """Look for files where there are any."""
+        self._files = [*(_written() if any_open else ()), *others]
+
+    def flush(self) -> None:
+        """Write out what they hold; a file that takes nothing any more is its model's affair."""
+        for file in self._files:
+            with suppress(_UnwritableError), authors_code(_UnwritableError):
+                file.flush()
+
+
+def flush_c() -> None:
+    """Write out what C code has printed or written."""
+    _fflush(None)
+
+
+def _written() -> list[Any]:
+    files = [one for one in gc.get_objects() if issubclass(type(one), _io._IOBase)]  # noqa: SLF001 (of C: no `__class__` is asked)
+    return [one for one in files if _is_written(one)]
+
+
+def _is_written(file: Any) -> bool:
+    with suppress(_UnwritableError), authors_code(_UnwritableError):
+        return not file.closed and bool(file.writable())
+    return False

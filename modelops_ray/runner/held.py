@@ -1,0 +1,29 @@
+"""Functions of Python that ours must be able to rely on while a model patches them, held where no patch reaches.
+
+Packages that freeze time replace every attribute of every module that is one of these functions; what is a member of an
+object of ours stays. It is made when ours is imported, before any model. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+class _Held:
+    """What is used in every simulation; `monotonic_s` and `perf_s` read the clock, in seconds."""
+
+    __slots__ = ("dumps", "loads", "monotonic_s", "perf_s", "pickled")
+
+    def __init__(self) -> None:
+        self.monotonic_s: Callable[[], float] = time.monotonic
+        self.perf_s: Callable[[], float] = time.perf_counter
+        self.dumps: Callable[[Any], str] = json.JSONEncoder().encode
+        self.loads: Callable[[bytes | str], Any] = json.loads
+        self.pickled: Callable[[Any], bytes] = pickle.dumps
+
+
+held = _Held()

@@ -1,0 +1,96 @@
+"""Odd models at every level of isolation: the same rows, whatever their import does to its process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from support.models import context_of_file, replicates, values_by_seed
+from support.odd_models import ODD_MODELS
+
+from modelops_ray.runner import forked
+from modelops_ray.runner.chunk import run_chunk
+
+SEEDS = [1000, 1001, 1002]
+IN_ONE_PROCESS = """
+import json, sys
+from pathlib import Path
+from support.models import context_of_file, replicates, values_by_seed
+from modelops_ray.runner.chunk import run_chunk
+
+found = {}
+for path in sys.argv[2:]:
+    report, payload = run_chunk(context_of_file(Path(path), isolation="none"), replicates(3))
+    failed = [f"{failure.error_type}: {failure.message}" for failure in report.failures]
+    found[path] = [failed, sorted(values_by_seed(payload).items())]
+Path(sys.argv[1]).write_text(json.dumps(found))
+"""
+
+
+def named(model):
+    """Its name, to say which test it is."""
+    return model.name
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with every model; servers have a short folder of their own, whose end is waited for once."""
+    folder = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", None)
+        patch.setattr(forked, "IDLE_S", 1.0)
+        models = tmp_path_factory.mktemp("models")
+        yield {model.name: model.write(models / model.name.replace(" ", "_")) for model in ODD_MODELS}
+        deadline_s = time.monotonic() + 20
+        while list(folder.glob("modelops-ray-*/*/socket")) and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def in_one_process(place, tmp_path_factory):
+    """What every model returns without isolation, one after the other in one process."""
+    answer = tmp_path_factory.mktemp("none") / "found.json"
+    command = [sys.executable, "-c", IN_ONE_PROCESS, str(answer), *map(str, place.values())]
+    environ = {"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"}
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
+    assert 0 == ended.returncode, ended.stderr[-4000:]
+    return json.loads(answer.read_text())
+
+
+def in_children(path, isolation):
+    """Failures, notice and values by seed of three simulations in as many children at a time as that level allows."""
+    report, payload = run_chunk(context_of_file(path, isolation=isolation, per_child=1), replicates(3, width=3))
+    return [f"{failure.error_type}: {failure.message}" for failure in report.failures], report, values_by_seed(payload)
+
+
+@pytest.mark.parametrize("model", ODD_MODELS, ids=named)
+def test_an_odd_model_returns_the_same_in_forks(place, model):
+    """Three at a time; where a fork could not have what the import left open, there is none, and that is told."""
+    failed, report, values = in_children(place[model.name], "fork")
+    assert ([], model.rows(SEEDS)) == (failed, values)
+    assert model.is_forked == ("" == report.notice), report.notice
+    assert all(0 <= done.seconds < 60 for done in report.completed)
+
+
+@pytest.mark.parametrize("model", ODD_MODELS, ids=named)
+def test_an_odd_model_returns_the_same_without_isolation(place, in_one_process, model):
+    """One after another in one process, which all of them leave as it was."""
+    failed, values = in_one_process[str(place[model.name])]
+    assert ([], model.rows(SEEDS)) == (failed, dict(values))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("isolation", ["reuse", "fresh"])
+@pytest.mark.parametrize("model", ODD_MODELS, ids=named)
+def test_an_odd_model_returns_the_same_in_interpreters_of_its_own(place, model, isolation):
+    """Each imports the model itself."""
+    failed, _, values = in_children(place[model.name], isolation)
+    assert ([], model.rows(SEEDS)) == (failed, values)
