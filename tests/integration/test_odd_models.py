@@ -41,12 +41,12 @@ def named(model):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with every model; servers have a short folder of their own, whose end is waited for once."""
+    models = tmp_path_factory.mktemp("models")
     folder = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
         patch.setattr(tempfile, "tempdir", None)
         patch.setattr(forked, "IDLE_S", 1.0)
-        models = tmp_path_factory.mktemp("models")
         yield {model.name: model.write(models / model.name.replace(" ", "_")) for model in ODD_MODELS}
         deadline_s = time.monotonic() + 20
         while list(folder.glob("modelops-ray-*/*/socket")) and time.monotonic() < deadline_s:
