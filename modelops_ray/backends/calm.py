@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -19,6 +20,7 @@ ENVIRONMENT = {
 UV_HOOK = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 IN_A_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Prints every death of a worker to stdout, whatever `log_to_driver` says; they arrive as exceptions as well.
+LEVEL = "RAY_BACKEND_LOG_LEVEL"
 LISTENER = "listen_error_messages"
 
 
@@ -45,6 +47,31 @@ def calm_ray() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what Ray's libraries print on stderr to themselves: 20 lines where one says it, and an exception comes too.
+
+    Who sets the level of Ray's messages wants to see them.
+    """
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stderr.flush()
+    try:
+        before = os.dup(2)
+    except OSError:  # it is closed
+        before = -1
+    if before < 0 or LEVEL in os.environ:
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
 
 
 def _no_listener(_worker: object, _stopped: object) -> None:

@@ -6,19 +6,24 @@ Owns that order and what is refused. Does not start anything itself and knows no
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from modelops_ray.backends.calm import calm_ray
-from modelops_ray.backends.embedded import embedded_ray
+from modelops_ray.backends.calm import calm_ray, quiet
+from modelops_ray.backends.embedded import embedded_addresses, embedded_ray
 from modelops_ray.backends.ray_errors import first_line
 from modelops_ray.errors import BackendError, UsageError
 
 PROBE_TIMEOUT_S = 5.0
 UNIDENTIFIED = "InvalidAuthToken"
 """The GCS's word for a missing or wrong token; for other refusals it, and other servers of Ray, have the same code."""
+
+_WORDS = {None, "auto", "local"}
+_HOST_PORT = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\]):([0-9]{1,5})")
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ def connect(
 
     started_s = time.monotonic()
     wanted = address or (None if ray.is_initialized() else environ.get("RAY_ADDRESS") or None)
-    _refuse(wanted)
+    _refuse(wanted, "--address" if address else "RAY_ADDRESS")
     if wanted in {None, "local"} and not ray.is_initialized():
         with embedded_ray(limit_memory_bytes, limit_cpus) as chosen:
             yield Cluster(_gcs_address(), True, time.monotonic() - started_s, chosen.memory_bytes)
@@ -70,18 +75,18 @@ def would_start(address: str | None, environ: Mapping[str, str]) -> bool:
     return address in {None, "local"} and not ray.is_initialized() and not environ.get("RAY_ADDRESS")
 
 
-def _refuse(address: str | None) -> None:
-    """Refuse addresses at which the driver would be far from the cluster."""
+def _refuse(address: str | None, option: str) -> None:
+    """Refuse addresses at which the driver would be far from the cluster, and what is none."""
     scheme, _, rest = (address or "").partition("://")
-    if not rest:
-        return
-    host = rest.split("/")[0].rsplit(":", 1)[0] or "HOST"
-    raise UsageError(
-        f"--address {address} is not of a machine of the cluster; "
-        f"use modelops-ray submit STUDY --address http://{host}:8265"
-        if scheme in {"ray", "http", "https"}
-        else f"--address {address} is neither auto nor HOST:PORT"
-    )
+    if rest and scheme in {"ray", "http", "https"}:
+        host = rest.split("/")[0].rsplit(":", 1)[0] or "HOST"
+        raise UsageError(
+            f"{option} {address} is not of a machine of the cluster; "
+            f"use modelops-ray submit STUDY --address http://{host}:8265"
+        )
+    match = None if address in _WORDS else _HOST_PORT.fullmatch(str(address))
+    if address not in _WORDS and (match is None or not 1 <= int(match[1]) <= _LAST_PORT):
+        raise UsageError(f"{option} {address} is neither auto nor HOST:PORT, as in 10.0.0.5:6379")
 
 
 @contextmanager
@@ -94,17 +99,23 @@ def _joined(address: str | None) -> Iterator[None]:
         yield
         return
     gcs_address = _find(address or "auto")
-    wants_token = _wants_token(gcs_address)
+    shown = gcs_address if address in {None, "auto"} else str(address)
+    if gcs_address in embedded_addresses():
+        raise BackendError(
+            f"the Ray at {shown} is one that another modelops-ray run started for itself, and ends with it; "
+            "give no address, or start one with `ray start --head`"
+        )
+    wants_token = _wants_token(gcs_address, shown)
     remedy = "; it wants a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token is not the one"
     if wants_token and address not in {None, "auto"} and os.environ.get("RAY_AUTH_MODE") != "token":
-        raise BackendError(f"the Ray at {gcs_address} lets nobody in unasked{remedy}")
+        raise BackendError(f"the Ray at {shown} lets nobody in unasked{remedy}")
     try:
-        with calm_ray():
+        with calm_ray(), quiet():
             # By `auto` Ray finds the same one and uses this user's token by itself; by an address it does not.
             ray.init(address=address or "auto", log_to_driver=False, configure_logging=False)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray raises plain ones as well
         hint = remedy if wants_token else ""
-        raise BackendError(f"cannot join the Ray at {gcs_address}: {first_line(error)}{hint}") from error
+        raise BackendError(f"cannot join the Ray at {shown}: {first_line(error)}{hint}") from error
     try:
         yield
     finally:
@@ -128,15 +139,16 @@ def _find(address: str) -> str:
         with calm_ray():
             return str(canonicalize_bootstrap_address_or_die(address))
     except ConnectionError as error:
-        raise BackendError(
-            "--address auto: no Ray runs on this machine; start one with `ray start --head`, or give no address"
-        ) from error
+        others = " but those that other runs of modelops-ray started for themselves" if embedded_addresses() else ""
+        why = f"no Ray runs on this machine{others}"
+        remedy = "start one with `ray start --head`, or give no address"
+        raise BackendError(f"--address auto: {why}; {remedy}") from error
     except (OSError, ValueError) as error:
         raise BackendError(f"--address {address} is not HOST:PORT of a Ray: {first_line(error)}") from error
 
 
-def _wants_token(gcs_address: str) -> bool:
-    """Ask the GCS there whether it wants a token; that it answers at all matters more.
+def _wants_token(gcs_address: str, shown: str) -> bool:
+    """Ask the GCS there, which was named as `shown`, whether it wants a token; that it answers at all matters more.
 
     Ray itself would try for two minutes and then end the process.
 
@@ -155,10 +167,8 @@ def _wants_token(gcs_address: str) -> bool:
             if UNIDENTIFIED in details:
                 return True
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                raise BackendError(f"what answers at {gcs_address} refuses ({details}); is it the GCS port?") from error
-            raise BackendError(
-                f"no Ray answers at {gcs_address}; is its head running, and is it the GCS port?"
-            ) from error
+                raise BackendError(f"what answers at {shown} refuses ({details}); is it the GCS port?") from error
+            raise BackendError(f"no Ray answers at {shown}; is its head running, and is it the GCS port?") from error
     return False
 
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 import fcntl
 import functools
 import os
+import re
 import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any
 
+from modelops_ray import private
 from modelops_ray.backends.calm import calm_ray, replaced
-from modelops_ray.backends.leftovers import end_processes_writing
+from modelops_ray.backends.leftovers import PROC, end_processes_writing
 from modelops_ray.backends.ray_errors import first_line
 from modelops_ray.config import format_size
 from modelops_ray.errors import BackendError
@@ -44,6 +46,10 @@ UNNEEDED = ("start_api_server", "start_monitor", "start_log_monitor")
 
 POPEN = "ConsolePopen"
 RAY_PARAMS = "RayParams"
+
+RAYLET = "raylet"
+TITLE = "modelops-ray-own"
+_GCS_ADDRESS = re.compile(rb"\0--gcs-address=([0-9A-Za-z.:\[\]-]+)\0")
 
 # No other folder of ours may begin like it: the owners of those hold no lock, and would be taken for dead.
 FOLDER_PREFIX = "modelops-own-"
@@ -103,7 +109,7 @@ def _start(chosen: Sizes, folder: Path) -> None:
     _set_token()
     spill, sessions = folder / "spill", folder / "ray"
     spill.mkdir()
-    with calm_ray(), _lean_node():
+    with calm_ray(), _lean_node() as started:
         try:
             ray.init(
                 address="local",
@@ -117,8 +123,13 @@ def _start(chosen: Sizes, folder: Path) -> None:
                 _memory=chosen.memory_bytes,
                 _temp_dir=str(sessions),
             )
-        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        except Exception as error:  # Ray raises plain ones, as when a node is not up in time
             ray.shutdown()
+            # What has started until then belongs to nothing that Ray would shut down.
+            for process in started:
+                process.kill()
+                process.wait()
+            end_processes_writing(folder.resolve())
             raise BackendError(f"Ray does not start on this machine: {first_line(error)}") from error
 
 
@@ -134,8 +145,10 @@ def _set_token() -> None:
 
 
 @contextmanager
-def _lean_node() -> Iterator[None]:
+def _lean_node() -> Iterator[list[subprocess.Popen[bytes]]]:
     """Start only what is needed, in process groups apart: a signal to ours must find Ray alive, or nothing can commit.
+
+    Gives the processes as they are started.
 
     Ray blocks Ctrl-C in its processes by itself, and not the SIGTERM that a supervisor sends to a whole group.
     """
@@ -144,13 +157,44 @@ def _lean_node() -> Iterator[None]:
 
     # The port it would take by default may be another Ray's, and it would wait 3.4 s for that to end.
     any_port = {RAY_PARAMS: functools.partial(vars(parameter)[RAY_PARAMS], dashboard_agent_listen_port=0)}
-    apart = {POPEN: functools.partial(vars(services).get(POPEN, subprocess.Popen), process_group=0)}
+    started: list[subprocess.Popen[bytes]] = []
+    apart = {POPEN: functools.partial(_start_apart, started, vars(services).get(POPEN, subprocess.Popen))}
     with (
         replaced(Node, dict.fromkeys(UNNEEDED, _start_nothing)),
         replaced(services, apart),
         replaced(parameter, any_port),
     ):
-        yield
+        yield started
+
+
+def _start_apart(
+    started: list[subprocess.Popen[bytes]],
+    popen: Callable[..., subprocess.Popen[bytes]],
+    command: Sequence[str],
+    **options: Any,
+) -> subprocess.Popen[bytes]:
+    """Start a process of Ray in a group of its own; the raylet under a name by which no other program finds it.
+
+    `ray.init("auto")`, `ray status` and we ourselves take for a cluster to join whatever runs as `raylet`.
+    """
+    if Path(command[0]).name == RAYLET:
+        options["executable"], command = command[0], [TITLE, *command[1:]]
+    started.append(popen(command, process_group=0, **options))
+    return started[-1]
+
+
+def embedded_addresses(proc: Path = PROC) -> set[str]:
+    """Find the addresses of the embedded Rays of this machine, whoever's they are."""
+    return {address for path in proc.glob("[0-9]*/cmdline") if (address := _address_of(path))}
+
+
+def _address_of(command_line: Path) -> str:
+    """Read the address of a raylet whose session is in a folder of ours; empty if it is none."""
+    with suppress(OSError):
+        arguments = command_line.read_bytes()
+        if f"/{FOLDER_PREFIX}".encode() in arguments and (found := _GCS_ADDRESS.search(arguments)):
+            return found[1].decode()
+    return ""
 
 
 def _start_nothing(_node: object, **_options: object) -> None:
@@ -163,9 +207,13 @@ def _private_folder() -> Iterator[Path]:
 
     Its lock is held as long as this process lives, so that what a killed one left can be told apart and removed.
     """
-    base = _base_folder()
-    _remove_abandoned(base)
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=base))
+    try:
+        base = _base_folder()
+        _remove_abandoned(base)
+        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=base))
+    except OSError as error:
+        reason = error.strerror or error
+        raise BackendError(f"no folder for temporary files: {reason}; set TMPDIR to one that works") from error
     with _lock_path(folder).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
@@ -175,8 +223,7 @@ def _private_folder() -> Iterator[Path]:
 
 
 def _base_folder() -> Path:
-    base = Path(tempfile.gettempdir())
-    return base if len(os.fsencode(base)) + len(FOLDER_PREFIX) + 8 <= LONGEST_FOLDER else Path("/tmp")  # noqa: S108
+    return private.temporary_place(LONGEST_FOLDER - len(FOLDER_PREFIX) - 8)
 
 
 def _lock_path(folder: Path) -> Path:
@@ -184,15 +231,39 @@ def _lock_path(folder: Path) -> Path:
 
 
 def _remove_abandoned(base: Path) -> None:
-    """Remove the folders of processes of this user that were killed before they could, and what still runs in them."""
-    for folder in base.glob(f"{FOLDER_PREFIX}*"):
-        with suppress(OSError), _lock_path(folder).open() as lock:
-            if folder.stat().st_uid == os.getuid() and _is_free(lock):
-                end_processes_writing(folder.resolve())
-                shutil.rmtree(folder, ignore_errors=True)
+    """Remove the folders of processes of this user that were killed before they could, and what still runs in them.
+
+    Others may put there what is called like ours: what is no folder of this user alone is left as it is.
+    """
+    with _opened(base) as within, private.folders_in(within, FOLDER_PREFIX) as folders:
+        for name, folder in folders:
+            _remove_if_abandoned(name, folder, within)
 
 
-def _is_free(lock: IO[str]) -> bool:
+def _remove_if_abandoned(name: str, folder: int, within: int) -> None:
+    with suppress(OSError):
+        lock = private.open_file("lock", folder)
+        if lock is None:
+            return
+        try:
+            if _is_free(lock):
+                # Where it really is, also where the folder for temporary files is a link.
+                end_processes_writing(Path(f"/proc/self/fd/{folder}").readlink())
+                shutil.rmtree(name, ignore_errors=True, dir_fd=within)
+        finally:
+            os.close(lock)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _is_free(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from modelops_ray.cli.outcomes import DEBUGGING
+
+RAY_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -21,9 +24,15 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 
 def _note_debugging(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 (click's)
     ctx.meta[DEBUGGING] = value
+    if value and RAY_LEVEL not in os.environ:
+        # Its default; that it is set is what shows Ray's own messages.
+        os.environ[RAY_LEVEL] = "info"
+        ctx.call_on_close(lambda: os.environ.pop(RAY_LEVEL, None))
 
 
-DEBUG = click.option("--debug", is_flag=True, expose_value=False, callback=_note_debugging, help="Show tracebacks.")
+DEBUG = click.option(
+    "--debug", is_flag=True, expose_value=False, callback=_note_debugging, help="Show tracebacks, and what Ray prints."
+)
 
 _ASK = (
     click.option("--model", metavar="REF", help="path/to/file.py:function or package.module:function."),

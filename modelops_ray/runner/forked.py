@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import pickle
-import shutil
 import socket
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from modelops_ray.errors import ModelError
 from modelops_ray.runner import wire
 from modelops_ray.runner.board import Board
 from modelops_ray.runner.boot import FAILED, command
-from modelops_ray.runner.leavings import base_folder, locked, sweep, write_server
+from modelops_ray.runner.leavings import base_folder, clear, locked, sweep, write_server
 from modelops_ray.runner.loading import ModelRef, workdir_of
 from modelops_ray.runner.tables import Scalars
 from modelops_ray.runner.watch import Limit, process
@@ -280,7 +279,7 @@ def _connected(folder: Path) -> socket.socket | None:
 def _started(wanted: Wanted, keeper: int, folder: Path) -> socket.socket | None:
     """Start a server, once what an earlier one left behind is gone; None where it ended at once."""
     sweep(folder.parent)
-    shutil.rmtree(folder, ignore_errors=True)
+    clear(folder)
     server = _start(wanted, keeper, folder)
     while server and (found := process(server)) is not None and found.state != "Z":
         if (connection := _connected(folder)) is not None:

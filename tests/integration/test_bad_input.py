@@ -384,7 +384,7 @@ def test_an_address_where_no_ray_is(work, command):
     """Found within seconds, before the run directory is made."""
     message = refused(work, command, "study.json", "--address", "127.0.0.1:1")
 
-    assert re.fullmatch(r"no Ray answers at [\d.]+:1; is its head running, and is it the GCS port\?", message)
+    assert re.fullmatch(r"no Ray answers at 127.0.0.1:1; is its head running, and is it the GCS port\?", message)
 
 
 # The process itself

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,14 +17,16 @@ import pytest
 from support.ray_workers import importable_tests
 from support.toy_chunks import MIB, chunk, run_chunk
 
+import modelops_ray as mr
 from modelops_ray.backends.cluster import connect
-from modelops_ray.backends.embedded import _private_folder
+from modelops_ray.backends.embedded import _private_folder, embedded_addresses
 from modelops_ray.backends.ray import RayBackend
 from modelops_ray.core.events import ChunkFinished
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import BackendError, PayloadLostError, UsageError
 from modelops_ray.machine import available_memory_bytes
 
+STUDY = Path(mr.__file__).parent / "examples" / "sir_grid.json"
 CGROUP = Path("/sys/fs/cgroup/memory")
 
 
@@ -112,6 +115,38 @@ def test_a_port_that_another_ray_has_does_not_hold_up_an_embedded_one(folder, mo
         [log] = folder.glob("*/ray/session_2*/logs/dashboard_agent.log")
         assert "Dashboard agent http address" in log.read_text()
         assert "Failed to bind" not in log.read_text()
+
+
+def test_an_embedded_ray_is_nobody_elses(folder, monkeypatch):
+    """`auto` does not find it, of Ray itself or of ours, and by its address no other run joins it."""
+    from ray._private.services import find_gcs_addresses
+
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with connect(None, environ={}, limit_memory_bytes=1536 * MIB, limit_cpus=1) as cluster:
+        find_gcs_addresses.cache_clear()
+        assert cluster.address not in find_gcs_addresses()
+        assert cluster.address in embedded_addresses()
+        command = [sys.executable, "-m", "modelops_ray", "plan", str(STUDY), "--address", cluster.address]
+        ended = subprocess.run(command, capture_output=True, check=False, text=True)
+        assert (1, "", 1) == (ended.returncode, ended.stdout, len(ended.stderr.splitlines())), ended.stderr
+        assert f"the Ray at {cluster.address} is one that another modelops-ray run started" in ended.stderr
+    assert cluster.address not in embedded_addresses()
+
+
+def test_a_ray_that_is_not_up_in_time_is_one_line_and_leaves_nothing(folder, monkeypatch):
+    """Ray says so by a plain exception, after its first processes have started."""
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr("ray._private.node.Node.start_raylet", late)
+    why = r"^Ray does not start on this machine: The current node timed out"
+    with pytest.raises(BackendError, match=why), connect(None, environ={}, limit_memory_bytes=1536 * MIB, limit_cpus=1):
+        pass
+    wait_for(lambda: not processes(str(folder)), patience_s=5.0)
+    assert [] == list(folder.iterdir())
+
+
+def late(_node, *_arguments, **_options):
+    """Give up as Ray does."""
+    raise Exception("The current node timed out during startup.\nThis could happen")  # noqa: TRY002 (as Ray does)
 
 
 def test_a_killed_driver_takes_its_ray_along_and_the_next_start_removes_its_files(folder, monkeypatch):
@@ -271,11 +306,14 @@ def test_a_ray_whose_node_process_died_ends_the_run_in_one_line(folder, monkeypa
             backend.wait(60.0)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost:1", "no-such-host.invalid:6379"])
 def test_an_address_where_no_ray_is_ends_in_one_line_within_seconds(address):
-    """Ray itself would try for two minutes and then end the process."""
+    """It is named as it was given; Ray itself would try for two minutes and then end the process."""
     started_s = time.monotonic()
-    with pytest.raises(BackendError, match=r"^no Ray answers at .*$"), connect(address, environ={}):
+    with (
+        pytest.raises(BackendError, match=rf"^no Ray answers at {re.escape(address)}; .*$"),
+        connect(address, environ={}),
+    ):
         pass
     assert time.monotonic() - started_s < 10
 
@@ -300,7 +338,9 @@ def test_an_address_for_jobs_is_refused_with_the_command_that_takes_it(address, 
         pass
 
 
-@pytest.mark.parametrize("address", ["ftp://head:21", "nonsense"])
+@pytest.mark.parametrize(
+    "address", ["ftp://head:21", "nonsense", "head:0", "head:65536", "head:²", "a\nb:1", "::1:6379", " "]
+)
 def test_an_address_that_is_none_is_refused(address):
     """Both forms that would do are named or implied."""
     with pytest.raises((UsageError, BackendError), match="HOST:PORT"), connect(address, environ={}):

@@ -1,7 +1,9 @@
 """An embedded Ray gets what is left once everything else has its share, and leaves nothing behind."""
 
 import fcntl
+import os
 import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -67,6 +69,48 @@ def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_living_one_kept
         with _private_folder():
             pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["modelops-own-alive", "modelops-own-starting"]
+
+
+@pytest.mark.parametrize("plant", ["folder", "lock", "second name"])
+def test_links_that_others_put_beside_it_are_not_followed(tmp_path, monkeypatch, plant):
+    """Or whoever writes where they lead would be killed, and what lies there removed."""
+    place, home = tmp_path / "tmp", tmp_path / "home"
+    place.mkdir()
+    home.mkdir()
+    (home / "lock").touch()
+    ours = place / "modelops-own-planted"
+    if plant == "folder":
+        ours.symlink_to(home)
+    else:
+        ours.mkdir()
+        (ours / "lock").symlink_to(home / "lock") if plant == "lock" else os.link(home / "lock", ours / "lock")
+    monkeypatch.setattr("modelops_ray.backends.embedded._base_folder", lambda: place)
+    killed = []
+    monkeypatch.setattr("modelops_ray.backends.embedded.end_processes_writing", killed.append)
+    with _private_folder():
+        pass
+    assert [] == killed
+    assert ours.exists()
+    assert (home / "lock").exists()
+
+
+@pytest.mark.parametrize("plant", ["file", "pipe"])
+def test_what_is_called_like_it_and_is_no_folder_is_left_alone(tmp_path, monkeypatch, plant):
+    """A pipe that nobody writes to must not hold the start up either."""
+    (tmp_path / "modelops-own-file").touch()
+    (tmp_path / "modelops-own-pipe").mkdir()
+    os.mkfifo(tmp_path / "modelops-own-pipe" / "lock")
+    monkeypatch.setattr("modelops_ray.backends.embedded._base_folder", lambda: tmp_path)
+    with _private_folder():
+        pass
+    assert (tmp_path / f"modelops-own-{plant}").exists()
+
+
+def test_no_folder_for_temporary_files_is_one_line(monkeypatch):
+    """With what to do about it."""
+    monkeypatch.setattr("modelops_ray.backends.embedded._base_folder", lambda: Path("/proc/self"))
+    with pytest.raises(BackendError, match=r"no folder for temporary files: .*; set TMPDIR"), _private_folder():
+        pass
 
 
 def test_a_long_temporary_folder_is_not_used(monkeypatch):
