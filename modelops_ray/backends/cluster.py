@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from modelops_ray.backends.calm import calm_ray, quiet
 from modelops_ray.backends.embedded import embedded_addresses, embedded_ray
-from modelops_ray.backends.ray_errors import first_line
+from modelops_ray.backends.ray_errors import first_line, refused
 from modelops_ray.errors import BackendError, UsageError
 
 PROBE_TIMEOUT_S = 5.0
@@ -109,13 +109,9 @@ def _joined(address: str | None) -> Iterator[None]:
     remedy = "; it wants a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token is not the one"
     if wants_token and address not in {None, "auto"} and os.environ.get("RAY_AUTH_MODE") != "token":
         raise BackendError(f"the Ray at {shown} lets nobody in unasked{remedy}")
-    try:
-        with calm_ray(), quiet():
-            # By `auto` Ray finds the same one and uses this user's token by itself; by an address it does not.
-            ray.init(address=address or "auto", log_to_driver=False, configure_logging=False)
-    except Exception as error:  # Ray raises plain ones as well
-        hint = remedy if wants_token else ""
-        raise BackendError(f"cannot join the Ray at {shown}: {first_line(error)}{hint}") from error
+    with calm_ray(), quiet(), refused(f"cannot join the Ray at {shown}", remedy if wants_token else ""):
+        # By `auto` Ray finds the same one and uses this user's token by itself; by an address it does not.
+        ray.init(address=address or "auto", log_to_driver=False, configure_logging=False)
     try:
         yield
     finally:

@@ -22,7 +22,7 @@ from typing import Any
 from modelops_ray import private
 from modelops_ray.backends.calm import calm_ray, replaced
 from modelops_ray.backends.leftovers import PROC, end_processes_writing
-from modelops_ray.backends.ray_errors import first_line
+from modelops_ray.backends.ray_errors import refused
 from modelops_ray.config import format_size
 from modelops_ray.errors import BackendError
 from modelops_ray.machine import available_memory_bytes, usable_cpus
@@ -109,28 +109,34 @@ def _start(chosen: Sizes, folder: Path) -> None:
     _set_token()
     spill, sessions = folder / "spill", folder / "ray"
     spill.mkdir()
-    with calm_ray(), _lean_node() as started:
-        try:
-            ray.init(
-                address="local",
-                num_cpus=chosen.cpus,
-                num_gpus=0,
-                object_store_memory=chosen.object_store_bytes,
-                object_spilling_directory=str(spill),
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-                _memory=chosen.memory_bytes,
-                _temp_dir=str(sessions),
-            )
-        except Exception as error:  # Ray raises plain ones, as when a node is not up in time
-            ray.shutdown()
-            # What has started until then belongs to nothing that Ray would shut down.
-            for process in started:
-                process.kill()
-                process.wait()
-            end_processes_writing(folder.resolve())
-            raise BackendError(f"Ray does not start on this machine: {first_line(error)}") from error
+    with (
+        calm_ray(),
+        _lean_node() as started,
+        refused("Ray does not start on this machine", tidy_up=functools.partial(_end, started, folder)),
+    ):
+        ray.init(
+            address="local",
+            num_cpus=chosen.cpus,
+            num_gpus=0,
+            object_store_memory=chosen.object_store_bytes,
+            object_spilling_directory=str(spill),
+            include_dashboard=False,
+            log_to_driver=False,
+            configure_logging=False,
+            _memory=chosen.memory_bytes,
+            _temp_dir=str(sessions),
+        )
+
+
+def _end(started: Sequence[subprocess.Popen[bytes]], folder: Path) -> None:
+    """End what started before the start failed; it belongs to nothing yet that Ray would shut down."""
+    import ray
+
+    ray.shutdown()
+    for process in started:
+        process.kill()
+        process.wait()
+    end_processes_writing(folder.resolve())
 
 
 def _set_token() -> None:
@@ -140,8 +146,14 @@ def _set_token() -> None:
     Ray caches it, so it stays for later ones as well.
     """
     tokens = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-    if not any(os.environ.get(name) for name in tokens) and not (Path.home() / ".ray" / "auth_token").exists():
+    if not any(os.environ.get(name) for name in tokens) and not _has_token_at_home():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _has_token_at_home() -> bool:
+    with suppress(OSError, RuntimeError):  # no home, or one that cannot be looked into
+        return (Path.home() / ".ray" / "auth_token").exists()
+    return False
 
 
 @contextmanager

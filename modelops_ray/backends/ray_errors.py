@@ -7,6 +7,8 @@ bases, the most specific first, so that a newer Ray with another subclass is sti
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
@@ -94,6 +96,20 @@ def node_says(error: BaseException) -> str:
     """Return why the node that a chunk was on cannot run simulations; "" if that is not what was wrong."""
     cause = getattr(error, "cause", None)
     return first_line(cause) if isinstance(cause, (NodeError, OSError)) else ""
+
+
+@contextmanager
+def refused(what: str, remedy: str = "", tidy_up: Callable[[], object] = bool) -> Iterator[None]:
+    """Turn whatever Ray raises while it starts or is joined into one line; plain `Exception` is among it.
+
+    Raises:
+        BackendError: Begins with `what` and ends with `remedy`; `tidy_up` was called before.
+    """
+    try:
+        yield
+    except Exception as error:
+        tidy_up()
+        raise BackendError(f"{what}: {first_line(error)}{remedy}") from error
 
 
 def first_line(error: BaseException) -> str:

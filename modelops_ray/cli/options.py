@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,8 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 
 def _note_debugging(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 (click's)
     ctx.meta[DEBUGGING] = value
+    if value:
+        sys.excepthook = sys.__excepthook__
     if value and RAY_LEVEL not in os.environ:
         # Its default; that it is set is what shows Ray's own messages.
         os.environ[RAY_LEVEL] = "info"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, NoReturn
 
 import click
@@ -16,7 +18,6 @@ from modelops_ray.report.text import one_line
 
 EXIT_FAILURES = 3
 EXIT_INTERRUPTED = 130
-UNEXPECTED = "unexpected"
 MOST_CHARS = 500
 DEBUGGING = "modelops_ray.debugging"
 
@@ -24,10 +25,13 @@ DEBUGGING = "modelops_ray.debugging"
 class Commands(click.Group):
     """Turns errors into one line on stderr and their exit code; with --debug the traceback of ours shows."""
 
-    def main(self, *args: Any, **kwargs: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *more: Any, **settings: Any) -> Any:
         """Do all of it with streams whose failures end nothing."""
+        if args is None:
+            # This is the process of a command: a fault of this program is one line as well.
+            sys.excepthook = _say_fault
         with steady_streams():
-            return super().main(*args, **kwargs)
+            return super().main(args, *more, **settings)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Read the arguments before the command."""
@@ -55,16 +59,14 @@ def _one_line(is_debugging: Callable[[], bool]) -> Iterator[None]:
         end(str(error), error.exit_code)
     except KeyboardInterrupt:
         end("interrupted; run the same command to go on", EXIT_INTERRUPTED)
-    except (click.exceptions.Exit, click.exceptions.Abort, click.ClickException):
-        raise
-    except Exception as error:
-        # Whatever else: a fault of this program, which is one line for people as well.
-        if is_debugging():
-            raise
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(place.filename).name} line {place.lineno}"
-        what = f"{type(error).__name__}: {one_line(str(error), MOST_CHARS)} ({where})"
-        end(f"{UNEXPECTED} {what}; --debug shows the traceback, what was committed is intact", 1)
+
+
+def _say_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Say what nobody foresaw; Python ends with 1 after it."""
+    place = traceback.extract_tb(trace)[-1]
+    where = f"{Path(place.filename).name} line {place.lineno}"
+    what = f"{kind.__name__}: {one_line(str(error), MOST_CHARS)} ({where})"
+    say(f"unexpected {what}; --debug shows the traceback, what was committed is intact")
 
 
 def end(message: str, code: int) -> NoReturn:
