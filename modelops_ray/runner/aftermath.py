@@ -30,6 +30,7 @@ _OURS_TO_NAME = getattr(sys, "stdlib_module_names", frozenset()) | {
     "subprocess", "sys", "time",
 }  # fmt: skip
 _ABSENT = object()
+_Identity = tuple[int, int, int]
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 # Held here: by the time they are called a model may have replaced them in their modules.
 _get_limit, _set_limit, _set_trace, _set_profile = (
@@ -152,10 +153,10 @@ class Aftermath:
         """Note what changed besides, and put ours back."""
         for found, before in self._paths:
             found.extend(entry for entry in before if entry not in found)
+        self._cold = self._changed(COLD)
         hot: list[Any] = [_Change(name, _name_setter(space, name), ours, th) for space, name, ours, th in replaced]
         hot += self._changed_streams() + self._changed_standards()
         hot += self._changed(HOT)
-        self._cold = self._changed(COLD)
         for name, write, ours, theirs in (
             ("trace", _set_trace, self._trace, trace), ("profile", _set_profile, self._profile, profile),
         ):  # fmt: skip
@@ -167,7 +168,7 @@ class Aftermath:
         if not self._timed:
             for timer in _TIMERS:
                 signal.setitimer(timer, 0)
-        self.descriptors = ModelsDescriptors(open_descriptors() - self._open, self._maps)
+        self.descriptors = ModelsDescriptors.left_since(self._open, self._maps)
         self.buffers = Buffers(self._replaced_streams(), any_open=self.descriptors.any_written)
         self.buffers.flush()
         flush_c()
@@ -206,14 +207,16 @@ class Aftermath:
         changes = []
         for name in aspects:
             aspect, ours = self._aspects[name]
-            theirs = aspect.read()
+            theirs, found = aspect.read(), []
             if isinstance(ours, dict):
                 keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
-                changes += [_Change((name, k), _entry_setter(aspect, k), ours.get(k), theirs.get(k)) for k in keys]
+                found = [_Change((name, k), _entry_setter(aspect, k), ours.get(k), theirs.get(k)) for k in keys]
             elif ours != theirs:
-                changes.append(_Change(name, _quiet(aspect.write), ours, theirs))
-        for change in changes:
-            change.ours()
+                found = [_Change(name, _quiet(aspect.write), ours, theirs)]
+            # At once: what is read next may need it.
+            for change in found:
+                change.ours()
+            changes += found
         return changes
 
     def _replaced_streams(self) -> list[Any]:
@@ -232,13 +235,30 @@ class Aftermath:
         changes = []
         for number, (identity, aside) in self._standards.items():
             now = _identity(number)
-            if now != identity and now is not None:
+            if now not in (identity, None):
                 changes.append(_Standard(number, high(os.dup(number))))
-            if now != identity and aside is not None:
-                os.dup2(aside, number)
+            if now != identity:
+                _put_back(number, identity, aside)
             if aside is not None:
-                os.close(aside)
+                _close(aside, identity)
         return changes
+
+
+def _put_back(number: int, identity: _Identity | None, aside: int | None) -> None:
+    """Have a standard descriptor as it was; it leads nowhere where the import closed what was kept of it, too."""
+    if aside is not None and _identity(aside) == identity:
+        os.dup2(aside, number)
+    elif _identity(number) is None:
+        null = os.open(os.devnull, os.O_RDWR)
+        if null != number:
+            os.dup2(null, number)
+            os.close(null)
+
+
+def _close(aside: int, identity: _Identity | None) -> None:
+    # The model may have closed it, and its number may be that of a file of the model's.
+    if _identity(aside) == identity:
+        os.close(aside)
 
 
 def _search_paths() -> list[list[Any]]:
@@ -289,7 +309,7 @@ def _tracers(get_trace: Callable[[], Any] = sys.gettrace, get_profile: Callable[
     return get_trace(), get_profile()
 
 
-def _identity(number: int) -> tuple[int, int, int] | None:
+def _identity(number: int) -> _Identity | None:
     """Which file a standard descriptor is of; None where it is closed."""
     try:
         there = os.fstat(number)

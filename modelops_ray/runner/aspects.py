@@ -68,16 +68,23 @@ def _write_environ(one: tuple[str, str | None]) -> None:
 _RESOURCES = {name: getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
 
 
-def _read_limits() -> dict[int, int]:
-    return {number: resource.getrlimit(number)[0] for number in set(_RESOURCES.values())}
+def _read_limits() -> dict[int, tuple[int, int]]:
+    return {number: resource.getrlimit(number) for number in set(_RESOURCES.values())}
 
 
-def _write_limit(one: tuple[int, int | None]) -> None:
-    number, soft = one
-    _, hard = resource.getrlimit(number)
-    if soft is not None and hard != resource.RLIM_INFINITY:
-        soft = hard if soft == resource.RLIM_INFINITY else min(soft, hard)
-    resource.setrlimit(number, (hard if soft is None else soft, hard))
+def _write_limit(one: tuple[int, tuple[int, int]]) -> None:
+    """Set a limit; the hard one, which not everybody may raise, only upwards."""
+    number, (soft, hard) = one
+    _, hard_now = resource.getrlimit(number)
+    if _as_number(hard) > _as_number(hard_now):
+        with suppress(OSError, ValueError):
+            resource.setrlimit(number, (soft, hard))
+            return
+    resource.setrlimit(number, (min(soft, hard_now, key=_as_number), hard_now))
+
+
+def _as_number(limit: int) -> float:
+    return float("inf") if limit == resource.RLIM_INFINITY else limit
 
 
 def _write_gc(state: tuple[bool, tuple[int, ...], int]) -> None:
@@ -155,11 +162,12 @@ HOT = {
     "numpy": Aspect(_read_numpy, _write_numpy),
 }
 COLD = {
+    # First, for what follows opens files.
+    "limit": Aspect(_read_limits, _write_limit),
     "signal": Aspect(_read_signals, _write_signal),
     "signal mask": Aspect(_read_mask, lambda mask: signal.pthread_sigmask(signal.SIG_SETMASK, mask)),
     "timeout": Aspect(socket.getdefaulttimeout, socket.setdefaulttimeout),
     "environment": Aspect(lambda: dict(os.environ), _write_environ),
-    "limit": Aspect(_read_limits, _write_limit),
     "cpus": Aspect(lambda: os.sched_getaffinity(0), lambda cpus: os.sched_setaffinity(0, cpus)),
     "collector": Aspect(lambda: (gc.isenabled(), gc.get_threshold(), gc.get_debug()), _write_gc),
     "locale": Aspect(lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),

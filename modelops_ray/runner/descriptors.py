@@ -99,6 +99,16 @@ class ModelsDescriptors:
         if not self.why_not_fork:
             self.why_not_fork = next(filter(None, map(_cannot, self._steps)), "")
 
+    @classmethod
+    def left_since(cls, before: frozenset[int], maps_before: str) -> ModelsDescriptors:
+        """Look at what was opened and mapped since then, as long as that can be looked at."""
+        try:
+            return cls(open_descriptors() - before, maps_before)
+        except OSError as error:
+            blind = cls()
+            blind.why_not_fork = f"what importing the model leaves open cannot be looked at ({error.strerror})"
+            return blind
+
     def make_own(self, folder: str) -> None:
         """In a fork: give this process descriptions of its own; `folder` has room for copies.
 
