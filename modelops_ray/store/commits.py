@@ -73,7 +73,8 @@ class CommitFile(_Strict):
     """One step of the log. With `checkpoint` it replaces everything before: `added` are all parts that live.
 
     `run` is the id of its run and `previous` the digest of the commit before it, `genesis` where there is none; a
-    commit of format 1 has neither. `grown` is the study that the run goes on with from here.
+    commit of format 1 has neither. `grown` is the study that the run goes on with from here. None may follow one that
+    is `closed`: the run is being moved aside, by copies.
     """
 
     format: int = FORMAT
@@ -89,6 +90,7 @@ class CommitFile(_Strict):
     retracted: tuple[str, ...] = ()
     checkpoint: bool = False
     grown: Growth | None = None
+    closed: bool = False
 
     @model_validator(mode="after")
     def _is_a_link_of_a_chain(self) -> Self:
@@ -124,13 +126,15 @@ class LivePart:
 class Log:
     """What the commits so far amount to; positions refer to the study of this digest.
 
-    `last` is the number of the last commit, `tip` the digest of its file, `grown` the study that the run grew to.
+    `last` is the number of the last commit, `tip` the digest of its file, `closed` whether none may follow it; `grown`
+    is the study that the run grew to.
     """
 
     last: int = 0
     tip: str = ""
     study: str | None = None
     grown: Growth | None = None
+    closed: bool = False
     is_chained: bool = False
     sessions: set[str] = field(default_factory=set)
     parts: dict[str, LivePart] = field(default_factory=dict)
@@ -157,7 +161,7 @@ class Log:
         self._retract(commit.retracted, name)
         self._add(commit.added, name)
         self.last, self.study = commit.number, commit.study
-        self.grown = commit.grown or self.grown
+        self.grown, self.closed = commit.grown or self.grown, commit.closed
         self.is_chained = self.is_chained or commit.format > 1
         self.sessions.add(commit.session)
 

@@ -24,6 +24,7 @@ from modelops_ray.store.batch import Positions
 from modelops_ray.store.commits import LivePart, Log, read_log
 from modelops_ray.store.documents import damaged
 from modelops_ray.store.folder import Folder
+from modelops_ray.store.looking import consistently
 from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, read_parts
 from modelops_ray.store.progress import read_progress
 from modelops_ray.store.run_json import NAME, RunJson, read_marked
@@ -32,7 +33,6 @@ from modelops_ray.study.schema import parameter_types, simulations_schema
 from modelops_ray.study.study import Study
 
 T = TypeVar("T")
-_LOOKS = 10
 
 
 class Rows(NamedTuple):
@@ -73,7 +73,6 @@ class _Look:
     """A run and its commits, as they were at one moment; `folder` stays theirs where a place can be held."""
 
     folder: Folder
-    mark: Hashable
     run: RunJson
     log: Log
 
@@ -162,44 +161,25 @@ class Directory:
         )
 
     def _consistent(self, read: Callable[[_Look], T]) -> T:
-        """Read again where sessions replaced parts in between, or another run began."""
-        for _ in range(_LOOKS):
-            folder = self._folder.hold()
-            found = self._run_of(folder)
-            log: Log | None = None
-            try:
-                log = read_log(folder, found[0])
-                result = read(_Look(folder, found[1], found[0].grown(log.grown), log))
-            except ResultsError:
-                if self._is_as_it_was(folder, *found, log):
-                    raise
-                continue
-            if folder.mark(NAME) == found[1]:
-                return result
-        raise ResultsError(f"{self.where}: other sessions begin here again and again; read it once they have ended")
+        return consistently(self._folder.hold, lambda folder: read(self._look(folder)))
 
-    def _run_of(self, folder: Folder) -> tuple[RunJson, Hashable]:
-        mark = folder.mark(NAME)
-        run = self._memory.files.get(mark)
+    def _look(self, folder: Folder) -> _Look:
+        run = self._run_of(folder)
+        log = read_log(folder, run)
+        return _Look(folder, run.grown(log.grown), log)
+
+    def _run_of(self, folder: Folder) -> RunJson:
+        run = self._memory.files.get(folder.mark(NAME))
         if run is None:
             found = read_marked(folder)
             if found is None or found[0] is None:
                 raise ResultsError(f"{self.where}: not a run directory, it has no {NAME}; give the directory of a run")
-            run, mark = found[0], found[1]
-            self._memory.files = {mark: run}
+            run = found[0]
+            self._memory.files = {found[1]: run}
         if self._memory.run_id not in (None, run.id):
             raise ResultsError(f"{self.where}: another run has begun here since it was opened; open it again")
         self._memory.run_id = run.id
-        return run, mark
-
-    def _is_as_it_was(self, folder: Folder, run: RunJson, mark: Hashable, log: Log | None) -> bool:
-        """Whether what is wrong is wrong with what is there now, and not with what has gone while it was read."""
-        if folder.mark(NAME) != mark or not folder.is_in_place():
-            return False
-        try:
-            return read_log(folder, run).last == (log.last if log is not None else None)
-        except ResultsError:
-            return log is None
+        return run
 
     def _simulations(self, look: _Look) -> Rows:
         if not _parts_of(look.log, SIMULATIONS):
@@ -231,7 +211,7 @@ class Directory:
     def _failures(self, look: _Look) -> pa.Table:
         parts = [part for part in _parts_of(look.log, SIMULATIONS) if part.failed]
         if not parts:
-            return self._simulations(_Look(look.folder, look.mark, look.run, Log())).table
+            return self._simulations(_Look(look.folder, look.run, Log())).table
         return _concatenated(look.folder, parts, None)
 
     def _largest(self, look: _Look) -> Largest:

@@ -12,7 +12,7 @@ import itertools
 import os
 import secrets
 import stat
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -120,7 +120,17 @@ class LocalFolder:
             held = os.stat(self._path(), dir_fd=self._fd)
         return os.path.samestat(found, held)
 
-    def move_aside(self, ending: str, head: str, stub: Callable[[], bytes]) -> None:  # noqa: ARG002 (for copies)
+    @property
+    def renames(self) -> bool:
+        """A directory is renamed in one step."""
+        return True
+
+    def move_aside(
+        self,
+        ending: str,
+        heads: Mapping[str, Hashable],  # noqa: ARG002 (for copies)
+        stub: Callable[[], bytes],  # noqa: ARG002
+    ) -> LocalFolder:
         """Rename it; refused from inside it, where relative paths would lead into what was moved."""
         if _holds_working_folder(self.root):
             raise StorageError(
@@ -131,6 +141,7 @@ class LocalFolder:
             to = _renamed(real, ending)
             self._require_moved(real, to)
             _sync_directory(str(real.parent))
+        return LocalFolder(to)
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a regular file, None if there is no such file."""

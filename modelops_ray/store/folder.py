@@ -6,7 +6,7 @@ Owns the seam, not how a place keeps what it promises: `files` does for file sys
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -90,14 +90,19 @@ class Folder(Protocol):
         """Whether the name of a folder that is held still leads to it."""
         ...
 
-    def move_aside(self, ending: str, head: str, stub: Callable[[], bytes]) -> None:
+    @property
+    def renames(self) -> bool:
+        """Whether a folder can be given another name in one step."""
+        ...
+
+    def move_aside(self, ending: str, heads: Mapping[str, Hashable], stub: Callable[[], bytes]) -> Folder:
         """Give the whole folder another name: its own with an ending, and a number where that is taken.
 
-        Files called `head` make it what it is. Where nothing can be renamed it is copied, and each of them is exchanged
-        for a `stub`; what else stays means nothing without them.
+        The files `heads`, given with their marks, make it what it is. Where nothing can be renamed it is copied, and
+        each of them is exchanged for a `stub`; what else stays means nothing without them. Returns where it is now.
 
         Raises:
-            StorageError: What is there now is not what this folder holds, or had in its heads.
+            StorageError: What is there now is not what this folder holds, or a head has not its mark.
         """
         ...
 

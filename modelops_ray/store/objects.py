@@ -89,24 +89,29 @@ class ObjectFolder:
         """A key leads to itself."""
         return True
 
-    def move_aside(self, ending: str, head: str, stub: Callable[[], bytes]) -> None:
+    @property
+    def renames(self) -> bool:
+        """Nothing is renamed there."""
+        return False
+
+    def move_aside(self, ending: str, heads: Mapping[str, Hashable], stub: Callable[[], bytes]) -> ObjectFolder:
         """Copy every object, heads last, then exchange the heads: until then what is there stays as it was.
 
         Nothing is deleted: a request to delete that is late would hit what has the key by then.
         """
+        contents = {name: self.read(name) for name in heads}
         with self._reporting(""):
             keys = [meta["path"] for batch in obstore.list(self._client, f"{self._prefix}/") for meta in batch]
-        names = [key.removeprefix(f"{self._prefix}/") for key in keys]
-        heads = {name: found for name in names if _is_named(name, head) and (found := self.read_marked(name))}
-        to = self._free_aside(ending, heads)
+        names = {key.removeprefix(f"{self._prefix}/") for key in keys} - heads.keys()
+        to = self._free_aside(ending, contents)
         with self._reporting(""), ThreadPoolExecutor(AT_ONCE) as pool:
-            copied = (name for name in names if name not in heads)
-            deque(pool.map(lambda name: self._copy(name, to), copied), maxlen=0)
-        for name, (data, _) in heads.items():
-            to.replace(name, data)
-        for name, (_, mark) in heads.items():
-            if not self.exchange(name, mark, stub()):
-                raise StorageError(f"{self.uri}: another session started over at the same moment; start again")
+            deque(pool.map(lambda name: self._copy(name, to), sorted(names)), maxlen=0)
+        # Whoever has exchanged a head removes what it was the head of: what was copied until now is whole.
+        self._require_alone(is_alone=all(self.mark(name) == mark for name, mark in heads.items()))
+        for name, data in contents.items():
+            to.replace(name, data or b"")
+        self._require_alone(is_alone=all(self.exchange(name, mark, stub()) for name, mark in heads.items()))
+        return to
 
     def read(self, name: str) -> bytes | None:
         """Return the content of an object, None if there is no such object."""
@@ -232,13 +237,13 @@ class ObjectFolder:
     def _require_refusal_to_overwrite(self) -> None:
         """Some servers that speak S3 do not know the condition, and let every writer in."""
         if not self._proofs.refuses_to_overwrite:
-            self._require(lambda probe: self._put_new(probe, b"first") and not self._put_new(probe, b"second"))
+            self._require_proof(lambda probe: self._put_new(probe, b"first") and not self._put_new(probe, b"second"))
             self._proofs.refuses_to_overwrite = True
 
     def _require_comparison(self) -> None:
         """The same for the condition under which an object is exchanged."""
         if not self._proofs.compares:
-            self._require(self._compares)
+            self._require_proof(self._compares)
             self._proofs.compares = True
 
     def _compares(self, probe: str) -> bool:
@@ -246,7 +251,7 @@ class ObjectFolder:
         obstore.put(self._client, self._key(probe), b"second", use_multipart=False)
         return not self._put_over(probe, _mark(first), b"third")
 
-    def _require(self, refuses: Callable[[str], bool]) -> None:
+    def _require_proof(self, refuses: Callable[[str], bool]) -> None:
         """Try it, several times: a session that starts at the same moment removes what it takes for a leftover."""
         self._require_bucket()
         for _ in range(_PROBES):
@@ -294,12 +299,16 @@ class ObjectFolder:
         with self._reporting(folder):
             return obstore.list_with_delimiter(self._client, self._key(folder))
 
-    def _free_aside(self, ending: str, heads: Mapping[str, tuple[bytes, Hashable]]) -> ObjectFolder:
+    def _require_alone(self, *, is_alone: bool) -> None:
+        if not is_alone:
+            raise StorageError(f"{self.uri}: another session started over at the same moment; start again")
+
+    def _free_aside(self, ending: str, contents: Mapping[str, bytes | None]) -> ObjectFolder:
         """A prefix with nothing in it, or the same run: another session may be moving it too, and copies the same."""
         for number in itertools.count(1):
             aside = f"{ending}-{number}" if number > 1 else ending
             to = replace(self, uri=f"{self.uri}{aside}", _prefix=f"{self._prefix}{aside}")
-            if not to.names() or (heads and all(to.read(name) == data for name, (data, _) in heads.items())):
+            if not to.names() or (contents and all(to.read(name) == data for name, data in contents.items())):
                 return to
         raise AssertionError("unreachable")
 
@@ -318,7 +327,3 @@ class ObjectFolder:
 def _mark(found: Mapping[str, Any]) -> Hashable:
     """What a conditional request asks for; which of the two a store has is its own affair."""
     return tuple((key, found[key]) for key in ("e_tag", "version") if found.get(key) is not None)
-
-
-def _is_named(name: str, head: str) -> bool:
-    return name.rpartition("/")[2] == head

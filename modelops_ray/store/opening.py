@@ -14,18 +14,22 @@ import numpy as np
 
 from modelops_ray.arrays import array_of
 from modelops_ray.core.ranges import Ranges, runs
-from modelops_ray.errors import ResultsError
+from modelops_ray.errors import ResultsError, RunInUseError, StorageError
 from modelops_ray.store import run_json, shards
 from modelops_ray.store.commits import FOLDER, Log, Part, last_number, read_log
 from modelops_ray.store.documents import damaged
 from modelops_ray.store.extension import Move, find_move, kept, moved_parts
 from modelops_ray.store.folder import Folder
+from modelops_ray.store.looking import consistently
 from modelops_ray.store.parts import read_part, require_sizes
+from modelops_ray.store.progress import NAME as PROGRESS
 from modelops_ray.store.progress import read_progress
 from modelops_ray.store.run_json import Growth, RunJson, StudyEntry
 from modelops_ray.store.session import Clock, Session
 from modelops_ray.store.spec import RunSpec
 
+_TRIES = 10
+_OURS = {FOLDER, PROGRESS, "simulations", "outputs", "targets"}
 _PART = re.compile(r"part-[0-9a-f]{8}-\d+\.parquet")
 
 
@@ -62,6 +66,10 @@ def look(folder: Folder, spec: RunSpec) -> Found | None:
     Raises:
         ResultsError: It is no run directory, is damaged, or answers another question.
     """
+    return consistently(lambda: folder, lambda held: _look(held, spec))
+
+
+def _look(folder: Folder, spec: RunSpec) -> Found | None:
     found = run_json.read_marked(folder)
     if found is None:
         _require_empty(folder)
@@ -72,6 +80,11 @@ def look(folder: Folder, spec: RunSpec) -> Found | None:
     path = folder.where(run_json.NAME)
     run_json.require_same_question(run, spec.asked, path)
     log = read_log(folder, run)
+    if log.closed:
+        raise ResultsError(
+            f"{folder.where()}: a session that starts over is moving this run aside, or was stopped while it did; "
+            "wait for it, or give --fresh once more"
+        )
     run = run.grown(log.grown)
     debris = _debris(folder, log)
     _require_log(folder, run, log, debris)
@@ -112,8 +125,13 @@ def _create(folder: Folder, asked: RunJson) -> RunJson | None:
 
 
 def _require_empty(folder: Folder) -> None:
-    """Where no run was found: nothing else may be there, but one that another session began since then."""
+    """Where no run was found: nothing else may be there, but one that another session began since then.
+
+    A session that was slow may leave empty folders, a word of its own, or one commit where its run was removed.
+    """
     names = folder.names()
+    if set(names) <= _OURS and len(folder.names(FOLDER)) <= 1 and not any(map(folder.names, _part_folders(folder))):
+        return
     if names and run_json.NAME not in names:
         raise ResultsError(
             f"{folder.where()}: not a run directory, it holds {names[0]} and no {run_json.NAME}; give another --out"
@@ -261,12 +279,43 @@ def move_aside(folder: Folder, clock: Clock) -> None:
         ResultsError: What is there is no run.
     """
     require_replaceable(folder)
-    there = [each for each in (folder, *shards.found_in(folder).values()) if run_json.is_there(each)]
+    places = {"": folder} | {f"{shards.FOLDER}/{shard.name}/": each for shard, each in shards.found_in(folder).items()}
+    there = {at: each for at, each in places.items() if run_json.is_there(each)}
     if not there and (not folder.names() or run_json.read_marked(folder) is not None):
         return
-    left = [(each, _part_names(each)) for each in there]
-    folder.move_aside(f".old-{clock():%Y%m%dT%H%M%SZ}", run_json.NAME, run_json.new_stub)
-    if folder.is_in_place():  # it was copied: what stays is named by nothing, and its names are no other session's
-        for each, parts in left:
-            for name in parts:
-                each.remove(name)
+    ending = f".old-{clock():%Y%m%dT%H%M%SZ}"
+    if folder.renames:
+        folder.move_aside(ending, {}, run_json.new_stub)
+        return
+    heads = {f"{at}{run_json.NAME}": _end_log(each, clock, closed=True) for at, each in there.items()}
+    # Its parts have names that no other session's ever have, so that they can be removed however late this comes.
+    left = [(each, _part_names(each)) for each in there.values()]
+    moved = folder.move_aside(ending, heads, run_json.new_stub)
+    for at in there:
+        _end_log(moved.inside(at.rstrip("/")) if at else moved, clock, closed=False)
+    for each, parts in left:
+        for name in parts:
+            each.remove(name)
+
+
+def _end_log(folder: Folder, clock: Clock, *, closed: bool) -> Hashable:
+    """End all sessions of a run, and where it is to be copied let none begin; return the mark of its `run.json`.
+
+    A log that is damaged has no sessions.
+    """
+    for _ in range(_TRIES):
+        there = folder.mark(run_json.NAME)
+        try:
+            run, mark = run_json.read_marked(folder) or (None, None)
+            if run is None or mark != there:
+                continue
+            log = read_log(folder, run)
+            if log.closed != closed:
+                Session(folder, run, mark, log, clock).append(log.study or run.study.digest, closed=closed)
+        except RunInUseError:
+            continue  # another session committed in this moment
+        except ResultsError:
+            return there
+        else:
+            return mark
+    raise StorageError(f"{folder.where()}: other sessions begin here again and again; start again once they have ended")

@@ -72,7 +72,12 @@ class Session:
     def write(
         self, folder: str, table: pa.Table, positions: Sequence[tuple[int, int]] = (), *, failed: bool = False
     ) -> Part:
-        """Write a part; it does not count until `append` names it."""
+        """Write a part; it does not count until `append` names it.
+
+        Raises:
+            RunInUseError: The directory is another one.
+        """
+        self._require_place()
         self._parts += 1
         path = f"{folder}/part-{self.name}-{self._parts}.parquet"
         self._unnamed.append(path)
@@ -86,6 +91,7 @@ class Session:
         *,
         checkpoint: bool = False,
         grown: Growth | None = None,
+        closed: bool = False,
     ) -> CommitFile:
         """Make one step of the log durable; after this it holds.
 
@@ -106,6 +112,7 @@ class Session:
             retracted=tuple(retracted),
             checkpoint=checkpoint,
             grown=grown,
+            closed=closed,
         )
         while not self._commits.create(file_name(commit.number), data := encode(commit)):
             # Taken in this moment: by a session of this run, which ends this one, or by a late one of another run.

@@ -136,7 +136,7 @@ def test_a_folder_that_is_moved_aside_is_whole_under_its_other_name(new_place):
     folder.replace("outputs/x/part", b"rows")
     before = folder.mark(HEAD)
 
-    folder.move_aside(".old-1", HEAD, stub)
+    folder.move_aside(".old-1", {HEAD: folder.mark(HEAD)}, stub)
 
     assert folder.read(HEAD) in {None, b"moved"}
     assert before != folder.mark(HEAD)
@@ -149,7 +149,7 @@ def test_a_name_that_is_taken_gets_a_number(new_place):
     for number in range(3):
         folder = open_folder(new_place("run"))
         folder.replace(HEAD, str(number).encode())
-        folder.move_aside(".old-1", HEAD, stub)
+        folder.move_aside(".old-1", {HEAD: folder.mark(HEAD)}, stub)
 
     aside = [open_folder(new_place(f"run.old-1{number}")).read(HEAD) for number in ("", "-2", "-3")]
     assert [b"0", b"1", b"2"] == aside

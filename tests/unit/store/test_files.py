@@ -156,5 +156,5 @@ def test_a_folder_is_not_moved_aside_from_inside_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "run")
     for root in (Path(), tmp_path / "run", tmp_path):
         with pytest.raises(StorageError, match="inside"):
-            LocalFolder(root).move_aside(".before", "run.json", bytes)
+            LocalFolder(root).move_aside(".before", {}, bytes)
     assert ["run"] == [path.name for path in tmp_path.iterdir()]
