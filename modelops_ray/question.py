@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelops_ray.backends.ray import pickle_by_value
@@ -101,8 +101,7 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
     # What follows is done while another process imports the model.
     with Look(ref) as look:
         question = _about(study, simulations, ref, config, name)
-        look.result()
-    return question
+        return replace(question, model=look.seen())
 
 
 def _about(study: Study, simulations: Simulations, ref: ModelRef, config: RunConfig, name: str) -> Question:

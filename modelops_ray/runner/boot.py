@@ -13,10 +13,11 @@ FAILED = "failed"
 _PACKAGE = str(Path(__file__).parents[1])
 _CODE = """
 import sys
+at_start = tuple(sys.modules)
 sys.path[:] = [entry for entry in sys.path if entry]
 for name, folder in (("_modelops_ray", sys.argv[1]), ("_modelops_ray.runner", sys.argv[1] + "/runner")):
     package = sys.modules[name] = type(sys)(name)
-    package.__path__ = [folder]
+    package.__path__, package.at_start = [folder], at_start
 import importlib
 importlib.import_module("_modelops_ray.runner." + sys.argv[2]).main(*sys.argv[3:])
 """

@@ -49,8 +49,8 @@ def _tell_afterwards(loader: importlib.abc.Loader) -> None:
 
     def execute_and_tell(module: ModuleType) -> None:
         execute(module)
-        # One that is too old for pyarrow is still the model's to use.
-        with suppress(ImportError):
+        # One that is too old for pyarrow is still the model's to use, and so is a file of the model's of this name.
+        with suppress(ImportError, AttributeError):
             pa.nulls(0).to_pandas()
 
     loader.exec_module = execute_and_tell  # type: ignore[method-assign]

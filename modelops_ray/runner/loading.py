@@ -13,8 +13,9 @@ import pickle
 import platform
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -28,6 +29,7 @@ from .aftermath import Aftermath, mend_streams
 from .calling import Model, calling
 from .digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
 from .foreign import authors_code, back_to, working_folder
+from .names import NEVER_THE_MODELS, Names, held_by_others
 
 # Python's own `test` package is not used by anything, and a good name for a first try. Python 3.9 names no others.
 _STANDARD = getattr(sys, "stdlib_module_names", frozenset(sys.builtin_module_names)) - {"test"}
@@ -46,7 +48,8 @@ _NEVER_FORGOTTEN = _STANDARD | {__name__.partition(".")[0]}
 class ModelRef:
     """A model as it travels to where it runs.
 
-    `location` is a file's absolute path or a module's name, `root` the folder from which a module is imported.
+    `location` is a file's absolute path or a module's name, `root` the folder from which a module is imported. `shared`
+    are the names in the model's folder that are also those of Python's or installed modules.
     `label` is for people. `entrypoint_name` and `digest` (64 hex digits) are the model's identity: neither depends on
     where its files lie. `python` is the interpreter that has its packages, at least 3.9, with pyarrow and
     numpy; empty for the one that Ray runs on.
@@ -61,6 +64,7 @@ class ModelRef:
     root: str = ""
     pickled: bytes = b""
     python: str = ""
+    shared: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Its fields as JSON has them, for a process of another interpreter."""
@@ -69,7 +73,8 @@ class ModelRef:
     @staticmethod
     def from_json(fields: Mapping[str, Any]) -> ModelRef:
         """The model that `to_json` was asked of."""
-        return ModelRef(**{**fields, "pickled": bytes.fromhex(fields["pickled"])})
+        made = {"pickled": bytes.fromhex(fields["pickled"]), "shared": tuple(fields["shared"])}
+        return ModelRef(**{**fields, **made})
 
 
 @dataclass
@@ -82,6 +87,7 @@ class _Process:
     aftermath: Aftermath = field(default_factory=Aftermath)
     modules_before: dict[str, ModuleType] = field(default_factory=dict)
     path_added: list[str] = field(default_factory=list)
+    names: Names | None = None
 
 
 _process = _Process()
@@ -116,9 +122,41 @@ def load_model(ref: ModelRef) -> Model:
     forget_model()
     _process.ref, _process.modules_before = ref, dict(sys.modules)
     require_same(ref)
-    _process.model = _process.aftermath.around(calling(_import(ref), ref.label))
+    names = _process.names = _names_of(ref)
+    path = list(sys.path)
+    try:
+        if names is None:
+            _put_on_path(ref)
+        with names or nullcontext():
+            model = calling(_import(ref), ref.label)
+    finally:
+        left = Counter(sys.path) - Counter(path)
+        _process.path_added = list(left.elements())
+    # Names inside: what an aftermath does around a call is ours.
+    _process.model = _process.aftermath.around(names.around(model) if names else model)
     _process.working_folder = working_folder()
     return _process.model
+
+
+def _names_of(ref: ModelRef) -> Names | None:
+    """What keeps the model's modules from ours where both have some of one name; None where they have none.
+
+    Raises:
+        ModelError: One of them is that of a module which has to be Python's whoever runs.
+    """
+    folder = own_folder(ref)
+    if never := sorted(NEVER_THE_MODELS.intersection(ref.shared)):
+        raise ModelError(
+            f"model {ref.label}: {never[0]} in {folder} has the name of a module that runs simulations; rename it"
+        )
+    shared = {*ref.shared, *held_by_others(folder)} if folder else set()
+    return Names(folder, shared) if shared else None
+
+
+def own_folder(ref: ModelRef) -> str:
+    """The folder where modules of the model's own are found; empty where that is none, or shared with all."""
+    folder = str(Path(ref.location).parent) if ref.kind == "file" else ref.root
+    return "" if Path(folder).name in SHARED_FOLDERS else folder
 
 
 def workdir_of(ref: ModelRef) -> str:
@@ -172,10 +210,12 @@ def _moved(place: str, here: Path) -> str:
 def forget_model() -> None:
     """Take the model loaded before out of this process: its modules, and what it added to the search path."""
     gc.unfreeze()
-    sys.path[:] = [entry for entry in sys.path if entry not in _process.path_added]
-    _process.path_added.clear()
+    for entry in _process.path_added:
+        with suppress(ValueError):
+            sys.path.remove(entry)
     ref, _process.ref, _process.model, _process.working_folder = _process.ref, None, None, ""
     _process.aftermath = Aftermath()
+    _process.names, _process.path_added = None, []
     if ref is None or ref.kind == "pickled":
         return
     before = _process.modules_before
@@ -219,10 +259,9 @@ def find_top_level(module: str, root: str) -> ModuleSpec:
     Raises:
         ModelError: There is none, or it is not Python source.
     """
-    _put_on_path(root)
     top = module.partition(".")[0]
     try:
-        spec = importlib.util.find_spec(top)
+        spec = _found_first_in(root, top)
     except (ImportError, ValueError) as error:
         raise ModelError(f"module {top} cannot be looked up: {error}") from error
     if spec is None:
@@ -230,6 +269,20 @@ def find_top_level(module: str, root: str) -> ModuleSpec:
     if spec.submodule_search_locations is None and not str(spec.origin).endswith(".py"):
         raise ModelError(f"module {top} is not Python source ({spec.origin}); name a module written in Python")
     return spec
+
+
+def _found_first_in(root: str, name: str) -> ModuleSpec | None:
+    """Look for a top-level module as a program in that folder would, whatever this process has loaded by its name."""
+    importlib.invalidate_caches()
+    before = list(sys.path)
+    _put_first(root)
+    try:
+        looks = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
+        found = (look(name, None) for look in looks if look is not None)
+        spec = next((spec for spec in found if spec is not None), None)
+        return spec or importlib.util.find_spec(name)
+    finally:
+        sys.path[:] = before
 
 
 def _import(ref: ModelRef) -> Callable[..., object]:
@@ -256,7 +309,16 @@ def _running_foreign_code(ref: ModelRef) -> Iterator[None]:
 def _not_importing(ref: ModelRef, error: BaseException) -> ModelError:
     if (type(error).__module__, type(error).__name__) in _REFUSALS:
         return ModelError(str(error))
-    return ModelError(f"model {ref.label} does not import: {in_one_line(error)}")
+    return ModelError(f"model {ref.label} does not import: {in_one_line(error)}{_hint(ref, error)}")
+
+
+def _hint(ref: ModelRef, error: BaseException) -> str:
+    """What to do where an import may have failed because it got something of the model's for Python's."""
+    taken = _process.names.loaded if _process.names else ()
+    frames = traceback.extract_tb(error.__traceback__)
+    if not taken or not frames or Path(frames[-1].filename).is_relative_to(own_folder(ref)):
+        return ""
+    return f"; rename {', '.join(taken)} in {own_folder(ref)}, which others take for Python's or an installed module"
 
 
 def in_one_line(error: BaseException) -> str:
@@ -291,7 +353,6 @@ def _import_file(path: Path) -> ModuleType:
     known = sys.modules.get(name)
     if name in _STANDARD or (known is not None and not _is_from(known, path)):
         raise ModelError(f"model file {path} has the name of the module {name}, which it would hide; rename the file")
-    _put_on_path(str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path, loader=_Source(name, str(path)))
     if spec is None or spec.loader is None:
         raise ModelError(f"model file {path} cannot be imported; it must be a Python file")
@@ -311,11 +372,16 @@ def _is_from(module: ModuleType, path: Path) -> bool:
     return file is not None and Path(file).resolve() == path
 
 
-def _put_on_path(folder: str) -> None:
-    if folder and folder not in sys.path:
-        sys.path.insert(0, folder)
-        _process.path_added.append(folder)
+def _put_on_path(ref: ModelRef) -> None:
+    _put_first(str(Path(ref.location).parent) if ref.kind == "file" else ref.root)
     importlib.invalidate_caches()
+
+
+def _put_first(folder: str) -> None:
+    """Have a folder of a model's searched before all others, and one of installed modules wherever it is already."""
+    is_there = folder in sys.path if Path(folder).name in SHARED_FOLDERS else sys.path[:1] == [folder]
+    if folder and not is_there:
+        sys.path.insert(0, folder)
 
 
 def _function_of(module: ModuleType, ref: ModelRef) -> Callable[..., object]:

@@ -18,16 +18,19 @@ import resource
 import selectors
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import ModelError
 from ..pidfd import open_process
 from . import wire
-from .loading import MAX_MESSAGE, ModelRef, in_one_line, load_model
+from .loading import MAX_MESSAGE, ModelRef, in_one_line, load_model, own_folder
 from .measure import private_bytes
+from .names import shared_names
 from .warden import end_all
 
 REPORT_BYTES = 64 * 1024
@@ -133,10 +136,17 @@ def _be_looked_at(asked: Mapping[str, Any], page: mmap.mmap, dump_fd: int, paren
 
 def _told(ref: ModelRef, *, measure: bool) -> dict[str, Any]:
     """What is to be known of a model: its error, or what loading it took."""
+    at_start = frozenset(sys.modules[__package__.partition(".")[0]].at_start)
+    ref = replace(ref, shared=ref.shared or shared_names([own_folder(ref)], at_start))
+    path = list(sys.path)
     try:
         before_bytes = private_bytes() if measure else 0
         load_model(ref)
-        return {"loading_bytes": max(0, private_bytes() - before_bytes) if measure else 0}
+        loading_bytes = max(0, private_bytes() - before_bytes) if measure else 0
+        # Its import may have told Python of further folders.
+        added = [entry for entry in sys.path if entry not in path]
+        shared = {*ref.shared, *shared_names(added, at_start)}
+        return {"loading_bytes": loading_bytes, "shared": sorted(shared), "again": shared > set(ref.shared)}
     except ModelError as error:
         return {"error": str(error)[: 2 * MAX_MESSAGE]}
     except BaseException as error:  # noqa: BLE001 - the boundary of the model's code, which may raise what it likes

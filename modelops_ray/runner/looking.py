@@ -19,7 +19,7 @@ import time
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any, Self
 
 from modelops_ray.errors import ModelError
@@ -38,9 +38,15 @@ LAST_WORDS_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What was seen of a model that can be called: memory in bytes that loading it adds to a bare process."""
+    """What was seen of a model that can be called: memory in bytes that loading it adds to a bare process.
+
+    `shared` are the names in its folders that are also those of Python's or installed modules; with `again` some of
+    them were found too late for this import.
+    """
 
     loading_bytes: int
+    shared: tuple[str, ...]
+    again: bool
 
 
 class Look:
@@ -104,12 +110,21 @@ class Look:
         if report is not None and "error" in report:
             raise ModelError(report["error"])
         if report is not None:
-            return Looked(report["loading_bytes"])
+            return Looked(**report)
         place = f" ({answer.header['place']})" if answer.header["place"] else ""
         if answer.header["timed_out"]:
             raise ModelError(f"model {label} was not imported within {self._within_s:g} s{place}")
         ended = _ended(answer.header["code"])
         raise ModelError(f"model {label} does not import: it {ended} while it was imported{place or self._words.last}")
+
+    def seen(self) -> ModelRef:
+        """The model with what was seen of it, once it is sure that it can be called; as `result` otherwise."""
+        looked = self.result()
+        seen = replace(self._ref, shared=looked.shared)
+        if not looked.again:
+            return seen
+        with Look(seen) as again:
+            return replace(seen, shared=again.result().shared)
 
     def _answer(self) -> wire.Message | None:
         """What the process says at its end; None where it ends without a word."""
@@ -134,14 +149,14 @@ class Look:
         return answer
 
 
-def look_at(ref: ModelRef, *, within_s: float = LOADING_WITHIN_S) -> None:
-    """Make sure that a model can be imported and called, in a process made for it.
+def look_at(ref: ModelRef) -> ModelRef:
+    """Make sure that a model can be imported and called, in a process made for it; return it with what was seen.
 
     Raises:
         ModelError: It cannot, or not in time.
     """
-    with Look(ref, within_s=within_s) as look:
-        look.result()
+    with Look(ref) as look:
+        return look.seen()
 
 
 def loading_bytes(ref: ModelRef) -> int:
@@ -200,8 +215,12 @@ def _parsed(blobs: tuple[bytes, ...]) -> dict[str, Any] | None:
         return None
     if isinstance(error := report.get("error"), str):
         return {"error": " ".join(_shown(error).split())}
-    n_bytes = report.get("loading_bytes")
-    return {"loading_bytes": n_bytes} if type(n_bytes) is int and n_bytes >= 0 else None
+    n_bytes, shared = report.get("loading_bytes"), report.get("shared")
+    if type(n_bytes) is not int or n_bytes < 0 or not isinstance(shared, list):
+        return None
+    if not all(isinstance(name, str) and name.isidentifier() for name in shared):
+        return None
+    return {"loading_bytes": n_bytes, "shared": tuple(shared), "again": report.get("again") is True}
 
 
 class _Words:

@@ -55,9 +55,7 @@ def resolve_model(model: str | Callable[..., object], base: Path, pickle: Dump |
     Raises:
         ModelError: It is not there, does not import, or takes other parameters than (params, seed[, scenario]).
     """
-    ref = find_model(model, base, pickle)
-    look_at(ref)
-    return ref
+    return look_at(find_model(model, base, pickle))
 
 
 def find_model(model: str | Callable[..., object], base: Path, pickle: Dump | None = None) -> ModelRef:

@@ -239,8 +239,14 @@ def site(here, monkeypatch):
     return (folder / "sitecustomize.py").write_text
 
 
-@pytest.mark.parametrize("isolation", ["fork", "reuse", "fresh"])
-@pytest.mark.parametrize("source", SITES.values(), ids=SITES)
+EVERYTHING = "\n".join([SITES["writes to every descriptor"], SITES["starts a thread"], SITES["replaces the streams"]])
+
+
+@pytest.mark.parametrize(
+    ("source", "isolation"),
+    [*((source, "fork") for source in SITES.values()), (EVERYTHING, "reuse"), (EVERYTHING, "fresh")],
+    ids=[*SITES, "reuse", "fresh"],
+)
 def test_what_an_installation_does_when_python_starts_disturbs_nothing(here, site, source, isolation):
     """No protocol of ours shares a stream with it."""
     site(source)
