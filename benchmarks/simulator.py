@@ -106,7 +106,7 @@ class Cluster:
         self.rng = random.Random(seed)
         self.now_s = 0.0
         self.events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self.waiting: dict[int, deque[SubmitChunk]] = {}
+        self.waiting: dict[tuple[int, int], deque[SubmitChunk]] = {}
         self.submitted_s: dict[int, float] = {}
         self.placed: dict[int, tuple[SubmitChunk, SimulatedNode]] = {}
         self.finish: Finish | None = None
@@ -186,19 +186,22 @@ class Cluster:
 
     def _submit(self, chunk: SubmitChunk) -> None:
         self.submitted_s[chunk.chunk_id] = self.now_s
-        line = self.waiting.setdefault(chunk.request_bytes, deque())
-        node = None if line else self._find(chunk.request_bytes)
+        line = self.waiting.setdefault((chunk.request_bytes, chunk.width), deque())
+        node = None if line else self._find(chunk)
         if node is None:
             line.append(chunk)
         else:
             self._place(chunk, node)
 
-    def _find(self, request_bytes: int) -> SimulatedNode | None:
+    def _cpus_of(self, chunk: SubmitChunk) -> float:
+        return self._cpus * chunk.width
+
+    def _find(self, chunk: SubmitChunk) -> SimulatedNode | None:
         at = int(self.rng.random() * len(self._open))
         for _ in range(len(self._open)):
             at = at % len(self._open)
             node = self._open[at]
-            if node.fits(self._cpus, request_bytes):
+            if node.fits(self._cpus_of(chunk), chunk.request_bytes):
                 return node
             if node.fits(self._cpus, 0):
                 at += 1
@@ -210,20 +213,25 @@ class Cluster:
 
     def _fill(self, node: SimulatedNode) -> None:
         """Place what waits on a node that has something free, sizes in random order."""
-        sizes = [size for size, line in self.waiting.items() if line]
-        if len(sizes) > 1:
-            self.rng.shuffle(sizes)
-        for size in sizes:
-            line = self.waiting[size]
-            while line and node.fits(self._cpus, size):
+        lines = [line for line in self.waiting.values() if line]
+        if len(lines) > 1:
+            self.rng.shuffle(lines)
+        for line in lines:
+            while line and node.fits(self._cpus_of(line[0]), line[0].request_bytes):
                 self._place(line.popleft(), node)
 
     def _place(self, chunk: SubmitChunk, node: SimulatedNode) -> None:
-        node.free_cpus -= self._cpus
+        node.free_cpus -= self._cpus_of(chunk)
         node.free_bytes -= chunk.request_bytes
         node.running.add(chunk.chunk_id)
         self.placed[chunk.chunk_id] = (chunk, node)
         self.longest_wait_s = max(self.longest_wait_s, self.now_s - self.submitted_s.pop(chunk.chunk_id))
+        if self.announce and chunk.announce:
+            self.at(self.now_s + 0.5, self._started, chunk.chunk_id)
+        self._begin(chunk, node)
+
+    def _begin(self, chunk: SubmitChunk, _node: SimulatedNode) -> None:
+        """Decide when a chunk ends and what it comes to."""
         seconds, n_ran = self.overhead_s, 0
         for position in chunk.positions:
             seconds += self.workload.seconds[position]
@@ -231,8 +239,6 @@ class Cluster:
             if self.workload.peaks[position] > chunk.limit_bytes:
                 break
         self.at(self.now_s + seconds, self._ended, chunk, n_ran)
-        if self.announce and chunk.announce:
-            self.at(self.now_s + 0.5, self._started, chunk.chunk_id)
 
     def _started(self, chunk_id: int) -> None:
         self._tell(ChunkStarted(self.now_s, chunk_id))
@@ -260,7 +266,7 @@ class Cluster:
 
     def _free(self, node: SimulatedNode, chunk: SubmitChunk) -> None:
         node.running.discard(chunk.chunk_id)
-        node.free_cpus += self._cpus
+        node.free_cpus += self._cpus_of(chunk)
         node.free_bytes += chunk.request_bytes
         if not node.is_open and node.is_there:
             node.is_open = True

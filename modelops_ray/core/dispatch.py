@@ -15,7 +15,7 @@ from modelops_ray.core.overhead import MAX_WIDTH, Overhead
 from modelops_ray.core.plan import Choice, Need, Pending, Piece, chunk_size
 from modelops_ray.core.policy import MIB, Policy
 from modelops_ray.core.starvation import Queue
-from modelops_ray.core.window import HighWater, Window, slots_by_cpus
+from modelops_ray.core.window import HighWater, Recent, Window, slots, slots_by_cpus
 
 OUTPUT_TARGET_BYTES = 16 * MIB
 """A chunk ends early when its outputs reach this, so none is planned for more."""
@@ -54,7 +54,7 @@ class Dispatch:
         self.n_most_outstanding = 0
         self.request_bytes_max = 0
         self._known_peaks = known_peaks
-        self._largest = HighWater(policy.grace_s)
+        self._able = Recent(policy.grace_s)
         self._most_cpus = HighWater(policy.grace_s)
         self._next_id = 1
         self._seconds = known_seconds
@@ -69,7 +69,8 @@ class Dispatch:
 
         Where no node was ever seen, as in a cluster that scales from zero, it is more than any has.
         """
-        return int(self._largest.amount) or EVERYTHING
+        sizes = self.memory.overhead.node_sizes
+        return sizes[-1] if sizes else EVERYTHING
 
     @property
     def most_cpus(self) -> float:
@@ -155,19 +156,18 @@ class Dispatch:
     def look(self, capacity: Capacity, now_s: float = 0.0) -> list[int]:
         """Take note of the cluster; return the chunks that no node of it could hold any more."""
         self.window.look(capacity)
-        able = self.window.able_nodes
-        self.memory.slots_per_node = self._slots_per_node(able)
         self._most_cpus.look(now_s, self.window.most_cpus)
-        self._largest.look(now_s, self.window.largest_bytes)
-        sizes = {node.memory_bytes for node in able} | {int(self._largest.amount)}
-        self.memory.overhead.look(sizes - {0})
+        self._able.look(now_s, self.window.able_nodes)
+        self.memory.slots_per_node = self._slots_per_node(self._able.nodes)
+        self.memory.overhead.look(node.memory_bytes for node in self._able.nodes)
         if self._known_peaks:
             self.memory.seed(self._known_peaks, self.top_bytes)
             self._known_peaks = {}
         return [i for i, chunk in self.outstanding.items() if self._is_homeless(chunk)]
 
     def _is_homeless(self, chunk: Outstanding) -> bool:
-        return chunk.request_bytes > self.top_bytes or chunk.width * self.policy.cpus > self.most_cpus
+        n_slots = slots(self._able.nodes, chunk.width * self.policy.cpus, chunk.request_bytes)
+        return bool(self._able.nodes) and not n_slots
 
     def put_back(self, piece: Piece) -> None:
         """Have simulations repeated."""

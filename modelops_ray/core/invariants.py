@@ -28,12 +28,12 @@ class Audit:
     added: set[int] = field(default_factory=set)
     committed: set[int] = field(default_factory=set)
     n_added: int = 0
-    story: list[str] = field(default_factory=list)
+    story: list[tuple[Event, list[Action]]] = field(default_factory=list)
     _writing: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def check(self, state: RunState, event: Event, actions: list[Action]) -> None:
         """Raise InvariantError if anything is wrong after this event."""
-        self.story = [*self.story[-12:], f"{event!s:.300} -> {actions!s:.300}"]
+        self.story = [*self.story[-12:], (event, actions)]
         if isinstance(event, TasksAdded):
             self.n_added += sum(s.stop - s.start for s in event.segments)
             if self.n_added <= _SMALL:
@@ -106,4 +106,5 @@ class Audit:
         return {f.position for f in event.rejected} if isinstance(event, PartCommitted) else set()
 
     def _fail(self, what: str) -> None:
-        raise InvariantError(what + "\n" + "\n".join(self.story))
+        story = [f"{event!s:.300} -> {actions!s:.300}" for event, actions in self.story]
+        raise InvariantError("\n".join([what, *story]))

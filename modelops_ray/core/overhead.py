@@ -67,15 +67,12 @@ class Overhead:
 
     def task_bytes(self, limit_bytes: int, width: int = 1) -> int:
         """What a task has to declare."""
-        needed = declared = self.worker_bytes + width * (self.child_bytes + limit_bytes)
-        too_small = 0
-        for node in self.node_sizes:
-            left = max(1, self._left_bytes(node))
-            declared = max(too_small + 1, -(-needed * node // left))
-            if needed <= left:
-                break
-            too_small = node
-        return declared
+        needed = self.worker_bytes + width * (self.child_bytes + limit_bytes)
+        if not self.node_sizes:
+            return needed
+        at = min(bisect_left(self.node_sizes, needed + self.shared_bytes), len(self.node_sizes) - 1)
+        node, too_small = self.node_sizes[at], self.node_sizes[at - 1] if at else 0
+        return max(too_small + 1, -(-needed * node // max(1, self._left_bytes(node))))
 
     def unshared_bytes(self, limit_bytes: int) -> int:
         """What a task would have to declare if its worker imported the model itself."""

@@ -27,21 +27,32 @@ ALL_PATIENCE = 10
 """So many times as long as nothing may finish, nothing may be committed, whatever seems to move."""
 
 
+MOST_LOST = 3
+"""So often the loss of something that ran for long is waited for, while nothing finishes."""
+
+
 @dataclass(slots=True)
 class NoProgressGuard:
     """Fires when nothing finished and capacity did not grow for `patience_s`, or nothing was kept for ten times that.
 
-    Nodes that come and go for ever look like growth, and outputs that are lost on their way like results.
+    Nodes that come and go for ever look like growth, and outputs that are lost on their way like results. What was lost
+    after a long time has to begin again, which is waited for a few times.
     """
 
     patience_s: float
     last_s: float | None = None
     kept_s: float | None = None
     best_slots: int = 0
+    n_lost: int = 0
 
     def moved(self, now_s: float) -> None:
         """Something finished."""
-        self.last_s = now_s
+        self.last_s, self.n_lost = now_s, 0
+
+    def lost(self, now_s: float) -> None:
+        """What ran was lost and begins again."""
+        if self.last_s is not None and now_s - self.last_s > self.patience_s / 3 and self.n_lost < MOST_LOST:
+            self.last_s, self.n_lost = now_s, self.n_lost + 1
 
     def kept(self, now_s: float) -> None:
         """Something was committed."""

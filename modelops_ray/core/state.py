@@ -158,8 +158,11 @@ class RunState:
         if most_cpus < self.policy.cpus:
             self._end(Ending.GAVE_UP, messages.too_many_cpus(self.policy.cpus, most_cpus))
         given, memory = self.policy.memory_bytes, self.dispatch.memory
-        top = self.dispatch.top_bytes
-        if given is not None and memory.overhead.task_bytes(given) > top:
+        if given is None:
+            return
+        top, overhead = self.dispatch.top_bytes, memory.overhead
+        # Nothing is refused for what a worker is only guessed to take.
+        if (given if overhead.is_guess else overhead.task_bytes(given)) > top:
             self._end(Ending.GAVE_UP, messages.too_much_memory(given, memory.base_bytes, top))
 
     def _on_finished(self, event: ChunkFinished) -> None:
@@ -196,8 +199,12 @@ class RunState:
         if pod is not None and event.now_s - pod.now_s < DEAD_POD_REMEMBERED_S:
             # Of whatever else a pod died, no simulation on it is to blame for using too much.
             event = replace(event, message=pod.sentence, excess=event.excess if pod.is_memory else ())
+        n_failed = self.counters.failed
         if chunk is not None:
             self._blame.chunk_died(event, chunk)
+            self._progress.lost(event.now_s)
+        if self.counters.failed > n_failed:
+            self._progress.moved(event.now_s)
 
     def _on_committed(self, event: PartCommitted) -> None:
         if self.journal.writing is None:

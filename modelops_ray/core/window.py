@@ -7,7 +7,7 @@ chunks asking for at least r are at most window(r). Does not choose what is subm
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from modelops_ray.core.events import Capacity, Node
@@ -60,10 +60,32 @@ class HighWater:
 
 
 @dataclass(slots=True)
+class Recent:
+    """The nodes that were there, or could have come, within the last `grace_s`; one of each shape.
+
+    A node that restarts makes no smaller cluster. While there is none at all, those that were there last are kept.
+    """
+
+    grace_s: float
+    _seen_s: dict[Node, float] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> Collection[Node]:
+        """Those nodes."""
+        return self._seen_s.keys()
+
+    def look(self, now_s: float, nodes: Iterable[Node]) -> None:
+        """Take note of what there is now."""
+        now = dict.fromkeys(nodes, now_s)
+        if now:
+            kept = {node: seen_s for node, seen_s in self._seen_s.items() if now_s - seen_s < self.grace_s}
+            self._seen_s = kept | now
+
+
+@dataclass(slots=True)
 class Window:
     """The window of a run; shrinks when Ray had to kill, and recovers with successes.
 
-    `largest_bytes` is the memory of the largest node that has enough CPUs, now or after scaling; 0 if there is none.
     `most_cpus` are the CPUs of the node with most of them.
     `plenty_bytes` is a request for a simulation of which nothing is known: the smallest node, or the largest part of it
     with which four run at once on what is there. `payload_budget_bytes` is how much may have finished, or be about to,
@@ -73,7 +95,6 @@ class Window:
     policy: Policy
     capacity: Capacity = field(default_factory=lambda: Capacity(nodes=()))
     factor: float = 1.0
-    largest_bytes: int = 0
     most_cpus: float = 0.0
     plenty_bytes: int = 2**30
     payload_budget_bytes: int = 256 * 2**20
@@ -88,7 +109,6 @@ class Window:
         self._slots.clear()
         self._sizes.clear()
         fitting = self._fitting(self._all_nodes)
-        self.largest_bytes = max((node.memory_bytes for node in fitting), default=0)
         self.most_cpus = max((node.cpus for node in self._all_nodes), default=0.0)
         if fitting:
             smallest_bytes = min(node.memory_bytes for node in fitting)

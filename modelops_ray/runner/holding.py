@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+WARM_UP_S = 30.0
+
 
 @dataclass(slots=True)
 class Holding:
     """When the first simulation of a chunk ended, and what another one takes at least.
 
-    `most_s` is how long a finished simulation may wait for the last one of its chunk. What runs before the first end is
-    no reason to stop: nothing waits yet, and it may be a compilation that later simulations share.
+    `most_s` is how long a finished simulation may wait for the last one of its chunk. What the first one takes says
+    little of others, as it may be a compilation that they share, unless it is more than `WARM_UP_S`.
     """
 
     most_s: float
@@ -25,7 +27,8 @@ class Holding:
         """Take note of a simulation that ended now and took `seconds`."""
         if self._first_end_s is None:
             self._first_end_s = now_s
-            return
+            if seconds < WARM_UP_S:
+                return
         self._least_s = seconds if self._least_s is None else min(self._least_s, seconds)
 
     def held_s(self, now_s: float) -> float:

@@ -1,0 +1,72 @@
+"""What a run of a schedule must have come to; each violation is a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from modelops_ray.core.events import Ending
+from modelops_ray.core.report import Cause
+from tests.world.cluster import Record, play
+from tests.world.schedule import Fate, Schedule, draw
+
+
+def violations(schedule: Schedule) -> list[str]:
+    """Play a schedule and list what is wrong with what it came to."""
+    try:
+        record = play(schedule)
+    except AssertionError as error:
+        return [str(error).splitlines()[0]]
+    return list(_found(schedule, record))
+
+
+def _found(schedule: Schedule, record: Record) -> Iterator[str]:
+    yield from record.late
+    yield from record.idle
+    yield from _rows(schedule, record)
+    yield from _memory(schedule, record)
+
+
+def _rows(schedule: Schedule, record: Record) -> Iterator[str]:
+    finish = record.finishes[-1]
+    twice = [position for position, n in record.rows.items() if n != 1]
+    if twice:
+        yield f"simulations {twice} have more than one row"
+    if finish.ending is Ending.COMPLETE and len(record.rows) != len(schedule.simulations):
+        yield f"it is complete with {len(record.rows)} of {len(schedule.simulations)} rows"
+    if finish.ending is not Ending.COMPLETE and not _may_give_up(schedule, record):
+        yield f"it gave up: {finish.message}"
+    for position in record.rows:
+        fate = schedule.simulations[position].fate
+        if position not in record.failures and fate not in (Fate.COMPLETES, Fate.CRASHES_ONCE):
+            yield f"simulation {position}, which {fate}, has a result"
+
+
+def _may_give_up(schedule: Schedule, record: Record) -> bool:
+    """Whether a run may end before everything is done."""
+    policy, message = schedule.policy, record.finishes[-1].message
+    if "the first" in message and policy.max_failures is None:
+        return True
+    if policy.memory_bytes is not None and message.startswith("--memory"):
+        return not schedule.is_feasible(policy.memory_bytes)
+    return False
+
+
+def _memory(schedule: Schedule, record: Record) -> Iterator[str]:
+    attempts = schedule.policy.attempts
+    for position, failure in record.failures.items():
+        need = schedule.simulations[position].need_bytes
+        is_excused = attempts == 1 or record.victims[position] >= 1
+        if failure.cause is Cause.OUT_OF_MEMORY and schedule.is_feasible(need) and not is_excused:
+            yield f"simulation {position} needs {need:,} bytes, which there are, and failed: {failure.message}"
+    for position, limits in record.overruns.items():
+        for (earlier, _), (later, is_all) in pairwise(limits):
+            if later < 1.5 * earlier - 2 and not is_all:
+                yield f"simulation {position} overran {earlier:,} bytes and was given {later:,}"
+        if len(limits) > attempts + 2 + len(schedule.happenings) * 2 + len(record.finishes):
+            yield f"simulation {position} overran {len(limits)} times with {attempts} attempts"
+
+
+def check(seed: int) -> list[str]:
+    """List what is wrong with the run of a seed."""
+    return violations(draw(seed))
