@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ModelError
 from . import wire
+from .aftermath import interpreter_state, put_right
 from .board import RESTING, Board
 from .boot import command
 from .buffers import flush_c
@@ -188,6 +189,7 @@ class _Work:
         self._answers: list[tuple[Any, ...]] = []
         self._blobs: list[bytes] = []
         self._n_bytes = 0
+        self._interpreter = interpreter_state()
         self._flushed_s = held.monotonic_s()
 
     def do(self, asked: Mapping[str, Any], work: Mapping[str, Any]) -> None:
@@ -214,7 +216,10 @@ class _Work:
         began_s = held.perf_s()
         failure, packed, n_blobs, peak_bytes = None, {}, len(self._blobs), 0
         try:
-            returned = self._model(params, seed, asked["scenario"])
+            try:
+                returned = self._model(params, seed, asked["scenario"])
+            finally:
+                put_right(self._interpreter)
             if os.getpid() != self._pid:
                 os._exit(0)  # a process that the model forked and did not end
             peak_bytes = self._meter.peak_bytes()

@@ -18,6 +18,7 @@ from modelops_ray.core.report import ChunkReport, Failure, Measured
 from modelops_ray.errors import NodeError
 from modelops_ray.runner.collect import Collector, ColumnCollisionError
 from modelops_ray.runner.executor import Attempt, ChunkContext, Executor
+from modelops_ray.runner.held import held
 from modelops_ray.runner.holding import Holding
 from modelops_ray.runner.inprocess import in_this_process
 from modelops_ray.runner.loading import relocated
@@ -98,7 +99,7 @@ class _ChunkRun:
             child_life_s=self._executor.child_life_s,
             notice=self._executor.notice,
             payload_bytes=payload.simulations.nbytes + sum(table.nbytes for table in tables),
-            held_s=self._holding.held_s(time.monotonic()),
+            held_s=self._holding.held_s(held.monotonic_s()),
             node=self._node,
             fatal=fatal,
         )
@@ -107,10 +108,13 @@ class _ChunkRun:
     def _simulate_all(self) -> None:
         simulations = self._chunk.simulations
         attempts = {one.position: n for one, n in zip(simulations, self._chunk.attempts, strict=True)}
+        began_s = held.monotonic_s()
         with closing(self._executor.run(simulations)) as attempted:
-            for simulation, attempt in attempted:
+            for simulation, told in attempted:
+                now_s = held.monotonic_s()
+                attempt = told.within(now_s - began_s)
                 self._take(simulation, attempts[simulation.position], attempt)
-                self._holding.ended(time.monotonic(), attempt.seconds)
+                self._holding.ended(now_s, attempt.seconds)
                 if self._has_enough:
                     self._executor.enough()
 
@@ -118,7 +122,7 @@ class _ChunkRun:
     def _has_enough(self) -> bool:
         """Whether the rest is better left to other chunks: nothing of this one counts before it has ended."""
         return (
-            self._holding.is_enough(time.monotonic())
+            self._holding.is_enough(held.monotonic_s())
             or self._collector.size_bytes + self._told_bytes >= self._context.target_payload_bytes
         )
 

@@ -65,6 +65,17 @@ class Attempt(NamedTuple):
     seconds: float
     peak_bytes: int
 
+    def within(self, most_s: float) -> Attempt:
+        """The same attempt, where it took no longer than its chunk has: the clock it was measured on may be patched."""
+        seconds = self.seconds
+        # What is not a number is not greater than any, either.
+        bounded_s = seconds if 0.0 <= seconds <= most_s else max(0.0, most_s) if seconds > most_s else 0.0
+        return (
+            self
+            if bounded_s == seconds and self.peak_bytes >= 0
+            else Attempt(self.outcome, bounded_s, max(0, self.peak_bytes))
+        )
+
 
 class Executor(Protocol):
     """Runs the simulations of a chunk, at one level of isolation."""

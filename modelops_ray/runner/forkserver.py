@@ -384,24 +384,42 @@ def main(step: str, path: str, given_fd: str) -> None:
     _raise_limit_of_files()
     terms = Terms(folder, spec["keeper"], spec["idle_s"], spec["node_bytes"])
     if step == "start":
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(folder / "socket"))
-        listener.listen(512)
-        listener = socket.socket(fileno=high(listener.detach()))
+        listener = _listening(folder)
     else:
         listener = socket.socket(fileno=int(given_fd))
         listener.set_inheritable(False)
-    listener.settimeout(None)
+        listener.settimeout(None)
     no_fork = folder.with_suffix(".nofork")
     notice = no_fork.read_text() if spec["forks"] and no_fork.exists() else ""
-    model = None if notice or not spec["forks"] else _model_to_fork(folder, listener)
+    model = None
+    if spec["forks"] and not notice:
+        model, listener = _model_to_fork(folder, listener)
     gc.collect()
     gc.freeze()
     Server(listener, model, terms, notice).run()
 
 
-def _model_to_fork(folder: Path, listener: socket.socket) -> Model:
-    """Load the model; where that starts threads a fork would lose, begin again without it."""
+def _listening(folder: Path) -> socket.socket:
+    path = folder / "socket"
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(512)
+        moved = socket.socket(fileno=high(listener.detach()))
+    moved.settimeout(None)
+    return moved
+
+
+def _is_ours(listener: socket.socket, folder: Path) -> bool:
+    """Whether it is still there: an import may close all that is open."""
+    try:
+        return bool(listener.getsockname() == str(folder / "socket"))
+    except OSError:
+        return False
+
+
+def _model_to_fork(folder: Path, listener: socket.socket) -> tuple[Model, socket.socket]:
+    """Load the model; where a fork would lose or share some of it, begin again without it."""
     tracker = ThreadTracker()
     try:
         with tracker:
@@ -412,13 +430,16 @@ def _model_to_fork(folder: Path, listener: socket.socket) -> Model:
     except ModelError as error:
         (folder / FAILED).write_text(str(error))
         sys.exit(1)
+    if not _is_ours(listener, folder):
+        listener.detach()
+        listener = _listening(folder)
     if why_not := tracker.why_not_fork() or aftermath().descriptors.why_not_fork:
         forbid_forks(folder, why_not)
         listener.set_inheritable(True)
         again = command("forkserver", "again", str(folder), str(listener.fileno()))
         os.execv(again[0], again)  # noqa: S606 (ourselves)
     sys.stdout.flush()
-    return model
+    return model, listener
 
 
 def _expect_signals() -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import signal
 import threading
-import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Self, TypeVar
+
+from modelops_ray.runner.held import held
 
 _T = TypeVar("_T")
 _Handler = Callable[[int, FrameType | None], object] | int | None
@@ -55,7 +56,7 @@ class Guard:
         """
         if not self._in_main_thread or not self._timeout_s:
             return work()
-        started_s = time.monotonic()
+        started_s = held.monotonic_s()
         self._fired = False
         handler = signal.signal(signal.SIGALRM, self._on_alarm)
         timer = signal.setitimer(signal.ITIMER_REAL, self._timeout_s)
@@ -65,7 +66,7 @@ class Guard:
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
         finally:
-            _put_back(handler, timer, time.monotonic() - started_s)
+            _put_back(handler, timer, held.monotonic_s() - started_s)
         if self._fired:
             raise TimeUpError
         return result

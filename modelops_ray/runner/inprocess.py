@@ -12,12 +12,13 @@ import signal
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from modelops_ray.core.report import Failure
+from modelops_ray.runner.aftermath import Interpreter, NamesKept, interpreter_state, put_right
 from modelops_ray.runner.calling import Model
 from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.failures import failure_of
@@ -50,7 +51,8 @@ def _settled() -> Iterator[None]:
     found = aftermath()
     found.settle(but=(signal.SIGINT, signal.SIGTERM))
     try:
-        yield
+        with NamesKept():
+            yield
     finally:
         found.leave()
         found.buffers.flush()
@@ -74,6 +76,7 @@ class InProcess:
     meter: Meter
     guard: Guard
     base_bytes: int
+    interpreter: Interpreter = field(default_factory=interpreter_state)
     child_bytes: int = 0
     shared_bytes: int = 0
     child_life_s: float | None = 0.0
@@ -108,7 +111,10 @@ class InProcess:
             return failure_of(error, simulation.position, self.context.timeout_s)
 
     def _call_model(self, simulation: Simulation) -> dict[str, Scalars | pa.Table]:
-        returned = self.model(dict(simulation.params), simulation.seed, self.context.run.scenario)
+        try:
+            returned = self.model(dict(simulation.params), simulation.seed, self.context.run.scenario)
+        finally:
+            put_right(self.interpreter)
         self.meter.peak_bytes()
         return outputs_of(returned, self.context.outputs)
 

@@ -180,6 +180,10 @@ DESCRIPTORS = (
         time.sleep(0.1)
         return int(MAP[:4])
         """, lambda seed: seed, is_forked=False),
+    OddModel("everything closed by the import of a server", """
+        if os.environ.get("PYTHONHASHSEED") == "0" and "_modelops_ray.runner.forkserver" in sys.modules:
+            os.closerange(0, 4096)
+        """, "return seed", lambda seed: seed),
     OddModel("small numbers closed in a simulation", "", """
         os.closerange(3, 64)
         return seed
@@ -350,6 +354,12 @@ STATE = (
         """, "here/nowhere2"),
     OddModel("working folder", "os.chdir('/')", "return os.getcwd()", "/"),
     OddModel("search path emptied", "sys.path.clear()", "return seed", lambda seed: seed),
+    OddModel("search path replaced", "sys.path = ('/nowhere',)", "return seed", lambda seed: seed),
+    OddModel("interpreter changed in a simulation", "", """
+        sys.setrecursionlimit(90)
+        sys.settrace(lambda *args: None)
+        return seed
+        """, lambda seed: seed),
     OddModel("limits", """
         import resource
         resource.setrlimit(resource.RLIMIT_NOFILE, (90, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
