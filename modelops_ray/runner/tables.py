@@ -1,84 +1,76 @@
 """From what a model returned to Arrow tables.
 
-Owns what counts as a table, a column and a value, and the sentence for whatever does not.
-Does not know identities, parts or other simulations.
+Owns what counts as an output, a table, a row and a column, and the sentence for whatever does not.
+Does not know identities, parts or other simulations. Values are `values`' and `scalars`', labels `frames`'.
 
-The rule for a mapping, which a model may return or put below an output's name:
-all values tables or mappings: outputs; all values sequences: columns of one table; all values scalars: one row.
-An empty mapping is no outputs.
+The rule for a mapping, which a model may return or put below an output's name, as a dictionary, a dataclass or a named
+tuple: all values tables, mappings or lists of rows: outputs; all values sequences: columns of one table; all values
+scalars: one row. An empty mapping is no outputs. What is returned bare is the output `result`.
 
-The model's types are kept, but for what is only an encoding: dictionaries and categories become their values,
-large and view forms of strings, binaries and lists the plain ones. A pandas index becomes columns where it has a name
-and is dropped where it has none; pandas' missing values become null. Whatever is kept is a copy: a model may use its
-buffers again.
+The model's values are kept exactly, in plain types all the way down, or refused by name. Whatever is kept is a copy: a
+model may use its buffers again.
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ..arrays import plain_array
 from .foreign import authors_code
+from .frames import (
+    VALUE,
+    Columns,
+    columns_of_dataset,
+    columns_of_frame,
+    columns_of_index,
+    columns_of_series,
+    dataset_of,
+    index_of_series,
+)
+from .plain import Column, RefusedValueError, plain_column
+from .scalars import columns_of_rows, fields_of
+from .values import column_of, converter_of, is_of, own, without_arrow
 
 BARE_OUTPUT = "result"
+MOST_COLUMNS = 10_000
+"""Of an array of two dimensions: more is one that lies on its side."""
 _OUTPUT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
-_SCALARS = (
-    bool, int, float, str, bytes, np.generic, type(None), pa.Scalar,
-    dt.date, dt.time, dt.timedelta, decimal.Decimal,
-)  # fmt: skip
 _PLAIN = {
     type(None): pa.null(), bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string(),
     np.bool_: pa.bool_(), np.int32: pa.int32(), np.int64: pa.int64(),
     np.float32: pa.float32(), np.float64: pa.float64(),
 }  # fmt: skip
 _WANTED = (
-    "a model returns a mapping of output name to a table (pyarrow, pandas, polars, DuckDB, or a mapping of column name "
-    "to a sequence), one table, or a mapping of scalars"
+    "a model returns a mapping of output name to a table (pyarrow, pandas, polars, DuckDB, xarray, or a mapping of "
+    "column name to a sequence), one table, a list of rows, or a mapping of scalars"
 )
 
 Scalars = Mapping[str, object]
+_TABLE, _ROWS, _NOTHING, _COLUMN, _SCALAR = "table", "rows", "nothing", "column", "scalar"
+
+_is_pandas_frame = is_of("pandas", "DataFrame")
+_is_series = is_of("pandas", "Series")
+_is_index = is_of("pandas", "Index")
+_is_polars_frame = is_of("polars", "DataFrame")
+_is_lazy = is_of("polars", "LazyFrame")
+_is_polars_series = is_of("polars", "Series")
+_is_xarray = is_of("xarray", "Dataset", "DataArray")
+_is_data_array = is_of("xarray", "DataArray")
 
 
 class BadOutputError(Exception):
     """What a model returned is no table; the message says what it was and what would be right."""
 
 
-@runtime_checkable
-class _ArrowStream(Protocol):
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
-
-
-@runtime_checkable
-class _ArrowArray(Protocol):
-    def __arrow_c_array__(self, requested_schema: object | None = None) -> object: ...
-
-
-@runtime_checkable
-class _HasColumns(Protocol):
-    columns: object
-
-
-@runtime_checkable
-class _HasSchema(Protocol):
-    schema: object
-
-
-@runtime_checkable
-class _ArrayLike(Protocol):
-    def __array__(self) -> object: ...
-
-
 def outputs_of(returned: object, wanted: Sequence[str] | None = None) -> dict[str, Scalars | pa.Table]:
     """Return the outputs by name: a table each, or a dict of plain scalars, which stands for one row.
+
+    An output that has neither rows nor columns is left out.
 
     Args:
         returned: What the model returned.
@@ -90,7 +82,8 @@ def outputs_of(returned: object, wanted: Sequence[str] | None = None) -> dict[st
     # Reading may run a lazy query, or a sequence or mapping class of the model's.
     with authors_code(_unreadable, passing=(BadOutputError, MemoryError)):
         named = _named(returned)
-        return {plain_text(name): _content(name, named[name]) for name in _kept(named, wanted)}
+        contents = ((plain_text(name), _content(name, named[name])) for name in _kept(named, wanted))
+        return {name: content for name, content in contents if content is not None}
 
 
 def _unreadable(error: BaseException) -> BadOutputError:
@@ -103,16 +96,9 @@ def plain_text(text: str) -> str:
 
 
 def row_table(rows: Sequence[Scalars]) -> pa.Table:
-    """Build a table of rows of scalars that share names and types.
-
-    Raises:
-        BadOutputError: A value has no Arrow type.
-    """
-    return _table({name: _scalars(name, [row[name] for row in rows]) for name in rows[0]})
-
-
-def _scalars(column: str, values: list[Any]) -> pa.Array | pa.ChunkedArray:
-    return plain_array(values, _PLAIN[type(values[0])]) if _is_plain(values[0]) else _array(column, values)
+    """Build a table of rows of plain scalars that share names and types."""
+    columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
+    return _table([(name, plain_array(values, _PLAIN[type(values[0])])) for name, values in columns.items()])
 
 
 def _kept(named: Mapping[str, object], wanted: Sequence[str] | None) -> Iterable[str]:
@@ -124,26 +110,156 @@ def _kept(named: Mapping[str, object], wanted: Sequence[str] | None) -> Iterable
 
 
 def _named(returned: object) -> Mapping[str, object]:
-    if not isinstance(returned, Mapping):
-        return {BARE_OUTPUT: returned}
+    if type(returned) is not dict:
+        if _is_xarray(returned):
+            return {BARE_OUTPUT: returned}
+        fields = returned if isinstance(returned, Mapping) else fields_of(returned)
+        if fields is None:
+            return {BARE_OUTPUT: returned}
+        returned = fields
     if not returned:
         return {}
-    tables = sum(map(_is_table, returned.values()))
-    # A scalar of Arrow may be a mapping too.
-    if tables == 0 or all(map(_is_scalar, returned.values())):
+    shapes = dict(zip(returned, map(_shape, returned.values())))
+    found = set(shapes.values())
+    # A list of rows beside columns is a column of structs, an empty list beside tables a table.
+    is_one = not (_TABLE in found or (_ROWS in found and found <= {_ROWS, _NOTHING}))
+    if is_one or all(map(_is_data_array, returned.values())):
         return {BARE_OUTPUT: returned}
-    if tables < len(returned):
-        odd = next(name for name, value in returned.items() if not _is_table(value))
-        raise BadOutputError(f"output {odd!r} is {_kind(returned[odd])} while others are tables; {_WANTED}")
-    for name in returned:
+    for name, shape in shapes.items():
+        if shape not in (_TABLE, _ROWS, _NOTHING):
+            raise BadOutputError(f"output {name!r} is {_kind(returned[name])} while others are tables; {_WANTED}")
         if not isinstance(name, str) or _OUTPUT_NAME.fullmatch(name) is None:
             raise BadOutputError(f"output name {name!r} must be letters, digits, '_', '.' or '-', not first '.' or '-'")
     return returned
 
 
-def _content(name: str, value: object) -> Scalars | pa.Table:
-    if not isinstance(value, Mapping):
-        return _from_arrow(name, value)
+def _shape(value: object) -> str:
+    """Say what a value of a mapping is by itself."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return _SCALAR
+    if kind is list or kind is tuple:
+        return _shape_of_sequence(value)  # type: ignore[arg-type]
+    if kind is np.ndarray:
+        return _shape_of_array(value)  # type: ignore[arg-type]
+    if isinstance(value, (np.generic, pa.Scalar)):
+        return _SCALAR
+    if isinstance(value, Mapping) or _has_columns(value) or fields_of(value):
+        return _TABLE
+    if isinstance(value, np.ndarray):
+        return _shape_of_array(value)
+    if isinstance(value, (list, tuple)):
+        return _shape_of_sequence(value)
+    return _SCALAR if converter_of(value) is None else _COLUMN
+
+
+def _shape_of_sequence(value: Sequence[object]) -> str:
+    if not value:
+        return _NOTHING
+    return _ROWS if _is_row(value[0]) and all(map(_is_row, value)) else _COLUMN
+
+
+def _shape_of_array(value: np.ndarray) -> str:
+    if value.ndim == 0:
+        return _SCALAR
+    return _COLUMN if value.dtype.names is None else _ROWS
+
+
+def _is_row(value: object) -> bool:
+    if isinstance(value, (int, float, str, list)):
+        return False
+    return isinstance(value, Mapping) or fields_of(value) is not None
+
+
+def _has_columns(value: Any) -> bool:
+    """Whether a value is a table of some library, rather than a column."""
+    if isinstance(value, (pa.Table, pa.RecordBatch, pa.RecordBatchReader)):
+        return True
+    if (
+        isinstance(value, (pa.Array, pa.ChunkedArray))
+        or _is_series(value)
+        or (_is_data_array(value) and value.ndim < 2)
+    ):
+        return False
+    if _is_xarray(value) or _is_pandas_frame(value) or _is_lazy(value):
+        return True
+    # Columns of data frames have the interface too; only tables name their columns.
+    return _is_capsule(value) and any(hasattr(value, name) for name in ("columns", "schema"))
+
+
+def _is_capsule(value: object) -> bool:
+    return hasattr(type(value), "__arrow_c_stream__") or hasattr(type(value), "__arrow_c_array__")
+
+
+def _content(name: str, value: object) -> Scalars | pa.Table | None:
+    if type(value) is dict or (isinstance(value, Mapping) and not _is_xarray(value)):
+        return _of_mapping(name, value)
+    if fields := fields_of(value):
+        return _of_mapping(name, fields)
+    try:
+        if _has_columns(value) and not (_is_pandas_frame(value) or _is_xarray(value)):
+            return _from_arrow(name, value)
+        columns = _bare_columns(value)
+    except RefusedValueError as error:
+        raise BadOutputError(f"output {name!r} is {error}") from error
+    if columns is None:
+        raise BadOutputError(f"output {name!r} is {_kind(value)}; {_WANTED}")
+    return _from_columns(name, columns) if columns else None
+
+
+def _bare_columns(value: Any) -> Columns | None:
+    """Return the columns of what is a table without being a mapping of them, None where it is none."""
+    for recognises, columns in _BARE:
+        if recognises(value):
+            return columns(value)
+    shape = _shape(value)
+    if shape == _ROWS:
+        return _of_rows(value)
+    if shape == _NOTHING:
+        return [] if isinstance(value, list) else None
+    if shape == _COLUMN:
+        return _of_sequence(value)
+    return None if value is None or not _is_value(value) else [(VALUE, [value])]
+
+
+def _of_rows(value: Any) -> Columns:
+    if isinstance(value, np.ndarray):
+        return [(field, value[field]) for field in value.dtype.names]
+    rows = columns_of_rows([row if isinstance(row, Mapping) else fields_of(row) or {} for row in value])
+    if not rows:
+        raise RefusedValueError("a list of rows without columns; name what is in them")
+    return list(rows.items())
+
+
+def _of_sequence(value: Any) -> Columns | None:
+    if getattr(value, "ndim", 1) == 2:
+        return [("x", value)]
+    if isinstance(value, tuple):
+        return None
+    values = value if isinstance(value, (list, np.ndarray)) else column_of(value)
+    # A list of lists or of tables has no one meaning.
+    is_flat = not isinstance(values, list) or all(_shape(each) == _SCALAR for each in values)
+    return [(VALUE, values)] if is_flat else None
+
+
+def _is_value(value: object) -> bool:
+    try:
+        column_of([value])
+    except RefusedValueError:
+        return False
+    return True
+
+
+_BARE = [
+    (_is_pandas_frame, columns_of_frame),
+    (_is_series, columns_of_series),
+    (_is_index, columns_of_index),
+    (_is_xarray, columns_of_dataset),
+    (_is_polars_series, lambda series: [(series.name or VALUE, series)]),
+]
+
+
+def _of_mapping(name: str, value: Mapping[Any, object]) -> Scalars | pa.Table:
     for column in value:
         if not isinstance(column, str):
             raise BadOutputError(f"output {name!r} has a column name {column!r}; column names must be text")
@@ -152,127 +268,102 @@ def _content(name: str, value: object) -> Scalars | pa.Table:
     columns = {plain_text(column): values for column, values in value.items()}
     if all(map(_is_plain, columns.values())):
         return columns
-    scalars = [column for column, values in columns.items() if _is_scalar(values)]
+    scalars = [column for column, values in columns.items() if _shape(values) == _SCALAR]
     if len(scalars) == len(columns):
-        return plain_table(row_table([_unboxed(columns)]))
+        return _from_columns(name, [(column, [values]) for column, values in columns.items()])
     if scalars:
         odd = scalars[0]
         raise BadOutputError(
             f"output {name!r} mixes scalars and sequences ({odd!r} is {_kind(columns[odd])}); "
             "give columns of equal lengths, or scalars only for one row"
         )
-    return _from_columns(name, columns)
+    try:
+        return _from_columns(name, _labelled(columns))
+    except RefusedValueError as error:
+        raise BadOutputError(f"output {name!r} has {error}") from error
 
 
-def _from_columns(name: str, columns: Mapping[str, object]) -> pa.Table:
-    arrays = {column: _array(column, _sequence(name, column, value)) for column, value in columns.items()}
-    lengths = {column: len(array) for column, array in arrays.items()}
+def _labelled(columns: Mapping[str, Any]) -> Columns:
+    """Return columns with what labels their rows: the index that series share, the coordinates of arrays."""
+    if all(map(_is_data_array, columns.values())):
+        return columns_of_dataset(dataset_of(columns))
+    series = [values for values in columns.values() if _is_series(values)]
+    return [*columns.items(), *index_of_series(series, columns)]
+
+
+def _from_columns(name: str, columns: Columns) -> pa.Table:
+    arrays = [(column, _column(name, column, value)) for column, value in _flat(name, columns)]
+    lengths = {column: len(array) for column, array in arrays}
     if len(set(lengths.values())) > 1:
         raise BadOutputError(f"output {name!r} has columns of different lengths: {_listed(lengths)}")
-    return plain_table(_table(arrays))
+    return _table(arrays)
 
 
-def _sequence(output: str, column: str, value: object) -> object:
-    """Return what pyarrow can make an array of, never a view of the model's memory."""
-    if isinstance(value, (list, tuple)):
-        return value
-    if not isinstance(value, np.ndarray) and _is_capsule(value):
-        return _own(plain_table(pa.table({"": pa.chunked_array(value)}))).column(0)
-    if isinstance(value, _ArrayLike):
-        array: np.ndarray = np.array(value)
-        if array.ndim != 1:
-            raise BadOutputError(f"column {column!r} of output {output!r} has {array.ndim} dimensions, not one")
-        return array
-    if isinstance(value, Sequence):
-        return value
-    raise BadOutputError(f"column {column!r} of output {output!r} is {_kind(value)}; it must be a sequence or an array")
+def _flat(name: str, columns: Columns) -> Columns:
+    """Make the columns of an array of two dimensions columns: `x_0`, `x_1` and so on."""
+    flat: Columns = []
+    for column, value in columns:
+        if getattr(value, "ndim", 1) != 2:
+            flat.append((column, value))
+            continue
+        values = value if isinstance(value, np.ndarray) else np.asarray(value)
+        if not 0 < values.shape[1] <= MOST_COLUMNS:
+            raise BadOutputError(
+                f"output {name!r}, column {column!r}: found {values.shape[1]} columns in an array of two dimensions, "
+                f"which may have 1 to {MOST_COLUMNS}; return it transposed, or a row for each value"
+            )
+        flat += [(f"{column}_{at}", values[:, at]) for at in range(values.shape[1])]
+    return flat
 
 
-def _array(column: str, values: object) -> pa.Array | pa.ChunkedArray:
-    if isinstance(values, pa.ChunkedArray):
-        return values
+def _column(output: str, column: str, value: object) -> Column:
     try:
-        return _inferred(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise BadOutputError(f"column {column!r} has values of no common type: {_one_line(error)}") from error
+        return column_of(value)
+    except RefusedValueError as error:
+        row = "" if error.row is None else f", row {error.row}"
+        kind = "" if isinstance(value, list) else f" ({_kind(value)})"
+        raise BadOutputError(f"output {output!r}, column {column!r}{row}: found {error}{kind}") from error
 
 
-def _inferred(values: object) -> pa.Array | pa.ChunkedArray:
+def _from_arrow(name: str, value: Any) -> pa.Table | None:
+    if _is_lazy(value):
+        raise RefusedValueError(f"{_kind(value)}; return .collect()")
+    if _is_polars_frame(value):
+        for column, dtype in value.schema.items():
+            if unreadable := without_arrow(dtype):
+                raise BadOutputError(f"output {name!r}, column {column!r}: found a column {unreadable}")
+    table = pa.table(value)
+    if not table.num_columns:
+        return None
+    for field in table.schema:
+        if extension := _unknown_extension(field):
+            raise BadOutputError(
+                f"output {name!r}, column {field.name!r}: found the extension type {extension!r}, which pyarrow "
+                f"does not know; return what it stores ({field.type}) as a plain column"
+            )
+    columns = [(field.name, _plain_column(name, field.name, table.column(at))) for at, field in enumerate(table.schema)]
+    return own(_table(columns))
+
+
+def _unknown_extension(field: pa.Field) -> str:
+    """Return the name of an extension type that came as no more than what it stores, empty where there is none."""
+    name = (field.metadata or {}).get(b"ARROW:extension:name", b"").decode(errors="replace")
+    inner = (field.type.field(at) for at in range(field.type.num_fields))
+    return name or next(filter(None, map(_unknown_extension, inner)), "")
+
+
+def _plain_column(output: str, column: str, values: pa.ChunkedArray) -> Column:
     try:
-        return pa.array(values)
-    except OverflowError:
-        # Arrow infers int64 for Python's integers, and seeds go up to 2**64 - 1.
-        return pa.array(values, pa.uint64())
+        return plain_column(values)
+    except RefusedValueError as error:
+        raise BadOutputError(f"output {output!r}, column {column!r}: found {error}") from error
 
 
-def _from_arrow(name: str, value: object) -> pa.Table:
-    if not _is_capsule(value):
-        raise BadOutputError(f"output {name!r} is {_kind(value)}; {_WANTED}")
-    return _own(plain_table(_without_index(pa.table(value))))
-
-
-def plain_table(table: pa.Table) -> pa.Table:
-    """Decode what is only an encoding, and drop metadata.
-
-    Raises:
-        BadOutputError: A column name occurs twice.
-    """
-    names = table.column_names
+def _table(columns: Sequence[tuple[str, Column]]) -> pa.Table:
+    names = [column for column, _ in columns]
     if len(set(names)) < len(names):
         raise BadOutputError(f"column {max(names, key=names.count)!r} occurs more than once")
-    schema = pa.schema([pa.field(field.name, plain_type(field.type)) for field in table.schema])
-    if table.schema.equals(schema, check_metadata=True):
-        return table
-    arrays = [_decoded(column, field.type) for column, field in zip(table.columns, schema)]
-    return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def _decoded(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
-    if not pa.types.is_dictionary(column.type):
-        return column.cast(type_)
-    # Arrow cannot look views up in a dictionary, so the dictionary is made plain first.
-    return pa.chunked_array([chunk.dictionary.cast(type_).take(chunk.indices) for chunk in column.chunks], type_)
-
-
-def plain_type(type_: pa.DataType) -> pa.DataType:
-    """Return the type that holds the same values without dictionary, large or view encoding."""
-    types = pa.types
-    if types.is_dictionary(type_):
-        return plain_type(type_.value_type)
-    if types.is_large_string(type_) or types.is_string_view(type_):
-        return pa.string()
-    if types.is_large_binary(type_) or types.is_binary_view(type_):
-        return pa.binary()
-    if types.is_large_list(type_) or types.is_list(type_):
-        return pa.list_(plain_type(type_.value_type))
-    if types.is_struct(type_):
-        return pa.struct([pa.field(field.name, plain_type(field.type)) for field in type_])
-    return type_
-
-
-def _without_index(table: pa.Table) -> pa.Table:
-    unnamed = [name for name in table.column_names if _UNNAMED_INDEX.fullmatch(name)]
-    pandas = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
-    for index in pandas.get("index_columns", ()):
-        # pandas keeps a range out of the data; with a name it is data.
-        if isinstance(index, dict) and index["name"] is not None:
-            values = range(index["start"], index["stop"], index["step"])
-            table = table.append_column(index["name"], pa.array(values, pa.int64()))
-    return table.drop_columns(unnamed)
-
-
-def _own(table: pa.Table) -> pa.Table:
-    """Copy a table into memory of its own, and only the rows it shows."""
-    batches = [pa.ipc.read_record_batch(batch.serialize(), batch.schema) for batch in table.to_batches()]
-    return pa.Table.from_batches(batches, table.schema)
-
-
-def _table(arrays: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
-    return pa.Table.from_arrays(list(arrays.values()), names=list(arrays))
-
-
-def _is_scalar(value: object) -> bool:
-    return isinstance(value, _SCALARS) or (isinstance(value, np.ndarray) and value.ndim == 0)
+    return pa.Table.from_arrays([array for _, array in columns], names=names)
 
 
 def _is_plain(value: object) -> bool:
@@ -282,24 +373,6 @@ def _is_plain(value: object) -> bool:
     if type(value) is str:
         return value.isascii()
     return type(value) in _PLAIN
-
-
-def _unboxed(row: Scalars) -> Scalars:
-    return {name: value[()] if isinstance(value, np.ndarray) else value for name, value in row.items()}
-
-
-def _is_table(value: object) -> bool:
-    """Whether a value of a mapping is a table rather than a column: a mapping, or Arrow data with columns."""
-    if isinstance(value, (Mapping, pa.Table, pa.RecordBatch, pa.RecordBatchReader)):
-        return True
-    if isinstance(value, (pa.Array, pa.ChunkedArray, *_SCALARS, list, tuple, np.ndarray)):
-        return False
-    # Columns of data frames have the interface too; only tables name their columns.
-    return _is_capsule(value) and isinstance(value, (_HasColumns, _HasSchema))
-
-
-def _is_capsule(value: object) -> bool:
-    return isinstance(value, (_ArrowStream, _ArrowArray))
 
 
 def _kind(value: object) -> str:

@@ -6,7 +6,7 @@ Owns which simulations fit and in which order rows stand. Writes nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from modelops_ray.arrays import array_of
 from modelops_ray.core.report import Cause, Failure
-from modelops_ray.store.columns import MisfitError, conformed, widened
+from modelops_ray.store.columns import Holds, MisfitError, all_hold, conformed, widened
 from modelops_ray.study.chunk import OutputTable, Payload
 
 Positions = npt.NDArray[np.int64]
@@ -35,15 +35,21 @@ class Batch:
     rejected: tuple[Failure, ...]
 
 
-def assemble(payloads: Sequence[Payload], known: Mapping[str, pa.Schema], schemas: TableSchemas) -> Batch:
+def assemble(
+    payloads: Sequence[Payload],
+    known: Mapping[str, pa.Schema],
+    schemas: TableSchemas,
+    committed: Callable[[str], Iterable[pa.Table]] = lambda _: (),
+) -> Batch:
     """Put the payloads together.
 
     Args:
         payloads: Results of chunks, in any order.
         known: Columns of the outputs that earlier commits fixed.
         schemas: Columns of `simulations`, and of identity in outputs.
+        committed: Reads the rows of an output that earlier commits have, where its columns are to become wider.
     """
-    judge = _Judge(known, schemas.identity)
+    judge = _Judge(known, schemas.identity, committed)
     reasons = judge.reasons(_groups(payloads))
     keep = np.array(sorted(reasons), dtype=np.int64)
     positions, simulations = _simulations(payloads, schemas.simulations)
@@ -77,9 +83,16 @@ class _Group:
 class _Judge:
     """Goes through simulations in study order and fixes columns as it goes."""
 
-    def __init__(self, known: Mapping[str, pa.Schema], identity: pa.Schema) -> None:
+    def __init__(
+        self,
+        known: Mapping[str, pa.Schema],
+        identity: pa.Schema,
+        committed: Callable[[str], Iterable[pa.Table]],
+    ) -> None:
         self.schemas = dict(known)
         self._identity = identity
+        self._committed = committed
+        self._taken: dict[str, list[pa.Table]] = defaultdict(list)
         # Columns only ever widen, so a verdict on a table holds for all its simulations.
         self._fits: set[int] = set()
         self._misfits: dict[int, str] = {}
@@ -99,13 +112,21 @@ class _Judge:
             if id(output) in self._misfits:
                 return self._misfits[id(output)]
             try:
-                wider[name] = widened(self.schemas.get(name), output.table, self._identity)
+                wider[name] = widened(self.schemas.get(name), output.table, self._identity, self._held(name))
             except MisfitError as error:
                 self._misfits[id(output)] = f"output {name!r}: {error}"
                 return self._misfits[id(output)]
         self.schemas.update(wider)
-        self._fits.update(id(output) for _, output in fresh)
+        for name, output in fresh:
+            self._fits.add(id(output))
+            self._taken[name].append(output.table)
         return None
+
+    def _held(self, name: str) -> Holds:
+        def holds(column: str, kind: pa.DataType) -> bool:
+            return all_hold(self._taken[name], column, kind) and all_hold(self._committed(name), column, kind)
+
+        return holds
 
 
 def _groups(payloads: Iterable[Payload]) -> Iterator[_Group]:

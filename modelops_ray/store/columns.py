@@ -1,79 +1,38 @@
-"""The columns of an output: fixed by its first simulation, widened where that loses nothing a model means.
+"""The columns of an output: fixed by its first simulation, widened where that keeps every value exactly.
 
-Owns which types fit together. Knows nothing of files and simulations.
+Owns which tables fit together; which types do is `column_types`'. Knows nothing of files and simulations.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 
+from modelops_ray.column_types import RefusedTypeError, candidates, plain_type
+
+Holds = Callable[[str, pa.DataType], bool]
+"""Whether the values that a column has so far are held exactly by another type."""
+
 
 class MisfitError(Exception):
     """A table does not fit the columns of its output; the message names column, found and expected."""
 
 
-def plain(kind: pa.DataType) -> pa.DataType:
-    """Reduce the ways to hold the same values (categories, large and view strings) to one."""
-    if pat.is_dictionary(kind):
-        return plain(kind.value_type)
-    if pat.is_large_string(kind) or pat.is_string_view(kind):
-        return pa.string()
-    if pat.is_large_binary(kind) or pat.is_binary_view(kind):
-        return pa.binary()
-    return kind
-
-
-def joined(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
-    """Return the narrowest type that holds both, None if there is none.
-
-    The answer does not depend on the order in which types are joined, so neither does the type of a finished column.
-    """
-    if left == right or pat.is_null(right):
-        return left
-    if pat.is_null(left):
-        return right
-    if pat.is_floating(left) and pat.is_floating(right):
-        return max(left, right, key=lambda kind: kind.bit_width)
-    if pat.is_integer(left) and pat.is_integer(right):
-        return _joined_integers(left, right)
-    if _is_number(left) and _is_number(right):
-        return pa.float64()
-    if pat.is_list(left) and pat.is_list(right):
-        kind = joined(left.value_type, right.value_type)
-        return None if kind is None else pa.list_(kind)
-    if pat.is_struct(left) and pat.is_struct(right):
-        return _joined_structs(left, right)
-    return None
-
-
-def _joined_structs(left: pa.StructType, right: pa.StructType) -> pa.DataType | None:
-    if [field.name for field in left] != [field.name for field in right]:
-        return None
-    kinds = [joined(ours.type, theirs.type) for ours, theirs in zip(left, right, strict=True)]
-    if None in kinds:
-        return None
-    return pa.struct([(field.name, kind) for field, kind in zip(left, kinds, strict=True)])
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pat.is_integer(kind) or pat.is_floating(kind))
-
-
-def _joined_integers(left: pa.DataType, right: pa.DataType) -> pa.DataType:
-    if pat.is_signed_integer(left) == pat.is_signed_integer(right):
-        return max(left, right, key=lambda kind: kind.bit_width)
-    return pa.float64() if pa.uint64() in (left, right) else pa.int64()
-
-
-def widened(known: pa.Schema | None, table: pa.Table, identity: pa.Schema) -> pa.Schema:
+def widened(known: pa.Schema | None, table: pa.Table, identity: pa.Schema, holds: Holds | None = None) -> pa.Schema:
     """Return the columns that hold what is known and this table; `known` itself where nothing changes.
 
-    A table without rows says nothing about types.
+    A table without rows says nothing about types, and fits whatever its columns are.
+
+    Args:
+        known: The columns so far, None before the first table.
+        table: What is to fit.
+        identity: Columns of ours, which are no part of the question.
+        holds: What the columns have so far must be held as well; None where nothing is lost by a wider type.
 
     Raises:
         MisfitError: It does not fit.
@@ -81,12 +40,33 @@ def widened(known: pa.Schema | None, table: pa.Table, identity: pa.Schema) -> pa
     found = _columns(table, identity)
     if known is None:
         return found
+    if not table.num_rows:
+        return known
     if set(found.names) != set(known.names):
         raise MisfitError(f"found columns {_listed(found, identity)}, expected {_listed(known, identity)}")
-    types = [_joined_field(field, found.field(field.name).type) for field in known]
+    types = [
+        field.type if field.name in identity.names else _wider(field, table.column(field.name), found, holds)
+        for field in known
+    ]
     if types == known.types:
         return known
     return pa.schema(list(zip(known.names, types, strict=True)))
+
+
+def all_hold(tables: Iterable[pa.Table], column: str, kind: pa.DataType) -> bool:
+    """Whether every value that tables have in a column is held exactly by a type; those without rows have none."""
+    return all(is_exact(table.column(column), kind) for table in tables if table.num_rows)
+
+
+def is_exact(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
+    """Whether every value of a column is held exactly by a type."""
+    if column.type == kind:
+        return True
+    try:
+        _cast(column, kind, safe=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
 
 
 def _columns(table: pa.Table, identity: pa.Schema) -> pa.Schema:
@@ -101,11 +81,20 @@ def _columns(table: pa.Table, identity: pa.Schema) -> pa.Schema:
     return pa.schema([*((field.name, field.type) for field in identity), *own])
 
 
-def _joined_field(known: pa.Field, found: pa.DataType) -> pa.DataType:
-    kind = joined(known.type, found)
-    if kind is None:
-        raise MisfitError(f"column {known.name!r}: found {found}, expected {known.type}")
-    return kind
+def _wider(known: pa.Field, column: pa.ChunkedArray, found: pa.Schema, holds: Holds | None) -> pa.DataType:
+    kinds = candidates(known.type, found.field(known.name).type)
+    if not kinds:
+        raise MisfitError(f"column {known.name!r}: found {column.type}, expected {known.type}")
+    has_values = not pat.is_null(known.type)
+    for kind in kinds:
+        if is_exact(column, kind) and (
+            kind == known.type or not has_values or holds is None or holds(known.name, kind)
+        ):
+            return kind
+    raise MisfitError(
+        f"column {known.name!r}: found {column.type} with a value that {kinds[-1]}, which is to hold it beside "
+        f"{known.type}, does not hold exactly; expected {known.type}"
+    )
 
 
 def _listed(schema: pa.Schema, identity: pa.Schema) -> str:
@@ -114,8 +103,10 @@ def _listed(schema: pa.Schema, identity: pa.Schema) -> str:
 
 def _kept(field: pa.Field) -> pa.DataType:
     try:
-        return _in_parquet(plain(field.type))
-    except pa.ArrowNotImplementedError as error:
+        # Lists of a fixed size are the one other type that was kept once, and can be read.
+        is_old = pat.is_fixed_size_list(field.type) and field.type.list_size
+        return _in_parquet(field.type if is_old else plain_type(field.type))
+    except (pa.ArrowNotImplementedError, RefusedTypeError) as error:
         raise MisfitError(
             f"column {field.name!r}: found {field.type}, expected a type that Parquet can hold"
         ) from error
@@ -133,24 +124,30 @@ def _in_parquet(kind: pa.DataType) -> pa.DataType:
 
 
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Bring a table that fits into exactly these columns; whole numbers beyond 2**53 become the nearest float.
+    """Bring a table that fits into exactly these columns.
 
-    Texts in a dictionary stay there until they are written.
+    Parameters that are whole numbers beyond 2**53 become the nearest float. Texts in a dictionary stay there until they
+    are written.
+
+    Raises:
+        pyarrow.ArrowInvalid: It does not fit.
     """
     columns = [_cast(table.column(field.name), field.type) for field in schema]
     return pa.Table.from_arrays(columns, names=schema.names)
 
 
-def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+def _cast(column: pa.ChunkedArray, kind: pa.DataType, *, safe: bool | None = None) -> pa.ChunkedArray:
     if column.type == kind:
         return column
+    # To what a type cannot hold, Arrow's other cast gives another value.
+    is_safe = not pat.is_floating(kind) if safe is None else safe
     if pat.is_dictionary(column.type):
-        return _undone(column.combine_chunks(), kind)
-    return column.cast(kind, safe=False)
+        return _undone(column.combine_chunks(), kind, is_safe=is_safe)
+    return column.cast(kind, safe=is_safe)
 
 
-def _undone(column: pa.DictionaryArray, kind: pa.DataType) -> pa.ChunkedArray:
-    values = column.dictionary.cast(kind, safe=False)
+def _undone(column: pa.DictionaryArray, kind: pa.DataType, *, is_safe: bool) -> pa.ChunkedArray:
+    values = column.dictionary.cast(kind, safe=is_safe)
     if not pat.is_string(kind):
         return pa.chunked_array([values.take(column.indices)])
     # Encoded anew: each text once, no missing one, and indices of one width, so that all tables have one type.

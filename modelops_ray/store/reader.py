@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from modelops_ray.config import Shard
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, UsageError
 from modelops_ray.store.batch import Positions
-from modelops_ray.store.columns import MisfitError, conformed, widened
+from modelops_ray.store.columns import MisfitError, all_hold, conformed, widened
 from modelops_ray.store.commits import Log
 from modelops_ray.store.directory import Directory, Largest, Memory, OutputSize, Rows
 from modelops_ray.store.folder import Folder
@@ -144,8 +145,10 @@ class RunReader:
         study = Study.from_dict(self.run.study.document, source=self._folder.where())
         schema: pa.Schema | None = None
         try:
-            for rows in found:
-                schema = widened(schema, rows.table, identity_fields(parameter_types(study.parameter_sets)))
+            identity = identity_fields(parameter_types(study.parameter_sets))
+            for at, rows in enumerate(found):
+                before = [each.table for each in found[:at]]
+                schema = widened(schema, rows.table, identity, partial(all_hold, before))
         except MisfitError as error:
             raise ResultsError(
                 f"{self._folder.where()}: output {name!r} is not the same in all shards ({error}); read them one by one"

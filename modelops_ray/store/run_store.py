@@ -5,7 +5,7 @@ Owns the order of the durable steps of a commit. Formats, columns and files are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from modelops_ray.core.report import Failure
 from modelops_ray.store import opening
 from modelops_ray.store.batch import Batch, Positions, assemble
 from modelops_ray.store.columns import conformed
-from modelops_ray.store.commits import Log, Part
+from modelops_ray.store.commits import LivePart, Log, Part
 from modelops_ray.store.folder import Folder
 from modelops_ray.store.opening import Found
 from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, part_schema, read_part
@@ -125,7 +125,7 @@ class RunStore:
             StorageError: Nothing was committed, what was before is intact.
             ValueError: A simulation is already done.
         """
-        batch = assemble(payloads, self._columns, self._spec.schemas)
+        batch = assemble(payloads, self._columns, self._spec.schemas, self._committed)
         failed = np.array(sorted(failure.position for failure in failures), dtype=np.int64)
         self._require_new(np.concatenate([batch.positions, failed]))
         if not len(batch.positions) and not failures:
@@ -171,6 +171,14 @@ class RunStore:
             raise ValueError("this store has no session: everything was done when it was opened, or it is closed")
         return self._session
 
+    def _committed(self, output: str) -> Iterator[pa.Table]:
+        """Read the rows that an output has, a part at a time."""
+        for part in self._parts_of(output):
+            yield read_part(self._folder, part)
+
+    def _parts_of(self, output: str) -> list[LivePart]:
+        return [part for part in self._log.parts.values() if part.folder == f"{OUTPUTS}/{output}"]
+
     def _require_new(self, positions: Positions) -> None:
         again = positions[self._done[positions]]
         if len(again) or len(np.unique(positions)) != len(positions):
@@ -203,7 +211,7 @@ class RunStore:
         for name, before in self._columns.items():
             if schemas[name].equals(before):
                 continue
-            for part in [part for part in self._log.parts.values() if part.folder == f"{OUTPUTS}/{name}"]:
+            for part in self._parts_of(name):
                 added.append(session.write(part.folder, conformed(read_part(self._folder, part), schemas[name])))
                 retracted.append(part.path)
         return retracted, added

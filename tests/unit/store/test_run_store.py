@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -522,6 +523,59 @@ def test_whole_numbers_widen_in_parts_that_are_committed_already(path):
     assert [pa.float64()] * 3 == [
         pa.parquet.read_schema(each).field("x").type for each in sorted((path / "outputs/o").iterdir())
     ]
+
+
+EXACTLY = {
+    "decimals": ([Decimal("1.25")], [Decimal("1000.5")]),
+    "units": (pa.array([1], pa.timestamp("ms")), pa.array([1], pa.timestamp("ns"))),
+    "zones": (pa.array([1], pa.timestamp("us", "Asia/Tokyo")), pa.array([2], pa.timestamp("us", "Europe/Berlin"))),
+    "unsigned": ([1], pa.array([2**64 - 1], pa.uint64())),
+    "unsigned first": (pa.array([3], pa.uint64()), [-1]),
+    "lists": ([[1]], [[2**53, None]]),
+    "floats": ([2**53], [0.5]),
+}
+INEXACTLY = {
+    "large integers": ([2**53 + 1], [0.5]),
+    "large integers in lists": ([[2**60]], [[0.5]]),
+    "unsigned": ([-1], pa.array([2**64 - 1], pa.uint64())),
+    "years": (pa.array([253370764800000], pa.timestamp("ms")), pa.array([1], pa.timestamp("ns"))),
+    "decimals": ([Decimal(10**30)], [Decimal("1e-30")]),
+}
+
+
+@pytest.mark.parametrize("in_one_commit", [True, False])
+@pytest.mark.parametrize("kind", EXACTLY)
+@pytest.mark.parametrize("turn", [1, -1])
+def test_replicates_of_different_types_are_kept_exactly(path, kind, turn, in_one_commit):
+    """In one commit or in two, whichever is the first; other readers find one type."""
+    values = EXACTLY[kind][::turn]
+    study = grid()
+    store = open_store(path, study)
+    payloads = [payload(study, [at], by_position(**{f"p{at}": each})) for at, each in enumerate(values)]
+    commits = [store.commit(payloads, [])] if in_one_commit else [store.commit([each], []) for each in payloads]
+
+    read = RunReader(path).output("o")["x"]
+    assert [()] * len(commits) == [commit.rejected for commit in commits]
+    expected = [pa.table({"x": each})["x"].cast(read.type) for each in values]
+    assert pa.chunked_array([chunk for each in expected for chunk in each.chunks]).equals(read)
+    assert read.type == pq.read_table(path / "outputs" / "o")["x"].type
+
+
+@pytest.mark.parametrize("in_one_commit", [True, False])
+@pytest.mark.parametrize("kind", INEXACTLY)
+@pytest.mark.parametrize("turn", [1, -1])
+def test_values_that_no_type_holds_together_are_never_rounded(path, kind, turn, in_one_commit):
+    """The later simulation is left out by name, and the earlier one is read as it was."""
+    first, second = INEXACTLY[kind][::turn]
+    study = grid()
+    store = open_store(path, study)
+    payloads = [payload(study, [at], by_position(**{f"p{at}": each})) for at, each in enumerate((first, second))]
+    commits = [store.commit(payloads, [])] if in_one_commit else [store.commit([each], []) for each in payloads]
+
+    (rejected,) = commits[-1].rejected
+    assert (1, Cause.BAD_OUTPUT) == (rejected.position, rejected.cause)
+    assert rejected.message.startswith("output 'o': column 'x': found ")
+    assert pa.table({"x": first})["x"].to_pylist() == RunReader(path).output("o")["x"].to_pylist()
 
 
 def test_a_later_session_keeps_to_the_columns(path):

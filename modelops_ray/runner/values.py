@@ -1,0 +1,328 @@
+"""The values of one column, in any form a model may hold them, as a plain Arrow array.
+
+Asks an object for its own Arrow form first, then for a NumPy array or a buffer, then for its elements. What Arrow would
+convert with a loss (a date with a time of day, nanoseconds, text after a NUL, a mask) is converted here. Owns columns
+and the values in them, not tables. Runs in the model's interpreter, and imports pandas, polars and xarray never.
+"""
+
+from __future__ import annotations
+
+import array as buffers
+import sys
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from .plain import Column, RefusedValueError, plain_column
+from .scalars import array_of_values, is_surely_kept
+
+_DATES = {"Y": "D", "M": "D", "W": "D", "D": "D", "h": "s", "m": "s", "s": "s", "ms": "ms", "us": "us"}
+_SPANS = {"W": "s", "D": "s", "h": "s", "m": "s", "s": "s", "ms": "ms", "us": "us"}
+_REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError)
+
+
+def column_of(value: object) -> Column:
+    """Make a plain array of what stands for one column; a copy where the model may use its memory again.
+
+    Raises:
+        RefusedValueError: It is no column, or a value in it cannot be kept exactly.
+    """
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return _from_list(value)  # type: ignore[arg-type]
+    if kind is np.ndarray:
+        return _from_numpy(value)  # type: ignore[arg-type]
+    convert = converter_of(value)
+    if convert is None:
+        if isinstance(value, Mapping):
+            raise RefusedValueError("a mapping within a table; return what is in it as columns, or as another output")
+        raise RefusedValueError("something that is neither a sequence nor an array")
+    return convert(value)
+
+
+def converter_of(value: object) -> Callable[[Any], Column] | None:
+    """Return what makes a column of a value, None where it is no column."""
+    return next((convert for recognises, convert in _CONVERTERS if recognises(value)), None)
+
+
+def own(table: pa.Table) -> pa.Table:
+    """Copy a table into memory of its own, and only the rows it shows."""
+    batches = [pa.ipc.read_record_batch(batch.serialize(), batch.schema) for batch in table.to_batches()]
+    return pa.Table.from_batches(batches, table.schema)
+
+
+def _own(column: Column) -> Column:
+    return own(pa.table({"": column})).column(0)
+
+
+def loaded(module: str) -> Any:
+    """Return a module if the model has imported it, else None."""
+    return sys.modules.get(module)
+
+
+def _from_list(values: Sequence[Any]) -> Column:
+    try:
+        found = pa.array(values)
+        if is_surely_kept(found.type, values):
+            return found
+    except _REFUSALS:
+        # What is wrong with them, and in which row, is found below.
+        pass
+    return array_of_values(values, column_of)
+
+
+def _from_elements(values: Any) -> Column:
+    return _from_list(list(values))
+
+
+def _from_numpy(values: np.ndarray) -> Column:
+    if values.ndim != 1:
+        raise RefusedValueError(f"an array of {values.ndim} dimensions, not one; return a column for each part of it")
+    kind, dtype = values.dtype.kind, values.dtype
+    if kind in "biuf" and dtype.isnative and dtype.itemsize <= 8:
+        return pa.array(np.array(values))
+    return _NUMPY.get(kind, _unknown_dtype)(values)
+
+
+def _unknown_dtype(values: np.ndarray) -> Column:
+    raise RefusedValueError(f"an array of dtype {values.dtype}; return numbers, text or dates")
+
+
+def _numbers(values: np.ndarray) -> Column:
+    dtype = values.dtype
+    if dtype.itemsize <= 8:
+        return pa.array(values.astype(dtype.newbyteorder("=")))
+    shorter = values.astype(np.float64)
+    if not np.array_equal(shorter.astype(dtype), values, equal_nan=True):
+        raise RefusedValueError(f"{dtype} values that a float of 64 bits does not hold; return astype(float), or text")
+    return pa.array(shorter)
+
+
+def _complex(values: np.ndarray) -> Column:
+    raise RefusedValueError(f"{values.dtype} numbers; return two columns, the real and the imaginary parts")
+
+
+def _dates(values: np.ndarray) -> Column:
+    if np.isnat(values).all() and np.datetime_data(values.dtype)[0] == "generic":
+        return pa.nulls(len(values))
+    unit = _in_unit(values, _DATES)
+    ticks = _in_ticks(values, f"M8[{unit}]")
+    return plain_column(_ticked(ticks, pa.date32() if unit == "D" else pa.timestamp(unit)))
+
+
+def _spans(values: np.ndarray) -> Column:
+    unit = np.datetime_data(values.dtype)[0]
+    if unit in ("Y", "M", "generic") and np.isnat(values).all():
+        return pa.nulls(len(values))
+    if unit in ("Y", "M"):
+        raise RefusedValueError(f"{values.dtype}, which has no fixed length; return days, or numbers")
+    unit = _in_unit(values, _SPANS)
+    return _ticked(_in_ticks(values, f"m8[{unit}]"), pa.duration(unit))
+
+
+def _in_unit(values: np.ndarray, units: dict[str, str]) -> str:
+    unit = np.datetime_data(values.dtype)[0]
+    if unit == "generic":
+        raise RefusedValueError(f"{values.dtype} values without a unit; give one, as in timedelta64(5, 'D')")
+    return units.get(unit, "ns")
+
+
+def _in_ticks(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Convert to a unit that Arrow has; NumPy wraps around where a value does not fit."""
+    present = ~np.isnat(values)
+    if not present.any():
+        return np.full(len(values), "NaT", dtype)
+    try:
+        ticks: np.ndarray = values.astype(dtype)
+        if (ticks.astype(values.dtype)[present] == values[present]).all():
+            return ticks
+    except OverflowError:
+        pass
+    raise RefusedValueError(f"{values.dtype} values that {np.dtype(dtype)} does not hold; return numbers, or text")
+
+
+def _ticked(ticks: np.ndarray, type_: pa.DataType) -> pa.Array:
+    numbers, missing = ticks.view(np.int64), np.isnat(ticks)
+    if not pa.types.is_date(type_):
+        return pa.array(numbers, pa.int64(), mask=missing).view(type_)
+    days = np.where(missing, 0, numbers)
+    if (np.abs(days) > 2**31 - 1).any():
+        raise RefusedValueError("dates outside of the years 1 to 9999; return years as numbers")
+    return pa.array(days.astype(np.int32), pa.int32(), mask=missing).view(type_)
+
+
+def _from_objects(values: np.ndarray) -> Column:
+    return _from_list(values.tolist())
+
+
+def _text(values: np.ndarray) -> Column:
+    # Arrow would end a text at its first NUL.
+    return array_of_values(values.tolist(), column_of)
+
+
+def _bytes(values: np.ndarray) -> Column:
+    return pa.array(values.tolist(), pa.binary())
+
+
+def _structured(values: np.ndarray) -> Column:
+    if values.dtype.names is None:
+        return pa.array([value.tobytes() for value in values], pa.binary())
+    columns = {name: _one(column_of(values[name])) for name in values.dtype.names}
+    return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
+
+
+def _one(column: Column) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) and column.num_chunks else column
+
+
+def _from_masked(values: Any) -> Column:
+    data, mask = np.ma.getdata(values), np.ma.getmaskarray(values)
+    if data.ndim != 1:
+        return _from_numpy(data)
+    if data.dtype.names is not None:
+        columns = {name: _one(column_of(values[name])) for name in data.dtype.names}
+        return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
+    if data.dtype.kind == "O":
+        return _from_list([None if gone else value for value, gone in zip(data.tolist(), mask)])
+    # What lies below a mask is nobody's value, and must not be what the column is refused for.
+    shown = np.array(data)
+    shown[mask] = np.zeros((), data.dtype)
+    column = _from_numpy(shown)
+    return column.take(pa.array(np.arange(len(mask)), pa.int64(), mask=mask)) if mask.any() else column
+
+
+def _from_pandas(values: Any) -> Column:
+    pandas = loaded("pandas")
+    if isinstance(values, pandas.MultiIndex):
+        raise RefusedValueError("an index of several levels; return a column for each")
+    series = values if isinstance(values, pandas.Series) else pandas.Series(values)
+    kind = type(series.dtype).__name__
+    return _PANDAS.get(kind, _from_series)(series)
+
+
+def _from_series(series: Any) -> Column:
+    if series.dtype == object:
+        gone = series.isna()
+        return _from_list([None if missing else value for value, missing in zip(series.tolist(), gone)])
+    kind = getattr(series.dtype, "kind", "O")
+    if kind in "biuf" and isinstance(series.dtype, np.dtype) and series.dtype.itemsize <= 8 and series.dtype.isnative:
+        # A copy: pandas shows its memory.
+        return pa.array(series.to_numpy(copy=True), from_pandas=True)
+    if isinstance(series.dtype, np.dtype) and kind not in "Mm":
+        return _from_numpy(series.to_numpy())
+    return _own(plain_column(pa.array(series, from_pandas=True)))
+
+
+def _as_texts(series: Any) -> Column:
+    return _from_list([None if gone else str(value) for value, gone in zip(series, series.isna())])
+
+
+def _dense(series: Any) -> Column:
+    return _from_pandas(series.sparse.to_dense())
+
+
+def _categories(series: Any) -> Column:
+    codes = series.cat.codes.to_numpy()
+    rows = pa.array(codes.astype(np.int64), pa.int64(), mask=codes < 0)
+    return _one(_from_pandas(series.cat.categories)).take(rows)
+
+
+def _from_polars(series: Any) -> Column:
+    if unreadable := without_arrow(series.dtype):
+        raise RefusedValueError(unreadable)
+    return _from_capsule(series)
+
+
+def without_arrow(dtype: Any) -> str:
+    """Say why a type of polars cannot be kept, empty where it can; of an object it would give the address."""
+    name = str(dtype)
+    for part in ("Object", "Int128", "UInt128"):
+        if part in name.replace("(", " ").replace(")", " ").replace(",", " ").split():
+            return f"of polars' type {part}; " + (
+                "return text or numbers" if part == "Object" else "cast it to Int64, or text"
+            )
+    return ""
+
+
+def _from_capsule(value: Any) -> Column:
+    if hasattr(value, "__arrow_c_array__") and not hasattr(value, "__arrow_c_stream__"):
+        return _own(plain_column(pa.array(value)))
+    return _own(plain_column(pa.chunked_array(value)))
+
+
+def _from_arrow_array(value: Any) -> Column:
+    return _own(plain_column(pa.array(value)))
+
+
+def _from_array(value: Any) -> Column:
+    return _from_numpy(np.array(value))
+
+
+def _from_buffer(value: Any) -> Column:
+    text = isinstance(value, buffers.array) and value.typecode in "uw"
+    return _from_list(value.tolist()) if text else _from_numpy(np.array(value))
+
+
+def _refused_set(value: Any) -> Column:
+    raise RefusedValueError(f"a {type(value).__name__}, which has no order; return sorted(...)")
+
+
+def is_of(module: str, *names: str) -> Callable[[object], bool]:
+    """Return what recognises an instance of these classes of a module, if the model has imported it."""
+
+    def recognises(value: object) -> bool:
+        found = loaded(module)
+        return found is not None and any(isinstance(value, getattr(found, name, ())) for name in names)
+
+    return recognises
+
+
+def _is_pandas_array(value: object) -> bool:
+    pandas = loaded("pandas")
+    return pandas is not None and isinstance(value, pandas.api.extensions.ExtensionArray)
+
+
+def _has(*names: str) -> Callable[[object], bool]:
+    return lambda value: any(hasattr(type(value), name) for name in names)
+
+
+def _is_array(value: object) -> bool:
+    return hasattr(type(value), "__array__") and not isinstance(value, np.generic) and getattr(value, "ndim", 1) != 0
+
+
+def _is_a(*kinds: type) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, kinds)
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, (Sequence, Iterator)) and not isinstance(value, (str, bytes, bytearray))
+
+
+_CONVERTERS: list[tuple[Callable[[object], bool], Callable[[Any], Column]]] = [
+    (_is_a(np.ma.MaskedArray), _from_masked),
+    (_is_a(np.ndarray), _from_array),
+    (is_of("pandas", "Series", "Index"), _from_pandas),
+    (_is_pandas_array, _from_pandas),
+    (is_of("polars", "Series"), _from_polars),
+    (_has("__arrow_c_stream__", "__arrow_c_array__"), _from_capsule),
+    (_has("__arrow_array__"), _from_arrow_array),
+    (_is_array, _from_array),
+    (_has("__dlpack__"), lambda value: _from_numpy(np.from_dlpack(value))),
+    (_is_a(buffers.array, memoryview), _from_buffer),
+    (_is_a(KeysView, ValuesView, ItemsView), _from_elements),
+    (_is_a(AbstractSet), _refused_set),
+    (_is_sequence, _from_elements),
+]
+_PANDAS: dict[str, Callable[[Any], Column]] = {
+    "PeriodDtype": _as_texts,
+    "IntervalDtype": _as_texts,
+    "SparseDtype": _dense,
+    "CategoricalDtype": _categories,
+}
+_NUMPY: dict[str, Callable[[np.ndarray], Column]] = {
+    "b": _numbers, "i": _numbers, "u": _numbers, "f": _numbers, "c": _complex, "M": _dates, "m": _spans,
+    "O": _from_objects, "T": _from_objects, "U": _text, "S": _bytes, "V": _structured,
+}  # fmt: skip

@@ -1,0 +1,107 @@
+"""The same forms of values at every level of isolation: equal tables, or the same refusal."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from support.models import chunk_of, context_of, write
+from support.value_forms import FORMS, model_of
+
+from modelops_ray.core.report import Cause
+from modelops_ray.runner import forked
+from modelops_ray.runner.chunk import run_chunk
+from modelops_ray.study.chunk import Chunk
+from modelops_ray.study.schema import identity_fields
+
+for library in ("pandas", "polars", "xarray"):
+    pytest.importorskip(library)
+MIB = 2**20
+NAMES = list(FORMS)
+FEW = NAMES[::25]
+
+
+@pytest.fixture
+def short_temporary_folder(tmp_path, monkeypatch):
+    """Servers have sockets, whose paths are short; they end soon."""
+    folder = tempfile.mkdtemp(prefix="mr", dir="/tmp")
+    monkeypatch.setenv("TMPDIR", folder)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(forked, "IDLE_S", 1.0)
+    yield
+    deadline_s = time.monotonic() + 20
+    while list(Path(folder).glob("modelops-ray-*/*/socket")) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def returned(tmp_path, names, isolation):
+    """Return by form what came of it: the model's own columns by output, or the message of its failure."""
+    libraries = "pandas, xarray" if isolation in ("fork", "reuse") else "numpy"
+    path = write(tmp_path / isolation / "model.py", model_of([FORMS[name].source for name in names], libraries))
+    context = context_of(path, isolation=isolation)
+    simulations = chunk_of([{"beta": 0.5, "n": n} for n in range(len(names))]).simulations
+    found: dict[str, object] = {}
+    # A chunk ends early where it takes long.
+    while left := [each for each in simulations if names[each.position - 10] not in found]:
+        chunk = Chunk(1, tuple(left), (1,) * len(left), 500 * MIB, 400 * MIB)
+        report, payload = run_chunk(context, chunk)
+        assert {Cause.BAD_OUTPUT} >= {failure.cause for failure in report.failures}
+        found |= {names[failure.position - 10]: failure.message for failure in report.failures}
+        found |= {names[done.position - 10]: {} for done in report.completed}
+        for name, outputs in payload.outputs.items():
+            for position, rows in (each for output in outputs for each in own_rows(output)):
+                found[names[position - 10]][name] = rows
+    return found
+
+
+def own_rows(output):
+    """Return the rows of each simulation in a table, without our columns."""
+    ours = identity_fields({"beta": pa.float64(), "n": pa.int64()}).names
+    table, at = output.table.drop_columns(ours), 0
+    for position, n_rows in zip(output.positions, output.row_counts, strict=True):
+        yield position, table.slice(at, n_rows)
+        at += n_rows
+
+
+def assert_as_meant(names, found):
+    """Every form became the table that is meant, with null for the type of what is missing, or was refused."""
+    assert set(names) == set(found)
+    for name in names:
+        expected = FORMS[name].expected
+        if isinstance(expected, str):
+            assert expected in found[name], name
+        else:
+            assert {each: table.to_pylist() for each, table in expected.items()} == {
+                each: table.to_pylist() for each, table in found[name].items()
+            }, name
+
+
+@pytest.mark.parametrize("isolation", ["fork", "reuse"])
+def test_children_keep_and_refuse_what_this_process_does(tmp_path, short_temporary_folder, isolation):
+    """Bit for bit, and word for word."""
+    inside, outside = (returned(tmp_path, NAMES, level) for level in ("none", isolation))
+
+    assert_as_meant(NAMES, inside)
+    assert inside == outside
+    assert len(NAMES) == len(inside) > 60
+
+
+def test_new_interpreters_keep_and_refuse_what_this_process_does(tmp_path, short_temporary_folder):
+    """A few of all kinds, because each imports its libraries anew."""
+    inside, outside = (returned(tmp_path, FEW, level) for level in ("none", "fresh"))
+
+    assert_as_meant(FEW, inside)
+    assert inside == outside
+
+
+@pytest.mark.long
+def test_new_interpreters_keep_and_refuse_all_forms(tmp_path, short_temporary_folder):
+    """Every form in an interpreter of its own."""
+    inside, outside = (returned(tmp_path, NAMES, level) for level in ("none", "fresh"))
+
+    assert inside == outside
