@@ -21,7 +21,7 @@ from modelops_ray.cluster.jobs.submission import Parcel, Submission, send
 from modelops_ray.cluster.watch.pods import observed
 from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, Shard, parse_size
 from modelops_ray.core.forecast import Forecast
-from modelops_ray.errors import ModelError, UsageError
+from modelops_ray.errors import ModelError, StorageError, UsageError
 from modelops_ray.foresight import Profiled
 from modelops_ray.question import Question, ask
 from modelops_ray.report.progress import display
@@ -35,6 +35,7 @@ from modelops_ray.study.study import Study
 
 __all__ = ["JobOptions", "Options", "Run", "Submission", "open_run", "plan", "profile", "run", "submit"]
 
+NO_WORKING_FOLDER = "the working directory has been removed; change to one that is there, as by `cd`"
 Model = str | Callable[..., object]
 
 
@@ -294,6 +295,18 @@ def configure(
     return replace(config, out=None if out is None else place_of(out), tolerate_failures=tolerate_failures)
 
 
+def _require_working_folder() -> None:
+    """Processes are started in it, and models are looked for there.
+
+    Raises:
+        StorageError: It has been removed.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise StorageError(NO_WORKING_FOLDER) from None
+
+
 def _size(option: str, size: str | int | None) -> int | None:
     if size is None:
         return None
@@ -304,6 +317,7 @@ def _size(option: str, size: str | int | None) -> int | None:
 
 
 def _ask(study: Study | str | Path, model: Model | None, config: RunConfig) -> Question:
+    _require_working_folder()
     if isinstance(study, Study):
         return ask(study, model, config, "study")
     return ask(Study.load(study), model, config, Path(study).stem)

@@ -14,6 +14,7 @@ from modelops_ray.core.dispatch import Dispatch
 from modelops_ray.core.memory import bin_of, edge_of
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.state import RunState
+from modelops_ray.errors import StorageError
 from modelops_ray.question import Question
 from modelops_ray.store.profiles import Profile, load_profile, save_profile
 from modelops_ray.store.run_store import Written
@@ -36,7 +37,7 @@ class Experience:
         """
         self._question = question
         self._folder = _folder()
-        self.profile = None if self._folder is None else load_profile(self._folder, question.model.digest)
+        self.profile = None if self._folder is None else _load(self._folder, question.model.digest)
         self._peaks = _bins(self.profile)
 
     def state(self, n_completed_before: int) -> RunState:
@@ -111,6 +112,13 @@ def _folder() -> Path | None:
     except RuntimeError:
         # A container's user may be a number that nobody gave a name.
         return None
+
+
+def _load(folder: Path, digest: str) -> Profile | None:
+    try:
+        return load_profile(folder, digest)
+    except StorageError as error:
+        raise StorageError(f"{error}; {WHERE_PROFILES_GO}") from error
 
 
 def _bins(profile: Profile | None) -> Mapping[int, int]:

@@ -21,6 +21,7 @@ UV_HOOK = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 IN_A_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Prints every death of a worker to stdout, whatever `log_to_driver` says; they arrive as exceptions as well.
 LEVEL = "RAY_BACKEND_LOG_LEVEL"
+ENTRYPOINT = "get_entrypoint_name"
 LISTENER = "listen_error_messages"
 
 
@@ -31,7 +32,7 @@ def calm_ray() -> Iterator[None]:
     Under `uv run` Ray would copy the working folder to every node and start each worker by `uv run` again. Unless the
     user asks for that, or this is a job that was submitted with a folder, workers run what is installed.
     """
-    from ray._private import ray_constants, worker
+    from ray._private import ray_constants, utils, worker
 
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -43,6 +44,8 @@ def calm_ray() -> Iterator[None]:
         with (
             replaced(ray_constants, {} if leave_hook else {UV_HOOK: False}),
             replaced(worker, {LISTENER: _no_listener}),
+            replaced(utils, {ENTRYPOINT: _entrypoint}),
+            _in_a_folder_that_ray_can_name(),
         ):
             yield
     finally:
@@ -72,6 +75,33 @@ def quiet() -> Iterator[None]:
         os.dup2(before, 2)
         os.close(before)
         os.close(nowhere)
+
+
+@contextmanager
+def _in_a_folder_that_ray_can_name() -> Iterator[None]:
+    """Be elsewhere for a while if the working folder's path is not UTF-8: Ray keeps it as text."""
+    if _is_utf8(os.getcwd()):  # noqa: PTH109 (a text is wanted)
+        yield
+        return
+    here = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir("/")
+        yield
+    finally:
+        os.fchdir(here)
+        os.close(here)
+
+
+def _is_utf8(text: str) -> bool:
+    with suppress(UnicodeEncodeError):
+        text.encode()
+        return True
+    return False
+
+
+def _entrypoint() -> str:
+    """Name the command that runs, for Ray's list of jobs."""
+    return " ".join(sys.argv).encode(errors="backslashreplace").decode()
 
 
 def _no_listener(_worker: object, _stopped: object) -> None:

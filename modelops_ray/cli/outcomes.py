@@ -57,8 +57,20 @@ def _one_line(is_debugging: Callable[[], bool]) -> Iterator[None]:
         if is_debugging():
             raise
         end(str(error), error.exit_code)
+    except FileNotFoundError:
+        if _has_working_folder():
+            raise
+        end("the working directory has been removed; change to one that is there, as by `cd`, or give whole paths", 1)
     except KeyboardInterrupt:
         end("interrupted; run the same command to go on", EXIT_INTERRUPTED)
+
+
+def _has_working_folder() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _say_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -253,7 +253,7 @@ def _key(wanted: Wanted, keeper: int) -> str:
     ref = wanted.model
     parts = (ref.digest, ref.label, ref.location, ref.root, _python(ref), f"{wanted.cpus:g}", wanted.isolation)
     around = (__version__, json.dumps(_environment(), sort_keys=True), str(wanted.node_bytes), str(keeper))
-    return hashlib.sha256("|".join((*parts, *around)).encode()).hexdigest()[:12]
+    return hashlib.sha256(os.fsencode("|".join((*parts, *around)))).hexdigest()[:12]
 
 
 def _environment() -> dict[str, str]:

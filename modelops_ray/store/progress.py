@@ -124,9 +124,14 @@ def say(
         place=process.place,
         started_ticks=process.started_ticks,
         heartbeat=now,
-        counters=dict(counters),
+        counters={name: _storable(value) for name, value in counters.items()},
         ending=ending,
     )
+
+
+def _storable(value: JsonValue) -> JsonValue:
+    """Show the bytes of a path that is not UTF-8 as escapes, for JSON holds text only."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def require_free(folder: Folder, run: str | None, now: datetime) -> None:
