@@ -19,7 +19,7 @@ from modelops_ray.core.plan import Need, Piece
 from modelops_ray.core.policy import Policy, mib
 from modelops_ray.core.progress import Counters, FailureGuard
 from modelops_ray.core.report import Cause, Failure
-from modelops_ray.core.retry import LOSSES, KillGuard, Outcome, Trouble, Verdict, is_overrun, judge
+from modelops_ray.core.retry import LOSSES, KillGuard, Outcome, Trouble, Verdict, judge
 
 
 class Blame:
@@ -56,39 +56,50 @@ class Blame:
         self._kills.note(Outcome.DONE, len(positions))
         self._failures.completed(len(positions))
 
-    def chunk_died(self, event: ChunkFailed, chunk: Outstanding) -> None:
-        """A chunk's task died without a report."""
+    def chunk_died(self, event: ChunkFailed, chunk: Outstanding) -> bool:
+        """A chunk's task died without a report; tell whether that was more than a loss which costs nothing."""
         if event.cause is Cause.OUT_OF_MEMORY:
             self._dispatch.window.shrink()
         if self._policy.supervised and event.cause in (Cause.OUT_OF_MEMORY, Cause.CRASHED):
             if event.cause is Cause.OUT_OF_MEMORY:
                 self._kills.note(Outcome.KILLED)
             event = replace(event, cause=Cause.WORKER_LOST)
+        is_blamed = bool(event.excess) or event.cause not in LOSSES
         if event.excess:
             self._lost_for_memory(event, chunk)
-            return
-        if len(chunk.piece.positions) > 1:
-            self._several_died(event, chunk.piece)
-            return
+        elif len(chunk.piece.positions) > 1:
+            is_victim = self._is_victim(event, chunk) and not self._dispatch.has_node(chunk)
+            is_overrun = event.used_bytes is not None and not is_victim
+            self._several_died(event, chunk.piece, is_overrun=is_overrun)
+        else:
+            self._one_died(event, chunk)
+        return is_blamed
+
+    def _one_died(self, event: ChunkFailed, chunk: Outstanding) -> None:
+        """It had the task for itself."""
         position, set_index = chunk.piece.positions[0], chunk.piece.sets[0]
-        trouble = self._trouble.get(position, Trouble())
-        if event.cause is Cause.OUT_OF_MEMORY and not is_overrun(
-            event.used_bytes, chunk.request_bytes, trouble.excused
-        ):
-            self._excuse(chunk.piece, trouble)
-            return
         used_bytes = max(0, (event.used_bytes or 0) - self._dispatch.memory.base_bytes)
         cause = Cause.OUT_OF_MEMORY if event.kernel_killed else event.cause
-        is_victim = event.used_bytes is not None and event.used_bytes <= chunk.request_bytes
-        failure = Failure(position, cause, event.error_type, event.message, peak_bytes=used_bytes, is_victim=is_victim)
+        failure = Failure(
+            position, cause, event.error_type, event.message, peak_bytes=used_bytes,
+            is_victim=self._is_victim(event, chunk),
+        )  # fmt: skip
         self.attempt_failed(failure, set_index, chunk, may_be_memory=event.kernel_killed is not False)
+
+    @staticmethod
+    def _is_victim(event: ChunkFailed, chunk: Outstanding) -> bool:
+        """Whether a task was killed for memory although it was seen within its request."""
+        used = event.used_bytes
+        return event.cause is Cause.OUT_OF_MEMORY and used is not None and used <= chunk.request_bytes
 
     def attempt_failed(
         self, failure: Failure, set_index: int, chunk: Outstanding, *, may_be_memory: bool = False
     ) -> None:
         """An attempt failed, and it is known whose."""
         before = self._trouble.get(failure.position, Trouble())
-        if failure.is_victim and not before.excused:
+        # Nobody else was there whose victim it could be, if it had all of a node.
+        is_victim = failure.is_victim and not self._dispatch.has_node(chunk)
+        if is_victim and not before.excused:
             self._excuse(chunk.piece.only((failure.position,)), before)
             return
         self._counters.attempts += 1
@@ -97,7 +108,7 @@ class Blame:
             failure.cause,
             self._trouble.pop(failure.position, Trouble()),
             budget=self._policy.attempts,
-            overran=not failure.is_victim,
+            overran=not is_victim,
             at_top=at_top,
             is_alone=self._is_alone({failure.position}),
             may_be_memory=may_be_memory,
@@ -140,7 +151,7 @@ class Blame:
         if others.positions:
             self._several_died(replace(event, excess=()), others)
 
-    def _several_died(self, event: ChunkFailed, piece: Piece) -> None:
+    def _several_died(self, event: ChunkFailed, piece: Piece, *, is_overrun: bool = False) -> None:
         """Whose fault it was cannot be told: nobody is blamed, and each half tries again alone."""
         self._counters.attempts += len(piece.positions)
         for position in piece.positions:
@@ -149,7 +160,7 @@ class Blame:
         if event.cause in LOSSES and not self._is_alone(set(piece.positions)):
             self._dispatch.put_back(piece)
             return
-        if event.cause is Cause.OUT_OF_MEMORY:
+        if event.cause is Cause.OUT_OF_MEMORY and not is_overrun:
             self._kills.note(Outcome.KILLED)
         for half in piece.split():
             self._dispatch.put_back(half)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from modelops_ray.core.events import Capacity, Node, SubmitChunk
 from modelops_ray.core.memory import EVERYTHING, MemoryModel, RequestSizes
@@ -34,6 +35,15 @@ class Outstanding:
     piece: Piece
     request_bytes: int
     width: int = 1
+
+
+class _Chosen(NamedTuple):
+    """A candidate, and what each of its simulations and the whole of its task would be given."""
+
+    choice: Choice
+    limit_bytes: int
+    request_bytes: int
+    width: int
 
 
 class Dispatch:
@@ -85,6 +95,10 @@ class Dispatch:
     def is_at_top(self, chunk: Outstanding) -> bool:
         """Whether no simulation of this chunk could get more than it had, as far as is known by now."""
         return chunk.piece.limit_bytes >= self.top_limit_bytes
+
+    def has_node(self, chunk: Outstanding) -> bool:
+        """Whether a chunk had the largest node for itself: whoever ran out of memory there was of this chunk."""
+        return chunk.request_bytes >= self.top_bytes
 
     def _capped(self, limit_bytes: int) -> int:
         cap = self.policy.max_memory_bytes
@@ -254,20 +268,39 @@ class Dispatch:
         least = 2 if self._child_life_s is None else 1
         return max(least, int(self.policy.first_visit_s / self._seconds)) if self._seconds > 0 else least
 
-    def _choose(self, unwritten_bytes: int) -> tuple[Choice, int, int, int] | None:
-        """The first candidate that is admitted, or None; with nothing in flight or unwritten the first always is."""
+    def _choose(self, unwritten_bytes: int) -> _Chosen | None:
+        """The first candidate that is admitted, or None; with nothing in flight or unwritten one always is.
+
+        What no node that is there can hold is submitted, so that a larger one comes, but not in the last free place:
+        what is there would idle until then.
+        """
         if (self.outstanding or unwritten_bytes) and (self._is_full or not self._may_finish_more(unwritten_bytes)):
             return None
-        top_bytes = self.top_bytes
-        for choice in self._candidates():
-            limit = self._capped(self.memory.limit_again(choice.need, choice.sets, self._plenty_bytes))
-            width = self._width(choice, limit)
-            has_overrun = choice.need.overran_bytes or len(choice.sets) > 1
-            least = None if has_overrun else self.memory.least_for(choice.sets[0], limit)
-            request = self.memory.request_for(limit, top_bytes, width, least_limit_bytes=least)
-            if not self.outstanding or self._admits(request, width):
-                return choice, limit, request, width
-        return None
+        first: _Chosen | None = None
+        for chosen in map(self._weigh, self._candidates()):
+            can_begin = self.window.slots_at(chosen.request_bytes, chosen.width) > 0
+            if not self.outstanding and can_begin:
+                return chosen
+            if self.outstanding and self._admits(*chosen[2:]) and (can_begin or self._leaves_a_place):
+                return chosen
+            first = first or chosen
+        return None if self.outstanding else first
+
+    def _weigh(self, choice: Choice) -> _Chosen:
+        """What a candidate would be given."""
+        limit = self._capped(self.memory.limit_again(choice.need, choice.sets, self._plenty_bytes))
+        width = self._width(choice, limit)
+        has_overrun = choice.need.overran_bytes or len(choice.sets) > 1
+        least = None if has_overrun else self.memory.least_for(choice.sets[0], limit)
+        request = self.memory.request_for(limit, self.top_bytes, width, least_limit_bytes=least)
+        return _Chosen(choice, limit, request, width)
+
+    @property
+    def _leaves_a_place(self) -> bool:
+        """Whether others could still be submitted beside one more that no node there can hold."""
+        n_waiting = sum(not self.window.slots_at(one.request_bytes, one.width) for one in self.outstanding.values())
+        n_by_outputs = self.window.payload_budget_bytes / self._payload_bytes if self._payload_bytes else math.inf
+        return n_waiting + 1 < min(self.window.size_at(1), n_by_outputs)
 
     def _width(self, choice: Choice, limit_bytes: int) -> int:
         """How many run at a time: no more than there are, and one at a time while nothing is known."""

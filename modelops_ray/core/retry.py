@@ -45,10 +45,10 @@ def judge(
     the last, and once the budget is spent for all there is.
 
     Args:
-        cause: Of this attempt; for memory only if the simulation itself overran (see `is_overrun`).
+        cause: Of this attempt; for memory also where it was a victim.
         trouble: What it went through before.
         budget: Attempts it may be blamed for.
-        overran: It used more than it was given, as far as is known.
+        overran: It used more than it was given, as far as is known. Who was seen within that is a victim of others.
         at_top: It already had the most there is.
         is_alone: Nothing else is left that could make progress.
         may_be_memory: A crash may have been the kernel running out of memory.
@@ -66,14 +66,6 @@ def judge(
     if cause is Cause.OUT_OF_MEMORY or (cause is Cause.CRASHED and may_be_memory):
         return Verdict.RAISE, now
     return Verdict.REPEAT, now
-
-
-def is_overrun(used_bytes: int | None, request_bytes: int, excused: int) -> bool:
-    """Whether a kill for memory was the killed one's own doing.
-
-    The victim is not the culprit: who was seen within its request is excused, once; unseen or seen again, it is not.
-    """
-    return used_bytes is None or used_bytes > request_bytes or excused > 0
 
 
 class Outcome(IntEnum):

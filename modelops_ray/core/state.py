@@ -149,6 +149,8 @@ class RunState:
             self._hindrance = ""
         self._progress.look(event.now_s, n_slots)
         self._refuse_the_impossible()
+        if homeless:
+            self._progress.lost(event.now_s)
         for chunk_id in homeless:
             yield from self._cancel(chunk_id)
 
@@ -199,12 +201,13 @@ class RunState:
         if pod is not None and event.now_s - pod.now_s < DEAD_POD_REMEMBERED_S:
             # Of whatever else a pod died, no simulation on it is to blame for using too much.
             event = replace(event, message=pod.sentence, excess=event.excess if pod.is_memory else ())
-        n_failed = self.counters.failed
-        if chunk is not None:
-            self._blame.chunk_died(event, chunk)
-            self._progress.lost(event.now_s)
-        if self.counters.failed > n_failed:
+        if chunk is None:
+            return
+        if self._blame.chunk_died(event, chunk):
+            # There is an end to what a simulation can be blamed for.
             self._progress.moved(event.now_s)
+        else:
+            self._progress.lost(event.now_s)
 
     def _on_committed(self, event: PartCommitted) -> None:
         if self.journal.writing is None:

@@ -127,3 +127,57 @@ def test_what_is_lost_again_and_again_ends_the_run():
         [chunk] = of(SubmitChunk, actions) or [chunk]
     assert 2000.0 <= now_s <= 4000.0
     assert [Ending.GAVE_UP] == [finish.ending for finish in of(Finish, actions)]
+
+
+@pytest.mark.parametrize("bound", [{"window": 1}, {"window": 2}, {"payload_budget_bytes": 8 * MIB}])
+def test_what_waits_for_a_node_that_is_away_leaves_a_place_for_what_can_run(bound):
+    """Where little may be in flight, all that is there would idle."""
+    small, large = Node(2.0, 8 * GIB), Node(2.0, 64 * GIB)
+    state = RunState(Policy(memory_bytes=GIB, chunk=1, payload_budget_per_node_bytes=0, **bound), validate=True)
+    state.handle(CapacityChanged(0.0, Capacity((small,), reachable=(small, large))))
+    chunks = of(SubmitChunk, state.handle(TasksAdded(0.0, (Segment(0, 0, 1), Segment(1, 1, 20)), last=True)))
+    n_runs = 0
+    while runs := [chunk for chunk in chunks if chunk.request_bytes <= 8 * GIB]:
+        chunks.remove(runs[0])
+        n_runs += 1
+        if 0 in runs[0].positions:
+            event = died(runs[0], 1.0, Cause.OUT_OF_MEMORY, used_bytes=20 * GIB)
+        else:
+            report = ChunkReport((Measured(runs[0].positions[0], 1.0, MIB),), base_bytes=2**26, payload_bytes=6 * MIB)
+            event = ChunkFinished(1.0, runs[0].chunk_id, report)
+        actions = state.handle(event)
+        chunks += of(SubmitChunk, actions)
+        for write in of(WritePart, actions):
+            chunks += of(SubmitChunk, state.handle(PartCommitted(1.0, write.chunk_ids)))
+    assert (20, 19) == (n_runs, state.counters.completed)
+    assert [(0,)] == [chunk.positions for chunk in chunks]
+
+
+def test_to_find_out_which_of_many_kills_its_task_is_progress():
+    """Every death halves what it may have been, however long that takes."""
+    state, [chunk] = begun((Node(1.0, 8 * GIB),), n=64, memory_bytes=GIB, timeout_s=600.0, chunk=64, window=1)
+    chunks, now_s, n_deaths = [chunk], 0.0, 0
+    while chunks:
+        chunk, now_s = chunks.pop(0), now_s + 400.0
+        is_bad = 17 in chunk.positions
+        n_deaths += is_bad
+        event = died(chunk, now_s, Cause.CRASHED, kernel_killed=False) if is_bad else finished(chunk, now_s)
+        actions = state.handle(event)
+        chunks += of(SubmitChunk, actions)
+        for write in of(WritePart, actions):
+            chunks += of(SubmitChunk, state.handle(PartCommitted(now_s, write.chunk_ids)))
+        assert not state.is_ending
+    assert (63, 1) == (state.counters.completed, state.counters.failed)
+    assert 6 + 5 == n_deaths
+
+
+def test_tasks_of_several_that_are_killed_for_what_they_use_do_not_say_that_others_use_the_memory():
+    """They were over their request."""
+    state, chunks = begun((Node(8.0, 8 * GIB),), n=1000, memory_bytes=GIB, chunk=2, attempts=1, max_failures=10**9)
+    while chunks:
+        actions = state.handle(died(chunks.pop(0), 1.0, Cause.OUT_OF_MEMORY, used_bytes=9 * GIB))
+        chunks += of(SubmitChunk, actions)
+        for write in of(WritePart, actions):
+            chunks += of(SubmitChunk, state.handle(PartCommitted(1.0, write.chunk_ids)))
+        assert not state.is_ending
+    assert 1000 == state.counters.failed
