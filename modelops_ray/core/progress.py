@@ -5,6 +5,7 @@ Counts and decides, never waits.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -95,15 +96,24 @@ class PodGuard:
         return n_completed <= counters.attempts - counters.completed - in_vain
 
 
+SIZES = frozenset({Cause.OUT_OF_MEMORY, Cause.UNSCHEDULABLE})
+"""Causes that tell of the size of these simulations and of the nodes: smaller ones may follow."""
+_PLACE = re.compile(r'File "(?:[^"\n]*/)?([^"/\n]+)", line (\d+)')
+_SHOWN_CHARACTERS = 200
+
+
 @dataclass(slots=True)
 class FailureGuard:
-    """Ends a run with too many failures: by the user's number, else when the first ones all fail alike."""
+    """Ends a run with too many failures: by the user's number, else when the first ones all fail alike.
+
+    Alike are those of one cause and error type, whichever these are.
+    """
 
     max_failures: int | None
     alike: int
     n_failed: int = 0
     n_completed: int = 0
-    _first_type: str | None = None
+    _first: Failure | None = None
     _all_alike: bool = True
 
     def completed(self, n: int) -> None:
@@ -113,9 +123,10 @@ class FailureGuard:
     def failed(self, failure: Failure) -> None:
         """Count a final failure."""
         self.n_failed += 1
-        if self._first_type is None:
-            self._first_type = failure.error_type
-        if failure.cause is not Cause.MODEL_ERROR or failure.error_type != self._first_type:
+        if self._first is None:
+            self._first = failure
+        is_alike = (failure.cause, failure.error_type) == (self._first.cause, self._first.error_type)
+        if not is_alike or failure.cause in SIZES:
             self._all_alike = False
 
     @property
@@ -125,9 +136,21 @@ class FailureGuard:
             if self.n_failed < self.max_failures:
                 return None
             return f"{self.n_failed} simulations failed, which --max-failures does not allow"
-        if self.n_completed or not self._all_alike or self.n_failed < self.alike:
+        if self.n_completed or not self._all_alike or self._first is None or self.n_failed < self.alike:
             return None
         return (
-            f"the first {self.n_failed} simulations all failed with {self._first_type}; mend the model, "
-            "or go on in spite of it with --max-failures 100%"
+            f"{_told(self._first)} in the first {self.n_failed} simulations{_place(self._first)}; fix the model, or "
+            "continue anyway with --max-failures 100%"
         )
+
+
+def _told(failure: Failure) -> str:
+    text = " ".join(failure.message.split())
+    shown = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 2] + " …"
+    return f"{failure.error_type}: {shown}" if shown else failure.error_type
+
+
+def _place(failure: Failure) -> str:
+    """The last place that a traceback of the model's own exception names, to go behind a sentence."""
+    places = _PLACE.findall(failure.traceback or "") if failure.cause is Cause.MODEL_ERROR else []
+    return f" ({places[-1][0]} line {places[-1][1]})" if places else ""

@@ -16,13 +16,15 @@ from .held import held
 _BYTES = 16
 NOT_READY = -2
 RESTING = -1
+ANSWERED = -3
 
 
 class Board:
     """The index of the simulation that a child is in, among those it was given last, and when that began.
 
-    `NOT_READY` before a child can run anything, `RESTING` between what it is given. Each of the two is one aligned
-    store of eight bytes, of which nobody reads a half. The time is written first and read last, so that nobody reads a
+    `NOT_READY` before a child can run anything, `RESTING` while it has been given nothing, `ANSWERED` once it has sent
+    what came of all it was given last. Each of the two is one aligned store of eight bytes, of which nobody reads a
+    half. The time is written first and read last, so that nobody reads a
     new index with an older time.
     """
 

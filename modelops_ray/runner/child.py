@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from ..errors import ModelError
 from . import wire
 from .aftermath import interpreter_state, put_right
-from .board import RESTING, Board
+from .answers import CANNOT_ANSWER, Packed, Packer
+from .board import ANSWERED, RESTING, Board
 from .boot import command
 from .buffers import flush_c
 from .descriptors import high
@@ -35,6 +36,7 @@ from .held import held
 from .late_pandas import LatePandas
 from .loading import ModelRef, aftermath, back_to_working_folder, load_model
 from .measure import peak_meter, private_bytes, resident_parts
+from .raised import told_of
 
 if TYPE_CHECKING:
     from .calling import Model
@@ -168,10 +170,14 @@ def _close_all_but(kept: Collection[int]) -> None:
 
 
 def _serve(channel: socket.socket, board: Board, model: Model) -> NoReturn:
-    with peak_meter() as meter:
-        board.set(RESTING)
-        while (message := wire.receive(channel)) is not None:
-            _Work(channel, board, meter, model).do(message.header, held.loads(message.blobs[0]))
+    try:
+        with peak_meter() as meter:
+            board.set(RESTING)
+            while (message := wire.receive(channel)) is not None:
+                _Work(channel, board, meter, model).do(message.header, held.loads(bytes(message.blobs[0])))
+    except BaseException:  # noqa: BLE001 - a model can break whatever this process answers with
+        traceback.print_exc()
+        os._exit(CANNOT_ANSWER)
     os._exit(0)
 
 
@@ -179,16 +185,14 @@ class _Work:
     """The simulations of one message; what came of them is sent several at a time where they are short."""
 
     def __init__(self, channel: socket.socket, board: Board, meter: Meter, model: Model) -> None:
-        from .tables import outputs_of
+        from .usable import usable_outputs
 
         self._channel, self._board, self._meter, self._model = channel, board, meter, model
         # Found once: an import in every simulation costs where that has no length.
-        self._outputs_of = outputs_of
+        self._outputs_of = usable_outputs
         self._own_bytes: int | None = None
         self._pid, self._longest_s = os.getpid(), 0.0
-        self._answers: list[tuple[Any, ...]] = []
-        self._blobs: list[bytes] = []
-        self._n_bytes = 0
+        self._packer = Packer()
         self._interpreter = interpreter_state()
         self._flushed_s = held.monotonic_s()
 
@@ -203,18 +207,18 @@ class _Work:
             if now_s - began_s > ENOUGH_S:
                 self._flush(asked, n_left=len(work["runs"]) - index - 1)
                 break
-            if now_s - self._flushed_s > FLUSH_S or self._n_bytes > FLUSH_BYTES:
+            if now_s - self._flushed_s > FLUSH_S or self._packer.size_bytes > FLUSH_BYTES:
                 self._flush(asked)
-        if self._answers:
+        if self._packer.n:
             self._flush(asked)
         # Not before it: whatever goes wrong while answers are sent is of the last simulation's making.
-        self._board.set(RESTING)
+        self._board.set(ANSWERED)
 
     def _simulate(self, params: Mapping[str, Any], seed: int, asked: Mapping[str, Any]) -> None:
         seed_generators(seed)
         self._meter.begin()
         began_s = held.perf_s()
-        failure, packed, n_blobs, peak_bytes = None, {}, len(self._blobs), 0
+        failure, packed, peak_bytes = None, Packed(), 0
         try:
             try:
                 returned = self._model(params, seed, asked["scenario"])
@@ -223,41 +227,26 @@ class _Work:
             if os.getpid() != self._pid:
                 os._exit(0)  # a process that the model forked and did not end
             peak_bytes = self._meter.peak_bytes()
-            packed = self._packed(self._outputs_of(returned, asked["outputs"]))
+            packed = self._packer.packed(self._outputs_of(returned, asked["outputs"]))
         except BaseException as error:  # noqa: BLE001 - whatever a model raises, sys.exit() included, is that simulation's failure
             if os.getpid() != self._pid:
                 os._exit(1)
-            failure = description_of(error)
-            del self._blobs[n_blobs:]
+            failure = told_of(error)
         seconds = held.perf_s() - began_s
-        if failure or len(self._blobs) > n_blobs:
+        if failure or packed.streams:
             peak_bytes = self._meter.peak_bytes()
-        self._answers.append((seconds, peak_bytes, failure, packed))
+        self._packer.add(seconds, peak_bytes, failure, packed)
         self._longest_s = max(self._longest_s, seconds)
-
-    def _packed(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Replace every table by the number of the blob that holds it as an Arrow stream."""
-        packed: dict[str, Any] = {}
-        for name, content in outputs.items():
-            if isinstance(content, Mapping):
-                packed[name] = content
-                self._n_bytes += sum(len(value) for value in content.values() if isinstance(value, str))
-            else:
-                self._blobs.append(arrow_stream(content))
-                self._n_bytes += len(self._blobs[-1])
-                packed[name] = len(self._blobs)
-        return packed
 
     def _flush(self, asked: Mapping[str, Any], n_left: int = 0) -> None:
         _flush_printed()
         now_s = held.monotonic_s()
-        header: dict[str, Any] = {"n": len(self._answers), "left": n_left, "took_s": now_s - self._flushed_s}
+        told: dict[str, float] = {"left": n_left, "took_s": now_s - self._flushed_s}
         self._flushed_s = now_s
         # It takes milliseconds: once where nothing is known yet, and wherever that is nothing beside the simulation.
         if (asked["measure"] or self._longest_s > WORTH_MEASURING_S) and self._own_bytes is None:
-            header["own_bytes"] = self._own_bytes = max(0, private_bytes() - self._meter.grown_bytes())
-        wire.send(self._channel, header, [held.pickled(self._answers), *self._blobs])
-        self._answers, self._blobs, self._n_bytes = [], [], 0
+            told["own_bytes"] = self._own_bytes = max(0, private_bytes() - self._meter.grown_bytes())
+        wire.send(self._channel, *self._packer.message(**told))
 
 
 class _UnprintableError(Exception):
@@ -283,34 +272,9 @@ def seed_generators(seed: int) -> None:
 
 def warm_up() -> None:
     """Import what every child needs besides the model, once, in the server; much of it is lazy."""
-    from .tables import outputs_of
+    from .usable import usable_outputs
 
     seed_generators(0)
     resident_parts()
     with LatePandas():
-        arrow_stream(outputs_of({"columns": {"x": [0.0]}, "row": {"x": 0.0}})["columns"])
-
-
-def arrow_stream(table: Any) -> bytes:
-    """Write a table as an Arrow IPC stream."""
-    import pyarrow as pa
-
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def description_of(error: BaseException) -> dict[str, str | None]:
-    """What a supervisor is told of an exception; without the frames of ours."""
-    from .tables import BadOutputError, plain_text
-
-    if isinstance(error, BadOutputError):
-        return {"kind": "bad_output", "type": "BadOutput", "message": str(error), "traceback": None}
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next
-    shown = traceback.TracebackException(type(error), error, frames)
-    kind = "out_of_memory" if isinstance(error, MemoryError) else "model_error"
-    message, text = plain_text(str(shown)), "".join(shown.format())
-    return {"kind": kind, "type": type(error).__name__, "message": message, "traceback": text}
+        Packer().packed(usable_outputs({"columns": {"x": [0.0]}, "row": {"x": 0.0}}))

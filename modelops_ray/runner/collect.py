@@ -17,6 +17,8 @@ from modelops_ray.study.rows import RunIdentity
 from modelops_ray.study.schema import identity_fields, repeated
 
 _IDENTITY_COLUMNS = 4
+MAX_TEXT = 2**24
+"""Rows of scalars with more text than so many characters become a table: one column of Arrow's holds 2 GiB of it."""
 
 
 class ColumnCollisionError(Exception):
@@ -43,7 +45,7 @@ class Collector:
         Raises:
             ColumnCollisionError: One of them has a column of ours.
         """
-        own = {name: self._without_ours(name, content, seed) for name, content in outputs.items()}
+        own = {name: self._without_ours(name, outputs[name], seed) for name in sorted(outputs)}
         for name, content in own.items():
             n_rows, size_bytes = self._outputs[name].add(index, content)
             self.size_bytes += size_bytes + n_rows * self._row_bytes
@@ -98,6 +100,7 @@ class _Output:
     row_indices: list[int] = field(default_factory=list)
     rows: list[Scalars] = field(default_factory=list)
     key: tuple[object, ...] = ()
+    n_characters: int = 0
 
     def add(self, index: int, content: Scalars | pa.Table) -> tuple[int, int]:
         """Take one simulation's rows; return their number and size in bytes."""
@@ -120,12 +123,15 @@ class _Output:
         self.row_indices.append(index)
         # The key has the types, and most rows have no text.
         n_characters = sum(len(value) for value in row.values() if isinstance(value, str)) if str in key else 0
+        self.n_characters += n_characters
+        if self.n_characters > MAX_TEXT:
+            self._flush()
         return 8 * len(row) + n_characters
 
     def _flush(self) -> None:
         if self.rows:
             self.pieces.append(_Piece(self.row_indices, [1] * len(self.rows), row_table(self.rows)))
-            self.rows, self.row_indices = [], []
+            self.rows, self.row_indices, self.n_characters = [], [], 0
 
 
 def _groups(pieces: Sequence[_Piece]) -> list[list[_Piece]]:

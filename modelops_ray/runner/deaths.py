@@ -6,20 +6,28 @@ Owns causes and sentences. What follows from them is the core's business.
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
 
 from modelops_ray.core.policy import mib
 from modelops_ray.core.report import Cause, Failure
-from modelops_ray.runner.failures import bounded_message, bounded_traceback
+from modelops_ray.runner.answers import CANNOT_ANSWER
 from modelops_ray.runner.forked import Death
+from modelops_ray.runner.raised import Told, bounded_message, bounded_traceback
 from modelops_ray.runner.watch import KILLED
 
 
-def failure_of_answer(told: Mapping[str, str], printed: str, position: int) -> Failure:
+def failure_of_answer(told: Told, printed: str, position: int) -> Failure:
     """What a child said that a model raised, and what was printed around then."""
-    said = f"{told['traceback'] or ''}\nprinted before it:\n{printed}" if printed else told["traceback"]
-    message, trace = bounded_message(told["message"]), bounded_traceback(said)
-    return Failure(position, Cause(told["kind"]), told["type"], message, trace)
+    said = f"{told.traceback or ''}\nprinted before it:\n{printed}" if printed else told.traceback
+    return Failure(position, Cause(told.kind), told.type, told.message, bounded_traceback(said))
+
+
+def failure_of_garble(garbled: str, printed: str, position: int) -> Failure:
+    """A child sent what no answer is: a model wrote to a descriptor that is not its own."""
+    message = (
+        "the model wrote to a socket of its process that it did not open, or broke it; leave descriptors alone that "
+        f"the model did not open ({garbled})"
+    )
+    return Failure(position, Cause.CRASHED, "Garbled", bounded_message(message), bounded_traceback(printed))
 
 
 def failure_of_death(death: Death, position: int, timeout_s: float, limit_bytes: int) -> Failure:
@@ -39,6 +47,9 @@ def failure_of_death(death: Death, position: int, timeout_s: float, limit_bytes:
     if death.code < 0:
         name = _name_of(-death.code)
         return Failure(position, Cause.CRASHED, name, f"its process ended by {name}", trace)
+    if death.code == CANNOT_ANSWER:
+        message = "its process could not say what came of it: the model closed or broke a descriptor of others, say"
+        return Failure(position, Cause.CRASHED, "Exit", message, trace)
     return Failure(position, Cause.CRASHED, "Exit", f"the model ended its process with code {death.code}", trace)
 
 

@@ -10,7 +10,6 @@ import functools
 import hashlib
 import json
 import os
-import pickle
 import socket
 import subprocess
 import sys
@@ -21,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
 from modelops_ray.config import Isolation
 from modelops_ray.errors import ModelError
 from modelops_ray.runner import wire
@@ -30,7 +27,6 @@ from modelops_ray.runner.board import Board
 from modelops_ray.runner.boot import FAILED, command
 from modelops_ray.runner.leavings import base_folder, clear, locked, sweep, write_server
 from modelops_ray.runner.loading import ModelRef, workdir_of
-from modelops_ray.runner.tables import Scalars
 from modelops_ray.runner.watch import Limit, process
 from modelops_ray.version import __version__
 
@@ -73,15 +69,6 @@ class Wanted:
     def forks(self) -> bool:
         """Whether its children are forks of it, where that is safe."""
         return self.isolation == "fork"
-
-
-class Answer(NamedTuple):
-    """What came of one simulation: its outputs, or a description of what it raised."""
-
-    seconds: float
-    peak_bytes: int
-    failure: Mapping[str, str] | None
-    outputs: Mapping[str, Scalars | pa.Table]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,20 +172,6 @@ class Connection:
         if message is None:
             raise ServerEndedError
         return message
-
-
-def answers_of(message: wire.Message) -> list[Answer]:
-    """Unpack what a child sent."""
-    # Pickled by our own child.
-    packed = pickle.loads(message.blobs[0])  # noqa: S301
-    return [
-        Answer(seconds, peak_bytes, failure, {n: _output(c, message.blobs) for n, c in outputs.items()})
-        for seconds, peak_bytes, failure, outputs in packed
-    ]
-
-
-def _output(content: Scalars | int, blobs: tuple[bytes, ...]) -> Scalars | pa.Table:
-    return pa.ipc.open_stream(blobs[content]).read_all() if isinstance(content, int) else content
 
 
 def connect(wanted: Wanted) -> Connection:

@@ -32,6 +32,7 @@ from ..machine import kernel_kills
 from ..pidfd import open_process
 from . import child as child_side
 from . import wire
+from .answers import CANNOT_ANSWER
 from .board import NOT_READY, Board
 from .boot import FAILED, command
 from .child import Room
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 TICK_S = 0.05
 READY_WITHIN_S = 10.0
 IDLE_CHILD_S = 30.0
+MAX_ASKED_BYTES = 64 * 1024
 _UCRED = struct.Struct("3i")
 
 
@@ -69,6 +71,7 @@ class Server:
         self._listener, self._model, self._terms = listener, model, terms
         self._selector = selectors.DefaultSelector()
         self._children: dict[socket.socket, dict[int, Child]] = {}
+        self._incoming: dict[socket.socket, wire.Incoming] = {}
         self._idle: dict[Child, float] = {}
         self._private_bytes = private_bytes()
         self._hello = {"private_bytes": self._private_bytes, "notice": notice, "forks": model is not None}
@@ -126,17 +129,29 @@ class Server:
         connection, _ = self._listener.accept()
         connection.settimeout(None)
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        if _UCRED.unpack(credentials)[1] != os.getuid():
+        pid, uid, _ = _UCRED.unpack(credentials)
+        if uid != os.getuid() or self._is_of_a_child(pid):
             connection.close()
             return
         self._children[connection] = {}
+        self._incoming[connection] = wire.Incoming(connection, MAX_ASKED_BYTES)
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._hear(connection))
         _tell(connection, self._hello)
 
+    def _is_of_a_child(self, pid: int) -> bool:
+        """Whether a process is a child or was started by one: a model finds our socket by its name."""
+        try:
+            return os.getpgid(pid) in {one.pid for one in self._everybody()}
+        except OSError:
+            return True
+
     def _hear(self, connection: socket.socket) -> None:
-        message = wire.receive(connection)
-        if message is None:
+        try:
+            message = self._incoming[connection].next()
+        except (EOFError, ValueError):
             self._hang_up(connection)
+            return
+        if message is None:
             return
         asked = message.header
         if asked["ask"] == "child":
@@ -155,6 +170,7 @@ class Server:
     def _hang_up(self, connection: socket.socket) -> None:
         """The supervisor has gone: nobody wants its children any more."""
         self._worker_bytes.pop(connection, None)
+        self._incoming.pop(connection, None)
         for one in self._children.pop(connection).values():
             one.kill("its supervisor has gone")
             self._bury(one)
@@ -235,7 +251,7 @@ class Server:
         except BaseException:  # noqa: BLE001 - whatever it is, this process must not go on as a second server
             traceback.print_exc()
         finally:
-            os._exit(70)
+            os._exit(CANNOT_ANSWER)
 
     def _arm(self, one: Child, asked: dict[str, Any]) -> None:
         """Hold a child to its limit from here on."""

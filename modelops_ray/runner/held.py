@@ -7,7 +7,6 @@ object of ours stays. It is made when ours is imported, before any model. Standa
 from __future__ import annotations
 
 import json
-import pickle
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,14 +15,13 @@ from typing import Any
 class _Held:
     """What is used in every simulation; `monotonic_s` and `perf_s` read the clock, in seconds."""
 
-    __slots__ = ("dumps", "loads", "monotonic_s", "perf_s", "pickled")
+    __slots__ = ("dumps", "loads", "monotonic_s", "perf_s")
 
     def __init__(self) -> None:
         self.monotonic_s: Callable[[], float] = time.monotonic
         self.perf_s: Callable[[], float] = time.perf_counter
         self.dumps: Callable[[Any], str] = json.JSONEncoder().encode
         self.loads: Callable[[bytes | str], Any] = json.loads
-        self.pickled: Callable[[Any], bytes] = pickle.dumps
 
 
 held = _Held()

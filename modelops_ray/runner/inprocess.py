@@ -27,7 +27,8 @@ from modelops_ray.runner.guard import Guard
 from modelops_ray.runner.held import held
 from modelops_ray.runner.loading import aftermath, back_to_working_folder, load_model
 from modelops_ray.runner.measure import Meter, peak_meter, private_bytes
-from modelops_ray.runner.tables import Scalars, outputs_of
+from modelops_ray.runner.tables import Scalars
+from modelops_ray.runner.usable import usable_outputs
 from modelops_ray.study.chunk import Simulation
 
 
@@ -116,7 +117,7 @@ class InProcess:
         finally:
             put_right(self.interpreter)
         self.meter.peak_bytes()
-        return outputs_of(returned, self.context.outputs)
+        return usable_outputs(returned, self.context.outputs)
 
 
 def _seed(seed: int) -> None:

@@ -205,7 +205,7 @@ def _ended(code: int) -> str:
     return f"was ended by signal {-code}"
 
 
-def _parsed(blobs: tuple[bytes, ...]) -> dict[str, Any] | None:
+def _parsed(blobs: tuple[bytes | memoryview, ...]) -> dict[str, Any] | None:
     """Read a report; None where there is none, or something that is none."""
     try:
         report = json.loads(b"".join(blobs))

@@ -1,7 +1,8 @@
 """Running the simulations of a chunk in children of the fork server (`--isolation fork`, `reuse` and `fresh`).
 
 Owns which child runs what, the time limit, and what goes back in line when a child or the server ends. What an end
-means for a simulation is `deaths`' business, how many share a child `sharing`'s.
+means for a simulation is `deaths`' business, how many share a child `sharing`'s. What a child sends is foreign: it is
+never waited for, and what is no answer ends that child and the simulation it was in.
 """
 
 from __future__ import annotations
@@ -22,30 +23,33 @@ from typing import Any
 from modelops_ray.core.report import Failure
 from modelops_ray.errors import ModelError
 from modelops_ray.runner import wire
-from modelops_ray.runner.board import NOT_READY, RESTING
-from modelops_ray.runner.deaths import failure_of_answer, failure_of_death
+from modelops_ray.runner.answers import CANNOT_ANSWER, MAX_HEADER_BYTES, Answer, GarbledError, answers_of
+from modelops_ray.runner.board import ANSWERED, NOT_READY, RESTING
+from modelops_ray.runner.deaths import failure_of_answer, failure_of_death, failure_of_garble
 from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.forked import (
     KEPT_OUTPUT_BYTES,
     LOADING_WITHIN_S,
-    Answer,
     Connection,
     Death,
     Lent,
     NoChildError,
     ServerEndedError,
     Wanted,
-    answers_of,
     connect,
     last_line,
     last_words,
 )  # fmt: skip
 from modelops_ray.runner.loading import ModelRef, require_same
 from modelops_ray.runner.measure import private_bytes, resident_parts
+from modelops_ray.runner.raised import bounded_message
 from modelops_ray.runner.sharing import MAX_BATCH, Served, Sharing
 from modelops_ray.study.chunk import Chunk, Simulation
 
 TIMEOUT = "timeout"
+GARBLED = "it sent what is no answer"
+SILENT_S = 60.0
+"""So long a child may be silent in the middle of a message, whatever the time limit."""
 LOSSES = 5
 """So many times in a row the server, or a child before its first simulation, may end before the run does."""
 RETIRE_AFTER = 200
@@ -98,12 +102,21 @@ def _worker_bytes(_period: int) -> int:
 
 @dataclass(eq=False)
 class _Child:
-    """A child that was lent, and what it was given: answers come in that order."""
+    """A child that was lent, and what it was given: answers come in that order.
+
+    `unsent` is what it has not taken yet of what it was told. `garbled` says what was wrong with what it sent, if
+    anything, and `suspects` are the simulations that may have sent it.
+    """
 
     lent: Lent
     is_ready: bool
     asked_s: float
+    incoming: wire.Incoming
     base_bytes: int = 0
+    has_said_ready: bool = False
+    unsent: memoryview = field(default_factory=lambda: memoryview(b""))
+    garbled: str = ""
+    suspects: list[Simulation] = field(default_factory=list)
     served: Served = field(default_factory=Served)
     given: list[Simulation] = field(default_factory=list)
     n_answered: int = 0
@@ -124,7 +137,19 @@ class _Child:
     def stage(self) -> tuple[int, float]:
         """Which of what it was given last it is in, and since when: its board may still tell of what it had before."""
         index, since_s = self.lent.board.state
-        return (index, since_s) if index < 0 or since_s >= self.since_s else (RESTING, self.since_s)
+        is_of_now = self.since_s <= since_s <= time.monotonic()
+        return (index, since_s) if index < 0 or is_of_now else (RESTING, self.since_s)
+
+    @property
+    def begun(self) -> list[Simulation]:
+        """Those that it has begun and not answered, also once it is done with all."""
+        return self.given[self.n_answered : len(self.given) if self.is_done else max(0, self.stage[0] + 1)]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has sent all that it will send of what it was given."""
+        index, since_s = self.lent.board.state
+        return index == ANSWERED and since_s >= self.since_s
 
     @property
     def running(self) -> Simulation | None:
@@ -149,6 +174,7 @@ class InChildren:
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
         self._todo: deque[Simulation] = deque()
+        self._suspects: set[int] = set()
         self._has_enough = False
         self._n_lost = 0
         self._excess: dict[int, int] = {}
@@ -243,7 +269,7 @@ class InChildren:
 
     def _assign(self) -> None:
         for child in list(self._children):
-            if child.is_ready and not child.is_busy and not child.is_late:
+            if child.is_ready and not (child.is_busy or child.is_late or child.garbled):
                 self._give_more(child)
         for _ in range(self._chunk.width - len(self._children)):
             if self._n_waiting_for() < len(self._todo):
@@ -263,7 +289,8 @@ class InChildren:
                     raise
                 time.sleep(NO_CHILD_PAUSE_S)
             return
-        child = _Child(lent, lent.is_ready, asked_s, resident_parts(lent.pid).made_bytes)
+        incoming = wire.Incoming(lent.channel, MAX_HEADER_BYTES)
+        child = _Child(lent, lent.is_ready, asked_s, incoming, resident_parts(lent.pid).made_bytes)
         self._selector.register(lent.channel, selectors.EVENT_READ, child)
         self._selector.register(lent.capture, selectors.EVENT_READ, child)
         self._children.append(child)
@@ -279,7 +306,10 @@ class InChildren:
         if n == 0:
             self._part_with(child)
             return
-        n = affordable(islice(self._todo, n))
+        n = self._apart(affordable(islice(self._todo, n)))
+        if child.served.n and self._todo[0].position in self._suspects:
+            self._part_with(child, has_served=True)
+            return
         child.given, child.n_answered = [self._todo.popleft() for _ in range(n)], 0
         child.since_s = time.monotonic()
         asked = {
@@ -287,9 +317,29 @@ class InChildren:
             "outputs": self._context.outputs,
             "measure": self._learned.own_bytes == 0,
         }
-        # Where the child has died by now, its exit arrives from the server.
-        with suppress(OSError):
-            wire.send(child.lent.channel, asked, [work_of(child.given)])
+        child.unsent = memoryview(wire.packed(asked, [work_of(child.given)]))
+        self._send(child)
+
+    def _apart(self, n: int) -> int:
+        """How many of the next `n` a child is given: a suspect runs alone, so that it is known who it was."""
+        for at, simulation in enumerate(islice(self._todo, n) if self._suspects else ()):
+            if simulation.position in self._suspects:
+                return max(1, at)
+        return n
+
+    def _send(self, child: _Child) -> None:
+        """Send what the child takes now; the rest once it takes more."""
+        try:
+            child.unsent = child.unsent[child.lent.channel.send(child.unsent, socket.MSG_DONTWAIT) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            # It has died by now, and its exit arrives from the server.
+            child.unsent = memoryview(b"")
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if child.unsent else 0)
+        with suppress(KeyError):
+            if self._selector.get_key(child.lent.channel).events != events:
+                self._selector.modify(child.lent.channel, events, child)
 
     def _keeps_too_much(self, child: _Child) -> bool:
         """Whether what earlier simulations left in a child takes much of what the next may use, and is killed for."""
@@ -298,7 +348,9 @@ class InChildren:
 
     def _part_with(self, child: _Child, *, has_served: bool = False) -> None:
         """Nothing more for this child: the next supervisor may have it unless it `has_served`, or it ends."""
-        if not self._connection.forks:
+        if child.incoming.is_partial:
+            self._connection.kill(child.lent.pid, GARBLED)
+        elif not self._connection.forks:
             has_served = has_served or self._context.isolation == "fresh"
             retire_after = 1 if has_served else self._context.per_child or RETIRE_AFTER
             self._connection.give_back(child.lent.pid, child.served.n, retire_after)
@@ -316,15 +368,18 @@ class InChildren:
     # What comes back
 
     def _what_came(self) -> Iterator[tuple[Simulation, Attempt]]:
-        for key, _ in self._selector.select(self._patience_s()):
+        for key, events in self._selector.select(self._patience_s()):
             if key.fileobj is self._connection:
                 self._connection.hear()
             elif key.data in self._children:
+                if events & selectors.EVENT_WRITE:
+                    self._send(key.data)
                 yield from self._read(key.data, is_channel=key.fileobj is key.data.lent.channel)
         for child in list(self._children):
             if (ended := self._connection.exit_of(child.lent.pid)) is not None:
                 yield from self._died(child, ended)
         self._stop_the_late()
+        self._stop_the_silent()
         self._give_up_on_the_unready()
         self._look_for_excess()
 
@@ -332,28 +387,49 @@ class InChildren:
         if not is_channel:
             self._read_capture(child)
             return
-        message = wire.receive(child.lent.channel)
-        if message is None:
+        try:
+            message = child.incoming.next()
+        except EOFError:
             self._selector.unregister(child.lent.channel)
-        elif "error" in message.header:
-            raise ModelError(message.header["error"])
-        elif "ready" in message.header:
-            child.is_ready, child.base_bytes = True, resident_parts(child.lent.pid).made_bytes
-            self._connection.arm(child.lent.pid, self._limit)
+        except ValueError as error:
+            self._garbled(child, str(error))
         else:
-            self._learned.own_bytes = max(self._learned.own_bytes, message.header.get("own_bytes", 0))
-            answers = answers_of(message)
-            answered = child.given[child.n_answered : child.n_answered + len(answers)]
-            child.n_answered += len(answers)
-            self._learn(child, answered, answers, message.header["took_s"])
-            if any(answer.failure is not None for answer in answers):
-                self._drain_capture(child)
-            printed = child.said()
-            for simulation, answer in zip(answered, answers, strict=True):
-                yield _attempted(simulation, answer, printed)
-            child.printed = b""
-            if message.header["left"]:
-                self._put_back(child, child.given[child.n_answered :])
+            if message is not None:
+                yield from self._take(child, message)
+
+    def _take(self, child: _Child, message: wire.Message) -> Iterator[tuple[Simulation, Attempt]]:
+        """Take what a child has said: that it is ready, that it never will be, or answers."""
+        if not child.is_ready and "error" in message.header:
+            raise ModelError(bounded_message(str(message.header["error"])))
+        if message.header == {"ready": True} and not child.has_said_ready:
+            child.is_ready = child.has_said_ready = True
+            child.base_bytes = resident_parts(child.lent.pid).made_bytes
+            self._connection.arm(child.lent.pid, self._limit)
+            return
+        try:
+            answers, n_left, took_s, own_bytes = answers_of(message, len(child.given) - child.n_answered)
+        except GarbledError as error:
+            self._garbled(child, str(error))
+            return
+        self._learned.own_bytes = max(self._learned.own_bytes, own_bytes)
+        answered = child.given[child.n_answered : child.n_answered + len(answers)]
+        child.n_answered += len(answers)
+        self._learn(child, answered, answers, took_s)
+        if any(answer.failure is not None for answer in answers):
+            self._drain_capture(child)
+        printed = child.said()
+        for simulation, answer in zip(answered, answers, strict=True):
+            yield _attempted(simulation, answer, printed)
+        child.printed = b""
+        if n_left:
+            self._put_back(child, child.given[child.n_answered :])
+
+    def _garbled(self, child: _Child, what: str) -> None:
+        """What arrives is no answer: nothing that comes after it can be told apart, and the child is ended."""
+        child.garbled, child.suspects = what, child.begun
+        with suppress(KeyError):
+            self._selector.unregister(child.lent.channel)
+        self._connection.kill(child.lent.pid, GARBLED)
 
     def _learn(self, child: _Child, answered: list[Simulation], answers: list[Answer], took_s: float) -> None:
         self._n_lost = 0
@@ -369,6 +445,13 @@ class InChildren:
         while self._is_readable(child.lent.channel):
             yield from self._read(child, is_channel=True)
         self._drain_capture(child)
+        if child.garbled:
+            yield from self._died_garbling(child)
+            return
+        if ended["code"] == CANNOT_ANSWER and not ended["reason"] and len(child.begun) > 1:
+            child.garbled, child.suspects = "its process could not answer", child.begun
+            yield from self._died_garbling(child)
+            return
         index, since_s = child.stage
         unanswered, simulation = child.given[child.n_answered :], child.running
         seconds = time.monotonic() - since_s
@@ -387,9 +470,23 @@ class InChildren:
             return
         self._put_back(child, unanswered)
         self._forget(child)
-        if index == NOT_READY or (index == RESTING and unanswered):
+        if index == NOT_READY or (index in (RESTING, ANSWERED) and unanswered):
             why = f"a process of model {self._context.model.label} ended with code {ended['code']}"
             self._lose(f"{why}{last_line(child.said())}")
+
+    def _died_garbling(self, child: _Child) -> Iterator[tuple[Simulation, Attempt]]:
+        """One that was alone is the one that did it; of several each runs again alone."""
+        printed, since_s = child.said(), child.stage[1]
+        if not child.suspects:
+            self._lose(f"a process of model {self._context.model.label} sent what is no answer ({child.garbled})")
+        unanswered = child.given[child.n_answered :]
+        self._suspects.update(simulation.position for simulation in child.suspects)
+        one = unanswered.pop(0) if len(child.suspects) == 1 else None
+        self._put_back(child, unanswered)
+        self._forget(child)
+        if one is not None:
+            failure = failure_of_garble(child.garbled, printed, one.position)
+            yield one, Attempt(failure, time.monotonic() - since_s, 0)
 
     def _is_readable(self, source: socket.socket | int) -> bool:
         if not any(key.fileobj is source for key in self._selector.get_map().values()):
@@ -448,9 +545,19 @@ class InChildren:
             return
         now_s = time.monotonic()
         for child in self._children:
-            if child.is_busy and not child.is_late and now_s >= self._deadline_s(child):
+            if child.is_busy and not child.is_late and not child.garbled and now_s >= self._deadline_s(child):
                 child.is_late = True
                 self._connection.kill(child.lent.pid, TIMEOUT)
+
+    def _stop_the_silent(self) -> None:
+        """Wait for nobody who has begun to say something and does not go on, or has said all and it was not enough."""
+        for child in self._children:
+            if child.garbled or not (child.is_busy or child.incoming.is_partial):
+                continue
+            if time.monotonic() - child.incoming.heard_s > SILENT_S and child.incoming.is_partial:
+                self._garbled(child, f"nothing more came for {SILENT_S:g} s in the middle of a message")
+            elif child.is_done and not self._is_readable(child.lent.channel):
+                self._garbled(child, "an answer is missing")
 
 
 def affordable(simulations: Iterable[Simulation]) -> int:

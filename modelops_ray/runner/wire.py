@@ -1,7 +1,8 @@
 """Messages on a stream socket between a supervisor, the fork server and its children.
 
-Owns framing: a header as JSON, binary blobs after it, file descriptors beside it. Knows no message. Standard library
-only: it also runs in the model's interpreter.
+Owns framing: a header as JSON, binary blobs after it, file descriptors beside it; how much of either one message may
+have; and that whoever listens to a process which runs foreign code never waits for it. Knows no message. Standard
+library only: it also runs in the model's interpreter.
 """
 
 from __future__ import annotations
@@ -15,14 +16,21 @@ from .held import held
 
 _HEAD = struct.Struct("!II")
 MAX_HEADER_BYTES = 64 * 2**20
+_LEAST_HEADER_BYTES = 2
+MAX_BLOBS = 2**20
+MAX_BYTES = 2**31
+"""So much one message may take: a text of Arrow's has no more."""
 MAX_FDS = 4
+_PIECE_BYTES = 2**18
+_PIECES = 64
+"""So many pieces are taken from one channel before others have their turn."""
 
 
 class Message(NamedTuple):
     """What arrived; whoever receives descriptors closes them."""
 
     header: dict[str, Any]
-    blobs: tuple[bytes, ...] = ()
+    blobs: tuple[bytes | memoryview, ...] = ()
     fds: tuple[int, ...] = ()
 
 
@@ -34,13 +42,113 @@ def send(
     Raises:
         OSError: The other side has gone.
     """
-    text = held.dumps(header).encode()
-    lengths = struct.pack(f"!{len(blobs)}Q", *map(len, blobs))
-    head = _HEAD.pack(len(text), len(blobs)) + lengths + text
+    head = _head(header, blobs)
     n_sent = socket.send_fds(channel, [head], list(fds)) if fds else channel.send(head)
     channel.sendall(head[n_sent:])
     for blob in blobs:
         channel.sendall(blob)
+
+
+def packed(header: Mapping[str, Any], blobs: Sequence[bytes] = ()) -> bytes:
+    """Return one message as the bytes that are sent."""
+    return b"".join([_head(header, blobs), *blobs])
+
+
+def _head(header: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
+    text = held.dumps(header).encode()
+    return _HEAD.pack(len(text), len(blobs)) + struct.pack(f"!{len(blobs)}Q", *map(len, blobs)) + text
+
+
+class Incoming:
+    """What arrives on a channel from a process that runs foreign code: piece by piece, without ever waiting for it.
+
+    Attributes:
+        heard_s: When something arrived last, on the monotonic clock.
+    """
+
+    def __init__(self, channel: socket.socket, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
+        self._channel, self._max_header_bytes = channel, max_header_bytes
+        self._begin()
+        self.heard_s = held.monotonic_s()
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether a message has begun to arrive and is not complete."""
+        return bool(self._data)
+
+    def next(self) -> Message | None:
+        """Take the next message; None while none is complete.
+
+        Raises:
+            EOFError: The other side has ended; what it had not sent whole is lost.
+            ValueError: What arrives is no message, or is larger than one may be.
+        """
+        for _ in range(_PIECES):
+            while len(self._data) == self._n_wanted:
+                if (message := self._advance()) is not None:
+                    return message
+            if not self._take():
+                return None
+        return None
+
+    def _begin(self) -> None:
+        self._data = bytearray()
+        self._n_wanted, self._n_known = _HEAD.size, 0
+        self._lengths: tuple[int, ...] = ()
+        self._header: dict[str, Any] | None = None
+
+    def _take(self) -> bool:
+        missing = self._n_wanted - len(self._data)
+        try:
+            piece = self._channel.recv(min(missing, _PIECE_BYTES), socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            raise EOFError from None
+        if not piece:
+            raise EOFError
+        self._data += piece
+        self.heard_s = held.monotonic_s()
+        return True
+
+    def _advance(self) -> Message | None:
+        """Find out how much more belongs to the message; return it where that is nothing."""
+        if self._n_known == 0:
+            n_header, n_blobs = _HEAD.unpack(self._data)
+            if not _LEAST_HEADER_BYTES <= n_header <= self._max_header_bytes or n_blobs > MAX_BLOBS:
+                raise ValueError(f"a message with a header of {n_header} bytes and {n_blobs} blobs")
+            self._n_known = _HEAD.size + 8 * n_blobs
+            self._n_wanted = self._n_known + n_header
+        elif self._header is None:
+            n_blobs = (self._n_known - _HEAD.size) // 8
+            self._lengths = struct.unpack_from(f"!{n_blobs}Q", self._data, _HEAD.size)
+            self._header = _header(bytes(self._data[self._n_known :]))
+            if sum(self._lengths) > MAX_BYTES:
+                raise ValueError(f"a message of {sum(self._lengths)} bytes")
+            self._n_known = self._n_wanted
+            self._n_wanted += sum(self._lengths)
+        else:
+            return self._whole(self._header, self._n_known)
+        return None
+
+    def _whole(self, header: dict[str, Any], at: int) -> Message:
+        # Parts of what has arrived: what a table takes is not copied again.
+        view, blobs = memoryview(self._data), []
+        for length in self._lengths:
+            blobs.append(view[at : at + length])
+            at += length
+        self._begin()
+        return Message(header, tuple(blobs))
+
+
+def _header(text: bytes) -> dict[str, Any]:
+    try:
+        header = held.loads(text)
+    except RecursionError:
+        raise ValueError("a header nested too deeply") from None
+    if type(header) is not dict:
+        raise ValueError(f"a header that is a {type(header).__name__}")
+    return header
 
 
 def receive(channel: socket.socket) -> Message | None:

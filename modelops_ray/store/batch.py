@@ -49,16 +49,32 @@ def assemble(
         schemas: Columns of `simulations`, and of identity in outputs.
         committed: Reads the rows of an output that earlier commits have, where its columns are to become wider.
     """
-    judge = _Judge(known, schemas.identity, committed)
-    reasons = judge.reasons(_groups(payloads))
+    unfit: dict[int, str] = {}
+    while True:
+        try:
+            return _assembled(payloads, _Judge(known, schemas.identity, committed), schemas, unfit)
+        except _UnfitError as error:
+            unfit |= error.reasons
+
+
+class _UnfitError(Exception):
+    """Values of some simulations do not go into the columns, although their types do."""
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__()
+        self.reasons = reasons
+
+
+def _assembled(payloads: Sequence[Payload], judge: _Judge, schemas: TableSchemas, unfit: Mapping[int, str]) -> Batch:
+    reasons = {**judge.reasons(_groups(payloads)), **unfit}
     keep = np.array(sorted(reasons), dtype=np.int64)
     positions, simulations = _simulations(payloads, schemas.simulations)
     out = np.isin(positions, keep)
     return Batch(
         positions=positions[~out],
         simulations=simulations.filter(array_of(~out)) if len(keep) else simulations,
-        outputs={name: _output(tables, judge.schemas[name], keep) for name, tables in _by_output(payloads).items()
-                 if name in judge.schemas},
+        outputs={name: _output(name, tables, judge.schemas[name], keep)
+                 for name, tables in _by_output(payloads).items() if name in judge.schemas},
         schemas=judge.schemas,
         rejected=tuple(_rejection(int(positions[row]), simulations, int(row), reasons) for row in np.flatnonzero(out)),
     )  # fmt: skip
@@ -161,7 +177,7 @@ def _simulations(payloads: Sequence[Payload], schema: pa.Schema) -> tuple[Positi
     return _in_order(positions, tables, schema)
 
 
-def _output(tables: Iterable[OutputTable], schema: pa.Schema, rejected: Positions) -> pa.Table:
+def _output(name: str, tables: Iterable[OutputTable], schema: pa.Schema, rejected: Positions) -> pa.Table:
     positions: list[Positions] = []
     kept: list[pa.Table] = []
     for output in tables:
@@ -171,8 +187,22 @@ def _output(tables: Iterable[OutputTable], schema: pa.Schema, rejected: Position
             continue
         table = output.table if keep.all() else output.table.filter(array_of(keep))
         positions.append(rows[keep])
-        kept.append(conformed(table, schema))
+        try:
+            kept.append(conformed(table, schema))
+        except pa.ArrowException as error:
+            raise _UnfitError(_unfit(name, table, rows[keep], schema)) from error
     return _in_order(positions, kept, schema)[1]
+
+
+def _unfit(name: str, table: pa.Table, rows: Positions, schema: pa.Schema) -> dict[int, str]:
+    """Find the simulations whose rows do not go into the columns; all of them where each does by itself."""
+    found: dict[int, str] = {}
+    for position in np.unique(rows).tolist():
+        try:
+            conformed(table.filter(array_of(rows == position)), schema)
+        except pa.ArrowException as error:
+            found[position] = f"output {name!r}: {' '.join(str(error).split())}"
+    return found or dict.fromkeys(rows.tolist(), f"output {name!r}: its values do not fit the columns")
 
 
 def _in_order(

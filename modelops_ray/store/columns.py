@@ -64,7 +64,7 @@ def is_exact(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
         return True
     try:
         _cast(column, kind, safe=True)
-    except pa.ArrowInvalid:
+    except pa.ArrowException:
         return False
     return True
 
@@ -106,7 +106,7 @@ def _kept(field: pa.Field) -> pa.DataType:
         # Lists of a fixed size are the one other type that was kept once, and can be read.
         is_old = pat.is_fixed_size_list(field.type) and field.type.list_size
         return _in_parquet(field.type if is_old else plain_type(field.type))
-    except (pa.ArrowNotImplementedError, RefusedTypeError) as error:
+    except (pa.ArrowException, OSError, RefusedTypeError) as error:
         raise MisfitError(
             f"column {field.name!r}: found {field.type}, expected a type that Parquet can hold"
         ) from error

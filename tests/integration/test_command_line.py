@@ -215,7 +215,7 @@ def test_a_run_whose_first_20_simulations_all_fail_alike_stops(work):
     assert 1 == result.exit_code
     assert 20 <= summary["failed"] < 40
     assert result.stderr.splitlines()[-1].startswith(
-        f"modelops-ray: the first {summary['failed']} simulations all failed with RuntimeError; mend the model"
+        f"modelops-ray: RuntimeError: not today in the first {summary['failed']} simulations (model.py line 5); fix"
     )
 
 

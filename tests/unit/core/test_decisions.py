@@ -484,6 +484,47 @@ def test_twenty_failures_alike_end_a_run_that_has_no_result():
     assert 20 <= state.counters.failed <= 22
 
 
+def ended_after(failure_of, n=40):
+    """A run without results in which the failures are these: whether it is given up, after how many, and why."""
+    state, actions = begun(n=n, memory_bytes=100 * MIB, attempts=1)
+    queue = of(SubmitChunk, actions)
+    while queue and not state.is_ending:
+        chunk = queue.pop(0)
+        failures = tuple(failure_of(p) for p in chunk.positions)
+        queue += of(SubmitChunk, state.handle(ChunkFinished(1.0, chunk.chunk_id, ChunkReport((), failures))))
+    return state.is_ending, state.counters.failed, state._blame.reason_to_end
+
+
+@pytest.mark.parametrize(
+    ("cause", "error_type", "message", "traceback", "said"),
+    [
+        (Cause.BAD_OUTPUT, "BadOutput", "output 'r' is None", None, "BadOutput: output 'r' is None in the first"),
+        (Cause.TIMEOUT, "Timeout", "it took longer than 2 s", None, "Timeout: it took longer than 2 s in the first"),
+        (Cause.CRASHED, "SIGSEGV", "", None, "SIGSEGV in the first"),
+        (
+            Cause.MODEL_ERROR, "KeyError", "'beta'", 'File "/models/old.py", line 3\n  File "/models/sir.py", line 12',
+            "KeyError: 'beta' in the first",
+        ),
+    ],
+)  # fmt: skip
+def test_failures_alike_of_any_cause_end_a_run_that_has_no_result(cause, error_type, message, traceback, said):
+    """A model that returns nothing, or never ends, is as wrong as one that raises; the sentence says what happened."""
+    is_over, n_failed, reason = ended_after(lambda at: Failure(at, cause, error_type, message, traceback))
+    assert (True, True) == (is_over, 20 <= n_failed <= 22)
+    place = " (sir.py line 12)" if traceback else ""
+    told = f"{said} {n_failed} simulations{place}; fix the model, or continue anyway with --max-failures 100%"
+    assert told == reason
+
+
+def test_failures_of_two_causes_are_not_alike():
+    """Those that follow may do better."""
+
+    def failure_of(at):
+        return Failure(at, Cause.TIMEOUT if at % 2 else Cause.BAD_OUTPUT, "Error", "")
+
+    assert (False, 40) == ended_after(failure_of)[:2]
+
+
 def test_simulations_that_are_simply_too_large_fail_one_by_one_with_their_size():
     """However many there are: nobody else uses the memory."""
     node = Capacity((Node(1.0, 8 * GIB),))

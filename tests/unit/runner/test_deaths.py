@@ -31,6 +31,7 @@ def failure(code=0, reason="", *, peak_mib=100, kernel_killed=None, limit_mib=40
         (-40, "", None, Cause.CRASHED, "signal 40", "ended by signal 40"),
         (0, "", None, Cause.CRASHED, "Exit", "the model ended its process with code 0"),
         (3, "", True, Cause.CRASHED, "Exit", "with code 3"),
+        (70, "", None, Cause.CRASHED, "Exit", "could not say what came of it"),
     ],
 )
 def test_every_end_has_a_cause_a_type_and_a_sentence(code, reason, kernel_killed, cause, error_type, says):

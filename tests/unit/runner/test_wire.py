@@ -70,3 +70,53 @@ def test_what_is_no_message_is_not_waited_for(pair):
     ours.send(b"\xff" * 8)
     with pytest.raises(ValueError, match="a header of 4294967295 bytes"):
         wire.receive(theirs)
+
+
+@given(st.binary(max_size=3000), st.lists(st.integers(1, 500), min_size=1, max_size=20))
+def test_a_message_that_comes_in_pieces_is_taken_when_it_is_whole(blob, sizes):
+    """Whatever the pieces are, nothing waits for the next one, and the next message is its own."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        incoming, data, found = wire.Incoming(theirs), wire.packed({"n": 1}, [blob, b""]) * 2, []
+        for size in [*sizes, len(data)]:
+            ours.sendall(data[:size])
+            data = data[size:]
+            while (message := incoming.next()) is not None:
+                found.append(message)
+        assert [wire.Message({"n": 1}, (blob, b""))] * 2 == found
+        assert not incoming.is_partial
+
+
+def test_a_message_that_has_begun_is_partial_until_it_is_whole(pair):
+    """Three bytes are told apart from none."""
+    ours, theirs = pair
+    incoming = wire.Incoming(theirs)
+    assert (None, False) == (incoming.next(), incoming.is_partial)
+    ours.send(b"\0\0\0")
+    assert (None, True) == (incoming.next(), incoming.is_partial)
+    ours.close()
+    with pytest.raises(EOFError):
+        incoming.next()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\xff" * 8,
+        b"\0" * 8,
+        b"out.csv: 12 rows written\n",
+        struct.pack("!II", 2, 2**30),
+        struct.pack("!II", 2, 1) + struct.pack("!Q", 2**40) + b"{}",
+        struct.pack("!II", 2, 2) + struct.pack("!QQ", 2**31, 1) + b"{}",
+        struct.pack("!II", 2, 0) + b"[]",
+        struct.pack("!II", 2, 0) + b"\xff\xfe",
+        struct.pack("!II", 1, 0) + b"5",
+        struct.pack("!II", 100_000, 0) + b"[" * 100_000,
+    ],
+)
+def test_what_is_no_message_is_found_as_soon_as_it_can_be(pair, sent):
+    """Nothing is set aside for what it claims to be."""
+    ours, theirs = pair
+    ours.send(sent)
+    with pytest.raises(ValueError, match=r"a message|a header|codec|Expecting"):
+        wire.Incoming(theirs).next()

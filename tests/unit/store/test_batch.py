@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelops_ray.runner.collect import Collector
+from modelops_ray.store import batch, columns
 from modelops_ray.store.batch import TableSchemas, assemble
 from modelops_ray.study.chunk import Payload, Simulation
 from modelops_ray.study.rows import RunIdentity, completed_rows, identity_table
@@ -42,7 +43,7 @@ def test_those_that_do_not_fit_are_left_out_however_simulations_are_spread_over_
     cut = data.draw(st.integers(0, len(order)))
     known = {"cases": pa.schema([*SCHEMAS.identity, ("value", pa.string())])}
 
-    batch = assemble([payload(order[:cut]), payload(order[cut:])], known, SCHEMAS)
+    made = assemble([payload(order[:cut]), payload(order[cut:])], known, SCHEMAS)
 
     fixed, misfits = {"cases": "text"}, set()
     for at, outputs in enumerate(kinds):
@@ -50,14 +51,30 @@ def test_those_that_do_not_fit_are_left_out_however_simulations_are_spread_over_
             misfits.add(at)
         else:
             fixed |= outputs
-    assert fixed == {name: KINDS[schema.field("value").type] for name, schema in batch.schemas.items()}
-    assert {failure.position for failure in batch.rejected} == misfits
-    assert batch.positions.tolist() == [at for at in range(len(kinds)) if at not in misfits]
-    for name, table in batch.outputs.items():
-        assert table.column("seed").to_pylist() == [at for at in batch.positions.tolist() if name in kinds[at]]
+    assert fixed == {name: KINDS[schema.field("value").type] for name, schema in made.schemas.items()}
+    assert {failure.position for failure in made.rejected} == misfits
+    assert made.positions.tolist() == [at for at in range(len(kinds)) if at not in misfits]
+    for name, table in made.outputs.items():
+        assert table.column("seed").to_pylist() == [at for at in made.positions.tolist() if name in kinds[at]]
 
 
 def test_a_chunk_in_which_nothing_completed_adds_nothing():
     """All of its simulations failed, say."""
-    batch = assemble([payload([])], {}, SCHEMAS)
-    assert (batch.simulations.num_rows, dict(batch.outputs), batch.rejected) == (0, {}, ())
+    made = assemble([payload([])], {}, SCHEMAS)
+    assert (made.simulations.num_rows, dict(made.outputs), made.rejected) == (0, {}, ())
+
+
+def test_a_value_that_does_not_go_into_the_columns_leaves_out_its_simulation_alone(monkeypatch):
+    """Also where its type does, and where its rows are in one table with those of others."""
+    cast = columns.conformed
+
+    def refusing(table, schema):
+        if "value" in schema.names and 3.0 in table.column("value").to_pylist():
+            raise pa.ArrowInvalid("3 does\nnot fit")
+        return cast(table, schema)
+
+    monkeypatch.setattr(batch, "conformed", refusing)
+    monkeypatch.setitem(VALUES, "odd", 3.0)
+    found = assemble([payload([(0, {"a": "number"}), (1, {"a": "odd"}), (2, {"a": "number"})])], {}, SCHEMAS)
+    assert [(1, "output 'a': 3 does not fit")] == [(failure.position, failure.message) for failure in found.rejected]
+    assert [0, 2] == found.positions.tolist() == found.outputs["a"].column("seed").to_pylist()

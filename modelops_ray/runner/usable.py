@@ -1,0 +1,132 @@
+"""What the outputs of one simulation may be called, and how many and how deep they may be.
+
+One rule for every level of isolation, applied before anything leaves the simulation: what breaks it is that
+simulation's failure. Does not know types or values: `tables` does. Runs in the model's interpreter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import pyarrow as pa
+from pyarrow import lib
+
+from .tables import BadOutputError, Scalars, outputs_of
+from .wire import MAX_BYTES
+
+MAX_NAME_BYTES = 255
+MAX_OUTPUTS = 1000
+MAX_DEPTH = 32
+MAX_TABLES_BYTES = MAX_BYTES // 2
+_COLUMN_NAMES = f"a column name is 1 to {MAX_NAME_BYTES} bytes of UTF-8 text without control characters"
+_UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_OUTPUT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_NOT_KEPT = frozenset({
+    lib.Type_LIST_VIEW, lib.Type_LARGE_LIST_VIEW, lib.Type_RUN_END_ENCODED, lib.Type_INTERVAL_MONTH_DAY_NANO
+})  # fmt: skip
+_REMEMBERED = 1000
+_Known = TypeVar("_Known", set[tuple[str, ...]], dict[str, pa.Schema])
+_SHOWN_CHARACTERS = 40
+_rows: set[tuple[str, ...]] = set()
+_schemas: dict[str, pa.Schema] = {}
+"""What was found usable, with the name of its output: most simulations return what the one before did."""
+
+
+def usable_outputs(returned: object, wanted: Sequence[str] | None = None) -> dict[str, Scalars | pa.Table]:
+    """Return what `outputs_of` does, unless it could not be kept as folders and columns.
+
+    Raises:
+        BadOutputError: It is not what a model may return, or has names or a size that cannot be kept.
+    """
+    try:
+        outputs = outputs_of(returned, wanted)
+    except BadOutputError as error:
+        if isinstance(error.__cause__, UnicodeEncodeError):
+            raise BadOutputError(
+                f"{_shown(error.__cause__.object)}, as a name or a value of an output, has half a character in it, as "
+                f"names of files do that are not UTF-8; text is UTF-8, and {_COLUMN_NAMES}"
+            ) from error
+        raise
+    require_usable(outputs)
+    return outputs
+
+
+def require_usable(outputs: Mapping[str, Scalars | pa.Table]) -> None:
+    """Make sure that outputs can be kept as folders and columns.
+
+    Raises:
+        BadOutputError: They cannot; the message says what is allowed.
+    """
+    if len(outputs) > MAX_OUTPUTS:
+        raise BadOutputError(f"the model returned {len(outputs):,} outputs; a simulation may have {MAX_OUTPUTS:,}")
+    n_bytes = 0
+    for name, content in outputs.items():
+        if isinstance(content, pa.Table):
+            _require_table(name, content.schema)
+            n_bytes += content.get_total_buffer_size()
+        elif (names := (name, *content)) not in _rows:
+            _require_names(name, content)
+            _remember(_rows).add(names)
+    if n_bytes > MAX_TABLES_BYTES:
+        raise BadOutputError(f"the model returned {n_bytes / 2**30:.1f} GiB; a simulation may return 1 GiB")
+
+
+def _require_table(output: str, schema: pa.Schema) -> None:
+    known = _schemas.get(output)
+    if known is not None and known.equals(schema):
+        return
+    _require_names(output, schema.names)
+    for field in schema:
+        _require_type(output, field.name, field.type)
+    _remember(_schemas)[output] = schema
+
+
+def _remember(known: _Known) -> _Known:
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    return known
+
+
+def _require_names(output: str, columns: Iterable[str]) -> None:
+    if _OUTPUT_NAME.fullmatch(output) is None or len(output) > MAX_NAME_BYTES:
+        raise BadOutputError(
+            f"output name {_shown(output)} must be letters, digits, '_', '.' or '-', not first '.' or '-', and at most "
+            f"{MAX_NAME_BYTES} characters"
+        )
+    _require_column_names(output, columns)
+
+
+def _require_column_names(output: str, columns: Iterable[str]) -> None:
+    for column in columns:
+        if not column or _UNUSABLE.search(column) or len(column.encode()) > MAX_NAME_BYTES:
+            raise BadOutputError(f"output {output!r} has a column name {_shown(column)}; {_COLUMN_NAMES}")
+
+
+def _require_type(output: str, column: str, kind: pa.DataType, depth: int = 1) -> None:
+    """Make sure that a column is of a type that every reader of the results knows, all the way down."""
+    types = pa.types
+    if depth > MAX_DEPTH:
+        raise BadOutputError(f"output {output!r} has lists or structs nested deeper than {MAX_DEPTH}")
+    is_empty = (
+        (types.is_nested(kind) and kind.num_fields == 0)
+        or (types.is_fixed_size_list(kind) and kind.list_size == 0)
+        or (types.is_fixed_size_binary(kind) and kind.byte_width == 0)
+    )
+    if types.is_union(kind) or kind.id in _NOT_KEPT or is_empty:
+        shown = str(kind) if len(str(kind)) <= _SHOWN_CHARACTERS else f"{str(kind)[:_SHOWN_CHARACTERS]}…"
+        raise BadOutputError(
+            f"column {_shown(column)} of output {output!r} is of Arrow's type {shown}, which Parquet cannot hold; "
+            "give numbers, text, dates, or lists and structs of these"
+        )
+    for at in range(kind.num_fields if types.is_nested(kind) else 0):
+        field = kind.field(at)
+        if types.is_struct(kind):
+            _require_column_names(output, [field.name])
+        _require_type(output, column, field.type, depth + 1)
+
+
+def _shown(name: str) -> str:
+    """Quote the beginning of a name, whatever is in it."""
+    return ascii(name) if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]!a}… ({len(name)} long)"
