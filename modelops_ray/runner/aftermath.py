@@ -19,9 +19,10 @@ from types import ModuleType
 from typing import Any
 
 from .aspects import COLD, HOT, Aspect
-from .buffers import Buffers, flush_c
+from .buffers import Buffers, flush_c, flush_standard
 from .calling import Model
 from .descriptors import ModelsDescriptors, high, open_descriptors, shared_mappings
+from .held import held
 
 _STREAMS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
 _NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2}
@@ -112,10 +113,12 @@ class _Standard:
         self._number, self._theirs, self._ours = number, theirs, -1
 
     def theirs(self) -> None:
+        flush_standard()
         self._ours = high(os.dup(self._number))
         os.dup2(self._theirs, self._number)
 
     def ours(self) -> None:
+        flush_standard()
         os.dup2(self._ours, self._number)
         os.close(self._ours)
 
@@ -161,7 +164,8 @@ class Aftermath:
         self._streams = {name: getattr(sys, name, None) for name in _STREAMS}
         self._paths = {name: list(getattr(sys, name)) for name in ("path", "meta_path", "path_hooks")}
         self._aspects = {name: (aspect, aspect.read()) for name, aspect in (*HOT.items(), *COLD.items())}
-        self._timed = any(signal.getitimer(timer)[0] for timer in _TIMERS)
+        self._timed = {timer: signal.getitimer(timer) for timer in _TIMERS}
+        self._began_s = held.monotonic_s()
         self._names = _names_of_pythons()
         self._interpreter = interpreter_state()
         return self
@@ -182,6 +186,7 @@ class Aftermath:
 
     def _note(self, limit: int, trace: Any, profile: Any, replaced: list[Any]) -> None:
         """Note what changed besides, and put ours back."""
+        flush_standard()
         _search_also(self._paths)
         self._cold = self._changed(COLD)
         hot: list[Any] = [*self._changed_streams(), *self._changed_standards(), *self._changed(HOT)]
@@ -195,9 +200,7 @@ class Aftermath:
         if limit != our_limit:
             hot.append(_Limit(our_limit, limit))
         self._hot = hot
-        if not self._timed:
-            for timer in _TIMERS:
-                signal.setitimer(timer, 0)
+        self._put_timers_back()
         self.descriptors = ModelsDescriptors.left_since(self._open, self._maps)
         self.buffers = Buffers(self._replaced_streams(), any_open=self.descriptors.any_written)
         self.buffers.flush()
@@ -248,6 +251,16 @@ class Aftermath:
                 change.ours()
             changes += found
         return changes
+
+    def _put_timers_back(self) -> None:
+        """Stop what was started; a timer that ran before goes on, as far as it had come."""
+        for timer, (left_s, interval_s) in self._timed.items():
+            now_s, _ = signal.getitimer(timer)
+            due_s = left_s - (held.monotonic_s() - self._began_s)
+            if left_s == 0.0 and now_s:
+                signal.setitimer(timer, 0)
+            elif left_s and not due_s - 1.0 <= now_s <= left_s:
+                signal.setitimer(timer, max(0.001, due_s), interval_s)
 
     def _replaced_streams(self) -> list[Any]:
         return [change._theirs for change in self._hot if isinstance(change, _Stream)]  # noqa: SLF001 (our own)

@@ -111,7 +111,7 @@ def _read_decimal() -> Any:
     decimal = sys.modules.get("decimal")
     if decimal is None:
         return _Decimal(None)
-    return _Decimal(decimal.getcontext())
+    return _Decimal(decimal.getcontext().copy())
 
 
 class _Decimal:

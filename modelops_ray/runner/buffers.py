@@ -10,6 +10,7 @@ from __future__ import annotations
 import _io
 import ctypes
 import gc
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -40,6 +41,14 @@ class Buffers:
 def flush_c() -> None:
     """Write out what C code has printed or written."""
     _fflush(None)
+
+
+def flush_standard() -> None:
+    """Have what was printed arrive; the streams are the model's to replace, close and delete."""
+    for name in ("stdout", "stderr"):
+        with suppress(_UnwritableError), authors_code(_UnwritableError):
+            getattr(sys, name).flush()
+    flush_c()
 
 
 def _written() -> list[Any]:

@@ -29,9 +29,8 @@ from .aftermath import interpreter_state, put_right
 from .answers import CANNOT_ANSWER, Packed, Packer
 from .board import ANSWERED, RESTING, Board
 from .boot import command
-from .buffers import flush_c
+from .buffers import flush_standard
 from .descriptors import high
-from .foreign import authors_code
 from .held import held
 from .late_pandas import LatePandas
 from .loading import ModelRef, aftermath, back_to_working_folder, load_model
@@ -239,7 +238,9 @@ class _Work:
         self._longest_s = max(self._longest_s, seconds)
 
     def _flush(self, asked: Mapping[str, Any], n_left: int = 0) -> None:
-        _flush_printed()
+        # What was printed and written arrives before the answers.
+        flush_standard()
+        aftermath().buffers.flush()
         now_s = held.monotonic_s()
         told: dict[str, float] = {"left": n_left, "took_s": now_s - self._flushed_s}
         self._flushed_s = now_s
@@ -247,19 +248,6 @@ class _Work:
         if (asked["measure"] or self._longest_s > WORTH_MEASURING_S) and self._own_bytes is None:
             told["own_bytes"] = self._own_bytes = max(0, private_bytes() - self._meter.grown_bytes())
         wire.send(self._channel, *self._packer.message(**told))
-
-
-class _UnprintableError(Exception):
-    """What a model put in the place of a standard stream does not take what was printed."""
-
-
-def _flush_printed() -> None:
-    """Have what was printed or written arrive before the answers; streams are the model's to replace, close, delete."""
-    for name in ("stdout", "stderr"):
-        with suppress(_UnprintableError), authors_code(_UnprintableError):
-            getattr(sys, name).flush()
-    aftermath().buffers.flush()
-    flush_c()
 
 
 def seed_generators(seed: int) -> None:

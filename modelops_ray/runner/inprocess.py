@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import random
 import signal
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +20,9 @@ import pyarrow as pa
 
 from modelops_ray.core.report import Failure
 from modelops_ray.runner.aftermath import Interpreter, NamesKept, interpreter_state, put_right
+from modelops_ray.runner.buffers import flush_c
 from modelops_ray.runner.calling import Model
+from modelops_ray.runner.descriptors import high
 from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.failures import failure_of
 from modelops_ray.runner.foreign import working_folder_kept
@@ -39,11 +42,30 @@ def in_this_process(context: ChunkContext) -> Iterator[InProcess]:
     Raises:
         ModelError: The model cannot be loaded here, or is not the one the run began with.
     """
-    with working_folder_kept():
+    with working_folder_kept(), _stdout_aside():
         model = load_model(context.model)
         base_bytes = _base_bytes(context.model.digest)
         with peak_meter() as meter, _settled(), Guard(context.timeout_s) as guard, redirect_stdout(sys.stderr):
             yield InProcess(context, model, meter, guard, base_bytes)
+
+
+@contextmanager
+def _stdout_aside() -> Iterator[None]:
+    """Have what programs and C code print go to stderr: stdout may carry the one JSON object of `--json`."""
+    flush_c()
+    try:
+        stdout = high(os.dup(1))
+    except OSError:
+        yield  # there is none
+        return
+    try:
+        with suppress(OSError):
+            os.dup2(2, 1)
+        yield
+    finally:
+        flush_c()
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 @contextmanager

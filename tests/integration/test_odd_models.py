@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.models import context_of_file, replicates, values_by_seed
-from support.odd_models import ODD_MODELS
+from support.odd_models import ODD_MODELS, OddModel
 
 from modelops_ray.runner import forked
 from modelops_ray.runner.chunk import run_chunk
@@ -57,8 +57,12 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def in_one_process(place, tmp_path_factory):
     """What every model returns without isolation, one after the other in one process."""
-    answer = tmp_path_factory.mktemp("none") / "found.json"
-    command = [sys.executable, "-c", IN_ONE_PROCESS, str(answer), *map(str, place.values())]
+    return without_isolation(place.values(), tmp_path_factory.mktemp("none") / "found.json")
+
+
+def without_isolation(paths, answer):
+    """Failures and values of models by file, as a process tells in which all of them ran."""
+    command = [sys.executable, "-c", IN_ONE_PROCESS, str(answer), *map(str, paths)]
     environ = {"PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0"}
     ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
     assert 0 == ended.returncode, ended.stderr[-4000:]
@@ -94,3 +98,49 @@ def test_an_odd_model_returns_the_same_in_interpreters_of_its_own(place, model, 
     """Each imports the model itself."""
     failed, _, values = in_children(place[model.name], isolation)
     assert ([], model.rows(SEEDS)) == (failed, values)
+
+
+LOGS = {
+    "text": "LOG = open(HERE / 'log', 'w')\ndef say(text): LOG.write(f'{text}\\n')",
+    "bytes": "LOG = open(HERE / 'log', 'wb')\ndef say(text): LOG.write(b'%s\\n' % str(text).encode())",
+    "appended": "LOG = open(HERE / 'log', 'a+')\ndef say(text): print(text, file=LOG)",
+    "by C": """
+import ctypes
+C = ctypes.CDLL(None)
+C.fopen.restype = ctypes.c_void_p
+LOG = C.fopen(str(HERE / 'log').encode(), b'w')
+def say(text): C.fputs(f'{text}\\n'.encode(), ctypes.c_void_p(LOG))
+""",
+    "as standard output": """
+os.dup2(os.open(HERE / 'log', os.O_WRONLY | os.O_CREAT), 1)
+sys.stdout = open(1, 'w', closefd=False)
+def say(text): print(text)
+""",
+}
+
+
+@pytest.mark.parametrize("isolation", ["fork", "none"])
+@pytest.mark.parametrize("log", LOGS.values(), ids=LOGS)
+@pytest.mark.usefixtures("place")
+def test_a_log_that_the_import_opened_has_every_line_once(tmp_path, log, isolation):
+    """Of the import, and of every simulation as soon as its results are there."""
+    model = OddModel("log", f"{log}\nsay('begun')", "say(seed)\nreturn seed", SEEDS)
+    path = model.write(tmp_path / "model")
+    if isolation == "none":
+        failed, values = without_isolation([path], tmp_path / "found.json")[str(path)]
+    else:
+        failed, _, values = in_children(path, isolation)
+    assert ([], 3) == (failed, len(values))
+    assert ["1000", "1001", "1002", "begun"] == sorted((path.parent / "log").read_text().split())
+
+
+def test_a_child_has_of_ours_what_it_needs_and_no_more(place, tmp_path):
+    """Above all numbers that a model meets, beside what the import opened."""
+    body = """
+        fds = [fd for fd in os.listdir("/proc/self/fd") if 2 < int(fd) < 700]
+        return sorted({os.path.basename(os.path.realpath(f"/proc/self/fd/{fd}")) for fd in fds} - set(fds))
+    """
+    path = OddModel("numbers", "FILE = open(HERE / 'lines.txt')", body, None).write(tmp_path / "model")
+    _, _, values = in_children(path, "fork")
+    # A mapping keeps a number of the file that it is of.
+    assert [["board (deleted)", "lines.txt"]] * 3 == list(values.values())

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 TRACK = """
 import os
 from modelops_ray.runner.threads import ThreadTracker
@@ -54,3 +56,46 @@ def test_a_fork_that_hangs_is_not_safe(tmp_path):
         STARTS + "import os, time\nos.register_at_fork(after_in_child=lambda: time.sleep(60))\n"
     )
     assert (2, "a fork of the model hangs") == tracked("import hangs", tmp_path)
+
+
+CALLS = [
+    "open({file!r}, encoding='latin-1').read()",
+    "open({file!r}, encoding='utf-8-sig').read()",
+    "'x'.encode('cp437'), b'x'.decode('mac_roman')",
+    "__import__('wave', fromlist=['open'], level=0)",
+    "__import__(name='wave', globals=None, locals=None, fromlist=None, level=0)",
+    "__import__('wave', {{}}, {{}}, [], 0)",
+    "import importlib; importlib.import_module('wave'); importlib.reload(importlib.import_module('wave'))",
+    "import collections; __import__('wave', collections.UserDict())",
+    "from importlib import resources as kept; import xml.dom as dom; from xml.dom import *",
+]
+
+
+@pytest.mark.parametrize("importing", CALLS)
+def test_an_import_may_be_called_in_all_its_ways(tmp_path, importing):
+    """Codecs call it by keywords, C code by position."""
+    file = tmp_path / "file.txt"
+    file.write_text("text")
+    assert (1, "") == tracked(importing.format(file=str(file)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("importing", "error"),
+    [("import no_such_module", "ModuleNotFoundError"), ("__import__()", "TypeError"), ("__import__(3)", "TypeError"),
+     ("__import__('wave', level=-1)", "ValueError"), ("__import__('wave', {}, level=2)", "KeyError"),
+     ("__import__('wave', lo=1)", "TypeError")],
+)  # fmt: skip
+def test_what_is_wrong_with_an_import_is_told_by_the_import(tmp_path, importing, error):
+    """As it would be without us."""
+    caught = f"try:\n        {importing}\n    except {error}: pass\n    else: raise SystemExit('no error')"
+    assert (1, "") == tracked(caught, tmp_path)
+
+
+def test_an_import_that_a_model_replaced_stays_and_goes_on(tmp_path):
+    """It may call the one that it found."""
+    (tmp_path / "hooks.py").write_text(
+        "import builtins\nreal = builtins.__import__\n"
+        "def hook(*args, **kwargs): return real(*args, **kwargs)\nbuiltins.__import__ = hook\n"
+    )
+    check = "import hooks\nimport builtins, atexit\natexit.register(lambda: __import__('wave'))"
+    assert (1, "") == tracked(check.replace("\n", "\n    "), tmp_path)

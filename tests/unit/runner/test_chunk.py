@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import pickle
 import platform
 import random
@@ -315,11 +316,14 @@ def test_a_seed_column_that_is_the_seed_is_ours(run, output):
     assert (None, 1, "x") == (report.fatal, names.count("seed"), names[-1])
 
 
-def test_what_a_model_prints_stays_off_stdout(run, capfd):
-    """It goes to stderr, with the log."""
-    run("def simulate(params, seed):\n print('hello')\n return {'x': 1}")
+@pytest.mark.parametrize("prints", ["print('hello')", "os.system('echo hello')", "os.write(1, b'hello\\n')"])
+def test_what_a_model_prints_stays_off_stdout(run, capfd, prints):
+    """It goes to stderr, with the log, whoever prints it and also at import; what is there afterwards is stdout."""
+    run(f"import os\n{prints}\ndef simulate(params, seed):\n {prints}\n return {{'x': 1}}")
+    os.write(1, b"ours")
 
-    assert ("", "hello\n") == tuple(capfd.readouterr())
+    printed = capfd.readouterr()
+    assert ("ours", {"hello"}) == (printed.out, set(printed.err.split()))
 
 
 @pytest.fixture
