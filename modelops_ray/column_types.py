@@ -13,6 +13,9 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.types as pat
 
+INDEX = "index"
+"""The column of a pandas index that has no name."""
+_NUMBERED = {b"modelops_ray": b"rows are numbered from 0"}
 MOST_DIGITS = 38
 """Of a decimal number: DuckDB and polars read no more, and DuckDB would round."""
 _UNITS = ("s", "ms", "us", "ns")
@@ -39,6 +42,20 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
     if pat.is_nested(type_):
         return _plain_nested(type_)
     return _plain_flat(type_)
+
+
+def numbered(table: pa.Table) -> pa.Table:
+    """Note that the rows of a table had no labels but their numbers, which are then no column.
+
+    Of a frame that is filtered, the rows that are left have labels or have none, as it happens.
+    """
+    first, *others = table.schema
+    return table.cast(pa.schema([first.with_metadata(_NUMBERED), *others]))
+
+
+def is_numbered(schema: pa.Schema) -> bool:
+    """Whether a table with this schema was noted to be so."""
+    return len(schema) > 0 and any(field.metadata == _NUMBERED for field in schema)
 
 
 def is_listlike(type_: pa.DataType) -> bool:

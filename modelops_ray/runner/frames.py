@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from ..column_types import INDEX
 from .plain import RefusedValueError
 from .values import loaded
 
 Columns = list[tuple[str, Any]]
 VALUE = "value"
 """The column of what has no name: a list, a scalar, a series."""
-_INDEX = "index"
 _KINDS = {"DatetimeIndex": "date", "PeriodIndex": "date", "TimedeltaIndex": "time"}
 _UNNAMED_DIMENSION = re.compile(r"dim_\d+")
 
@@ -58,6 +58,11 @@ def index_of_series(series: Iterable[Any], taken: Mapping[str, Any]) -> Columns:
     return index_columns(labelled[0], taken)
 
 
+def is_labelled(values: Any) -> bool:
+    """Whether a data frame or series of pandas has an index that is kept."""
+    return not _is_plain_range(values.index)
+
+
 def index_columns(index: Any, taken: Mapping[str, Any]) -> Columns:
     """Return an index as columns: none for a range from 0 without a name, which says nothing."""
     if _is_plain_range(index):
@@ -68,10 +73,10 @@ def index_columns(index: Any, taken: Mapping[str, Any]) -> Columns:
     name = _named(index, 0)
     if name is not None:
         return [(name, index)] if _is_new(name, index, taken) else []
-    free = [each for each in (_KINDS.get(type(index).__name__, _INDEX), _INDEX) if each not in taken]
+    free = [each for each in (_KINDS.get(type(index).__name__, INDEX), INDEX) if each not in taken]
     if not free:
         raise RefusedValueError(
-            f"an index without a name beside a column {_INDEX!r}; name it, or reset_index(drop=True)"
+            f"an index without a name beside a column {INDEX!r}; name it, or reset_index(drop=True)"
         )
     return [(free[0], index)]
 

@@ -58,7 +58,7 @@ def plain_column(column: Column) -> Column:
 
 def _plain(array: pa.Array) -> pa.Array:
     kind = plain_type(array.type)
-    if pa.types.is_date(kind):
+    if pa.types.is_date(array.type):
         return _calendar(array.cast(kind))
     if array.type == kind:
         return array
@@ -68,7 +68,9 @@ def _plain(array: pa.Array) -> pa.Array:
         # Arrow cannot look views up in a dictionary, so the dictionary is made plain first.
         return _plain(array.dictionary).take(array.indices)
     if pa.types.is_run_end_encoded(array.type):
-        return _plain(pc.run_end_decode(array))
+        # Arrow decodes the runs of few types.
+        rows = np.arange(array.offset, array.offset + len(array))
+        return _plain(array.values).take(array_of(np.searchsorted(array.run_ends.to_numpy(), rows, side="right")))
     if is_listlike(array.type):
         return _list(array)
     if pa.types.is_map(array.type):

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..arrays import plain_array
+from ..column_types import numbered
 from .foreign import authors_code
 from .frames import (
     VALUE,
@@ -31,6 +32,7 @@ from .frames import (
     columns_of_series,
     dataset_of,
     index_of_series,
+    is_labelled,
 )
 from .plain import Column, RefusedValueError, plain_column
 from .scalars import columns_of_rows, fields_of
@@ -204,7 +206,11 @@ def _content(name: str, value: object) -> Scalars | pa.Table | None:
         raise BadOutputError(f"output {name!r} is {error}") from error
     if columns is None:
         raise BadOutputError(f"output {name!r} is {_kind(value)}; {_WANTED}")
-    return _from_columns(name, columns) if columns else None
+    if not columns:
+        return None
+    table = _from_columns(name, columns)
+    is_pandas = _is_pandas_frame(value) or _is_series(value)
+    return numbered(table) if is_pandas and not is_labelled(value) else table
 
 
 def _bare_columns(value: Any) -> Columns | None:
@@ -278,7 +284,9 @@ def _of_mapping(name: str, value: Mapping[Any, object]) -> Scalars | pa.Table:
             "give columns of equal lengths, or scalars only for one row"
         )
     try:
-        return _from_columns(name, _labelled(columns))
+        table = _from_columns(name, _labelled(columns))
+        series = [values for values in columns.values() if _is_series(values)]
+        return numbered(table) if series and not any(map(is_labelled, series)) else table
     except RefusedValueError as error:
         raise BadOutputError(f"output {name!r} has {error}") from error
 

@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 
-from modelops_ray.column_types import RefusedTypeError, candidates, plain_type
+from modelops_ray.arrays import array_of
+from modelops_ray.column_types import INDEX, RefusedTypeError, candidates, is_numbered, plain_type
 
 Holds = Callable[[str, pa.DataType], bool]
 """Whether the values that a column has so far are held exactly by another type."""
@@ -42,10 +44,13 @@ def widened(known: pa.Schema | None, table: pa.Table, identity: pa.Schema, holds
         return found
     if not table.num_rows:
         return known
+    known, found = _with_numbers(known, found, table, holds)
     if set(found.names) != set(known.names):
         raise MisfitError(f"found columns {_listed(found, identity)}, expected {_listed(known, identity)}")
     types = [
-        field.type if field.name in identity.names else _wider(field, table.column(field.name), found, holds)
+        _wider(field, table.column(field.name), found, holds)
+        if field.name in table.column_names and field.name not in identity.names
+        else field.type
         for field in known
     ]
     if types == known.types:
@@ -53,9 +58,28 @@ def widened(known: pa.Schema | None, table: pa.Table, identity: pa.Schema, holds
     return pa.schema(list(zip(known.names, types, strict=True)))
 
 
+def _with_numbers(
+    known: pa.Schema, found: pa.Schema, table: pa.Table, holds: Holds | None
+) -> tuple[pa.Schema, pa.Schema]:
+    """Give the rows that have no labels but their numbers those as labels, where others have labels."""
+    if set(known.names) ^ set(found.names) != {INDEX}:
+        return known, found
+    labelled = known if INDEX in known.names else found
+    labels = labelled.field(INDEX)
+    if labels.type != pa.int64():
+        return known, found
+    if labelled is known:
+        return known, found.append(labels) if is_numbered(table.schema) else found
+    return (known.append(labels) if holds is not None and holds(INDEX, labels.type) else known), found
+
+
 def all_hold(tables: Iterable[pa.Table], column: str, kind: pa.DataType) -> bool:
     """Whether every value that tables have in a column is held exactly by a type; those without rows have none."""
-    return all(is_exact(table.column(column), kind) for table in tables if table.num_rows)
+    return all(
+        is_exact(table.column(column), kind) if column in table.column_names else is_numbered(table.schema)
+        for table in tables
+        if table.num_rows
+    )
 
 
 def is_exact(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
@@ -132,8 +156,20 @@ def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     Raises:
         pyarrow.ArrowInvalid: It does not fit.
     """
-    columns = [_cast(table.column(field.name), field.type) for field in schema]
+    columns = [
+        _cast(table.column(field.name) if field.name in table.column_names else _numbers(table), field.type)
+        for field in schema
+    ]
     return pa.Table.from_arrays(columns, names=schema.names)
+
+
+def _numbers(table: pa.Table) -> pa.ChunkedArray:
+    """Number the rows of each simulation from 0; they stand together."""
+    tasks = table.column("task_id").combine_chunks()
+    ids = (tasks if pat.is_dictionary(tasks.type) else tasks.dictionary_encode()).indices.to_numpy()
+    begins = np.flatnonzero(np.diff(ids, prepend=-1))
+    lengths = np.diff(begins, append=len(ids))
+    return pa.chunked_array([array_of(np.arange(len(ids)) - np.repeat(begins, lengths))])
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType, *, safe: bool | None = None) -> pa.ChunkedArray:

@@ -8,6 +8,7 @@ from functools import partial
 import pyarrow as pa
 import pytest
 
+from modelops_ray.column_types import numbered
 from modelops_ray.store.columns import MisfitError, all_hold, conformed, widened
 from modelops_ray.study.schema import plain_schema
 
@@ -178,3 +179,38 @@ def test_a_table_without_rows_fits_whatever_its_columns_are():
     known = widened(None, table(a=[1]), IDENTITY)
 
     assert known is widened(known, table(b=pa.nulls(0)), IDENTITY)
+
+
+def labelled(x, index=None):
+    """The rows of one simulation, of a frame with labels or without."""
+    rows = {"task_id": ["t"] * len(x), "x": x}
+    return pa.table(rows | {"index": index}) if index else numbered(pa.table(rows))
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_rows_without_labels_are_numbered_beside_rows_with_labels(turn):
+    """A frame from which nothing was dropped has the same columns as one that lost some of its rows."""
+    one, other = [labelled([1.5, 2.5]), labelled([3.5], [1])][::turn]
+    schema = widened(widened(None, one, IDENTITY), other, IDENTITY, partial(all_hold, [one]))
+
+    tables = [labelled([1.5, 2.5]), labelled([3.5], [1])]
+    assert [[0, 1], [1]] == [conformed(each, schema)["index"].to_pylist() for each in tables]
+
+
+def test_numbers_begin_again_with_each_simulation():
+    """Also where a table has several."""
+    table = numbered(pa.table({"task_id": ["a", "a", "b", "c", "c"], "x": [1, 2, 3, 4, 5]}))
+    schema = pa.schema([*IDENTITY, ("x", pa.int64()), ("index", pa.int64())])
+
+    assert [0, 1, 0, 0, 1] == conformed(table, schema)["index"].to_pylist()
+
+
+def test_only_rows_of_frames_are_numbered():
+    """A column that a model forgot is not made up."""
+    known = widened(None, labelled([3.5], [1]), IDENTITY)
+    plain = table(x=[1.5])
+
+    with pytest.raises(MisfitError, match="found columns x, expected x, index"):
+        widened(known, plain, IDENTITY, partial(all_hold, [labelled([3.5], [1])]))
+    with pytest.raises(MisfitError, match="found columns x, index, expected x"):
+        widened(widened(None, plain, IDENTITY), labelled([3.5], [1]), IDENTITY, partial(all_hold, [plain]))
