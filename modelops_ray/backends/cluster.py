@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from modelops_ray.backends.calm import calm_ray, quiet
 from modelops_ray.backends.embedded import embedded_addresses, embedded_ray
+from modelops_ray.backends.job_config import job_config
 from modelops_ray.backends.ray_errors import first_line, refused
 from modelops_ray.errors import BackendError, UsageError
 
@@ -111,7 +112,7 @@ def _joined(address: str | None) -> Iterator[None]:
         raise BackendError(f"the Ray at {shown} lets nobody in unasked{remedy}")
     with calm_ray(), quiet(), refused(f"cannot join the Ray at {shown}", remedy if wants_token else ""):
         # By `auto` Ray finds the same one and uses this user's token by itself; by an address it does not.
-        ray.init(address=address or "auto", log_to_driver=False, configure_logging=False)
+        ray.init(address=address or "auto", log_to_driver=False, configure_logging=False, job_config=job_config())
     try:
         yield
     finally:

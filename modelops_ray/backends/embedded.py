@@ -21,6 +21,7 @@ from typing import Any
 
 from modelops_ray import private
 from modelops_ray.backends.calm import calm_ray, replaced
+from modelops_ray.backends.job_config import job_config
 from modelops_ray.backends.leftovers import PROC, end_processes_writing
 from modelops_ray.backends.ray_errors import refused
 from modelops_ray.config import format_size
@@ -123,6 +124,7 @@ def _start(chosen: Sizes, folder: Path) -> None:
             include_dashboard=False,
             log_to_driver=False,
             configure_logging=False,
+            job_config=job_config(),
             _memory=chosen.memory_bytes,
             _temp_dir=str(sessions),
         )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
+from support.commands import write_study
 from support.models import chunk_of, context_of, write
 
+from modelops_ray.api import open_run
 from modelops_ray.errors import ModelError
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.runner.loading import forget_model
@@ -222,3 +225,21 @@ def test_what_cannot_be_the_models_alone_is_refused_in_one_line(tmp_path, name, 
     assert says.format(tmp_path) in str(caught.value)
     assert "rename" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", ["local", "ray"])
+def test_the_program_works_in_a_folder_with_such_helpers(tmp_path, backend):
+    """Python would have the driver search that folder first, and Ray its workers."""
+    for name in ("calendar", "statistics", "queue", "platform", "json"):
+        write(tmp_path / f"{name}.py", "RATE = 7")
+    write(tmp_path / "model.py", "import statistics\ndef simulate(p, s): return {'r': {'x': statistics.RATE}}")
+    write_study(tmp_path, [{"beta": 2.0}])
+    options = ("--backend", backend, "--isolation", "none", "--quiet", "--json", "--out", "run")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "modelops_ray", "run", "study.json", *options],
+        cwd=tmp_path, env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert 0 == done.returncode, done.stderr
+    assert [7] == open_run(tmp_path / "run").output("r").column("x").to_pylist()
