@@ -103,8 +103,9 @@ def sleepers():
 @pytest.mark.parametrize("source", HARMLESS.values(), ids=HARMLESS)
 def test_an_import_does_not_reach_this_process(here, capfd, source):
     """It can be called, and nothing of it has got here: no output on stdout, no state, no process."""
+    write_model(here, SIMULATE)
+    resolve_model("model.py:simulate", here)  # what of ours is imported late is there now
     write_model(here, source + SIMULATE)
-    resolve_model("model.py:simulate", here)  # what is imported here lazily is there now
     before, asleep = state_of_this_process(), sleepers()
 
     resolve_model("model.py:simulate", here)
