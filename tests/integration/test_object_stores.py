@@ -11,7 +11,7 @@ from support.stores import Clock, grid, open_store, payload
 from support.studies import assert_equal_datasets, wait_for_commits
 
 import modelops_ray as mr
-from modelops_ray.errors import StorageError
+from modelops_ray.errors import RunInUseError, StorageError
 from modelops_ray.store import objects
 from modelops_ray.store.folder import UncertainError
 from modelops_ray.store.places import open_folder
@@ -225,6 +225,70 @@ def test_a_commit_whose_answer_was_lost_is_ours(bucket, meddler):
 
     assert 1 == len(lost)
     assert 20 == RunReader(f"{bucket}/run").simulations().num_rows
+
+
+@pytest.mark.parametrize("how", ["conflict", "throttle", "slow down", "break"])
+def test_a_commit_that_is_refused_for_the_moment_is_repeated(bucket, meddler, how):
+    """S3 answers a conflict where another creation is under way that may fail, and is busy at times."""
+    store = open_store(f"{bucket}/run", STUDY)
+    refused = []
+
+    def refuse_twice(method, path, headers):
+        if conditional(method, path, headers, "000002.json") and len(refused) < 2:
+            refused.append(path)
+            return how
+        return "pass"
+
+    meddler.spoil = refuse_twice
+    store.commit([payload(STUDY, range(20))], [])
+    store.close("complete")
+
+    assert 2 == len(refused)
+    assert 20 == RunReader(f"{bucket}/run").simulations().num_rows
+
+
+def test_a_conflict_that_does_not_end_is_told_as_one(bucket, meddler, monkeypatch):
+    """The run can go on once it is over; its parts stay, since the commit may come to be."""
+    monkeypatch.setattr(objects, "CONFLICT_PAUSES_S", (0.01, 0.01))
+    store = open_store(f"{bucket}/run", STUDY)
+    meddler.spoil = lambda *request: "conflict" if conditional(*request, "000002.json") else "pass"
+    with pytest.raises(UncertainError, match="answered 409 ConditionalRequestConflict; start again later"):
+        store.commit([payload(STUDY, range(5))], [])
+
+    meddler.spoil = lambda *_: "pass"
+    assert 0 == open_store(f"{bucket}/run", STUDY, take_over=True).completed
+
+
+def test_a_conflict_with_a_session_that_took_over_ends_this_one(bucket, meddler):
+    """The other creation has succeeded."""
+    store = open_store(f"{bucket}/run", STUDY)
+    open_store(f"{bucket}/run", STUDY, take_over=True)
+    meddler.spoil = lambda *request: "conflict" if conditional(*request, "000002.json") else "pass"
+
+    with pytest.raises(RunInUseError, match="has taken over this run directory"):
+        store.commit([payload(STUDY, range(5))], [])
+
+
+@pytest.mark.parametrize("how", ["lose answer", "conflict"])
+def test_a_run_is_moved_aside_once_whatever_is_answered(bucket, meddler, how):
+    """The exchange of its `run.json` is repeated, and may find itself."""
+    store = open_store(f"{bucket}/sir", STUDY)
+    store.commit([payload(STUDY, range(20))], [])
+    store.close("complete")
+    spoiled = []
+
+    def spoil_once(method, path, headers):
+        if "if-match" in {key.lower() for key in headers} and path.endswith("/run.json") and not spoiled:
+            spoiled.append(path)
+            return how
+        return "pass"
+
+    meddler.spoil = spoil_once
+    open_store(f"{bucket}/sir", STUDY, fresh=True, clock=Clock()).commit([payload(STUDY, [3])], [])
+
+    names = ["sir", "sir.old-20250301T120000Z"]
+    assert [1, 20] == [RunReader(f"{bucket}/{name}").simulations().num_rows for name in names]
+    assert 1 == len(spoiled)
 
 
 def test_parts_stay_where_it_is_not_known_whether_their_commit_is_there(bucket, meddler):

@@ -243,3 +243,32 @@ def test_shards_on_ray_are_equal_to_the_run_without_shards(place):
 
     assert [0, 0, 0] == codes
     assert_equal_datasets(place.folder / "undivided", out)
+
+
+def _adopt(work, other, name, shard):
+    """Put a shard of another run beside those of `run`, as a copy by hand would."""
+    shutil.copytree(work / other / "shards" / name, work / "run" / "shards" / shard)
+
+
+def test_shards_of_different_questions_are_not_read_as_one(work):
+    """Seeds, model, study: whatever makes the same position another simulation."""
+    run_shard("1/3")
+    run_shard("2/3", "seeds", "--seeds", "dask-compatible")
+    run_shard("3/3", "copy")
+    shutil.copytree(work / "run", work / "renamed")
+    shutil.copytree(work / "run" / "shards" / "1-of-3", work / "renamed" / "shards" / "2-of-3")
+
+    _adopt(work, "seeds", "2-of-3", "2-of-3")
+    for command in ("results", "status"):
+        line = invoke(command, "run").stderr
+        assert "run/shards/2-of-3: run with seed policy dask-compatible, 1-of-3 is job-file; move the shards" in line
+    line = invoke("results", "renamed").stderr
+    assert "renamed/shards/2-of-3: its run.json says that it is shard 1/3; a simulation may be in both" in line
+
+
+def test_a_run_that_is_no_shard_is_not_read_as_one(work):
+    """It holds all simulations, whatever its folder is called."""
+    run_locally("--out", "undivided")
+    shutil.copytree(work / "undivided", work / "run" / "shards" / "1-of-1")
+
+    assert "its run.json says that it is the whole study" in invoke("results", "run").stderr

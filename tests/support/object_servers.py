@@ -163,12 +163,22 @@ def _answers(port: int) -> bool:
     return True
 
 
+_REFUSALS = {
+    "refuse": (403, "AccessDenied"),
+    "conflict": (409, "ConditionalRequestConflict"),
+    "throttle": (429, "TooManyRequests"),
+    "break": (500, "InternalError"),
+    "slow down": (503, "SlowDown"),
+}
+
+
 class Meddler:
     """A proxy in front of an object store that spoils the requests it is told to; the others go through untouched.
 
     Attributes:
         spoil: Is asked for every request, by method, path and headers: "pass" lets it through, "ignore condition"
             takes the condition away, "lose answer" lets it through and hangs up, "refuse" answers 403, "break" 500,
+            "conflict" 409, "throttle" 429 and "slow down" 503 as S3 does,
             "cut" lets half of it through and then nothing until the client is gone.
         has_cut: Set once a request was cut.
         seen: Method and path of all requests so far.
@@ -208,9 +218,9 @@ class _Meddling(BaseHTTPRequestHandler):
             self._cut()
             return
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if how in {"refuse", "break"}:
-            code = "AccessDenied" if how == "refuse" else "InternalError"
-            self._answer(403 if how == "refuse" else 500, {}, f"<Error><Code>{code}</Code></Error>".encode())
+        if how in _REFUSALS:
+            status, code = _REFUSALS[how]
+            self._answer(status, {}, f"<Error><Code>{code}</Code></Error>".encode())
             return
         headers = {key: value for key, value in self.headers.items() if key.lower() != "if-none-match" or how == "pass"}
         if how == "lose answer":

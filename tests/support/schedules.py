@@ -3,7 +3,7 @@
 Owns the turns, the weather of the storage and the virtual clocks. What sessions do and what must hold is the test's.
 
 Every session is a thread that runs only while it is its turn, and hands the turn back before each operation on the
-storage, and after those that write: it may be stopped there for as long as the others like, or be dead from then on. A
+storage, and after those that write: it may sleep there while the others do much, or be dead from then on. A
 request to an object store that was on its way when its session died may still arrive.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import os
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -33,6 +34,8 @@ from modelops_ray.store.progress import Process
 
 READS = ("stat", "scandir")
 WRITES = ("write", "fsync", "link", "replace", "unlink", "mkdir")
+COMMIT = re.compile(r"\d{6}\.json")
+DECISIVE = ("put", "link", "rename", "replace", "unlink", "delete", "copy")
 PATIENCE_S = 60.0
 URI = "s3://bucket/runs/run"
 
@@ -47,6 +50,8 @@ class Actor:
         self.is_over = False
         self.error: BaseException | None = None
         self.pending: Callable[[], object] | None = None
+        self.asleep_for = 0
+        self.is_committing = False
         self._world = world
         self._work = work
         self._skew_s = skew_s
@@ -101,6 +106,7 @@ class World:
         self.memory = MemoryStore()
         self.late: list[Callable[[], object]] = []
         self.weather = 0.0
+        self.sleepiness = self.dice.choice([0, 0.05, 0.2])
         self.story: list[str] = []
 
     def me(self) -> Actor | None:
@@ -112,14 +118,21 @@ class World:
         actor = self.me()
         if actor is not None:
             self.story.append(f"{actor.name}: {what}")
+            actor.is_committing = what.startswith(("put", "link")) and COMMIT.search(what) is not None
+            often = 3.0 if actor.is_committing else 1.0 if what.startswith(DECISIVE) else 0.05
+            if self.dice.random() < self.sleepiness * often:
+                actor.asleep_for = self.dice.randint(20, 400)
             actor.stop(pending)
 
     def run(self, actors: list[Actor], each_step: Callable[[], None]) -> None:
         """Give turns until all sessions are over."""
         favourite = self.dice.choice(actors)
         while living := [actor for actor in actors if not actor.is_over]:
-            if favourite not in living or self.dice.random() < 0.15:
-                favourite = self.dice.choice(living)
+            awake = [actor for actor in living if actor.asleep_for <= 0] or living
+            if favourite not in awake or self.dice.random() < 0.1:
+                favourite = self.dice.choice(awake)
+            for actor in living:
+                actor.asleep_for -= 1
             self.now += timedelta(seconds=self.dice.choice([0.01, 0.01, 0.1, 1, 20]))
             each_step()
             if not favourite.is_over:

@@ -1,5 +1,6 @@
 """Files appear whole or not at all, and every refusal of the file system names the file and the remedy."""
 
+import ctypes
 import errno
 import os
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from support.stores import DiedError, dying
 
 from modelops_ray.errors import StorageError
+from modelops_ray.store import files, names
 from modelops_ray.store.files import LocalFolder
 
 
@@ -158,3 +160,132 @@ def test_a_folder_is_not_moved_aside_from_inside_it(tmp_path, monkeypatch):
         with pytest.raises(StorageError, match="inside"):
             LocalFolder(root).move_aside(".before", {}, bytes)
     assert ["run"] == [path.name for path in tmp_path.iterdir()]
+
+
+def no_links(number):
+    """A volume that refuses hard links."""
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+REFUSALS = [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK]
+
+
+@pytest.mark.parametrize("number", REFUSALS)
+def test_a_volume_without_hard_links_is_written_all_the_same(folder, monkeypatch, number):
+    """A rename that replaces nothing does the same; of two that create a file one is still told."""
+    monkeypatch.setattr(os, "link", no_links(number))
+
+    assert [True, False] == [folder.create("a", b"1"), folder.create("a", b"2")]
+    assert (b"1", []) == (folder.read("a"), folder.leftovers())
+    held = folder.hold()
+    assert [True, False] == [held.create("b", b"1"), held.create("b", b"2")]
+
+
+@pytest.mark.parametrize("number", REFUSALS)
+def test_a_volume_that_can_do_neither_is_named_with_the_reason(folder, monkeypatch, number):
+    """It is not a matter of permissions."""
+    monkeypatch.setattr(os, "link", no_links(number))
+    monkeypatch.setattr(names, "_renameat2", lambda: None)
+
+    with pytest.raises(
+        StorageError, match=r"/a: neither hard links nor renames .* choose a directory on another volume"
+    ):
+        folder.create("a", b"1")
+    assert (None, []) == (folder.read("a"), folder.leftovers())
+
+
+def test_a_directory_where_links_are_forbidden_and_nothing_else_works_is_a_matter_of_permissions(folder, monkeypatch):
+    """What the rename says is told, then."""
+    monkeypatch.setattr(os, "link", no_links(errno.EPERM))
+
+    def rename(*_):
+        ctypes.set_errno(errno.EACCES)
+        return -1
+
+    monkeypatch.setattr(names, "_renameat2", lambda: rename)
+    with pytest.raises(StorageError, match="/a: Permission denied; let this user write there"):
+        folder.create("a", b"1")
+
+
+def test_what_is_held_stays_what_it_is(tmp_path):
+    """Reads and writes go to the directory that was opened, wherever it is, and never to one of its name."""
+    held = LocalFolder(tmp_path / "run").hold(make=True)
+    held.replace("a/b", b"1")
+    inner = held.inside("a").hold()
+    assert (True, True) == (held.is_in_place(), inner.is_in_place())
+
+    (tmp_path / "run").rename(tmp_path / "aside")
+    LocalFolder(tmp_path / "run").replace("a/b", b"other")
+
+    assert (False, False) == (held.is_in_place(), inner.is_in_place())
+    assert (b"1", b"1") == (held.read("a/b"), inner.read("b"))
+    inner.create("c", b"2")
+    assert (["b", "c"], ["b"]) == (
+        [path.name for path in sorted((tmp_path / "aside" / "a").iterdir())],
+        LocalFolder(tmp_path / "run").names("a"),
+    )
+
+
+def test_a_directory_that_was_removed_under_its_holder_is_not_made_again(tmp_path):
+    """Nor is anything written into one that was made in its place, even with the same inode."""
+    held = LocalFolder(tmp_path / "run").hold(make=True)
+    (tmp_path / "run").rmdir()
+    (tmp_path / "run").mkdir()
+
+    for write in (held.create, held.replace):
+        with pytest.raises(StorageError, match="run/a: No such file"):
+            write("a", b"1")
+    assert (False, []) == (held.is_in_place(), list((tmp_path / "run").iterdir()))
+
+
+def test_what_a_link_leads_to_is_moved_aside_beside_itself(tmp_path):
+    """The link stays, and what is made anew is where it was."""
+    disk = tmp_path / "disk"
+    (disk / "runs").mkdir(parents=True)
+    link = tmp_path / "run"
+    link.symlink_to(disk / "runs" / "sir")
+    folder = LocalFolder(link)
+    folder.replace("a", b"old")
+
+    folder.move_aside(".old", {}, bytes)
+    folder.replace("a", b"new")
+
+    assert link.is_symlink()
+    assert ["sir", "sir.old"] == sorted(path.name for path in (disk / "runs").iterdir())
+    assert (b"new", b"old") == (
+        (disk / "runs" / "sir" / "a").read_bytes(),
+        (disk / "runs" / "sir.old" / "a").read_bytes(),
+    )
+    assert ["disk", "run"] == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_a_directory_that_came_in_between_is_put_back(tmp_path, monkeypatch):
+    """A name can only be renamed for what it leads to at that moment."""
+    path = tmp_path / "run"
+    held = LocalFolder(path).hold(make=True)
+    real = files._renamed
+
+    def overtaken(*args):
+        path.rename(tmp_path / "elsewhere")
+        LocalFolder(path).replace("a", b"another")
+        return real(*args)
+
+    monkeypatch.setattr(files, "_renamed", overtaken)
+    with pytest.raises(StorageError, match="run: another session started over at the same moment; start again"):
+        held.move_aside(".old", {}, bytes)
+    assert ["elsewhere", "run"] == sorted(each.name for each in tmp_path.iterdir())
+    assert b"another" == (path / "a").read_bytes()
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder):
+    """Nor is a folder taken for a file."""
+    folder.replace("a/b", b"")
+    os.mkfifo(folder.root / "a" / "pipe")
+
+    for name in ("a", "a/pipe"):
+        with pytest.raises(StorageError, match=f"/{name}: not a regular file"):
+            folder.read(name)

@@ -53,7 +53,7 @@ class Schedule:
         self.place = folder / "run" if kind == "files" else URI
         self.told = defaultdict(dict)
         self.removed = set()
-        self.removals = self.dice.choice([0, 0, 0.004])
+        self.removals = self.dice.choice([0, 0, 0.01])
         self.deaths = self.dice.choice([0, 0.004, 0.01])
         self.world.weather = 0 if kind == "files" else self.dice.choice([0, 0.02, 0.1])
         self.actors = [
@@ -76,7 +76,7 @@ class Schedule:
 
     def work(self, actor):
         """Some sessions, one after the other."""
-        for _ in range(self.dice.randint(1, 3)):
+        for _ in range(self.dice.randint(1, 4)):
             try:
                 self.session(actor, self.dice.choice(HOW))
             except (RunInUseError, StorageError):
@@ -114,9 +114,10 @@ class Schedule:
         living = [actor for actor in self.actors if not actor.is_over]
         if self.dice.random() < self.deaths:
             self.world.kill(self.dice.choice(living))
-        if self.world.late and self.dice.random() < 0.1:
+        if self.world.late and self.dice.random() < 0.02:
             self.world.arrive()
-        if self.dice.random() < self.removals:
+        is_late = any(actor.asleep_for > 0 and actor.is_committing for actor in living)
+        if self.dice.random() < self.removals * (5 if is_late else 1):
             self.remove()
         if self.dice.random() < 0.03:
             self.check()
@@ -126,6 +127,9 @@ class Schedule:
         run = read_run_json(open_folder(self.place))
         self.removed.add(None if run is None else run.id)
         self.world.story.append(f"removed {run and run.id[:6]}")
+        for actor in self.actors:
+            if self.dice.random() < 0.5:
+                actor.asleep_for = self.dice.randint(20, 400)
         if self.kind == "objects":
             keys = [meta["path"] for batch in obstore.list(self.world.memory, "runs/run/") for meta in batch]
             for key in keys:
