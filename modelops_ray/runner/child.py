@@ -48,6 +48,8 @@ FLUSH_BYTES = 2**20
 ENOUGH_S = 1.0
 """What a child was given together is expected to take a tenth of it; after so long the rest may be another's."""
 WORTH_MEASURING_S = 0.5
+# Those that `tempfile` finds by itself.
+_FOUND_FOLDERS = ("/tmp", "/var/tmp", "/usr/tmp")  # noqa: S108
 _PR_SET_PDEATHSIG = 1
 # Found once, in the server: a look-up in every child is pages of its own.
 _prctl = ctypes.CDLL(None).prctl
@@ -137,10 +139,16 @@ def _settle(room: Room, parent: int) -> Room:
         _write("/proc/self/oom_score_adj", str(FIRST_IN_LINE))
     if room.data_bytes:
         _limit_data(room.data_bytes)
-    os.environ["TMPDIR"] = room.folder
-    if "tempfile" in sys.modules:
-        sys.modules["tempfile"].tempdir = None  # type: ignore[attr-defined]
+    _take_folder(room.folder)
     return room
+
+
+def _take_folder(folder: str) -> None:
+    """Have temporary files made there, unless the import chose another folder for them."""
+    before, os.environ["TMPDIR"] = os.environ.get("TMPDIR"), folder
+    tempfile: Any = sys.modules.get("tempfile")
+    if tempfile is not None and tempfile.tempdir in (before, *_FOUND_FOLDERS):
+        tempfile.tempdir = None
 
 
 def _limit_data(data_bytes: int) -> None:

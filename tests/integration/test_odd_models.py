@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.models import context_of_file, replicates, values_by_seed
-from support.odd_models import ODD_MODELS, OddModel
+from support.odd_models import ODD_MODELS, SHOWN_ELSEWHERE, OddModel
 
 from modelops_ray.runner import forked
 from modelops_ray.runner.chunk import run_chunk
@@ -36,6 +36,12 @@ Path(sys.argv[1]).write_text(json.dumps(found))
 def named(model):
     """Its name, to say which test it is."""
     return model.name
+
+
+def in_time(models):
+    """All of them, some of them only in the long run."""
+    marks = {True: [pytest.mark.long], False: []}
+    return [pytest.param(m, id=m.name, marks=marks[m.name in SHOWN_ELSEWHERE]) for m in models]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +81,7 @@ def in_children(path, isolation):
     return [f"{failure.error_type}: {failure.message}" for failure in report.failures], report, values_by_seed(payload)
 
 
-@pytest.mark.parametrize("model", ODD_MODELS, ids=named)
+@pytest.mark.parametrize("model", in_time(ODD_MODELS))
 def test_an_odd_model_returns_the_same_in_forks(place, model):
     """Three at a time; where a fork could not have what the import left open, there is none, and that is told."""
     failed, report, values = in_children(place[model.name], "fork")
@@ -138,9 +144,10 @@ def test_a_child_has_of_ours_what_it_needs_and_no_more(place, tmp_path):
     """Above all numbers that a model meets, beside what the import opened."""
     body = """
         fds = [fd for fd in os.listdir("/proc/self/fd") if 2 < int(fd) < 700]
-        return sorted({os.path.basename(os.path.realpath(f"/proc/self/fd/{fd}")) for fd in fds} - set(fds))
+        names = {os.path.basename(os.path.realpath(f"/proc/self/fd/{fd}")) for fd in fds}
+        return ", ".join(sorted(names - set(fds)))
     """
     path = OddModel("numbers", "FILE = open(HERE / 'lines.txt')", body, None).write(tmp_path / "model")
     _, _, values = in_children(path, "fork")
     # A mapping keeps a number of the file that it is of.
-    assert [["board (deleted)", "lines.txt"]] * 3 == list(values.values())
+    assert ["board (deleted), lines.txt"] * 3 == list(values.values())

@@ -352,6 +352,9 @@ STATE = (
         """, """
         return os.environ.get("WHERE") + os.environ.get("TMPDIR") + str(len(os.environ))
         """, "here/nowhere2"),
+    OddModel("folder for temporary files", "import tempfile\ntempfile.tempdir = str(HERE)", """
+        return Path(tempfile.gettempdir()).name
+        """, "folder_for_temporary_files"),
     OddModel("working folder", "os.chdir('/')", "return os.getcwd()", "/"),
     OddModel("search path emptied", "sys.path.clear()", "return seed", lambda seed: seed),
     OddModel("search path replaced", "sys.path = ('/nowhere',)", "return seed", lambda seed: seed),
@@ -372,3 +375,37 @@ STATE = (
 )  # fmt: skip
 
 ODD_MODELS = (*DESCRIPTORS, *STATE)
+# What unit tests show, too; forks of these are for the long run.
+SHOWN_ELSEWHERE = frozenset(
+    {
+        "binary file without a buffer",
+        "file that was read in part",
+        "two numbers of one open file",
+        "one file opened twice",
+        "number that was chosen",
+        "arrays in a zip file",
+        "member of a zip file",
+        "mapped file",
+        "folder",
+        "devices",
+        "lock",
+        "pair of sockets",
+        "program that answers on a pipe",
+        "memfd",
+        "handlers",
+        "signals held back",
+        "clocks that go wrong",
+        "names taken away",
+        "no collector",
+        "decimals",
+        "errors of NumPy",
+        "working folder",
+        "search path replaced",
+        "one CPU",
+        "folder for temporary files",
+        "warnings as errors",
+        "tracers",
+        "standard descriptors closed",
+        "interpreter changed in a simulation",
+    }
+)
