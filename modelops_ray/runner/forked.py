@@ -192,6 +192,8 @@ def connect(wanted: Wanted) -> Connection:
         hello = None if channel is None else _hello(channel, wanted.model.label)
         if channel is not None and hello is not None:
             return Connection(channel, hello.header)
+        if channel is not None:
+            channel.close()
         if cannot := _text(folder / FAILED):
             raise ModelError(cannot)
         why = last_line(_text(folder / "log"))

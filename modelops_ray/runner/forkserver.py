@@ -440,15 +440,15 @@ def _model_to_fork(folder: Path, listener: socket.socket) -> tuple[Model, socket
     try:
         with tracker:
             model = child_side.model_of(folder)
+            if not _is_ours(listener, folder):
+                listener.detach()
+                listener = _listening(folder)
             aftermath().settle()
             child_side.warm_up()
             aftermath().leave()
     except ModelError as error:
         (folder / FAILED).write_text(str(error))
         sys.exit(1)
-    if not _is_ours(listener, folder):
-        listener.detach()
-        listener = _listening(folder)
     if why_not := tracker.why_not_fork() or aftermath().descriptors.why_not_fork:
         forbid_forks(folder, why_not)
         listener.set_inheritable(True)
