@@ -130,7 +130,7 @@ def _plain_extension(type_: pa.DataType) -> pa.DataType:
             nested = pa.list_(nested)
         return nested
     raise RefusedTypeError(
-        f"of the extension type {name!r}; return what it stores ({type_.storage_type}) as a plain column"
+        f"a column of the extension type {name!r}; return what it stores ({type_.storage_type}) as a plain column"
     )
 
 

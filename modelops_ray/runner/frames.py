@@ -38,8 +38,9 @@ def columns_of_series(series: Any) -> Columns:
 
 def columns_of_index(index: Any) -> Columns:
     """Return an index of pandas as columns."""
-    frame = index.to_frame(index=False, name=[_named(index, at) or VALUE for at in range(index.nlevels)])
-    return columns_of_frame(frame)
+    if index.nlevels == 1:
+        return [(_named(index, 0) or VALUE, index)]
+    return [(_named(index, at) or f"level_{at}", index.get_level_values(at)) for at in range(index.nlevels)]
 
 
 def index_of_series(series: Iterable[Any], taken: Mapping[str, Any]) -> Columns:
@@ -144,7 +145,7 @@ def columns_of_dataset(data: Any) -> Columns:
 
 def _along(data: Any, name: Any, sizes: Mapping[Any, int]) -> Any:
     """Return the value of a variable at each point; None for a dimension that is no more than a count, or of levels."""
-    if name in data.indexes and data.indexes[name].nlevels > 1:
+    if name in sizes and name in data.indexes and data.indexes[name].nlevels > 1:
         return None
     if name in sizes and name not in data.coords and len(sizes) == 1 and _UNNAMED_DIMENSION.fullmatch(str(name)):
         return None

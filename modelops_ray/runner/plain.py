@@ -18,6 +18,7 @@ Column = Union[pa.Array, pa.ChunkedArray]
 _MOST_ITEMS = 2**31 - 1
 _FIRST_DAY, _LAST_DAY = -719162, 2932896
 """The years 1 to 9999, beyond which pandas reads no dates."""
+_PER_DAY = {"ms": 86400 * 10**3, "us": 86400 * 10**6, "ns": 86400 * 10**9}
 _UNCHECKED = {kind.id for kind in (
     pa.null(), pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(),
     pa.uint64(), pa.float16(), pa.float32(), pa.float64(),
@@ -35,6 +36,10 @@ class RefusedValueError(Exception):
         self.row = row
 
 
+class UnknownValueError(RefusedValueError):
+    """A value is of a class that no column holds."""
+
+
 def plain_column(column: Column) -> Column:
     """Return the same values in a plain type.
 
@@ -50,6 +55,8 @@ def plain_column(column: Column) -> Column:
         return _plain(column)
     except RefusedTypeError as error:
         raise RefusedValueError(str(error)) from error
+    except MemoryError:
+        raise
     except pa.ArrowException as error:
         raise RefusedValueError(
             f"{column.type} that cannot be kept as it is: {' '.join(str(error).split())}"
@@ -58,7 +65,7 @@ def plain_column(column: Column) -> Column:
 
 def _plain(array: pa.Array) -> pa.Array:
     kind = plain_type(array.type)
-    if pa.types.is_date(array.type):
+    if pa.types.is_temporal(array.type):
         return _calendar(array.cast(kind))
     if array.type == kind:
         return array
@@ -80,11 +87,19 @@ def _plain(array: pa.Array) -> pa.Array:
     return array.cast(kind)
 
 
-def _calendar(dates: pa.Array) -> pa.Array:
-    ends = pc.min_max(dates.cast(pa.int32())).as_py()
-    if ends["min"] is not None and (ends["min"] < _FIRST_DAY or ends["max"] > _LAST_DAY):
-        raise RefusedValueError("dates outside of the years 1 to 9999; return years as numbers")
-    return dates
+def _calendar(times: pa.Array) -> pa.Array:
+    """Return dates and times as they are where Python and pandas have them."""
+    kind = times.type
+    if pa.types.is_duration(kind) or (pa.types.is_timestamp(kind) and kind.unit == "ns"):
+        return times
+    per_day = 1 if pa.types.is_date(kind) else _PER_DAY[kind.unit]
+    low, high = (0, 1) if pa.types.is_time(kind) else (_FIRST_DAY, _LAST_DAY + 1)
+    ends = pc.min_max(times.view(pa.int32() if kind.bit_width == 32 else pa.int64())).as_py()
+    if ends["min"] is None or (low * per_day <= ends["min"] and ends["max"] < high * per_day):
+        return times
+    if pa.types.is_time(kind):
+        raise RefusedValueError("times outside of a day; return durations")
+    raise RefusedValueError("dates outside of the years 1 to 9999; return years as numbers")
 
 
 def _list(array: pa.Array) -> pa.Array:

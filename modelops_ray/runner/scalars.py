@@ -6,6 +6,7 @@ column of them: the narrowest that holds each exactly. Runs in the model's inter
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import decimal
 import enum
@@ -21,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..column_types import MOST_DIGITS, candidates
-from .plain import Column, RefusedValueError, list_array, plain_column
+from .plain import Column, RefusedValueError, UnknownValueError, list_array, plain_column
 
 Convert = Callable[[Any], Column]
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
@@ -192,7 +193,7 @@ def _by_protocol(value: Any, row: int) -> Any:
         or hasattr(type(value), "__iter__")
     ):
         return _Items(value)
-    raise RefusedValueError(f"{_name(value)} ({name}); return numbers, text, dates, or lists of them", row)
+    raise UnknownValueError(f"{_name(value)} ({name}); return numbers, text, dates, or lists of them", row)
 
 
 def fields_of(value: Any) -> Mapping[str, Any] | None:
@@ -200,8 +201,10 @@ def fields_of(value: Any) -> Mapping[str, Any] | None:
     if isinstance(value, type):
         return None
     kind = type(value)
-    names = getattr(kind, "__dataclass_fields__", None) or getattr(kind, "model_fields", None)
-    if isinstance(value, tuple):
+    names: Any = getattr(kind, "model_fields", None)
+    if dataclasses.is_dataclass(kind):
+        names = [field.name for field in dataclasses.fields(kind)]
+    elif isinstance(value, tuple):
         names = getattr(kind, "_fields", None)
     elif names is None and hasattr(kind, "__attrs_attrs__"):
         names = [attribute.name for attribute in kind.__attrs_attrs__]

@@ -14,7 +14,8 @@ model may use its buffers again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence, ValuesView
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from .frames import (
     index_of_series,
     is_labelled,
 )
-from .plain import Column, RefusedValueError, plain_column
+from .plain import Column, RefusedValueError, UnknownValueError, plain_column
 from .scalars import columns_of_rows, fields_of
 from .values import column_of, converter_of, is_of, own, without_arrow
 
@@ -123,6 +124,8 @@ def _named(returned: object) -> Mapping[str, object]:
         return {}
     shapes = dict(zip(returned, map(_shape, returned.values())))
     found = set(shapes.values())
+    if _COLUMN in found and any(map(_is_used_up, returned.values())):
+        return _named({name: list(value) if _is_used_up(value) else value for name, value in returned.items()})
     # A list of rows beside columns is a column of structs, an empty list beside tables a table.
     is_one = not (_TABLE in found or (_ROWS in found and found <= {_ROWS, _NOTHING}))
     if is_one or all(map(_is_data_array, returned.values())):
@@ -140,6 +143,8 @@ def _shape(value: object) -> str:
     kind = type(value)
     if kind in _PLAIN:
         return _SCALAR
+    if kind is dict:
+        return _TABLE
     if kind is list or kind is tuple:
         return _shape_of_sequence(value)  # type: ignore[arg-type]
     if kind is np.ndarray:
@@ -153,6 +158,14 @@ def _shape(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return _shape_of_sequence(value)
     return _SCALAR if converter_of(value) is None else _COLUMN
+
+
+def _is_used_up(value: object) -> bool:
+    """Whether a value can be looked at once only: what it gives is a list, of values or of rows."""
+    kind = type(value)
+    if kind in _PLAIN or kind is np.ndarray or kind is list or kind is dict:
+        return False
+    return isinstance(value, (Iterator, deque, ValuesView)) and not _is_capsule(value)
 
 
 def _shape_of_sequence(value: Sequence[object]) -> str:
@@ -198,6 +211,8 @@ def _content(name: str, value: object) -> Scalars | pa.Table | None:
         return _of_mapping(name, value)
     if fields := fields_of(value):
         return _of_mapping(name, fields)
+    if _is_used_up(value):
+        value = list(value)  # type: ignore[call-overload]
     try:
         if _has_columns(value) and not (_is_pandas_frame(value) or _is_xarray(value)):
             return _from_arrow(name, value)
@@ -225,7 +240,10 @@ def _bare_columns(value: Any) -> Columns | None:
         return [] if isinstance(value, list) else None
     if shape == _COLUMN:
         return _of_sequence(value)
-    return None if value is None or not _is_value(value) else [(VALUE, [value])]
+    try:
+        return None if value is None else [(VALUE, column_of([value]))]
+    except UnknownValueError:
+        return None
 
 
 def _of_rows(value: Any) -> Columns:
@@ -246,14 +264,6 @@ def _of_sequence(value: Any) -> Columns | None:
     # A list of lists or of tables has no one meaning.
     is_flat = not isinstance(values, list) or all(_shape(each) == _SCALAR for each in values)
     return [(VALUE, values)] if is_flat else None
-
-
-def _is_value(value: object) -> bool:
-    try:
-        column_of([value])
-    except RefusedValueError:
-        return False
-    return True
 
 
 _BARE = [
@@ -314,7 +324,7 @@ def _flat(name: str, columns: Columns) -> Columns:
         if getattr(value, "ndim", 1) != 2:
             flat.append((column, value))
             continue
-        values = value if isinstance(value, np.ndarray) else np.asarray(value)
+        values = value if isinstance(value, np.ma.MaskedArray) else np.asarray(value)
         if not 0 < values.shape[1] <= MOST_COLUMNS:
             raise BadOutputError(
                 f"output {name!r}, column {column!r}: found {values.shape[1]} columns in an array of two dimensions, "
@@ -331,6 +341,14 @@ def _column(output: str, column: str, value: object) -> Column:
         row = "" if error.row is None else f", row {error.row}"
         kind = "" if isinstance(value, list) else f" ({_kind(value)})"
         raise BadOutputError(f"output {output!r}, column {column!r}{row}: found {error}{kind}") from error
+    except MemoryError:
+        raise
+    except (pa.ArrowException, ArithmeticError, TypeError, ValueError, RuntimeError) as error:
+        # Arrays of other libraries say in their own words why they cannot be read.
+        raise BadOutputError(
+            f"output {output!r}, column {column!r}: found {_kind(value)} that cannot be read: {_one_line(error)}; "
+            "return a NumPy array or a list"
+        ) from error
 
 
 def _from_arrow(name: str, value: Any) -> pa.Table | None:
@@ -339,7 +357,7 @@ def _from_arrow(name: str, value: Any) -> pa.Table | None:
     if _is_polars_frame(value):
         for column, dtype in value.schema.items():
             if unreadable := without_arrow(dtype):
-                raise BadOutputError(f"output {name!r}, column {column!r}: found a column {unreadable}")
+                raise BadOutputError(f"output {name!r}, column {column!r}: found {unreadable}")
     table = pa.table(value)
     if not table.num_columns:
         return None

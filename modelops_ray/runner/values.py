@@ -241,7 +241,7 @@ def without_arrow(dtype: Any) -> str:
     name = str(dtype)
     for part in ("Object", "Int128", "UInt128"):
         if part in name.replace("(", " ").replace(")", " ").replace(",", " ").split():
-            return f"of polars' type {part}; " + (
+            return f"a column of polars' type {part}; " + (
                 "return text or numbers" if part == "Object" else "cast it to Int64, or text"
             )
     return ""
@@ -307,6 +307,7 @@ _CONVERTERS: list[tuple[Callable[[object], bool], Callable[[Any], Column]]] = [
     (is_of("pandas", "Series", "Index"), _from_pandas),
     (_is_pandas_array, _from_pandas),
     (is_of("polars", "Series"), _from_polars),
+    (is_of("xarray", "DataArray"), _from_array),
     (_has("__arrow_c_stream__", "__arrow_c_array__"), _from_capsule),
     (_has("__arrow_array__"), _from_arrow_array),
     (_is_array, _from_array),

@@ -46,6 +46,15 @@ class Tensor:
     def __array__(self, dtype=None, copy=None):
         import numpy
         return numpy.arange(3.0)
+class Broken:
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("it is on another device")
+class Exchanged:
+    def __dlpack__(self, **options):
+        import numpy
+        return numpy.arange(3.0).__dlpack__(**options)
+    def __dlpack_device__(self):
+        return (1, 0)
 """
 
 
@@ -53,7 +62,7 @@ class Names(dict):
     def __missing__(self, name):
         if name == "D":
             return importlib.import_module("decimal").Decimal
-        if name in ("Color", "Opaque", "Level", "Point", "Row", "Tensor"):
+        if name in ("Color", "Opaque", "Level", "Point", "Row", "Tensor", "Broken", "Exchanged"):
             exec(CLASSES, self)
             return self[name]
         if name in __builtins__ if isinstance(__builtins__, dict) else hasattr(__builtins__, name):
@@ -315,6 +324,24 @@ FORMS: dict[str, Form] = {
             one(t=[3, 4], S=[1, 2], I=[5, 6])),
         ("labelled otherwise", '{"S": xr.DataArray([1], dims="t", coords={"t": [3]}), "I": xr.DataArray([5], dims="t", coords={"t": [4]})}', "arrays of different coordinates"),
         ("variables along others", 'xr.Dataset({"a": ("x", [1, 2]), "b": ("y", [1, 2, 3])})', "is not along x"),
+        # More of other libraries.
+        ("rows of a generator", '({"a": i} for i in range(2))', one(a=[0, 1])),
+        ("rows of a generator by name", '{"agents": ({"a": i} for i in range(2)), "n": {"x": 1}}', {"agents": pa.table({"a": [0, 1]}), "n": pa.table({"x": [1]})}),
+        ("a subclass", '{"x": np.arange(4).reshape(2, 2).view(np.recarray), "y": np.arange(2).view(np.recarray)}', one(x_0=[0, 2], x_1=[1, 3], y=[0, 1])),
+        ("an array that is elsewhere", '{"x": Broken(), "y": [1]}', "cannot be read: it is on another device"),
+        ("an array that is exchanged", '{"x": Exchanged(), "y": [1, 2, 3]}', one(x=[0.0, 1.0, 2.0], y=[1, 2, 3])),
+        ("times beyond", 'pa.table({"x": pa.array([2**60], pa.timestamp("us"))})', "the years 1 to 9999"),
+        ("complex, bare", "1j", "output 'result' is a complex number"),
+        ("NUL in rows", r'{"x": [np.array(["a\0b"]), np.array(["c"])]}', one(x=[["a\0b"], ["c"]])),
+        ("exact lists", '{"x": [np.array([2**60 + 1]), [1]], "y": [np.array([1, 2]), np.array([0.5])]}', one(x=[[BIG], [1]], y=[[1.0, 2.0], [0.5]])),
+        ("inexact lists", '{"x": [np.array([2**60 + 1]), np.array([0.5])]}', "lists of values of no common type"),
+        ("series in rows", '{"x": [pl.Series([1, 2]), None], "y": [pd.Series([1, None], dtype="Int64"), None]}', one(x=[[1, 2], None], y=[[1, None], None])),
+        ("an index", 'pd.Index(["a", "b"], name="k")', one(k=["a", "b"])),
+        ("numbers as names", "pd.DataFrame(np.array([[0.5, 1.5]]))", {"result": pa.table({"0": [0.5], "1": [1.5]})}),
+        ("levels of an array", 'xr.DataArray([1, 2], dims="i", coords={"i": pd.MultiIndex.from_tuples([(1, "a"), (2, "b")], names=["p", "q"])}, name="v")',
+            one(p=[1, 2], q=["a", "b"], v=[1, 2])),
+        ("a labelled column", '{"a": xr.DataArray([1, 2], dims="t"), "b": [3, 4]}', one(a=[1, 2], b=[3, 4])),
+        ("a scalar coordinate", 'xr.Dataset({"n": ("t", [5, 6])}, coords={"t": ("t", [0.5, 1.5]), "run": 3})', one(t=[0.5, 1.5], run=[3, 3], n=[5, 6])),
     ]
 }  # fmt: skip
 """By name; the columns of a table are in this order."""
