@@ -115,7 +115,7 @@ class Blame:
         )
         if verdict is Verdict.RAISE:
             self._kills.note(Outcome.RAISED)
-        if failure.cause is Cause.OUT_OF_MEMORY:
+        if failure.cause is Cause.OUT_OF_MEMORY and not is_victim:
             self._dispatch.observe_overrun(set_index, limit_bytes, failure.peak_bytes, at_top=at_top)
         if verdict is Verdict.FAIL:
             self._fail(failure, trouble, chunk, at_top=at_top)

@@ -210,12 +210,13 @@ class Dispatch:
     def observe_overrun(self, set_index: int, limit_bytes: int, peak_bytes: int, *, at_top: bool) -> None:
         """A peak that was cut off tells what is not enough: for its set, and for all while nothing else is known.
 
-        What no node can hold says nothing of others, nor does what failed well within its limit.
+        What no node can hold says nothing of others, nor does the limit of what failed well within it.
         """
+        least_bytes = peak_bytes or limit_bytes
         if not at_top:
-            self.memory.observe_overrun(peak_bytes or limit_bytes)
+            self.memory.observe_overrun(least_bytes)
         if self.pending.holds(set_index):
-            self.memory.observe_set(set_index, max(peak_bytes, limit_bytes))
+            self.memory.observe_set(set_index, least_bytes)
 
     def observe_payload(self, payload_bytes: int, n_completed: int, told_bytes: int) -> None:
         """Learn how large the outputs of a chunk, with what is told of failures, and of a simulation are."""

@@ -107,6 +107,11 @@ class World(Cluster):
         self._n_reports = 0
         self._known_sizes: dict[int, tuple[int, ...]] = {}
         self._stalled_s: float | None = None
+        self._most_of_set = {
+            position: max(one.need_bytes for one in sims[start:stop])
+            for _, start, stop in schedule.segments
+            for position in range(start, stop)
+        }
         self._ticking = False
 
     def play(self) -> Finish:
@@ -209,12 +214,11 @@ class World(Cluster):
         node.running.clear()
 
     def _mind_idleness(self) -> None:
-        """Nothing runs for a long time, although something that is pending could run on what is there."""
+        """Nothing runs for a long time, although what a whole set needs that is pending could be had."""
         nodes = [node for node in self.nodes if node.is_there and node.free_cpus >= self._cpus]
         room = max((self.schedule.room_on(node.memory_bytes) for node in nodes), default=0)
-        needs = self.schedule.simulations
         pending = self.state.dispatch.pending.positions()
-        is_stalled = not self.placed and any(needs[position].need_bytes * 1.3 + 64 * MIB < room for position in pending)
+        is_stalled = not self.placed and any(self._most_of_set[one] * 1.3 + 64 * MIB < room for one in pending)
         if not is_stalled:
             self._stalled_s = None
             return
@@ -236,6 +240,7 @@ class World(Cluster):
 
     def _begin(self, chunk: SubmitChunk, node: SimulatedNode) -> None:
         self._note(f"chunk {chunk.chunk_id} begins on node {node.index}")
+        self._stalled_s = None
         self._require_room(node)
         ended, n_bytes, held_s = self._run(chunk, node)
         lasts_s = ended[-1].after_s if ended else TASK_S

@@ -199,3 +199,21 @@ def test_who_is_killed_within_its_request_on_the_largest_node_is_repeated_there(
         victim = Failure(position, Cause.OUT_OF_MEMORY, "Killed", "the node is full", peak_bytes=MIB, is_victim=True)
         run.tell(ChunkFinished(1.0, chunk.chunk_id, ChunkReport((), (victim,), base_bytes=2**26)))
     assert (1, 0) == run.to_the_end()
+
+
+@pytest.mark.parametrize("is_victim", [True, False], ids=["killed for others", "refused at once"])
+def test_who_failed_well_within_its_limit_makes_no_replicate_ask_for_more_than_that(is_victim):
+    """The limit was not what stopped it."""
+    run = Run(30, lambda _: 50 * MIB, Capacity((LARGE,) * 4), n_sets=1, attempts=1)
+    chunk = run.chunks.pop(0)
+    position = chunk.positions[0]
+    assert chunk.limit_bytes > 32 * GIB
+    for _ in range(2 if is_victim else 1):
+        failure = Failure(position, Cause.OUT_OF_MEMORY, "X", "no", peak_bytes=60 * MIB, is_victim=is_victim)
+        run.tell(ChunkFinished(1.0, chunk.chunk_id, ChunkReport((), (failure,), base_bytes=100 * MIB)))
+        chunk = next((one for one in run.chunks if position in one.positions), chunk)
+        run.chunks = [one for one in run.chunks if position not in one.positions]
+    run.to_the_end()
+    later = [limits[-1] for position, limits in run.limits.items() if position > 12]
+    assert later
+    assert max(later) < GIB
