@@ -17,7 +17,7 @@ from .errors import BackendError
 
 ROOT = Path("/")
 RECENT_S = 10.0
-_MEMINFO = re.compile(rb"^(MemTotal|MemAvailable): *(\d+) kB", re.MULTILINE)
+_MEMINFO = re.compile(rb"^(MemTotal|MemAvailable|Shmem): *(\d+) kB", re.MULTILINE)
 _CACHE_1 = re.compile(rb"^total_(?:in)?active_file (\d+)", re.MULTILINE)
 _CACHE_2 = re.compile(rb"^(?:in)?active_file (\d+)", re.MULTILINE)
 
@@ -44,9 +44,13 @@ class MemoryBounds:
 
     Where they are is looked up once; what they say, and which of them have a limit, at every `read`, for some 10 µs a
     file: a fork server does it 20 times a second.
+
+    Attributes:
+        shared_bytes: Shared memory of the machine at the last `read`, files that are kept in memory included.
     """
 
     def __init__(self, root: Path = ROOT) -> None:
+        self.shared_bytes = 0
         self._meminfo = root / "proc/meminfo"
         self._groups = [_GroupFiles.of(folder) for folder in _memory_cgroups(root)]
 
@@ -62,6 +66,7 @@ class MemoryBounds:
     def _machine_bytes(self) -> tuple[int, int]:
         try:
             info = {name: int(kib) * 1024 for name, kib in _MEMINFO.findall(self._meminfo.read_bytes())}
+            self.shared_bytes = info.get(b"Shmem", 0)
             return info[b"MemTotal"], info[b"MemAvailable"]
         except (OSError, KeyError) as error:
             raise BackendError(

@@ -1,4 +1,4 @@
-"""Where a child has got to, in memory it shares with its supervisor and the fork server.
+"""Where a child has got to, and what its family was seen to use, in memory shared by child, supervisor and fork server.
 
 Owns the layout. A child that is killed leaves behind which simulation it was in: no message could tell that.
 Standard library only: it also runs in the model's interpreter.
@@ -13,7 +13,8 @@ from pathlib import Path
 
 from .held import held
 
-_BYTES = 16
+BYTES = 32
+"""What follows in the file is what Python tells of shared memory that it made."""
 NOT_READY = -2
 RESTING = -1
 ANSWERED = -3
@@ -26,11 +27,16 @@ class Board:
     what came of all it was given last. Each of the two is one aligned store of eight bytes, of which nobody reads a
     half. The time is written first and read last, so that nobody reads a
     new index with an older time.
+
+    The fork server adds how much the child and what it started were seen to use in that simulation. The time when that
+    began is written after the amount: what is of another simulation is not taken for this one's.
     """
 
-    def __init__(self, fd: int) -> None:
-        """Map a board; the descriptor stays the caller's."""
-        self._memory = mmap.mmap(fd, _BYTES)
+    def __init__(self, fd: int, *, for_forks: bool = True) -> None:
+        """Map a board; the descriptor stays the caller's. Not `for_forks`, those of this process lack it."""
+        self._memory = mmap.mmap(fd, BYTES)
+        if not for_forks:
+            self._memory.madvise(mmap.MADV_DONTFORK)
         self._index = memoryview(self._memory).cast("q")
         self._since_s = memoryview(self._memory).cast("d")
 
@@ -45,7 +51,7 @@ class Board:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             path.unlink()
-            os.write(fd, struct.pack("=qd", NOT_READY, held.monotonic_s()))
+            os.write(fd, struct.pack("=qdqd", NOT_READY, held.monotonic_s(), 0, 0.0))
         except OSError:
             os.close(fd)
             raise
@@ -61,6 +67,17 @@ class Board:
         """Where the child is, and since when, on the monotonic clock of this machine."""
         index = self._index[0]
         return index, self._since_s[1]
+
+    def tell_seen(self, n_bytes: int, since_s: float) -> None:
+        """Say how much was seen to be used, at most, in the simulation that began then."""
+        self._index[2] = n_bytes
+        self._since_s[3] = since_s
+
+    @property
+    def seen_bytes(self) -> int:
+        """How much was seen to be used, at most, in the simulation that the child is in; 0 where nobody looked."""
+        n_bytes = self._index[2]
+        return n_bytes if self._since_s[3] == self._since_s[1] else 0
 
     def close(self) -> None:
         """Let go of the memory."""

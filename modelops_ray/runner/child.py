@@ -36,6 +36,8 @@ from .late_pandas import LatePandas
 from .loading import ModelRef, aftermath, back_to_working_folder, load_model
 from .measure import peak_meter, private_bytes, resident_parts
 from .raised import told_of
+from .segments import record_into
+from .unseen import WholePeak
 
 if TYPE_CHECKING:
     from .calling import Model
@@ -75,7 +77,8 @@ def live(room: Room, model: Model, parent: int) -> NoReturn:
     """Be a forked child: serve until the supervisor hangs up."""
     room = _settle(room, parent)
     aftermath().settle()
-    _serve(_channel(room.channel), Board(room.board), model)
+    record_into(room.board)
+    _serve(_channel(room.channel), Board(room.board), model, is_fork=True)
 
 
 def become(room: Room, server_folder: str, parent: int) -> NoReturn:
@@ -92,6 +95,7 @@ def main(server_folder: str, channel_fd: str, board_fd: str) -> None:
     channel = _channel(int(channel_fd))
     for fd in (int(channel_fd), int(board_fd)):
         os.set_inheritable(fd, False)
+    record_into(int(board_fd))
     try:
         model = model_of(Path(server_folder))
     except ModelError as error:
@@ -100,7 +104,7 @@ def main(server_folder: str, channel_fd: str, board_fd: str) -> None:
     aftermath().settle()
     warm_up()
     wire.send(channel, {"ready": True})
-    _serve(channel, Board(int(board_fd)), model)
+    _serve(channel, Board(int(board_fd)), model, is_fork=False)
 
 
 def model_of(server_folder: Path) -> Model:
@@ -176,12 +180,13 @@ def _close_all_but(kept: Collection[int]) -> None:
             os.closerange(fd, fd + 1)
 
 
-def _serve(channel: socket.socket, board: Board, model: Model) -> NoReturn:
+def _serve(channel: socket.socket, board: Board, model: Model, *, is_fork: bool) -> NoReturn:
     try:
         with peak_meter() as meter:
+            whole = WholePeak(meter, board, is_fork=is_fork)
             board.set(RESTING)
             while (message := wire.receive(channel)) is not None:
-                _Work(channel, board, meter, model).do(message.header, held.loads(bytes(message.blobs[0])))
+                _Work(channel, board, meter, model, whole).do(message.header, held.loads(bytes(message.blobs[0])))
     except BaseException:  # noqa: BLE001 - a model can break whatever this process answers with
         traceback.print_exc()
         os._exit(CANNOT_ANSWER)
@@ -191,10 +196,11 @@ def _serve(channel: socket.socket, board: Board, model: Model) -> NoReturn:
 class _Work:
     """The simulations of one message; what came of them is sent several at a time where they are short."""
 
-    def __init__(self, channel: socket.socket, board: Board, meter: Meter, model: Model) -> None:
+    def __init__(self, channel: socket.socket, board: Board, meter: Meter, model: Model, whole: WholePeak) -> None:
         from .usable import usable_outputs
 
         self._channel, self._board, self._meter, self._model = channel, board, meter, model
+        self._whole = whole
         # Found once: an import in every simulation costs where that has no length.
         self._outputs_of = usable_outputs
         self._own_bytes: int | None = None
@@ -242,6 +248,7 @@ class _Work:
         seconds = held.perf_s() - began_s
         if failure or packed.streams:
             peak_bytes = self._meter.peak_bytes()
+        peak_bytes = self._whole.peak_bytes(peak_bytes, seconds)
         self._packer.add(seconds, peak_bytes, failure, packed)
         self._longest_s = max(self._longest_s, seconds)
 
@@ -254,7 +261,8 @@ class _Work:
         self._flushed_s = now_s
         # It takes milliseconds: once where nothing is known yet, and wherever that is nothing beside the simulation.
         if (asked["measure"] or self._longest_s > WORTH_MEASURING_S) and self._own_bytes is None:
-            told["own_bytes"] = self._own_bytes = max(0, private_bytes() - self._meter.grown_bytes())
+            self._own_bytes = private_bytes() - self._meter.grown_bytes()
+            told["own_bytes"] = self._whole.own_bytes(self._own_bytes)
         wire.send(self._channel, *self._packer.message(**told))
 
 

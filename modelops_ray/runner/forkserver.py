@@ -33,14 +33,17 @@ from ..pidfd import open_process
 from . import child as child_side
 from . import wire
 from .answers import CANNOT_ANSWER
+from .board import BYTES as BOARD_BYTES
 from .board import NOT_READY, Board
 from .boot import FAILED, command
 from .child import Room
 from .descriptors import high
+from .family import Family
 from .loading import aftermath
 from .measure import private_bytes, resident_parts
+from .segments import Folder, Segments, record_into
 from .threads import ThreadTracker
-from .warden import UNLIMITED, Child, Warden, end_all
+from .warden import TOKEN, UNLIMITED, Child, Warden, end_all
 from .watch import KILLED, Limit, process
 
 if TYPE_CHECKING:
@@ -228,6 +231,8 @@ class Server:
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             room = Room(theirs.fileno(), write_fd, board_fd, folder, self._data_bytes)
             server = os.getpid()
+            before, record_fd = self._warden.shared_files.names(), os.dup(board_fd)
+            undo.callback(os.close, record_fd)
             pid = os.fork()
             if pid == 0:
                 self._be_child(room, server)
@@ -236,15 +241,20 @@ class Server:
         with suppress(PermissionError):
             os.setpgid(pid, pid)
         fds = (ours.detach(), read_fd, board_fd)
+        segments = Segments(record_fd, BOARD_BYTES, before, pids={pid})
         born = process(pid)
-        ticks = 0 if born is None else born.started_ticks
-        one = Child(pid, pidfd, Board(board_fd), UNLIMITED, folder, resident_parts(pid).made_bytes, ticks, kills)
+        family = Family(pid, born, resident_parts(pid).made_bytes, self._warden.server)
+        one = Child(
+            pid, pidfd, Board(board_fd, for_forks=False), UNLIMITED, folder, family, segments,
+            f"{server}-{self._n_born}", os.fstat(board_fd).st_ino, 0 if born is None else born.started_ticks, kills,
+        )  # fmt: skip
         if self._model is None:
             one.kept_fds = fds
         return one, fds
 
     def _be_child(self, room: Room, server: int) -> None:
         try:
+            os.environ[TOKEN] = f"{server}-{self._n_born}"
             if self._model is None:
                 child_side.become(room, str(self._terms.folder), server)
             child_side.live(room, self._model, server)
@@ -255,8 +265,7 @@ class Server:
 
     def _arm(self, one: Child, asked: dict[str, Any]) -> None:
         """Hold a child to its limit from here on."""
-        one.limit = _limit_of(asked)
-        one.base_bytes, one.peak_bytes = resident_parts(one.pid).made_bytes, 0
+        one.arm(_limit_of(asked))
 
     def _take_back(self, connection: socket.socket, one: Child, n_served: int, retire_after: int) -> None:
         """A supervisor is done with a child: keep it for the next one, or let it end."""
@@ -297,6 +306,8 @@ class Server:
         one.kill_others()
         _, status = os.waitpid(one.pid, 0)
         os.close(one.pidfd)
+        one.segments.remove(self._warden.shared_files.names())
+        os.close(one.segments.record)
         one.board.close()
         _close(one.kept_fds)
         try:
@@ -398,6 +409,10 @@ def main(step: str, path: str, given_fd: str) -> None:
         os.chdir(spec["workdir"])
     _adopt_orphans()
     _raise_limit_of_files()
+    # What the import makes of shared memory is the server's, for as long as it lives.
+    record_fd = high(os.open(folder / "made", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600))
+    segments = Segments(record_fd, 0, Folder().names())
+    record_into(record_fd)
     terms = Terms(folder, spec["keeper"], spec["idle_s"], spec["node_bytes"])
     if step == "start":
         listener = _listening(folder)
@@ -409,10 +424,11 @@ def main(step: str, path: str, given_fd: str) -> None:
     notice = no_fork.read_text() if spec["forks"] and no_fork.exists() else ""
     model = None
     if spec["forks"] and not notice:
-        model, listener = _model_to_fork(folder, listener)
+        model, listener = _model_to_fork(folder, listener, segments)
     gc.collect()
     gc.freeze()
     Server(listener, model, terms, notice).run()
+    segments.remove(Folder().names())
 
 
 def _listening(folder: Path) -> socket.socket:
@@ -434,7 +450,7 @@ def _is_ours(listener: socket.socket, folder: Path) -> bool:
         return False
 
 
-def _model_to_fork(folder: Path, listener: socket.socket) -> tuple[Model, socket.socket]:
+def _model_to_fork(folder: Path, listener: socket.socket, segments: Segments) -> tuple[Model, socket.socket]:
     """Load the model; where a fork would lose or share some of it, begin again without it."""
     tracker = ThreadTracker()
     try:
@@ -451,6 +467,7 @@ def _model_to_fork(folder: Path, listener: socket.socket) -> tuple[Model, socket
         sys.exit(1)
     if why_not := tracker.why_not_fork() or aftermath().descriptors.why_not_fork:
         forbid_forks(folder, why_not)
+        segments.remove(Folder().names())
         listener.set_inheritable(True)
         again = command("forkserver", "again", str(folder), str(listener.fileno()))
         os.execv(again[0], again)  # noqa: S606 (ourselves)

@@ -26,7 +26,7 @@ _RETAINED_BYTES = 8 * 2**20
 _ROUNDING_BYTES = 2**20
 _SAMPLE_S = 0.005
 _STATUS = re.compile(rb"^(VmHWM|RssAnon|RssFile|RssShmem):\s+(\d+) kB", re.MULTILINE)
-_PRIVATE = re.compile(rb"^Private_Dirty:\s+(\d+) kB", re.MULTILINE)
+_ROLLUP = re.compile(rb"^(Pss_Anon|Pss_Shmem|Private_Dirty|Shared_Dirty):\s+(\d+) kB", re.MULTILINE)
 
 
 class Resident(NamedTuple):
@@ -38,6 +38,7 @@ class Resident(NamedTuple):
     made_bytes: int
     file_bytes: int
     high_bytes: int
+    shmem_bytes: int = 0
 
 
 def resident_parts(pid: int | str = "self") -> Resident:
@@ -52,7 +53,63 @@ def resident_parts(pid: int | str = "self") -> Resident:
 def _parts(status: bytes) -> Resident:
     found = {name: int(kib) * 1024 for name, kib in _STATUS.findall(status)}
     made = found.get(b"RssAnon", 0) + found.get(b"RssShmem", 0)
-    return Resident(made, found.get(b"RssFile", 0), found.get(b"VmHWM", 0))
+    return Resident(made, found.get(b"RssFile", 0), found.get(b"VmHWM", 0), found.get(b"RssShmem", 0))
+
+
+class Pages:
+    """Follows what one process has made, for a quarter of what reading it in full costs each time."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._shared_bytes = self._file_bytes = 0
+
+    def made_bytes(self) -> int:
+        """Return its anonymous and shared memory, but not the pages of files; 0 once it has ended."""
+        try:
+            fd = os.open(f"/proc/{self._pid}/statm", os.O_RDONLY)
+            try:
+                _, resident, shared, *_ = os.read(fd, 256).split()
+            finally:
+                os.close(fd)
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
+        resident_bytes, shared_bytes = int(resident) * PAGE_BYTES, int(shared) * PAGE_BYTES
+        if abs(shared_bytes - self._shared_bytes) > _ROUNDING_BYTES:
+            # Pages of files and shared memory are one number there.
+            self._shared_bytes, self._file_bytes = shared_bytes, resident_parts(self._pid).file_bytes
+        return max(0, resident_bytes - min(self._file_bytes, shared_bytes))
+
+
+class Rollup(NamedTuple):
+    """Dirty memory of a process by who else has it mapped: nobody, or others too, of which `part_bytes` is its part."""
+
+    private_bytes: int
+    shared_bytes: int
+    part_bytes: int
+    shmem_bytes: int
+
+
+def rollup(pid: int | str = "self", proc: Path = Path("/proc")) -> Rollup | None:
+    """Read it, for some milliseconds; None where the kernel does not tell, or the process has ended."""
+    try:
+        return rollup_of(pid, proc)
+    except OSError:
+        return None
+
+
+def rollup_of(pid: int | str, proc: Path) -> Rollup:
+    """Read it.
+
+    Raises:
+        OSError: The kernel does not tell, or the process has ended.
+    """
+    text = (proc / str(pid) / "smaps_rollup").read_bytes()
+    found = {name: int(kib) * 1024 for name, kib in _ROLLUP.findall(text)}
+    private_bytes, shmem_bytes = found.get(b"Private_Dirty", 0), found.get(b"Pss_Shmem", 0)
+    proportional_bytes = found.get(b"Pss_Anon", 0) + shmem_bytes
+    shared_bytes = found.get(b"Shared_Dirty", 0)
+    part_bytes = min(shared_bytes, max(0, proportional_bytes - private_bytes))
+    return Rollup(private_bytes, shared_bytes, part_bytes, shmem_bytes)
 
 
 class Meter(Protocol):
@@ -73,6 +130,9 @@ class Meter(Protocol):
 
     def grown_bytes(self) -> int:
         """Return how much more of its own the process has now than when the meter was opened."""
+
+    def faulted_bytes(self) -> int:
+        """Return at least the size of the pages that were made or copied since `begin`; 0 where that is not known."""
 
 
 def peak_meter(proc: Path = _PROC) -> Meter:
@@ -102,7 +162,9 @@ class ExactMeter:
             raise
         self._resident = _Resident()
         self._opened = self._parts()
+        self._shmem_bytes, self._shared_bytes = self._opened.shmem_bytes, self._resident.shared_bytes
         self._is_usage_reset = self._resets_usage()
+        self._faults = self._faults_before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         self._before_bytes = self._file_before_bytes = self._peak_bytes = 0
 
     def __enter__(self) -> Self:
@@ -116,25 +178,36 @@ class ExactMeter:
     def begin(self) -> None:
         """Give back what was freed before, take the baseline, and reset the mark."""
         self._before_bytes = self._resident.settled_bytes()
-        self._file_before_bytes = self._resident.file_bytes
+        self._file_before_bytes = self._file_bytes()
         self._peak_bytes = 0
+        self._faults_before = self._faults
         os.write(self._reset, b"5")
 
     def peak_bytes(self) -> int:
         """Return the high-water mark less the baseline and what was mapped of files meanwhile."""
-        if self._is_usage_reset:
-            self._resident.bytes()
-            high_bytes, file_bytes = _usage_bytes(), self._resident.file_bytes
-        else:
-            now = self._parts()
-            high_bytes, file_bytes = now.high_bytes, now.file_bytes
+        self._resident.bytes()
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        self._faults = usage.ru_minflt
+        high_bytes = usage.ru_maxrss * 1024 if self._is_usage_reset else self._parts().high_bytes
+        file_bytes = self._file_bytes()
         made_bytes = high_bytes - self._before_bytes - max(0, file_bytes - self._file_before_bytes)
         self._peak_bytes = max(self._peak_bytes, made_bytes)
         return self._peak_bytes
 
+    def faulted_bytes(self) -> int:
+        """Return at least the size of the pages that were made or copied from `begin` to the last peak."""
+        return (self._faults - self._faults_before) * PAGE_BYTES
+
     def grown_bytes(self) -> int:
         """Return what was made since the meter was opened and is still there."""
         return self._parts().made_bytes - self._opened.made_bytes
+
+    def _file_bytes(self) -> int:
+        """Resident pages of files as of the last look; the number that is cheap has shared memory in it."""
+        shared_bytes = self._resident.shared_bytes
+        if abs(shared_bytes - self._shared_bytes) > _ROUNDING_BYTES:
+            self._shmem_bytes, self._shared_bytes = self._parts().shmem_bytes, shared_bytes
+        return shared_bytes - self._shmem_bytes
 
     def _resets_usage(self) -> bool:
         """Whether getrusage, which takes 1 µs and not 30, follows the mark: in a process that was forked it does.
@@ -184,6 +257,10 @@ class SampledMeter:
         """Return what was made since the meter was opened and is still there."""
         return self._resident.bytes() - self._opened_bytes
 
+    def faulted_bytes(self) -> int:
+        """Nothing is known of it."""
+        return 0
+
     def _sample(self) -> None:
         while not self._stop.wait(_SAMPLE_S):
             with self._lock:
@@ -195,13 +272,12 @@ class _Resident:
 
     def __init__(self) -> None:
         self._fd = high(os.open(f"{_PROC}/statm", os.O_RDONLY))
+        self.shared_bytes = 0
         self._floor_bytes = self.bytes()
-        self.file_bytes = 0
 
     def bytes(self) -> int:
         _, resident, shared, *_ = os.pread(self._fd, 256, 0).split()
-        # Includes shared memory, which only makes a peak larger that follows one with some.
-        self.file_bytes = int(shared) * PAGE_BYTES
+        self.shared_bytes = int(shared) * PAGE_BYTES
         return int(resident) * PAGE_BYTES
 
     def settled_bytes(self) -> int:
@@ -230,11 +306,10 @@ def private_bytes(pid: int | str = "self", proc: Path = Path("/proc")) -> int:
     Clean pages are files', which the kernel takes back when memory is short: whose they seem to be changes with that.
     """
     try:
-        rollup = (proc / str(pid) / "smaps_rollup").read_bytes()
+        return rollup_of(pid, proc).private_bytes
     except OSError:
         parts = resident_parts(pid)
         return parts.made_bytes + parts.file_bytes
-    return sum(int(kib) for kib in _PRIVATE.findall(rollup)) * 1024
 
 
 def _find_malloc_trim() -> ctypes._NamedFuncPointer | None:

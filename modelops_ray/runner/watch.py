@@ -1,6 +1,6 @@
-"""Who of the children on a node has to go, and what each of them and everything it started uses.
+"""Who of the children on a node has to go, and which processes belong to each of them.
 
-Owns the decisions, which are pure, and reading `/proc`. Does not kill.
+Owns the decisions, which are pure, and reading the process table. Does not kill; what processes use is `family`'s.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ import os
 import signal
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-
-from .measure import private_bytes, resident_parts
 
 PRESSURE = 0.88
 """Share of a node's memory above which somebody is killed."""
@@ -119,24 +117,42 @@ def _is_strained(last: Strain, now: Strain) -> bool:
 
 
 class Process(NamedTuple):
-    """One line of the process table."""
+    """One line of the process table.
+
+    `stack` is where its program's stack begins: forks have that of the process they were forked from, and another
+    program has its own.
+    """
 
     pid: int
     parent: int
     group: int
     state: str
     started_ticks: int
+    stack: int = 0
 
 
 def process(pid: int, proc: Path = _PROC) -> Process | None:
     """Look one process up; None once it has ended, and where it is hidden, as others' are in some places."""
     try:
-        with open(f"{proc}/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 (of every process, often)
-            # The name before it may hold spaces and brackets.
-            fields = file.read(_STAT_BYTES).rpartition(b")")[2].split()
-        return Process(pid, int(fields[1]), int(fields[2]), fields[0].decode(), int(fields[19]))
+        fields = _stat(pid, proc)
+        stack = int(fields[25]) if len(fields) > 25 else 0
+        return Process(pid, int(fields[1]), int(fields[2]), fields[0].decode(), int(fields[19]), stack)
     except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError):
         return None
+
+
+def page_faults(pid: int, proc: Path = _PROC) -> int:
+    """Return how often a process touched a page for the first time, or copied one; 0 once it has ended."""
+    try:
+        return int(_stat(pid, proc)[7])
+    except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError):
+        return 0
+
+
+def _stat(pid: int, proc: Path) -> list[bytes]:
+    with open(f"{proc}/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 (of every process, often)
+        # The name before it may hold spaces and brackets.
+        return file.read(_STAT_BYTES).rpartition(b")")[2].split()
 
 
 def processes(proc: Path = _PROC) -> list[Process]:
@@ -184,6 +200,15 @@ def _children_of_thread(path: str) -> list[int]:
         return []
 
 
+def newest_pid(proc: Path = _PROC) -> int | None:
+    """Return the number that was given to a process or thread last; None where that is not told."""
+    try:
+        with open(f"{proc}/loadavg", "rb", buffering=0) as file:  # noqa: PTH123 (often)
+            return int(file.read(_STAT_BYTES).split()[4])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
 def families(heads: Collection[int], table: Iterable[Process], known: Mapping[int, int]) -> dict[int, list[int]]:
     """Return by head whatever it started: of its process group, its descendants, and who was known as its before.
 
@@ -206,27 +231,8 @@ def _head_of(
 ) -> int | None:
     at: Process | None = one
     while at is not None:
-        for head in (at.pid, at.group, known.get(at.pid, -1)):
+        for head in (at.pid, at.group, known.get(at.pid, -1), at.parent, known.get(at.parent, -1)):
             if head in heads:
                 return head
         at = by_pid.get(at.parent)
     return None
-
-
-@dataclass
-class Use:
-    """What a process uses of its own: read exactly at first sight, then followed by what it adds."""
-
-    pid: int
-    own_bytes: int = field(init=False)
-    made_bytes: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Look at it for the first time."""
-        self.made_bytes = resident_parts(self.pid).made_bytes
-        self.own_bytes = private_bytes(self.pid) if self.made_bytes else 0
-
-    def bytes(self) -> int:
-        """Return what it uses now; 0 once it has ended."""
-        made_bytes = resident_parts(self.pid).made_bytes
-        return max(0, self.own_bytes + made_bytes - self.made_bytes) if made_bytes else 0

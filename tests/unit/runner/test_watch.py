@@ -13,7 +13,6 @@ from modelops_ray.runner.watch import (
     Process,
     Reading,
     Strain,
-    Use,
     descendants,
     families,
     over_hard_limit,
@@ -106,24 +105,6 @@ def test_a_process_that_is_hidden_from_this_user_is_as_good_as_gone(tmp_path):
     finally:
         os.seteuid(user)
         (tmp_path / "7").chmod(0o700)
-
-
-def test_what_another_process_adds_is_followed():
-    """Exactly at first, then by what it makes."""
-    code = (
-        "import sys; print(1, flush=True); sys.stdin.read(1); x = bytearray(b'1') * 2**26; "
-        "print(2, flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        child.stdout.readline()
-        use = Use(child.pid)
-        before = use.bytes()
-        child.stdin.write(b"x")
-        child.stdin.flush()
-        child.stdout.readline()
-        assert 2**26 <= use.bytes() - before < 2**27
-        child.kill()
-    assert 0 == use.bytes()
 
 
 def test_only_the_family_is_looked_up_where_the_kernel_lists_children():

@@ -1,0 +1,200 @@
+"""Shared memory that a child and what it started made: how much there is that nobody has mapped, and removing it.
+
+Owns telling whose a segment is. Three things outlive the process that made them, or are in no process at all: files in
+a file system of memory (`/dev/shm` first of all), memory files (memfd) that are open, and segments of System V.
+
+Whose is a file in `/dev/shm`? One that appeared during the life of a child, and that one of its family told Python's
+tracker of or was seen to have open. Python tells a file of ours, the end of a child's board, in place of a process that
+it would start and that would remove what others made as well. What another language leaves there between two looks,
+50 ms apart, without having it open when somebody looks, is not found; that is said in README.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .measure import resident_parts
+
+FOLDER = "/dev/shm"  # noqa: S108 (that is where the C library keeps them)
+MOST_BYTES = 2**20
+MOST_NAME = 255
+_KINDS = (b"shared_memory", b"semaphore")
+_SYSTEM_V = Path("/proc/sysvipc/shm")
+_IPC_RMID = 0
+_TICK_NS = 50_000_000
+_BLOCK_BYTES = 512
+"""The unit of `st_blocks`."""
+_shmctl = ctypes.CDLL(None).shmctl
+
+
+class Folder:
+    """The files in `/dev/shm` by name and inode, for names come again; read only when something came or went."""
+
+    def __init__(self, path: str = FOLDER) -> None:
+        self._path = path
+        self._changed_ns = -1
+        self._names: frozenset[tuple[str, int]] = frozenset()
+
+    def names(self) -> frozenset[tuple[str, int]]:
+        """Return the files there are."""
+        try:
+            changed_ns = os.stat(self._path).st_mtime_ns  # noqa: PTH116 (often)
+            if changed_ns != self._changed_ns:
+                # What comes right after the reading may have the same time: the clock of files ticks slowly.
+                self._changed_ns = changed_ns if time.time_ns() - changed_ns > _TICK_NS else -1
+                self._names = frozenset((entry.name, entry.inode()) for entry in os.scandir(self._path))
+        except FileNotFoundError:
+            return frozenset()
+        return self._names
+
+
+def record_into(fd: int) -> None:
+    """Have Python tell a file what this process and its forks make, in place of a tracker of its own."""
+    from multiprocessing import resource_tracker
+
+    # There is no other way to say where it tells.
+    resource_tracker._resource_tracker._fd = fd  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def recorded(fd: int, start: int) -> set[str]:
+    """Return the names of files in `/dev/shm` that were told of from `start` on and not taken back."""
+    found: set[str] = set()
+    for verb, name in _told(os.pread(fd, MOST_BYTES, start)):
+        if verb == b"REGISTER":
+            found.add(name)
+        elif verb == b"UNREGISTER":
+            found.discard(name)
+    return found
+
+
+def _told(text: bytes) -> Iterator[tuple[bytes, str]]:
+    """Read what a model's process wrote: whatever is no message for the tracker is passed over."""
+    for line in text.splitlines():
+        verb, _, rest = line.partition(b":")
+        name, _, kind = rest.rpartition(b":")
+        if kind not in _KINDS:
+            continue
+        plain = os.fsdecode(name.lstrip(b"/"))
+        plain = f"sem.{plain}" if kind == b"semaphore" else plain
+        if plain and "/" not in plain and "\0" not in plain and len(plain) <= MOST_NAME:
+            yield verb, plain
+
+
+@dataclass
+class Segments:
+    """What one family made of shared memory.
+
+    `before` is what was in `/dev/shm` when its child was born; what it is told of stands in `record` from `start` on.
+    """
+
+    record: int
+    start: int
+    before: frozenset[tuple[str, int]]
+    files: dict[tuple[str, int], None] = field(default_factory=dict)
+    pids: set[int] = field(default_factory=set)
+    """Of processes that were of the family at any time."""
+
+    def unmapped_bytes(self, pids: Iterable[int], now: frozenset[tuple[str, int]], inherited: frozenset[int]) -> int:
+        """Return how much of it is in no process's memory, now that the family has these members.
+
+        Args:
+            pids: Of its members.
+            now: What is in `/dev/shm`.
+            inherited: Inodes that the fork server has open or mapped: those are its own.
+        """
+        sizes: dict[int, int] = {}
+        mapped: set[int] = set()
+        resident_bytes = 0
+        for pid in pids:
+            mapped |= _mapped(pid)
+            resident_bytes += resident_parts(pid).shmem_bytes
+            for path, found in _open_files(pid):
+                if found.st_ino not in inherited:
+                    sizes[found.st_ino] = found.st_blocks * _BLOCK_BYTES
+                    self._claim(path, found.st_ino, now)
+        told = recorded(self.record, self.start)
+        self.files.update(dict.fromkeys(one for one in now - self.before if one[0] in told))
+        sizes.update((inode, _size_of(name)) for name, inode in self.files if (name, inode) in now)
+        mapped_bytes = sum(n_bytes for inode, n_bytes in sizes.items() if inode in mapped)
+        return sum(sizes.values()) - min(mapped_bytes, resident_bytes) + _system_v_bytes(self.pids)
+
+    def _claim(self, path: str, inode: int, now: frozenset[tuple[str, int]]) -> None:
+        name = path.rpartition("/")[2]
+        if path == f"{FOLDER}/{name}" and (name, inode) in now - self.before:
+            self.files[name, inode] = None
+
+    def remove(self, now: frozenset[tuple[str, int]]) -> None:
+        """Remove what is left of it; its processes have ended."""
+        new = now - self.before if now is not self.before else ()
+        told = recorded(self.record, self.start) if new else ()
+        for name, inode in new:
+            if name in told or (name, inode) in self.files:
+                _unlink(name, inode)
+        _remove_system_v(self.pids)
+
+
+def _unlink(name: str, inode: int) -> None:
+    path = f"{FOLDER}/{name}"
+    with suppress(FileNotFoundError, PermissionError):
+        found = os.lstat(path)
+        if found.st_ino == inode and stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid():
+            os.unlink(path)  # noqa: PTH108 (of every child)
+
+
+def _size_of(name: str) -> int:
+    try:
+        return os.lstat(f"{FOLDER}/{name}").st_blocks * _BLOCK_BYTES
+    except OSError:
+        return 0
+
+
+def _open_files(pid: int) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield what a process has open that is kept in memory: memory files, and files in `/dev/shm`."""
+    folder = f"/proc/{pid}/fd"
+    with suppress(OSError):
+        for number in os.listdir(folder):  # noqa: PTH208 (often)
+            with suppress(OSError):
+                path = os.readlink(f"{folder}/{number}")  # noqa: PTH115 (often)
+                if path.startswith(("/memfd:", f"{FOLDER}/")):
+                    yield path, os.stat(f"{folder}/{number}")  # noqa: PTH116 (often)
+
+
+def _mapped(pid: int) -> set[int]:
+    """Return the inodes of what a process has mapped of memory files and of files in `/dev/shm`."""
+    found: set[int] = set()
+    with suppress(OSError), open(f"/proc/{pid}/maps", "rb", buffering=0) as file:  # noqa: PTH123 (often)
+        for line in file.readall().splitlines():
+            fields = line.split(None, 5)
+            if len(fields) == 6 and fields[5].startswith((b"/memfd:", b"/dev/shm/")):
+                found.add(int(fields[4]))
+    return found
+
+
+def held_by(pid: int) -> frozenset[int]:
+    """Return the inodes of shared memory that a process has open or mapped."""
+    return frozenset({*_mapped(pid), *(found.st_ino for _, found in _open_files(pid))})
+
+
+def _system_v() -> Iterator[dict[bytes, int]]:
+    with suppress(OSError):
+        head, *lines = (line.split() for line in _SYSTEM_V.read_bytes().splitlines())
+        for line in lines:
+            yield {name: int(value) for name, value in zip(head, line)}
+
+
+def _system_v_bytes(pids: set[int]) -> int:
+    """What those that these processes made have in memory, unless somebody has them attached."""
+    return sum(one[b"rss"] for one in _system_v() if one[b"cpid"] in pids and not one[b"nattch"])
+
+
+def _remove_system_v(pids: set[int]) -> None:
+    for one in _system_v():
+        if one[b"cpid"] in pids and not one[b"nattch"] and one[b"cuid"] == os.getuid():
+            _shmctl(one[b"shmid"], _IPC_RMID, None)
