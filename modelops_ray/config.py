@@ -22,8 +22,11 @@ _UNITS = {
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50,
 }  # fmt: skip
 MAX_SHARDS = 10_000
-_SHARD = re.compile(r"(\d{1,6})/(\d{1,6})")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]*)")
+_SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)")
+_FAILURES = re.compile(r"([0-9]+)|([0-9]+(?:\.[0-9]+)?)%")
+_MOST_FAILURES = 10**15
+_SHOWN_CHARS = 60
 
 
 def parse_size(text: str) -> int:
@@ -34,10 +37,10 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     if match is None or match[2] not in _UNITS:
-        raise UsageError(f"{text!r} is not a size; write it as 512Mi, 4Gi, 1.5G or a number of bytes")
+        raise UsageError(f"{_shown(text)} is not a size; write it as 512Mi, 4Gi, 1.5G or a number of bytes")
     size_bytes = float(match[1]) * _UNITS[match[2]]
     if not 1 <= size_bytes <= 2**60:
-        raise UsageError(f"{text!r} is out of range; it must be between 1 byte and 1024Pi")
+        raise UsageError(f"{_shown(text)} is out of range; it must be between 1 byte and 1024Pi")
     return int(size_bytes)
 
 
@@ -64,13 +67,12 @@ class MaxFailures:
         Raises:
             UsageError: Neither a whole number from 1, nor a percentage above 0 and up to 100.
         """
-        percent = text.endswith("%")
-        try:
-            value = float(text[:-1]) if percent else float(int(text))
-        except ValueError:
-            value = math.nan
-        if not (0 < value <= 100 if percent else value >= 1):
-            raise UsageError(f"--max-failures {text!r} must be a whole number from 1, or a percentage such as 5%")
+        match = _FAILURES.fullmatch(text.strip())
+        value = 0.0 if match is None else float(match[1] or match[2])
+        percent = match is not None and match[2] is not None
+        if not (0 < value <= 100 if percent else 1 <= value <= _MOST_FAILURES):
+            shown = _shown(text)
+            raise UsageError(f"--max-failures {shown} must be a whole number from 1, or a percentage such as 5%")
         return cls(value, percent)
 
     def count(self, n_simulations: int) -> int:
@@ -94,7 +96,9 @@ class Shard:
         """
         match = _SHARD.fullmatch(text.strip())
         if match is None or not 1 <= int(match[1]) <= int(match[2]) <= MAX_SHARDS:
-            raise UsageError(f"--shard {text!r} must be I/N with I from 1 to N and N up to {MAX_SHARDS:,}, such as 2/8")
+            raise UsageError(
+                f"--shard {_shown(text)} must be I/N with I from 1 to N and N up to {MAX_SHARDS:,}, such as 2/8"
+            )
         return cls(int(match[1]), int(match[2]))
 
     @property
@@ -144,6 +148,8 @@ class RunConfig:
         Raises:
             UsageError: A knob is out of range, or two contradict each other.
         """
+        if not (self.address is None or self.address.strip()):
+            raise UsageError("--address is empty; give auto or HOST:PORT, or leave the option out")
         _between("--cpus", self.cpus, 0.001, 1024)
         _between("--timeout", self.timeout_s, 0, 10**9)
         _between("--attempts", self.attempts, 1, 1000)
@@ -163,5 +169,13 @@ class RunConfig:
 
 
 def _between(name: str, value: float | None, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:
-        raise UsageError(f"{name} {value:g} is out of range; it must be between {low:g} and {high:g}")
+    if value is None or low <= value <= high:
+        return
+    is_large = isinstance(value, int) and abs(value) > 10**15
+    shown = "of more than 15 digits" if is_large else f"{value:g}"
+    raise UsageError(f"{name} {shown} is out of range; it must be between {low:g} and {high:g}")
+
+
+def _shown(text: str) -> str:
+    """Write what was given in an error: in quotes, and not all of it where it is long."""
+    return repr(text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}...")

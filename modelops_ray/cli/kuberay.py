@@ -91,7 +91,17 @@ def _need(study: Path, model: str | None, options: dict[str, Any]) -> Any:
     return need_of(api.question(study, model=model, **given(carried)))
 
 
+def _require_text(options: dict[str, Any]) -> None:
+    """YAML holds text only."""
+    for name, value in options.items():
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            raise click.UsageError(f"--{name.replace('_', '-')} {value}: not UTF-8, which YAML has to be") from None
+
+
 def _wish(study: Path, options: dict[str, Any]) -> Any:
+    _require_text(options)
     from modelops_ray.cluster.manifests.render import Wish
 
     run_options = {

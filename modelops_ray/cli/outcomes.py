@@ -57,20 +57,22 @@ def _one_line(is_debugging: Callable[[], bool]) -> Iterator[None]:
         if is_debugging():
             raise
         end(str(error), error.exit_code)
-    except FileNotFoundError:
-        if _has_working_folder():
+    except OSError as error:
+        if is_debugging():
             raise
-        end("the working directory has been removed; change to one that is there, as by `cd`, or give whole paths", 1)
+        end(_of_the_system(error), 1)
     except KeyboardInterrupt:
         end("interrupted; run the same command to go on", EXIT_INTERRUPTED)
 
 
-def _has_working_folder() -> bool:
+def _of_the_system(error: OSError) -> str:
+    """Say what the system refused; where it is a relative path, the folder it is relative to may be gone."""
     try:
         Path.cwd()
     except FileNotFoundError:
-        return False
-    return True
+        return "the working directory has been removed; change to one that is there, as by `cd`, or give whole paths"
+    where = "" if error.filename is None else f"{error.filename}: "
+    return f"{where}{error.strerror or error}; give another path, or make this one usable"
 
 
 def _say_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

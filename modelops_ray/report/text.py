@@ -11,7 +11,7 @@ from modelops_ray.config import format_size
 
 __all__ = ["count", "duration", "format_size", "number", "one_line", "printable", "rate"]
 
-MOST_CHARS = 4000
+MOST_CHARS = 2000
 """The longest text that is shown; of a longer one the middle is left out, for the remedy of an error is its end."""
 
 _ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": " "}

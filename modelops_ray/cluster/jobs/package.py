@@ -54,7 +54,7 @@ def dashboard_address(given: str | None, environ: Mapping[str, str]) -> str:
     name = "--address" if given else "RAY_ADDRESS"
     scheme, separator, rest = address.partition("://")
     if scheme in {"http", "https"}:
-        if urlsplit(address).hostname is None:
+        if _host(address) is None:
             raise UsageError(f"{name} {address} names no host; write http://HOST:8265")
         return address.rstrip("/")
     host = rest.partition(":")[0] or "HOST"
@@ -64,6 +64,13 @@ def dashboard_address(given: str | None, environ: Mapping[str, str]) -> str:
         f"{name} {address} is not a dashboard's, as in http://HOST:8265; "
         "on a machine of the cluster itself use modelops-ray run --address auto"
     )
+
+
+def _host(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # brackets without an address in them
+        return None
 
 
 def run_directory(out: str | None, default: str, *, is_ephemeral: bool) -> str:
