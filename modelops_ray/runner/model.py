@@ -75,14 +75,23 @@ def installed_versions() -> dict[str, str]:
 
 
 def _from_text(text: str, base: Path) -> ModelRef:
+    if "\0" in text:
+        raise ModelError(f"model {text!r} is no path and no module; {_FORMS}")
     where, _, function = text.rpartition(":")
     if not where or not all(part.isidentifier() for part in function.split(".")):
         raise ModelError(f"model {text!r} names no function; {_FORMS}")
     if where.endswith(".py") or "/" in where:
-        return _in_file((base / Path(where).expanduser()).resolve(), function)
+        return _in_file(_path_of(where, base), function)
     if not all(part.isidentifier() for part in where.split(".")):
         raise ModelError(f"model {text!r} is neither a .py file nor a module; {_FORMS}")
     return _in_module(where, function, str(base.resolve()))
+
+
+def _path_of(where: str, base: Path) -> Path:
+    try:
+        return (base / Path(where).expanduser()).resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle, or the home of a user that is none
+        raise ModelError(f"model file {where} cannot be found: {error}; {_FORMS}") from error
 
 
 def _in_file(path: Path, function: str) -> ModelRef:

@@ -26,7 +26,7 @@ def place_of(text: str | Path) -> Place:
     Raises:
         UsageError: A URI of another kind, or one that names no folder in a bucket.
     """
-    if text == "":
+    if text == "" or "\0" in str(text):
         raise UsageError("the run directory has no name; give a path or a URI")
     match = None if isinstance(text, Path) else _URI.fullmatch(text)
     if match is None:

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from modelops_ray.errors import StudyError
-from modelops_ray.study.values import describe, pointer, refuse
+from modelops_ray.study.values import describe, is_unicode, pointer, refuse
 
+MOST_LEVELS = 64
 MAX_SIMULATIONS = 100_000_000
 
 
@@ -46,6 +47,7 @@ def read_header(document: Mapping[str, object], source: str) -> Header:
     Raises:
         StudyError: One of them is missing or wrong; names the first.
     """
+    _require_storable(document.get("metadata"), f"{source}: /metadata")
     try:
         return Header.model_validate(document)
     except ValidationError as error:
@@ -53,6 +55,31 @@ def read_header(document: Mapping[str, object], source: str) -> Header:
         found = "nothing" if first["type"] == "missing" else describe(first["input"])
         right = Header.model_fields[str(first["loc"][0])].description or "something else"
         raise refuse(f"{source}: {pointer(*first['loc'])}", found, right) from error
+
+
+def _require_storable(metadata: object, place: str) -> None:
+    """Metadata may be anything that can be kept beside the results, as JSON."""
+    level, deepness = [metadata], 0
+    while level:
+        deepness += 1
+        if deepness > MOST_LEVELS:
+            raise refuse(place, f"values nested more than {MOST_LEVELS} levels deep", "fewer levels")
+        texts = [text for value in level for text in _texts(value)]
+        if any(not is_unicode(text) for text in texts):
+            raise refuse(place, "a text with a lone surrogate, which is not Unicode", "text that is")
+        level = [inner for value in level for inner in _inner(value)]
+
+
+def _texts(value: object) -> Iterable[str]:
+    if isinstance(value, dict):
+        return [key for key in value if isinstance(key, str)]
+    return [value] if isinstance(value, str) else []
+
+
+def _inner(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else []
 
 
 def read_text(path: Path) -> str:
@@ -69,6 +96,8 @@ def read_text(path: Path) -> str:
         raise StudyError(f"{path}: is a directory; give the path of a study file in it") from error
     except OSError as error:
         raise StudyError(f"{path}: cannot be read: {error.strerror}; make the file readable") from error
+    except ValueError as error:  # a path with a NUL in it
+        raise StudyError(f"{path}: no path of a file; give the path of a study file") from error
     try:
         return content.decode()
     except UnicodeDecodeError as error:

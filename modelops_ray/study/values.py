@@ -78,7 +78,7 @@ class ParameterRules:
             return describe(value), "a number, a text, true or false"
         if kind is _NUMBER and not -_LARGEST <= value <= _LARGEST:  # type: ignore[operator]
             return describe(value), "a finite number that fits a 64-bit float"
-        if kind == "a text" and not _is_unicode(value):
+        if kind == "a text" and not is_unicode(value):
             return f"{describe(value)}, which is not Unicode", "a text without lone surrogates"
         known = self._kinds.get(name)
         if known is None:
@@ -88,7 +88,7 @@ class ParameterRules:
         return None
 
     def _meet(self, name: str, kind: str) -> tuple[str, str] | None:
-        if not _is_unicode(name):
+        if not is_unicode(name):
             return f"the parameter name {_quote(name)}, which is not Unicode", "a name without lone surrogates"
         if name == "id":
             return "a parameter called id", "another name, because its column param_id is taken by the identifier"
@@ -103,8 +103,8 @@ def seed_fault(seed: object) -> tuple[str, str] | None:
     return describe(seed), f"a whole number from 0 to {MAX_SEED} (2^64-1), or null to derive it"
 
 
-def _is_unicode(text: object) -> bool:
-    """JSON may escape half a surrogate pair, which no file and no hash can hold."""
+def is_unicode(text: object) -> bool:
+    """Whether it is a text that files and hashes can hold: JSON may escape half a surrogate pair."""
     return isinstance(text, str) and (text.isascii() or _without_surrogates(text) == text)
 
 

@@ -17,6 +17,9 @@ from modelops_ray.errors import ManifestError, UsageError
 Json = dict[str, Any]
 
 KUSTOMIZATION = "kustomization.yaml"
+DEEPEST = 100
+MOST_VALUES = 200_000
+MOST_CHARS = 16 * 2**20
 YAML_ENDINGS = (".yaml", ".yml")
 
 
@@ -48,6 +51,8 @@ class _Loader(yaml.CSafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (yaml's)
         seen: set[Any] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if key.value in seen:
                 line = key.start_mark.line + 1
                 raise ManifestError(
@@ -62,9 +67,10 @@ def parse(text: str, source: str) -> list[Any]:
     """Read every document of a YAML text that is not empty.
 
     Raises:
-        ManifestError: It is no YAML, or a key stands twice; `source` is named.
+        ManifestError: It is no YAML, or a key stands twice, or it is more than any manifest; `source` is named.
     """
     try:
+        _require_bounded(text)
         return [document for document in yaml.load_all(text, _Loader) if document is not None]
     except ManifestError as error:
         raise ManifestError(f"{source}: {error}", error.rule) from None
@@ -73,6 +79,50 @@ def parse(text: str, source: str) -> list[Any]:
         raise ManifestError(f"{source}: line {line}: it is no YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ManifestError(f"{source}: it is no YAML: {error}") from error
+    except (ValueError, OverflowError) as error:  # a date or a number that Python cannot hold
+        raise ManifestError(f"{source}: it holds a value that cannot be read: {error}") from error
+
+
+def _require_bounded(text: str) -> None:
+    """Count what a text holds once its aliases are written out, before anything is made of it.
+
+    A few lines of aliases of aliases are more than any memory, and what is nested too deeply ends the interpreter.
+
+    Raises:
+        ManifestError: It is too deep, or too much.
+        YAMLError: It is no YAML.
+    """
+    sizes: dict[str | None, int] = {}
+    nested: list[tuple[str | None, int]] = []
+    total = 0
+    for event in yaml.parse(text, yaml.CSafeLoader):
+        match event:
+            case yaml.AliasEvent():
+                # One that stands in what it is an alias of has no end.
+                total += sizes.get(event.anchor, MOST_VALUES + 1)
+            case yaml.ScalarEvent():
+                total += 1
+                sizes[event.anchor] = 1
+            case yaml.CollectionStartEvent():
+                nested.append((event.anchor, total))
+                total += 1
+            case yaml.CollectionEndEvent():
+                anchor, before = nested.pop()
+                sizes[anchor] = total - before
+        if len(nested) > DEEPEST or total > MOST_VALUES:
+            what = f"more than {DEEPEST} levels deep" if len(nested) > DEEPEST else f"more than {MOST_VALUES:,} values"
+            line = event.start_mark.line + 1 if event.start_mark is not None else 1
+            raise ManifestError(f"line {line}: {what}, which no manifest is")
+
+
+def parse_one(text: str, source: str) -> Any:
+    """Read one YAML value; None where there is none.
+
+    Raises:
+        ManifestError: As `parse`.
+    """
+    documents = parse(text, source)
+    return documents[0] if documents else None
 
 
 def read(path: Path) -> list[Any]:
@@ -82,11 +132,14 @@ def read(path: Path) -> list[Any]:
         ManifestError: It is not there, or is no YAML.
     """
     try:
-        text = path.read_text("utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MOST_CHARS + 1)
     except OSError as error:
         raise ManifestError(f"{path}: it cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: it is not UTF-8 at byte {error.start}") from error
+    if len(text) > MOST_CHARS:
+        raise ManifestError(f"{path}: it has more than {MOST_CHARS:,} characters, which no manifest has")
     return parse(text, str(path))
 
 

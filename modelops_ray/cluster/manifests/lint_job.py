@@ -9,9 +9,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import yaml
-
-from modelops_ray.cluster.manifests.files import Json, Resource
+from modelops_ray.cluster.manifests.files import Json, Resource, parse_one
 from modelops_ray.cluster.manifests.findings import Problem
 from modelops_ray.cluster.manifests.sizing import Need
 from modelops_ray.cluster.manifests.views import cluster_of, is_scratch, of_kind
@@ -94,7 +92,7 @@ def _deadlines(spec: Json) -> Iterator[Problem]:
 
 
 def _driver_env(spec: Json) -> Iterator[Problem]:
-    env = (yaml.safe_load(spec.get("runtimeEnvYAML") or "") or {}).get("env_vars") or {}
+    env = (parse_one(spec.get("runtimeEnvYAML") or "", "runtimeEnvYAML") or {}).get("env_vars") or {}
     for name, why in _DRIVER_ENV.items():
         if name not in env:
             remedy = f'add {name}: "{_DRIVER_VALUES[name]}" to its env_vars: it is read in the driver'

@@ -9,11 +9,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
-
-from modelops_ray.cluster.manifests.files import Json
+from modelops_ray.cluster.manifests.files import Json, parse_one
 from modelops_ray.cluster.manifests.findings import Problem, pointer
 from modelops_ray.cluster.manifests.views import Cluster, cluster_of
+from modelops_ray.errors import ManifestError
 
 _MAX_NAME_CHARS = {"RayCluster": 53, "RayJob": 47}
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
@@ -75,10 +74,10 @@ def _job(spec: Json) -> Iterator[Problem]:
 
 def _runtime_env(text: str) -> Iterator[Problem]:
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        found = parse_one(text, "it")
+    except ManifestError as error:
         problem = " ".join(str(error).split())
-        yield Problem("runtime-env-yaml", "/spec/runtimeEnvYAML", f"it is no YAML: {problem[:100]}", "correct it")
+        yield Problem("runtime-env-yaml", "/spec/runtimeEnvYAML", problem[:200], "correct it")
         return
     if found is not None and not isinstance(found, dict):
         yield Problem("runtime-env-yaml", "/spec/runtimeEnvYAML", "it is no map", "write `env_vars:` and so on")
