@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from modelops_ray.arrays import plain_array
+from modelops_ray.column_types import INDEX
 from modelops_ray.errors import UsageError
 from modelops_ray.question import Question
 from modelops_ray.session import Watcher, aside
@@ -108,6 +109,9 @@ def _first_place(name: str, one: pa.Table, other: pa.Table) -> str:
         return f"output {name!r} has {other.num_rows} rows alone and {one.num_rows} in the run"
     if one.num_rows == 0:
         return ""
+    # Where nobody lost a row, rows of frames have no labels.
+    if {*one.column_names} ^ {*other.column_names} == {INDEX}:
+        one, other = (table.drop_columns([INDEX] if INDEX in table.column_names else []) for table in (one, other))
     if one.column_names != other.column_names:
         return f"output {name!r} has the columns {', '.join(other.column_names)} alone"
     pairs = ((column, one[column].combine_chunks(), other[column].combine_chunks()) for column in one.column_names)

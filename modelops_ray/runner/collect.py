@@ -164,7 +164,7 @@ def _output_table(group: Sequence[_Piece], positions: Sequence[int], identities:
     counts = [count for piece in group for count in piece.counts]
     own = pa.concat_tables([piece.table for piece in group], promote_options="default").combine_chunks()
     ours = repeated(identities, indices, counts)
+    table = pa.Table.from_arrays([*ours.columns, *own.columns], names=[*ours.column_names, *own.column_names])
     if all(is_numbered(piece.table.schema) for piece in group):
-        own = numbered(own)
-    table = pa.Table.from_arrays([*ours.columns, *own.columns], schema=pa.schema([*ours.schema, *own.schema]))
+        table = numbered(table)
     return OutputTable(tuple(positions[index] for index in indices), tuple(counts), table)

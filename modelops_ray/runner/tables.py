@@ -358,7 +358,10 @@ def _from_arrow(name: str, value: Any) -> pa.Table | None:
         for column, dtype in value.schema.items():
             if unreadable := without_arrow(dtype):
                 raise BadOutputError(f"output {name!r}, column {column!r}: found {unreadable}")
-    table = pa.table(value)
+    try:
+        table = pa.table(value)
+    except pa.ArrowNotImplementedError as error:
+        raise RefusedValueError(f"{_kind(value)} that Arrow does not read: {_one_line(error)}") from error
     if not table.num_columns:
         return None
     for field in table.schema:

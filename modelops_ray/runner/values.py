@@ -21,6 +21,7 @@ from .scalars import array_of_values, is_surely_kept
 
 _DATES = {"Y": "D", "M": "D", "W": "D", "D": "D", "h": "s", "m": "s", "s": "s", "ms": "ms", "us": "us"}
 _SPANS = {"W": "s", "D": "s", "h": "s", "m": "s", "s": "s", "ms": "ms", "us": "us"}
+_NOT_ARROW = {"Object": "return text or numbers", **dict.fromkeys(("Int128", "UInt128"), "cast it to Int64, or text")}
 _REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
@@ -238,13 +239,12 @@ def _from_polars(series: Any) -> Column:
 
 def without_arrow(dtype: Any) -> str:
     """Say why a type of polars cannot be kept, empty where it can; of an object it would give the address."""
-    name = str(dtype)
-    for part in ("Object", "Int128", "UInt128"):
-        if part in name.replace("(", " ").replace(")", " ").replace(",", " ").split():
-            return f"a column of polars' type {part}; " + (
-                "return text or numbers" if part == "Object" else "cast it to Int64, or text"
-            )
-    return ""
+    name = dtype.base_type().__name__
+    if name in _NOT_ARROW:
+        return f"a column of polars' type {name}; {_NOT_ARROW[name]}"
+    inner = [getattr(dtype, part) for part in ("inner", "key", "value") if hasattr(dtype, part)]
+    fields = [field.dtype for field in getattr(dtype, "fields", ())]
+    return next(filter(None, map(without_arrow, [*inner, *fields])), "")
 
 
 def _from_capsule(value: Any) -> Column:

@@ -22,7 +22,7 @@ for library in ("pandas", "polars", "xarray"):
     pytest.importorskip(library)
 MIB = 2**20
 NAMES = list(FORMS)
-FEW = NAMES[::25]
+HALF, FEW = NAMES[::2], NAMES[::25]
 
 
 @pytest.fixture
@@ -81,27 +81,20 @@ def assert_as_meant(names, found):
             }, name
 
 
-@pytest.mark.parametrize("isolation", ["fork", "reuse"])
-def test_children_keep_and_refuse_what_this_process_does(tmp_path, short_temporary_folder, isolation):
-    """Bit for bit, and word for word."""
-    inside, outside = (returned(tmp_path, NAMES, level) for level in ("none", isolation))
+@pytest.mark.parametrize(("isolation", "names"), [("fork", HALF), ("reuse", HALF), ("fresh", FEW)])
+def test_children_keep_and_refuse_what_this_process_does(tmp_path, short_temporary_folder, isolation, names):
+    """Value for value, and word for word; of new interpreters a few, because each imports its libraries anew."""
+    inside, outside = (returned(tmp_path, names, level) for level in ("none", isolation))
 
-    assert_as_meant(NAMES, inside)
-    assert inside == outside
-    assert len(NAMES) == len(inside) > 60
-
-
-def test_new_interpreters_keep_and_refuse_what_this_process_does(tmp_path, short_temporary_folder):
-    """A few of all kinds, because each imports its libraries anew."""
-    inside, outside = (returned(tmp_path, FEW, level) for level in ("none", "fresh"))
-
-    assert_as_meant(FEW, inside)
+    assert_as_meant(names, inside)
     assert inside == outside
 
 
 @pytest.mark.long
-def test_new_interpreters_keep_and_refuse_all_forms(tmp_path, short_temporary_folder):
-    """Every form in an interpreter of its own."""
-    inside, outside = (returned(tmp_path, NAMES, level) for level in ("none", "fresh"))
+@pytest.mark.parametrize("isolation", ["fork", "reuse", "fresh"])
+def test_children_keep_and_refuse_all_forms(tmp_path, short_temporary_folder, isolation):
+    """Every form, at every level."""
+    inside, outside = (returned(tmp_path, NAMES, level) for level in ("none", isolation))
 
+    assert_as_meant(NAMES, inside)
     assert inside == outside

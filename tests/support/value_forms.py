@@ -250,6 +250,8 @@ FORMS: dict[str, Form] = {
             one(x=[[1, 2], None], y=pa.array([{"a": "b"}, None], pa.struct([("a", pa.string())])))),
         ("polars times", 'pl.DataFrame({"x": [dt.timedelta(1), None], "y": [dt.time(1), None], "z": pl.Series(["1.5", None]).cast(pl.Decimal(10, 2)), "n": [None, None]})',
             one(x=[dt.timedelta(1), None], y=pa.array([dt.time(1), None], pa.time64("ns")), z=pa.array([D("1.50"), None], pa.decimal128(10, 2)), n=[None, None])),
+        ("polars Int128 within", 'pl.DataFrame({"x": pl.Series([{"Object": [1]}], dtype=pl.Struct({"Object": pl.List(pl.Int128)}))})', "cast it to Int64"),
+        ("polars names", 'pl.DataFrame({"Object": pl.Series([{"Object": 1}])})', {"result": pa.table({"Object": [{"Object": 1}]})}),
         ("lazy", 'pl.LazyFrame({"a": [1]})', "return .collect()"),
         # Types of Arrow.
         ("list views", 'pa.table({"x": pa.array([[1], None], pa.list_view(pa.int64())), "y": pa.array([["a"], []], pa.large_list_view(pa.string_view()))})',

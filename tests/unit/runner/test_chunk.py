@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from support.models import chunk_of, context_of, write
 
+from modelops_ray.column_types import is_numbered
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import ModelError
 from modelops_ray.runner.chunk import run_chunk
@@ -108,6 +109,26 @@ def test_rows_and_tables_of_an_output_share_one_table_while_columns_agree(run):
     assert [(10, 11, 12, 13), (14,), (15, 16)] == [output.positions for output in outputs]
     assert [(1, 1, 2, 1), (1,), (1, 1)] == [output.row_counts for output in outputs]
     assert [1, None, 2, 3, None] == outputs[0].table.column("x").to_pylist()
+
+
+@pytest.mark.parametrize(("ns", "is_all"), [((0, 0), True), ((0, 1), False), ((1, 0), False)])
+def test_rows_are_noted_to_have_no_labels_where_all_are_of_frames(run, ns, is_all):
+    """Those of a mapping of columns might have forgotten theirs."""
+    pytest.importorskip("pandas")
+    _, payload = run(
+        """
+        import pandas as pd
+
+        RETURNS = [pd.DataFrame({"x": [1, 2]}), {"x": [1, 2]}]
+        def simulate(params, seed):
+            return RETURNS[params["n"]]
+        """,
+        [{"beta": 1, "n": n} for n in ns],
+    )
+    (output,) = payload.outputs["result"]
+
+    assert is_all == is_numbered(output.table.schema)
+    assert [1, 2, 1, 2] == output.table["x"].to_pylist()
 
 
 def test_a_mapping_that_is_filled_again_is_kept_as_it_was(run):
