@@ -188,7 +188,7 @@ def plan(
     Raises:
         ModelopsRayError: The study, the model or an option is wrong.
     """
-    return foresight.foresee(_ask(study, model, configure(out=out, **options)))
+    return foresight.foresee(_ask(study, model, configure(out=out, **options)).looked_at())
 
 
 def profile(
@@ -244,7 +244,7 @@ def submit(  # noqa: PLR0913 (one for each option that is not run's)
         ModelopsRayError: The study, the model or an option is wrong, or the cluster does not take the job.
     """
     refuse_while_loading()
-    question = _ask(study, model, configure(tolerate_failures=tolerate_failures, **options))
+    question = _ask(study, model, configure(tolerate_failures=tolerate_failures, **options)).looked_at()
     name = "study" if isinstance(study, Study) else Path(study).stem
     kept = {**options, "tolerate_failures": tolerate_failures}
     parcel = Parcel(name, out, ephemeral, shards, kept, tuple(install))
@@ -263,7 +263,7 @@ def question(study: Study | str | Path, *, model: Model | None = None, **options
     Raises:
         ModelopsRayError: The study, the model or an option is wrong.
     """
-    return _ask(study, model, configure(**options))
+    return _ask(study, model, configure(**options)).looked_at()
 
 
 def open_run(path: str | Path) -> Run:

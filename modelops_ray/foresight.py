@@ -17,7 +17,7 @@ from modelops_ray.errors import ModelError, StorageError, UsageError
 from modelops_ray.experience import WHERE_PROFILES_GO, Experience
 from modelops_ray.machine import available_memory_bytes, usable_cpus
 from modelops_ray.question import Question
-from modelops_ray.runner.looking import loading_bytes
+from modelops_ray.runner.looking import measured
 from modelops_ray.session import PLAN_FROM_SIMULATIONS, Watcher, aside
 from modelops_ray.study.sample import sample_positions
 
@@ -90,7 +90,8 @@ def measure(question: Question, samples: int, watcher: Watcher) -> Profiled:
     """
     if samples < 1:
         raise UsageError(f"--samples {samples} must be at least 1")
-    model_bytes = loading_bytes(question.model)
+    model, model_bytes = measured(question.model)
+    question = replace(question, model=model)
     with aside(question, sample_positions(question.simulations, samples, question.study.digest), watcher) as run:
         table = run.simulations()
     completed = [row for row in table.to_pylist() if row["status"] == "completed"]

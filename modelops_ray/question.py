@@ -15,7 +15,7 @@ from modelops_ray.config import RunConfig
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import UsageError
 from modelops_ray.runner.loading import ModelRef
-from modelops_ray.runner.looking import Look
+from modelops_ray.runner.looking import look_at
 from modelops_ray.runner.model import find_model
 from modelops_ray.store.places import Place, inside
 from modelops_ray.store.shards import FOLDER as SHARDS
@@ -68,6 +68,14 @@ class Question:
             return Ranges()
         return Ranges([(0, len(self.simulations))]) if self.only is None else self.only
 
+    def looked_at(self) -> Question:
+        """Make sure that its model can be called, if that is not known yet; a whole run can be answered without.
+
+        Raises:
+            ModelError: It does not import, or cannot be called.
+        """
+        return replace(self, model=look_at(self.model))
+
     @property
     def note_on_repeats(self) -> str | None:
         """One sentence on simulations that the study lists more than once; None if there are none."""
@@ -79,7 +87,7 @@ class Question:
 
 
 def ask(study: Study, model: str | Callable[..., object] | None, config: RunConfig, name: str) -> Question:
-    """Check everything that can be checked without a cluster and without touching the disk.
+    """Check everything that can be checked without a cluster, the disk, or importing the model.
 
     Args:
         study: What to run.
@@ -89,7 +97,7 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
 
     Raises:
         StudyError: The study names no model, or its seeds do not fit the policy.
-        ModelError: The model cannot be found or called.
+        ModelError: The model cannot be found.
         UsageError: `--only` names no simulation of the study or of the shard, or there are too many shards.
     """
     simulations = Simulations(study, config.seeds)
@@ -98,13 +106,6 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
     if chosen is None:
         raise UsageError("the study names no model; give one with --model path/to/file.py:function")
     ref = find_model(chosen, base, pickle_by_value)
-    # What follows is done while another process imports the model.
-    with Look(ref) as look:
-        question = _about(study, simulations, ref, config, name)
-        return replace(question, model=look.seen())
-
-
-def _about(study: Study, simulations: Simulations, ref: ModelRef, config: RunConfig, name: str) -> Question:
     identity = RunIdentity(
         entrypoint=f"{ref.entrypoint_name}/{study.scenario}",
         bundle_ref=f"sha256:{ref.digest}",

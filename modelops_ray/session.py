@@ -131,6 +131,7 @@ def execute(question: Question, watcher: Watcher, observing: Observing = _unobse
     with ExitStack() as stack:
         if not entry.todo:
             return _nothing_to_do(question, entry)
+        question = question.looked_at()
         experience = Experience(question)
         backend = stack.enter_context(_backend(question, watcher))
         store = entry.begin()

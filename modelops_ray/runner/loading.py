@@ -49,7 +49,8 @@ class ModelRef:
     """A model as it travels to where it runs.
 
     `location` is a file's absolute path or a module's name, `root` the folder from which a module is imported. `shared`
-    are the names in the model's folder that are also those of Python's or installed modules.
+    are the names in the model's folder that are also those of Python's or installed modules; None while nobody has
+    looked at it.
     `label` is for people. `entrypoint_name` and `digest` (64 hex digits) are the model's identity: neither depends on
     where its files lie. `python` is the interpreter that has its packages, at least 3.9, with pyarrow and
     numpy; empty for the one that Ray runs on.
@@ -64,7 +65,7 @@ class ModelRef:
     root: str = ""
     pickled: bytes = b""
     python: str = ""
-    shared: tuple[str, ...] = ()
+    shared: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Its fields as JSON has them, for a process of another interpreter."""
@@ -73,7 +74,8 @@ class ModelRef:
     @staticmethod
     def from_json(fields: Mapping[str, Any]) -> ModelRef:
         """The model that `to_json` was asked of."""
-        made = {"pickled": bytes.fromhex(fields["pickled"]), "shared": tuple(fields["shared"])}
+        shared = fields["shared"]
+        made = {"pickled": bytes.fromhex(fields["pickled"]), "shared": None if shared is None else tuple(shared)}
         return ModelRef(**{**fields, **made})
 
 
@@ -145,11 +147,11 @@ def _names_of(ref: ModelRef) -> Names | None:
         ModelError: One of them is that of a module which has to be Python's whoever runs.
     """
     folder = own_folder(ref)
-    if never := sorted(NEVER_THE_MODELS.intersection(ref.shared)):
+    if never := sorted(NEVER_THE_MODELS.intersection(ref.shared or ())):
         raise ModelError(
             f"model {ref.label}: {never[0]} in {folder} has the name of a module that runs simulations; rename it"
         )
-    shared = {*ref.shared, *held_by_others(folder)} if folder else set()
+    shared = {*(ref.shared or ()), *held_by_others(folder)} if folder else set()
     return Names(folder, shared) if shared else None
 
 

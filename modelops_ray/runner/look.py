@@ -137,7 +137,8 @@ def _be_looked_at(asked: Mapping[str, Any], page: mmap.mmap, dump_fd: int, paren
 def _told(ref: ModelRef, *, measure: bool) -> dict[str, Any]:
     """What is to be known of a model: its error, or what loading it took."""
     at_start = frozenset(sys.modules[__package__.partition(".")[0]].at_start)
-    ref = replace(ref, shared=ref.shared or shared_names([own_folder(ref)], at_start))
+    known = shared_names([own_folder(ref)], at_start) if ref.shared is None else ref.shared
+    ref = replace(ref, shared=known)
     path = list(sys.path)
     try:
         before_bytes = private_bytes() if measure else 0
@@ -145,8 +146,8 @@ def _told(ref: ModelRef, *, measure: bool) -> dict[str, Any]:
         loading_bytes = max(0, private_bytes() - before_bytes) if measure else 0
         # Its import may have told Python of further folders.
         added = [entry for entry in sys.path if entry not in path]
-        shared = {*ref.shared, *shared_names(added, at_start)}
-        return {"loading_bytes": loading_bytes, "shared": sorted(shared), "again": shared > set(ref.shared)}
+        shared = {*known, *shared_names(added, at_start)}
+        return {"loading_bytes": loading_bytes, "shared": sorted(shared), "again": shared > set(known)}
     except ModelError as error:
         return {"error": str(error)[: 2 * MAX_MESSAGE]}
     except BaseException as error:  # noqa: BLE001 - the boundary of the model's code, which may raise what it likes

@@ -117,15 +117,6 @@ class Look:
         ended = _ended(answer.header["code"])
         raise ModelError(f"model {label} does not import: it {ended} while it was imported{place or self._words.last}")
 
-    def seen(self) -> ModelRef:
-        """The model with what was seen of it, once it is sure that it can be called; as `result` otherwise."""
-        looked = self.result()
-        seen = replace(self._ref, shared=looked.shared)
-        if not looked.again:
-            return seen
-        with Look(seen) as again:
-            return replace(seen, shared=again.result().shared)
-
     def _answer(self) -> wire.Message | None:
         """What the process says at its end; None where it ends without a word."""
         said = _said(self._process)
@@ -150,23 +141,26 @@ class Look:
 
 
 def look_at(ref: ModelRef) -> ModelRef:
-    """Make sure that a model can be imported and called, in a process made for it; return it with what was seen.
+    """Make sure that a model can be imported and called, once, in a process made for it; return it with what was seen.
 
     Raises:
         ModelError: It cannot, or not in time.
     """
-    with Look(ref) as look:
-        return look.seen()
+    return ref if ref.shared is not None else _seen(ref, measure=False)[0]
 
 
-def loading_bytes(ref: ModelRef) -> int:
-    """Memory that importing a model and what it imports adds to a bare process, in bytes.
+def measured(ref: ModelRef) -> tuple[ModelRef, int]:
+    """As `look_at`, with the memory in bytes that importing the model and what it imports adds to a bare process."""
+    return _seen(ref, measure=True)
 
-    Raises:
-        ModelError: It cannot be loaded in a fresh process.
-    """
-    with Look(ref, measure=True) as look:
-        return look.result().loading_bytes
+
+def _seen(ref: ModelRef, *, measure: bool) -> tuple[ModelRef, int]:
+    with Look(ref, measure=measure) as look:
+        looked = look.result()
+    seen = replace(ref, shared=looked.shared)
+    if looked.again and ref.shared is None:
+        return _seen(seen, measure=measure)
+    return seen, looked.loading_bytes
 
 
 def _start(ref: ModelRef, channel_fd: int) -> subprocess.Popen[bytes]:

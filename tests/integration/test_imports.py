@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from support.commands import enter, write_model, write_study
+from support.commands import enter, run_locally, summary_of, write_model, write_study
 from support.models import chunk_of, context_of
 
 from modelops_ray.errors import ModelError
 from modelops_ray.runner.chunk import run_chunk
-from modelops_ray.runner.looking import Look, loading_bytes
+from modelops_ray.runner.looking import Look, measured
 from modelops_ray.runner.model import find_model, resolve_model
 from modelops_ray.runner.watch import process
 
@@ -171,7 +171,7 @@ def test_loading_is_measured_whatever_the_model_prints(here):
         here, "import os\nos.write(1, b'7 8\\n')\nHELD = bytearray(30 * 2**20)\nHELD[::4096] = b'x' * 7680" + SIMULATE
     )
 
-    assert 30 * 2**20 <= loading_bytes(find_model("model.py:simulate", here)) < 60 * 2**20
+    assert 30 * 2**20 <= measured(find_model("model.py:simulate", here))[1] < 60 * 2**20
 
 
 def command_line(*arguments, cwd, **env):
@@ -216,6 +216,21 @@ def test_an_error_after_an_import_that_replaced_stderr_is_seen(here):
 
     assert (1, "") == (done.returncode, done.stdout)
     assert "must take (params, seed) or (params, seed, scenario) by position; it takes (params)" in done.stderr
+
+
+def test_a_run_that_is_whole_is_answered_without_an_import(here):
+    """Its results are there, whatever the model would do today."""
+    needed = here / "licence.txt"
+    needed.write_text("")
+    write_model(here, f"open({str(needed)!r}).close()" + SIMULATE)
+    assert 0 == run_locally("--out", "run").exit_code
+    needed.unlink()
+
+    again, fresh = run_locally("--out", "run"), run_locally("--out", "other")
+
+    assert (0, 2) == (again.exit_code, summary_of(again)["resumed"])
+    assert (1, "") == (fresh.exit_code, fresh.stdout)
+    assert "does not import: FileNotFoundError" in fresh.stderr
 
 
 SITES = {
