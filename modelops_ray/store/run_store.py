@@ -69,7 +69,10 @@ class RunStore:
         self._done = _mask(log, len(spec.simulations))
         self._completed = log.rows(failed=False)
         self._failed = log.rows(failed=True)
-        self._columns = _known_columns(folder, log) if session else {}
+        self._columns: dict[str, pa.Schema] = {}
+        if session is not None:
+            with session.blaming():
+                self._columns = _known_columns(folder, log)
 
     @classmethod
     def begin(
@@ -236,7 +239,8 @@ def _session(folder: Folder, found: Found, spec: RunSpec, options: _Options) -> 
     if not options.take_over:
         require_free(folder, found.run.id, now)
     session = Session(folder, found.run, found.mark, found.log, options.clock)
-    opening.begin(session, folder, found, spec, options.repeat)
+    with session.blaming():
+        opening.begin(session, folder, found, spec, options.repeat)
     return session
 
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 from pydantic import JsonValue
 
-from modelops_ray.errors import RunInUseError, StorageError
+from modelops_ray.errors import ResultsError, RunInUseError, StorageError
 from modelops_ray.store.commits import (
     FOLDER,
     CommitFile,
@@ -126,18 +126,26 @@ class Session:
 
     @contextmanager
     def undoing(self) -> Iterator[None]:
-        """Remove the parts written inside unless they were committed; tell a lost directory from a broken one."""
+        """Remove the parts written inside unless they were committed."""
+        with self.blaming():
+            try:
+                yield
+            except UncertainError:
+                # The commit may still arrive, and then its parts count; the next session's own commit settles it.
+                raise
+            except BaseException:
+                self._discard()
+                raise
+
+    @contextmanager
+    def blaming(self) -> Iterator[None]:
+        """Tell a directory that was taken over, moved or removed from one that is broken."""
         try:
             yield
-        except UncertainError:
-            # The commit may still arrive, and then its parts count; the next session's own commit settles it.
+        except (RunInUseError, UncertainError):
             raise
-        except StorageError:
-            self._discard()
+        except (ResultsError, StorageError):
             self.require_alone()
-            raise
-        except BaseException:
-            self._discard()
             raise
 
     def require_alone(self) -> None:

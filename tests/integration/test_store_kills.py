@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,6 +154,31 @@ def test_a_living_session_is_respected_and_can_be_ended(tmp_path):
     store.close("complete")
     ids = RunReader(path).simulations()["task_id"].to_pylist()
     assert SETS * REPLICATES == len(ids) == max(Counter(ids).values()) * len(set(ids))
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["directory", "its content"])
+def test_a_stopped_session_whose_directory_was_made_again_adds_nothing(tmp_path, whole):
+    """Removed and made anew at once, where file systems like to give the same inode again."""
+    path = tmp_path / "run"
+    process = start(path)
+    while not RunReader(path).log().done():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)
+    if whole:
+        shutil.rmtree(path)
+    else:
+        for each in path.iterdir():
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+    store = open_store(path, STUDY)
+    store.commit([payload(STUDY, [SETS * REPLICATES - 1])], [])
+    process.send_signal(signal.SIGCONT)
+
+    assert process.wait(20) == 1
+    process.stdout.close()
+    store.commit([payload(STUDY, [0])], [])
+    store.close("stopped")
+    assert [0, SETS * REPLICATES - 1] == list(open_store(path, STUDY).done())
+    assert 2 == RunReader(path).simulations().num_rows
 
 
 @pytest.fixture
