@@ -22,6 +22,7 @@ from modelops_ray.core.report import Failure
 from modelops_ray.runner.aftermath import Interpreter, NamesKept, interpreter_state, put_right
 from modelops_ray.runner.buffers import flush_c
 from modelops_ray.runner.calling import Model
+from modelops_ray.runner.companions import Companions
 from modelops_ray.runner.descriptors import high
 from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.failures import failure_of
@@ -45,8 +46,14 @@ def in_this_process(context: ChunkContext) -> Iterator[InProcess]:
     with working_folder_kept(), _stdout_aside():
         model = load_model(context.model)
         base_bytes = _base_bytes(context.model.digest)
-        with peak_meter() as meter, _settled(), Guard(context.timeout_s) as guard, redirect_stdout(sys.stderr):
-            yield InProcess(context, model, meter, guard, base_bytes)
+        with (
+            peak_meter() as meter,
+            Companions() as companions,
+            _settled(),
+            Guard(context.timeout_s) as guard,
+            redirect_stdout(sys.stderr),
+        ):
+            yield InProcess(context, model, meter, companions, guard, base_bytes)
 
 
 @contextmanager
@@ -97,6 +104,7 @@ class InProcess:
     context: ChunkContext
     model: Model
     meter: Meter
+    companions: Companions
     guard: Guard
     base_bytes: int
     interpreter: Interpreter = field(default_factory=interpreter_state)
@@ -121,9 +129,11 @@ class InProcess:
         _seed(simulation.seed)
         back_to_working_folder()
         self.meter.begin()
+        self.companions.begin(self.meter.before_bytes)
         started_s = held.perf_s()
         outcome = self._outcome(simulation)
-        return Attempt(outcome, held.perf_s() - started_s, self.meter.peak_bytes())
+        seconds = held.perf_s() - started_s
+        return Attempt(outcome, seconds, max(self.meter.peak_bytes(), self.companions.peak_bytes()))
 
     def _outcome(self, simulation: Simulation) -> dict[str, Scalars | pa.Table] | Failure:
         try:

@@ -122,6 +122,10 @@ class Meter(Protocol):
     def begin(self) -> None:
         """Take the baseline of the next simulation."""
 
+    @property
+    def before_bytes(self) -> int:
+        """What the process had made at the baseline."""
+
     def peak_bytes(self) -> int:
         """Return how far the process grew above the baseline since `begin`, the most of all readings since then.
 
@@ -182,6 +186,11 @@ class ExactMeter:
         self._peak_bytes = 0
         self._faults_before = self._faults
         os.write(self._reset, b"5")
+
+    @property
+    def before_bytes(self) -> int:
+        """Anonymous and shared memory at the baseline."""
+        return self._before_bytes - self._file_before_bytes
 
     def peak_bytes(self) -> int:
         """Return the high-water mark less the baseline and what was mapped of files meanwhile."""
@@ -248,6 +257,11 @@ class SampledMeter:
         """Give back what was freed before, and take the baseline."""
         with self._lock:
             self._before_bytes = self._peak_bytes = self._resident.settled_bytes()
+
+    @property
+    def before_bytes(self) -> int:
+        """Resident memory at the baseline, less what is shared with others or of files."""
+        return self._before_bytes - self._resident.shared_bytes
 
     def peak_bytes(self) -> int:
         """Return the largest sample less the baseline."""

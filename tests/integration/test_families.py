@@ -98,7 +98,7 @@ STARTING = {
 }
 
 
-@pytest.mark.parametrize("isolation", ["fork", "reuse"])
+@pytest.mark.parametrize("isolation", ["fork", "reuse", "none"])
 def test_the_peak_of_what_a_simulation_starts_is_the_simulations(run, isolation):
     """Or every later study would start as wrong as the first: 80 MiB, whoever has them."""
     report, _ = run(*STARTING.values(), isolation=isolation)
