@@ -9,7 +9,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from modelops_ray.errors import UsageError
 
@@ -150,6 +150,10 @@ class RunConfig:
         """
         if not (self.address is None or self.address.strip()):
             raise UsageError("--address is empty; give auto or HOST:PORT, or leave the option out")
+        for name, value, words in (("--backend", self.backend, BackendName), ("--isolation", self.isolation, Isolation),
+                                   ("--seeds", self.seeds, SeedPolicy)):  # fmt: skip
+            if value not in get_args(words):
+                raise UsageError(f"{name} {_shown(str(value))} must be one of {', '.join(get_args(words))}")
         _between("--cpus", self.cpus, 0.001, 1024)
         _between("--timeout", self.timeout_s, 0, 10**9)
         _between("--attempts", self.attempts, 1, 1000)
@@ -169,7 +173,11 @@ class RunConfig:
 
 
 def _between(name: str, value: float | None, low: float, high: float) -> None:
-    if value is None or low <= value <= high:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"{name} {_shown(str(value))} must be a number between {low:g} and {high:g}")
+    if low <= value <= high:
         return
     is_large = isinstance(value, int) and abs(value) > 10**15
     shown = "of more than 15 digits" if is_large else f"{value:g}"

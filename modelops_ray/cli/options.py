@@ -39,13 +39,15 @@ DEBUG = click.option(
 
 _ASK = (
     click.option("--model", metavar="REF", help="path/to/file.py:function or package.module:function."),
-    click.option("--address", metavar="ADDR", help="'auto' or HOST:PORT of a running Ray; default: an own one."),
+    click.option(
+        "--address", metavar="ADDR", help="'auto' or HOST:PORT of a running Ray; default: starts its own Ray."
+    ),
     click.option("--backend", type=click.Choice(["ray", "local"]), help="'local' runs in this process."),
     click.option("--cpus", type=float, metavar="N", help="CPUs per simulation (1)."),
     click.option("--memory", metavar="SIZE", help="First request per simulation (512Mi, 4Gi); still raised."),
     click.option("--max-memory", metavar="SIZE", help="The most a simulation may be given."),
-    click.option("--limit-memory", metavar="SIZE", help="What an own Ray may use of this machine."),
-    click.option("--limit-cpus", type=int, metavar="N", help="CPUs of an own Ray; may exceed the machine's."),
+    click.option("--limit-memory", metavar="SIZE", help="Limit for that Ray, of this machine's memory."),
+    click.option("--limit-cpus", type=int, metavar="N", help="Limit for that Ray; may exceed the machine's."),
     click.option("--timeout", type=float, metavar="SECONDS", help="Per simulation (1800), 0 for none."),
     click.option("--attempts", type=int, metavar="N", help="Attempts that run out of memory or crash (5)."),
     click.option("--max-failures", metavar="N|P%", help="Stop when so many simulations failed."),

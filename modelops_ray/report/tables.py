@@ -138,7 +138,8 @@ def _column(console: Screen, name: str, values: pa.ChunkedArray) -> _Column:
     is_number = _is_number(values.type)
     if is_number and name.endswith("_bytes"):
         cells = tuple("" if value is None else format_size(value) for value in values.to_pylist())
-        return _Column(_short(console, name.removesuffix("_bytes")), cells, is_number=True)
+        heading = "memory" if name == "peak_bytes" else name.removesuffix("_bytes")
+        return _Column(_short(console, heading), cells, is_number=True)
     most_chars = _MAX_CELL_CHARS if name != "error_message" else 200
     cells = tuple(console.plain(one_line(_cell(value), most_chars)) for value in values)
     return _Column(_short(console, name), cells, is_number)

@@ -2,9 +2,13 @@
 
 import json
 import random
+import re
 
 import pytest
 from support.commands import enter, invoke, tree
+
+import modelops_ray as mr
+from modelops_ray.errors import UsageError
 
 TEXTS = [
     "",
@@ -213,3 +217,20 @@ def test_manifests_of_any_kind(work, text, said):
     assert 1 == result.exit_code
     assert any(word in result.stdout for word in said.split("|")), result.stdout
     assert all(character.isprintable() or character == "\n" for character in result.stdout + result.stderr)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"backend": "dask"}, "--backend 'dask' must be one of ray, local"),
+        ({"isolation": "forks"}, "--isolation 'forks' must be one of fork, reuse, fresh, none"),
+        ({"attempts": "3"}, "--attempts '3' must be a number between 1 and 1000"),
+        ({"cpus": True}, "--cpus 'True' must be a number between 0.001 and 1024"),
+        ({"timeout": 10**400}, "--timeout of more than 15 digits is out of range"),
+        ({"address": " "}, "--address is empty"),
+    ],
+)
+def test_a_wrong_value_from_python_is_the_error_of_the_command_line(work, options, said):
+    """Before the study is even read."""
+    with pytest.raises(UsageError, match=re.escape(said)):
+        mr.run("nowhere.json", **options)

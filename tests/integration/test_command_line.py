@@ -548,7 +548,7 @@ def test_results_shows_what_people_look_for_first(work):
     run_locally("--out", "run")
     shown = invoke("results", "run").stdout
 
-    assert ["replicate", "beta", "status", "seconds", "peak"] == shown.splitlines()[0].split()[:5]
+    assert ["replicate", "beta", "status", "seconds", "memory"] == shown.splitlines()[0].split()[:5]
     assert "None" not in shown
     assert "error_type" not in shown
     assert "4 rows" in shown

@@ -98,6 +98,17 @@ def _is_general(caught):
     return caught is None or (isinstance(caught, ast.Name) and caught.id == "Exception")
 
 
+def test_all_that_is_printed_goes_through_the_screen():
+    """It makes text of others safe, and a stream that fails ends nothing there."""
+    found = [
+        f"{path}:{node.lineno}"
+        for path, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"print", "click.echo", "Console", "click.secho"}
+    ]
+    assert not [place for place in found if not place.startswith("examples/")]
+
+
 def test_a_unit_test_cannot_sleep():
     """The guard of this folder fires."""
     with pytest.raises(AssertionError, match=r"time\.sleep has no place"):
