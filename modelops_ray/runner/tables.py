@@ -131,7 +131,8 @@ def _named(returned: object) -> Mapping[str, object]:
     if is_one or all(map(_is_data_array, returned.values())):
         return {BARE_OUTPUT: returned}
     for name, shape in shapes.items():
-        if shape not in (_TABLE, _ROWS, _NOTHING):
+        # Series and arrays with labels are tables, where a list may be no more than a forgotten column.
+        if shape not in (_TABLE, _ROWS, _NOTHING) and not _is_named_column(returned[name]):
             raise BadOutputError(f"output {name!r} is {_kind(returned[name])} while others are tables; {_WANTED}")
         if not isinstance(name, str) or _OUTPUT_NAME.fullmatch(name) is None:
             raise BadOutputError(f"output name {name!r} must be letters, digits, '_', '.' or '-', not first '.' or '-'")
@@ -158,6 +159,10 @@ def _shape(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return _shape_of_sequence(value)
     return _SCALAR if converter_of(value) is None else _COLUMN
+
+
+def _is_named_column(value: object) -> bool:
+    return _is_series(value) or _is_polars_series(value) or _is_data_array(value)
 
 
 def _is_used_up(value: object) -> bool:

@@ -292,6 +292,10 @@ FORMS: dict[str, Form] = {
         ("index beside all names", 'pd.DataFrame({"index": [1]}, index=[7])', "an index without a name beside a column 'index'"),
         ("series", 'pd.Series([1.0, 2.0], index=["a", "b"], name="v")', one(v=[1.0, 2.0], index=["a", "b"])),
         ("series of one index", '{"S": pd.Series([1, 2], index=["a", "b"]), "I": pd.Series([3, 4], index=["a", "b"])}', one(S=[1, 2], I=[3, 4], index=["a", "b"])),
+        ("a series beside a table", '{"s": pd.Series([1.0], index=["a"]), "t": {"n": 1}}',
+            {"s": pa.table({"value": [1.0], "index": ["a"]}), "t": pa.table({"n": [1]})}),
+        ("a labelled array beside a table", '{"s": xr.DataArray([1.0], dims="day", coords={"day": [3]}), "t": {"n": 1}}',
+            {"s": pa.table({"day": [3], "value": [1.0]}), "t": pa.table({"n": [1]})}),
         ("series of two", '{"S": pd.Series([1, 2], index=["a", "b"]), "I": pd.Series([3, 4], index=["b", "a"])}', "series with different indexes"),
         # Forms of tables.
         ("rows", '[{"a": 1, "b": "x"}, {"a": 2}]', one(a=[1, 2], b=["x", None])),
