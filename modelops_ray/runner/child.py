@@ -189,8 +189,8 @@ def _serve(channel: socket.socket, board: Board, model: Model, *, is_fork: bool)
                 _Work(channel, board, meter, model, whole).do(message.header, held.loads(bytes(message.blobs[0])))
     except BaseException:  # noqa: BLE001 - a model can break whatever this process answers with
         traceback.print_exc()
-        os._exit(CANNOT_ANSWER)
-    os._exit(0)
+        held.exit(CANNOT_ANSWER)
+    held.exit(0)
 
 
 class _Work:
@@ -204,7 +204,7 @@ class _Work:
         # Found once: an import in every simulation costs where that has no length.
         self._outputs_of = usable_outputs
         self._own_bytes: int | None = None
-        self._pid, self._longest_s = os.getpid(), 0.0
+        self._pid, self._longest_s = held.pid(), 0.0
         self._packer = Packer()
         self._interpreter = interpreter_state()
         self._flushed_s = held.monotonic_s()
@@ -237,13 +237,13 @@ class _Work:
                 returned = self._model(params, seed, asked["scenario"])
             finally:
                 put_right(self._interpreter)
-            if os.getpid() != self._pid:
-                os._exit(0)  # a process that the model forked and did not end
+            if held.pid() != self._pid:
+                held.exit(0)  # a process that the model forked and did not end
             peak_bytes = self._meter.peak_bytes()
             packed = self._packer.packed(self._outputs_of(returned, asked["outputs"]))
         except BaseException as error:  # noqa: BLE001 - whatever a model raises, sys.exit() included, is that simulation's failure
-            if os.getpid() != self._pid:
-                os._exit(1)
+            if held.pid() != self._pid:
+                held.exit(1)
             failure = told_of(error)
         seconds = held.perf_s() - began_s
         if failure or packed.streams:

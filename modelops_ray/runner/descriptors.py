@@ -9,7 +9,8 @@ inherits, offsets included, so that two children would get each other's bytes. W
   gets a copy of it, up to `SCRATCH_BYTES`.
 * What is only written (a log) stays shared: lines of all children follow one another and none is overwritten. A file
   that is written and read under a name (`r+`, `a+`, SQLite) has one content and an offset for each child.
-* What holds a lock of `flock` stays shared, for the lock belongs to the description.
+* What holds an exclusive lock of `flock` stays shared, for the lock belongs to the description. Under a shared lock,
+  which libraries take for reading, each child reads through its own; the server holds the lock for all of them.
 * Devices (`/dev/null`, `/dev/urandom`, terminals), descriptors of processes and of mere paths stay shared.
 * Pipes, sockets, event queues, shared memory without a file that others see, and files under a POSIX write lock cannot
   be given to a child as its own: an answer to one child would reach another. Such a model is not forked.
@@ -34,7 +35,7 @@ _PIECE_BYTES = 2**20
 # What says how a file is found or made, and not how it is used; the way to it is a link here.
 _ONCE = os.O_NOFOLLOW | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_TMPFILE
 _WRITE_LOCK = re.compile(r"^lock:\s.*\bPOSIX\b.*\bWRITE\b", re.MULTILINE)
-_SHARED_LOCK = re.compile(r"^lock:\s.*\b(FLOCK|OFDLCK)\b", re.MULTILINE)
+_SHARED_LOCK = re.compile(r"^lock:\s.*\b(FLOCK|OFDLCK)\b.*\bWRITE\b", re.MULTILINE)
 _MAPPED = re.compile(r"^\S+ rw.s \S+ \S+ \S+ +(/dev/zero|/dev/shm/|/memfd:|\S.* \(deleted\)$)(.*)$", re.MULTILINE)
 # Of semaphores, whose sharing changes no result, and of OpenMP, which registers itself under its process's number.
 _HARMLESS = ("/dev/shm/sem.", "/dev/shm/__KMP_")  # noqa: S108 (only looked for)

@@ -39,6 +39,7 @@ from .boot import FAILED, command
 from .child import Room
 from .descriptors import high
 from .family import Family
+from .held import held
 from .loading import aftermath
 from .measure import private_bytes, resident_parts
 from .segments import Folder, Segments, record_into
@@ -261,7 +262,7 @@ class Server:
         except BaseException:  # noqa: BLE001 - whatever it is, this process must not go on as a second server
             traceback.print_exc()
         finally:
-            os._exit(CANNOT_ANSWER)
+            held.exit(CANNOT_ANSWER)
 
     def _arm(self, one: Child, asked: dict[str, Any]) -> None:
         """Hold a child to its limit from here on."""

@@ -7,19 +7,22 @@ object of ours stays. It is made when ours is imported, before any model. Standa
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 
 class _Held:
-    """What is used in every simulation; `monotonic_s` and `perf_s` read the clock, in seconds."""
+    """What a child does around every simulation; `monotonic_s` and `perf_s` read the clock, in seconds."""
 
-    __slots__ = ("dumps", "loads", "monotonic_s", "perf_s")
+    __slots__ = ("dumps", "exit", "loads", "monotonic_s", "perf_s", "pid")
 
     def __init__(self) -> None:
         self.monotonic_s: Callable[[], float] = time.monotonic
         self.perf_s: Callable[[], float] = time.perf_counter
+        self.pid: Callable[[], int] = os.getpid
+        self.exit: Callable[[int], NoReturn] = os._exit
         self.dumps: Callable[[Any], str] = json.JSONEncoder().encode
         self.loads: Callable[[bytes | str], Any] = json.loads
 

@@ -243,6 +243,12 @@ STATE = (
         time.perf_counter = time.monotonic = lambda: float('-inf')
         return time.monotonic()
         """, float("-inf")),
+    OddModel("ways out that a simulation closes", "", """
+        os._exit = os.getpid = os.kill = json = None
+        import json, pickle
+        json.dumps = json.loads = pickle.dumps = None
+        return seed
+        """, lambda seed: seed),
     OddModel("functions replaced", """
         import builtins
         def gone(*args, **kwargs): raise RuntimeError("gone")

@@ -111,6 +111,14 @@ def test_a_lock_stays_with_all(tmp_path, left):
     assert in_a_fork(left(), tmp_path, lambda: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)) is None
 
 
+def test_a_file_that_is_locked_for_reading_is_read_by_each_alone(letters, left, tmp_path):
+    """Nobody writes to it: the one who holds the lock for all goes on."""
+    fd = os.open(letters, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_SH)
+    assert "ab" == in_a_fork(left(), tmp_path, lambda: os.read(fd, 2).decode())
+    assert b"ab" == os.read(fd, 2)
+
+
 UNSHARED = {
     "a pipe": os.pipe,
     "a socket": lambda: [end.detach() for end in socket.socketpair()],
