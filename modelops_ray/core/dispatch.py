@@ -308,7 +308,7 @@ class Dispatch:
         if self.is_probing:
             return 1
         most = min(self.memory.width_for(limit_bytes), self.policy.chunk or MAX_WIDTH)
-        return self.pending.n_of(choice, most, self._n_first)
+        return self.pending.n_of(choice, most, self._n_first) if most > 1 else 1
 
     def _granted(self, limit_bytes: int, request_bytes: int, width: int) -> int:
         """What is declared may be used, rounded up as it was, and no more; a limit of the user stays as it is."""

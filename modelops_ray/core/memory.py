@@ -265,7 +265,7 @@ class MemoryModel:
         What overran asks for what simulations that need more than that were measured to need, once there are any.
         """
         if not need.overran_bytes:
-            return max(need.least_bytes, *(self.limit_for(index, plenty_bytes) for index in set_indices))
+            return max(need.least_bytes, *[self.limit_for(index, plenty_bytes) for index in set_indices])
         known = (self._sets.get(index, (1, 0)) for index in set_indices)
         of_sets = max(with_margin(peak, n) for n, peak in known)
         learned = self._limit_above(need.overran_bytes)

@@ -88,8 +88,11 @@ class Overhead:
 
     def width(self, limit_bytes: int, slots_per_node: int) -> int:
         """How many simulations share a worker: so many that its memory does not matter, but no more than fit."""
+        most = min(slots_per_node // TASKS_PER_NODE, MAX_WIDTH)
+        if most <= 1:
+            return 1
         each_bytes = max(1, limit_bytes + self.child_bytes)
         wanted = math.ceil(self.worker_bytes / (WORTH_SHARING * each_bytes))
         node = self.node_for(self.task_bytes(limit_bytes))
         fitting = (self._unshared_part(node) - self.worker_bytes) // each_bytes if node else wanted
-        return max(1, min(wanted, fitting, slots_per_node // TASKS_PER_NODE, MAX_WIDTH))
+        return max(1, min(wanted, fitting, most))
