@@ -138,7 +138,7 @@ class Warden:
         self._n_spared_forks = sum(one.stack == self.server.stack for one in spared)
         self.shared_files = Folder()
         self._inherited = held_by(os.getpid())
-        self._shared_bytes = -SHARED_STEP_BYTES
+        self._shared_bytes, self._next_segments_s = -SHARED_STEP_BYTES, 0.0
         self._newest = newest_pid()
 
     def most_data_bytes(self) -> int:
@@ -198,13 +198,16 @@ class Warden:
     def _look_at_segments(self, everybody: Mapping[int, Child]) -> None:
         """Find what is in shared memory that no process has mapped, where there is more or less of any than before."""
         shared_bytes = self._memory.shared_bytes
-        if abs(shared_bytes - self._shared_bytes) < SHARED_STEP_BYTES:
+        if abs(shared_bytes - self._shared_bytes) < SHARED_STEP_BYTES or time.monotonic() < self._next_segments_s:
             return
+        began_s = time.thread_time()
         self._shared_bytes = shared_bytes
         now = self.shared_files.names()
         for one in everybody.values():
             pids = (one.pid, *one.others)
             one.unmapped_bytes = one.segments.unmapped_bytes(pids, now, self._inherited)
+        # Others on this machine may change it all the time: not more than a tenth of the time goes to looking.
+        self._next_segments_s = time.monotonic() + 10 * (time.thread_time() - began_s)
 
     def hold(self, everybody: Mapping[int, Child], own_bytes: int, spare_one: Callable[[], bool]) -> None:
         """Kill who is over a hard limit; short of memory, let one go that nobody uses, else kill the worst.
