@@ -16,7 +16,7 @@ HOSTILE = '''\
 def simulate(params, seed):
     if params["β"] > 1:
         raise ValueError("no\\x1b[2J\\x1b]0;owned\\x07 [/red]\\nway \\u202e")
-    return {"a.b": {"x[/y]": 1.0, "z\\x1b[31m": 2.0}}
+    return {"a.b": {"x[/y]": 1.0, "z[red]": 2.0}}
 '''
 # As many again, by other ways.
 LONG = pytest.mark.long
