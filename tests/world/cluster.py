@@ -284,6 +284,8 @@ class World(Cluster):
         killed_at = self._killed_at(one.need_bytes, chunk.limit_bytes, chunk.request_bytes, node)
         if killed_at is not None:
             is_victim = killed_at <= chunk.limit_bytes
+            if not policy.supervised:
+                is_victim = self._task_bytes(killed_at) <= chunk.request_bytes
             failure = Failure(
                 position, Cause.OUT_OF_MEMORY, "Killed", "out of memory", peak_bytes=killed_at, is_victim=is_victim
             )
@@ -308,12 +310,16 @@ class World(Cluster):
             hard = limit_bytes if policy.memory_bytes is not None else policy.max_memory_bytes or need_bytes
         else:
             # Its request is all that is known of it.
-            limit_bytes, hard = request_bytes - self.schedule.worker_bytes - self.schedule.child_bytes, need_bytes
+            limit_bytes, hard = request_bytes - self._task_bytes(0), need_bytes
         if need_bytes > hard:
             return min(need_bytes, hard + MIB)
         if need_bytes > limit_bytes and self.rng.random() < self.schedule.kills:
             return self.rng.randint(max(1, limit_bytes + 1), need_bytes)
         return None
+
+    def _task_bytes(self, used_bytes: int) -> int:
+        """What a task uses in which one simulation uses this."""
+        return self.schedule.worker_bytes + self.schedule.child_bytes + used_bytes
 
     def _loss(self, chunk: SubmitChunk) -> ChunkFailed:
         cause = self.rng.choice([Cause.WORKER_LOST, Cause.NODE_LOST, Cause.CRASHED, Cause.OUT_OF_MEMORY])
@@ -328,7 +334,7 @@ class World(Cluster):
         self.record.victims.update(p for p in chunk.positions if p != killer.position or is_victim)
         used = None
         if cause is Cause.OUT_OF_MEMORY:
-            used = chunk.request_bytes if is_victim else chunk.request_bytes + MIB
+            used = self._task_bytes(killer.failure.peak_bytes)
         return ChunkFailed(0.0, chunk.chunk_id, cause, "Died", "it died", used, kernel_killed=False)
 
     def _fails(self, chunk: SubmitChunk, event: ChunkFailed) -> None:
