@@ -356,8 +356,8 @@ STATE = (
         os.environ.clear()
         os.environ.update(WHERE="here", TMPDIR="/nowhere")
         """, """
-        return os.environ.get("WHERE") + os.environ.get("TMPDIR") + str(len(os.environ))
-        """, "here/nowhere2"),
+        return f"{os.environ.get('WHERE')} {os.environ.get('TMPDIR')} {os.environ.get('PATH')}"
+        """, "here /nowhere None"),
     OddModel("folder for temporary files", "import tempfile\ntempfile.tempdir = str(HERE)", """
         return Path(tempfile.gettempdir()).name
         """, "folder_for_temporary_files"),
