@@ -111,7 +111,7 @@ def test_a_progress_file_of_others_is_shown_and_not_obeyed(home):
     path = home / "run" / "progress.json"
     before = path.read_text()
     counters = {"completed": 1e308, "failed": -1, "elapsed_seconds": 5e-324, "spilled_bytes": [1], "\x1b": "\x1b"}
-    hostile = {"ending": "\x1b[2J\u202e[/red]\nx", "host": "\x07", "counters": counters, "pid": -5}
+    hostile = {"ending": "\x1b[2J\u202e[/red]\nx", "host": "\x07", "counters": counters}
     try:
         for changes in (
             hostile,
