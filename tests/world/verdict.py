@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from modelops_ray.core import messages
 from modelops_ray.core.events import Ending
 from modelops_ray.core.report import Cause
 from tests.world.cluster import Record, play
@@ -47,6 +48,8 @@ def _may_give_up(schedule: Schedule, record: Record) -> bool:
     policy, message = schedule.policy, record.finishes[-1].message
     if "the first" in message and policy.max_failures is None:
         return True
+    if message == messages.HOPELESS:
+        return not any(schedule.is_feasible(one.need_bytes) for one in schedule.simulations)
     if policy.memory_bytes is not None and message.startswith("--memory"):
         return not schedule.is_feasible(policy.memory_bytes)
     return False
