@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from .held import held
 from .raised import KINDS, MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, MAX_TYPE_CHARS, Told
+from .workroom import MAX_PATHS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +31,7 @@ MAX_HEADER_BYTES = 8 * 2**20
 MAX_SECONDS = 1e9
 MAX_PEAK_BYTES = 2**60
 MAX_CELLS = 2**22
+MAX_PATH_CHARS = 2**14
 _CODES = frozenset("n?qdifs")
 """How the values of a column of rows travel: no values, truth values, numbers as `array` calls them, text."""
 
@@ -51,13 +53,16 @@ class Answers(NamedTuple):
     """One message of a child: answers in the order in which their simulations were given.
 
     `n_left` of what was given are another's to run, if any. `own_bytes` is what the child owns itself, 0 where it did
-    not measure that.
+    not measure that. `wrote` are paths outside of its own folder that an answer's simulation wrote to, `changed` are
+    files of the model's that were changed.
     """
 
     answers: list[Answer]
     n_left: int
     took_s: float
     own_bytes: int
+    wrote: list[tuple[int, str]]
+    changed: list[str]
 
 
 @dataclass
@@ -139,7 +144,7 @@ class Packer:
             self.size_bytes += len(stream)
         self.n += 1
 
-    def message(self, **told: float) -> tuple[dict[str, Any], list[bytes]]:
+    def message(self, **told: object) -> tuple[dict[str, Any], list[bytes]]:
         """Return all that was gathered as the header and blobs of a message, and begin anew."""
         blobs = [self._seconds.tobytes(), self._peaks.tobytes(), *self._streams]
         rows = []
@@ -224,7 +229,11 @@ class _Unpacked:
         answers = [
             Answer(seconds[at], peaks[at], failures.get(at), content) for at, content in enumerate(self._outputs())
         ]
-        return Answers(answers, n_left, _seconds(header["took_s"]), own_bytes)
+        wrote = [
+            (_whole(at, 0, n - 1), _text(path, MAX_PATH_CHARS)) for at, path in header.get("wrote", ())[:MAX_PATHS]
+        ]
+        changed = [_text(path, MAX_PATH_CHARS) for path in header.get("changed", ())[:MAX_PATHS]]
+        return Answers(answers, n_left, _seconds(header["took_s"]), own_bytes, wrote, changed)
 
     def _numbers(self, at: int, code: str) -> list[Any]:
         """Return the blob as numbers, one for each simulation."""

@@ -33,11 +33,12 @@ from .buffers import flush_standard
 from .descriptors import high
 from .held import held
 from .late_pandas import LatePandas
-from .loading import ModelRef, aftermath, back_to_working_folder, load_model
+from .loading import ModelRef, aftermath, load_model, models_folder
 from .measure import peak_meter, private_bytes, resident_parts
-from .raised import told_of
+from .raised import storable, told_of
 from .segments import record_into
 from .unseen import WholePeak
+from .workroom import MAX_PATHS, Workroom
 
 if TYPE_CHECKING:
     from .calling import Model
@@ -78,7 +79,7 @@ def live(room: Room, model: Model, parent: int) -> NoReturn:
     room = _settle(room, parent)
     aftermath().settle()
     record_into(room.board)
-    _serve(_channel(room.channel), Board(room.board), model, is_fork=True)
+    _serve(_channel(room.channel), Board(room.board), model, room.folder, is_fork=True)
 
 
 def become(room: Room, server_folder: str, parent: int) -> NoReturn:
@@ -92,6 +93,7 @@ def become(room: Room, server_folder: str, parent: int) -> NoReturn:
 
 def main(server_folder: str, channel_fd: str, board_fd: str) -> None:
     """Serve in a new interpreter."""
+    folder = os.environ["TMPDIR"]
     channel = _channel(int(channel_fd))
     for fd in (int(channel_fd), int(board_fd)):
         os.set_inheritable(fd, False)
@@ -104,7 +106,7 @@ def main(server_folder: str, channel_fd: str, board_fd: str) -> None:
     aftermath().settle()
     warm_up()
     wire.send(channel, {"ready": True})
-    _serve(channel, Board(int(board_fd)), model, is_fork=False)
+    _serve(channel, Board(int(board_fd)), model, folder, is_fork=False)
 
 
 def model_of(server_folder: Path) -> Model:
@@ -180,23 +182,30 @@ def _close_all_but(kept: Collection[int]) -> None:
             os.closerange(fd, fd + 1)
 
 
-def _serve(channel: socket.socket, board: Board, model: Model, *, is_fork: bool) -> NoReturn:
+def _serve(channel: socket.socket, board: Board, model: Model, folder: str, *, is_fork: bool) -> NoReturn:
+    workroom = Workroom(models_folder(), folder)
     try:
         with peak_meter() as meter:
             whole = WholePeak(meter, board, is_fork=is_fork)
             board.set(RESTING)
             while (message := wire.receive(channel)) is not None:
-                _Work(channel, board, meter, model, whole).do(message.header, held.loads(bytes(message.blobs[0])))
+                _Work(channel, board, meter, model, whole, workroom).do(
+                    message.header, held.loads(bytes(message.blobs[0]))
+                )
     except BaseException:  # noqa: BLE001 - a model can break whatever this process answers with
         traceback.print_exc()
         held.exit(CANNOT_ANSWER)
+    # Here, and not by the server, which all wait for.
+    workroom.clear()
     held.exit(0)
 
 
 class _Work:
     """The simulations of one message; what came of them is sent several at a time where they are short."""
 
-    def __init__(self, channel: socket.socket, board: Board, meter: Meter, model: Model, whole: WholePeak) -> None:
+    def __init__(
+        self, channel: socket.socket, board: Board, meter: Meter, model: Model, whole: WholePeak, workroom: Workroom
+    ) -> None:
         from .usable import usable_outputs
 
         self._channel, self._board, self._meter, self._model = channel, board, meter, model
@@ -205,7 +214,8 @@ class _Work:
         self._outputs_of = usable_outputs
         self._own_bytes: int | None = None
         self._pid, self._longest_s = held.pid(), 0.0
-        self._packer = Packer()
+        self._packer, self._workroom = Packer(), workroom
+        self._wrote: list[tuple[int, str]] = []
         self._interpreter = interpreter_state()
         self._flushed_s = held.monotonic_s()
 
@@ -213,9 +223,11 @@ class _Work:
         began_s = self._flushed_s
         for index, (at, seed) in enumerate(work["runs"]):
             self._board.set(index)
-            back_to_working_folder()
             # Every simulation gets its own, or what one does to it would reach the next.
-            self._simulate(dict(work["params"][at]), seed, asked)
+            with self._workroom.entered():
+                self._simulate(dict(work["params"][at]), seed, asked)
+            if self._workroom.wrote and len(self._wrote) < MAX_PATHS:
+                self._wrote += [(self._packer.n - 1, storable(path)) for path in self._workroom.wrote]
             now_s = held.monotonic_s()
             if now_s - began_s > ENOUGH_S:
                 self._flush(asked, n_left=len(work["runs"]) - index - 1)
@@ -257,13 +269,17 @@ class _Work:
         flush_standard()
         aftermath().buffers.flush()
         now_s = held.monotonic_s()
-        told: dict[str, float] = {"left": n_left, "took_s": now_s - self._flushed_s}
+        told: dict[str, Any] = {"left": n_left, "took_s": now_s - self._flushed_s}
         self._flushed_s = now_s
         # It takes milliseconds: once where nothing is known yet, and wherever that is nothing beside the simulation.
         if (asked["measure"] or self._longest_s > WORTH_MEASURING_S) and self._own_bytes is None:
             self._own_bytes = private_bytes() - self._meter.grown_bytes()
             told["own_bytes"] = self._whole.own_bytes(self._own_bytes)
-        wire.send(self._channel, *self._packer.message(**told))
+        self._workroom.look()
+        changed = list(map(storable, self._workroom.changed))
+        wire.send(self._channel, *self._packer.message(**told, wrote=self._wrote[:MAX_PATHS], changed=changed))
+        self._wrote = []
+        self._workroom.changed.clear()
 
 
 def seed_generators(seed: int) -> None:

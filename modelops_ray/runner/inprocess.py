@@ -9,8 +9,10 @@ import functools
 import gc
 import os
 import random
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
@@ -26,13 +28,16 @@ from modelops_ray.runner.companions import Companions
 from modelops_ray.runner.descriptors import high
 from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.failures import failure_of
-from modelops_ray.runner.foreign import working_folder_kept
+from modelops_ray.runner.foreign import back_to, working_folder_kept
 from modelops_ray.runner.guard import Guard
 from modelops_ray.runner.held import held
-from modelops_ray.runner.loading import aftermath, back_to_working_folder, load_model
+from modelops_ray.runner.loading import aftermath, load_model, models_folder, workdir_of
 from modelops_ray.runner.measure import Meter, peak_meter, private_bytes
+from modelops_ray.runner.raised import storable
+from modelops_ray.runner.shared_files import SharedFiles
 from modelops_ray.runner.tables import Scalars
 from modelops_ray.runner.usable import usable_outputs
+from modelops_ray.runner.workroom import Workroom
 from modelops_ray.study.chunk import Simulation
 
 
@@ -44,16 +49,37 @@ def in_this_process(context: ChunkContext) -> Iterator[InProcess]:
         ModelError: The model cannot be loaded here, or is not the one the run began with.
     """
     with working_folder_kept(), _stdout_aside():
+        # As a process made for the model would: what its import reads lies beside it.
+        back_to(workdir_of(context.model))
         model = load_model(context.model)
         base_bytes = _base_bytes(context.model.digest)
         with (
+            _workroom() as workroom,
             peak_meter() as meter,
             Companions() as companions,
             _settled(),
             Guard(context.timeout_s) as guard,
             redirect_stdout(sys.stderr),
         ):
-            yield InProcess(context, model, meter, companions, guard, base_bytes)
+            yield InProcess(context, model, meter, companions, guard, base_bytes, workroom)
+
+
+@contextmanager
+def _workroom() -> Iterator[Workroom]:
+    """A folder to work in that is gone afterwards."""
+    place = tempfile.mkdtemp(prefix="modelops-ray-work-")
+    workroom = Workroom(models_folder(), place)
+    try:
+        yield workroom
+    finally:
+        workroom.clear()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+@functools.lru_cache(maxsize=1)
+def _shared_files(_digest: str) -> SharedFiles:
+    """What this process has seen of a model."""
+    return SharedFiles()
 
 
 @contextmanager
@@ -107,12 +133,17 @@ class InProcess:
     companions: Companions
     guard: Guard
     base_bytes: int
+    workroom: Workroom
     interpreter: Interpreter = field(default_factory=interpreter_state)
     child_bytes: int = 0
     shared_bytes: int = 0
     child_life_s: float | None = 0.0
-    notice: str = ""
     has_enough: bool = False
+
+    @property
+    def notice(self) -> str:
+        """What the user should be told once: of a file that several simulations write."""
+        return _shared_files(self.context.model.digest).notice
 
     def run(self, simulations: tuple[Simulation, ...]) -> Generator[tuple[Simulation, Attempt]]:
         """Run simulations here, one after the other."""
@@ -127,13 +158,19 @@ class InProcess:
 
     def _simulate(self, simulation: Simulation) -> Attempt:
         _seed(simulation.seed)
-        back_to_working_folder()
-        self.meter.begin()
-        self.companions.begin(self.meter.before_bytes)
-        started_s = held.perf_s()
-        outcome = self._outcome(simulation)
-        seconds = held.perf_s() - started_s
-        return Attempt(outcome, seconds, max(self.meter.peak_bytes(), self.companions.peak_bytes()))
+        with self.workroom.entered():
+            self.meter.begin()
+            self.companions.begin(self.meter.before_bytes)
+            started_s = held.perf_s()
+            outcome = self._outcome(simulation)
+            seconds = held.perf_s() - started_s
+            attempt = Attempt(outcome, seconds, max(self.meter.peak_bytes(), self.companions.peak_bytes()))
+        self.workroom.look()
+        if self.workroom.wrote or self.workroom.changed:
+            wrote = [(simulation.position, storable(path)) for path in self.workroom.wrote]
+            _shared_files(self.context.model.digest).note(wrote, map(storable, self.workroom.changed))
+            self.workroom.changed.clear()
+        return attempt
 
     def _outcome(self, simulation: Simulation) -> dict[str, Scalars | pa.Table] | Failure:
         try:

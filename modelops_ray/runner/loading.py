@@ -28,7 +28,7 @@ from ..errors import ModelError
 from .aftermath import Aftermath, mend_streams
 from .calling import Model, calling
 from .digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
-from .foreign import authors_code, back_to, working_folder
+from .foreign import authors_code, working_folder
 from .names import NEVER_THE_MODELS, Names, held_by_others
 
 # Python's own `test` package is not used by anything, and a good name for a first try. Python 3.9 names no others.
@@ -171,9 +171,9 @@ def aftermath() -> Aftermath:
     return _process.aftermath
 
 
-def back_to_working_folder() -> None:
-    """Go where the model's import left this process, wherever a simulation went since."""
-    back_to(_process.working_folder)
+def models_folder() -> str:
+    """Where the model's import left this process: what lies there is to be in every simulation's own folder."""
+    return _process.working_folder
 
 
 def require_same(ref: ModelRef) -> None:

@@ -72,15 +72,15 @@ def bounded_message(text: str) -> str:
 
 def bounded_traceback(text: str | None) -> str | None:
     """Keep the end, where the exception itself stands."""
-    kept = _storable(str.__str__(text or "")[-MAX_TRACEBACK_CHARS - 1 :])
+    kept = storable(str.__str__(text or "")[-MAX_TRACEBACK_CHARS - 1 :])
     return (kept if len(kept) <= MAX_TRACEBACK_CHARS else "… " + kept[2 - MAX_TRACEBACK_CHARS :]) or None
 
 
 def _beginning(text: str, n_characters: int) -> str:
-    kept = _storable(str.__str__(text)[: n_characters + 1])
+    kept = storable(str.__str__(text)[: n_characters + 1])
     return kept if len(kept) <= n_characters else kept[: n_characters - 2] + " …"
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
     """Write what UTF-8 cannot hold as escapes: a message may quote a broken file name."""
     return str.encode(text, "utf-8", "backslashreplace").decode()

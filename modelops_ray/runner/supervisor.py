@@ -43,6 +43,7 @@ from modelops_ray.runner.forked import (
 from modelops_ray.runner.loading import ModelRef, require_same
 from modelops_ray.runner.measure import private_bytes, resident_parts
 from modelops_ray.runner.raised import bounded_message
+from modelops_ray.runner.shared_files import SharedFiles
 from modelops_ray.runner.sharing import MAX_BATCH, Served, Sharing
 from modelops_ray.study.chunk import Chunk, Simulation
 
@@ -86,6 +87,7 @@ class _Learned:
 
     sharing: Sharing
     own_bytes: int = 0
+    shared_files: SharedFiles = field(default_factory=SharedFiles)
 
 
 # Two, for where `fork` turned out not to be safe and `reuse` is what is done.
@@ -204,7 +206,9 @@ class InChildren:
 
     @property
     def notice(self) -> str:
-        """What the user should be told once: why simulations are not forked although they were to be."""
+        """What the user should be told once: of a file that several write, or why simulations are not forked."""
+        if shared := self._learned.shared_files.notice:
+            return shared
         why = self._connection.notice
         return why and f"{why}: simulations run in processes that go on (--isolation reuse), not in forks"
 
@@ -407,14 +411,16 @@ class InChildren:
             self._connection.arm(child.lent.pid, self._limit)
             return
         try:
-            answers, n_left, took_s, own_bytes = answers_of(message, len(child.given) - child.n_answered)
+            told = answers_of(message, len(child.given) - child.n_answered)
         except GarbledError as error:
             self._garbled(child, str(error))
             return
+        answers, n_left, took_s, own_bytes, wrote, changed = told
         self._learned.own_bytes = max(self._learned.own_bytes, own_bytes)
         answered = child.given[child.n_answered : child.n_answered + len(answers)]
         child.n_answered += len(answers)
         self._learn(child, answered, answers, took_s)
+        self._learned.shared_files.note(((answered[at].position, path) for at, path in wrote), changed)
         if any(answer.failure is not None for answer in answers):
             self._drain_capture(child)
         printed = child.said()

@@ -361,7 +361,7 @@ STATE = (
     OddModel("folder for temporary files", "import tempfile\ntempfile.tempdir = str(HERE)", """
         return Path(tempfile.gettempdir()).name
         """, "folder_for_temporary_files"),
-    OddModel("working folder", "os.chdir('/')", "return os.getcwd()", "/"),
+    OddModel("working folder", "os.chdir('/')", "return os.path.samefile('etc', '/etc')", True),
     OddModel("search path emptied", "sys.path.clear()", "return seed", lambda seed: seed),
     OddModel("search path replaced", "sys.path = ('/nowhere',)", "return seed", lambda seed: seed),
     OddModel("interpreter changed in a simulation", "", """

@@ -53,9 +53,9 @@ def heard(data, n_given=4):
 
 def test_answers_arrive_as_they_were_given():
     """Numbers to the bit, whatever they are the numbers of."""
-    answers, n_left, took_s, own_bytes = heard(sent(filled(), own_bytes=9))
+    answers, *told = heard(sent(filled(), own_bytes=9, wrote=[(3, "/tmp/out.csv")], changed=["run.parquet"]))
 
-    assert (0, 1.5, 9) == (n_left, took_s, own_bytes)
+    assert [0, 1.5, 9, [(3, "/tmp/out.csv")], ["run.parquet"]] == told
     assert [(0.5, 100, None), (0.25, 7, TOLD), (0.0, 0, None), (1.0, 1, None)] == [answer[:3] for answer in answers]
     assert ROW == answers[0].outputs["r"]
     assert TABLE.equals(answers[0].outputs["t"])
@@ -135,6 +135,10 @@ def wild_offsets():
         ({"took_s": "1"}, NUMBERS),
         ({"own_bytes": 2**70}, NUMBERS),
         ({"own_bytes": "1"}, NUMBERS),
+        ({"wrote": [[1, "x"]]}, NUMBERS),
+        ({"wrote": [[0, 5]]}, NUMBERS),
+        ({"wrote": 5}, NUMBERS),
+        ({"changed": ["x" * 10**6]}, NUMBERS),
         ({}, []),
         ({}, [b"", b""]),
         ({}, [b"1234567", b""]),
