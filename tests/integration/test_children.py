@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import tempfile
 import time
@@ -180,7 +181,7 @@ def test_a_child_has_no_descriptor_of_the_servers_whatever_the_limit_says(contex
         import os, resource
         if os.getenv("PYTHONHASHSEED") == "0":
             os.dup2(os.open(__file__, os.O_RDONLY), 900)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (500, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (500, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
         def simulate(params, seed):
             named = []
             for fd in os.listdir("/proc/self/fd"):
@@ -347,12 +348,16 @@ def test_a_python_that_lacks_the_newer_system_calls_forks_and_kills_all_the_same
 
 
 def test_a_chunk_on_a_node_without_room_for_a_server_is_the_nodes_doing(context, monkeypatch):
-    """Whatever it is that the system refuses."""
+    """Whatever it is that the system refuses, such as one more byte on its disk."""
     monkeypatch.setattr(chunk_side, "NODE_PAUSE_S", 0.5)
-    (base_folder() / "lock").mkdir()
-    began_s = time.monotonic()
-    with pytest.raises(NodeError, match=r"cannot run simulations: .*Is a directory.*/lock'; make room there"):
-        run_chunk(context(PLAIN, "fork"), several(1))
+    wanted, began_s = context(PLAIN, "fork"), time.monotonic()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(NodeError, match=r"cannot run simulations: .*File too large.*; make room there"):
+            run_chunk(wanted, several(1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert time.monotonic() - began_s > 0.5
 
 
