@@ -32,6 +32,8 @@ def status(run_dir: str, *, follow: bool, as_json: bool) -> None:
                 screen.json(status_values(state))
             else:
                 print_status(screen, state)
+        if screen.steady.is_broken:
+            return
 
 
 def _states(found: Any, *, follow: bool) -> Iterator[Any]:

@@ -166,7 +166,7 @@ def _steady(stream: object) -> Steady:
 def telling() -> Iterator[Screen]:
     """Print what is all that a command was asked for: what could not be printed is an error.
 
-    A reader that has gone has read what it wanted.
+    A reader that has gone has read what it wanted, and changes nothing: `is_broken` says so.
 
     Raises:
         StorageError: stdout takes nothing.
@@ -175,11 +175,9 @@ def telling() -> Iterator[Screen]:
     yield screen
     screen.steady.flush()
     failure = screen.steady.failure
-    if failure is None:
+    if failure is None or failure.errno == errno.EPIPE:
         return
     screen.steady.is_told = True
-    if failure.errno == errno.EPIPE:
-        raise SystemExit(0)
     raise StorageError(f"stdout: {failure.strerror or failure}; give a place that takes what is printed")
 
 

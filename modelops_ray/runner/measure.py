@@ -42,11 +42,11 @@ class Resident(NamedTuple):
 
 
 def resident_parts(pid: int | str = "self") -> Resident:
-    """Read the resident memory of a process; nothing once it has ended."""
+    """Read the resident memory of a process; nothing once it has ended, and where it is hidden."""
     try:
         with open(f"/proc/{pid}/status", "rb", buffering=0) as file:  # noqa: PTH123 (of every child, often)
             return _parts(file.read(PAGE_BYTES))
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return Resident(0, 0, 0)
 
 
@@ -64,14 +64,14 @@ class Pages:
         self._shared_bytes = self._file_bytes = 0
 
     def made_bytes(self) -> int:
-        """Return its anonymous and shared memory, but not the pages of files; 0 once it has ended."""
+        """Return its anonymous and shared memory, but not the pages of files; 0 once it has ended, or hidden."""
         try:
             fd = os.open(f"/proc/{self._pid}/statm", os.O_RDONLY)
             try:
                 _, resident, shared, *_ = os.read(fd, 256).split()
             finally:
                 os.close(fd)
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
             return 0
         resident_bytes, shared_bytes = int(resident) * PAGE_BYTES, int(shared) * PAGE_BYTES
         if abs(shared_bytes - self._shared_bytes) > _ROUNDING_BYTES:

@@ -43,14 +43,14 @@ class Folder:
         self._names: frozenset[tuple[str, int]] = frozenset()
 
     def names(self) -> frozenset[tuple[str, int]]:
-        """Return the files there are."""
+        """Return the files there are; none where the folder is not there, or must not be looked into."""
         try:
             changed_ns = os.stat(self._path).st_mtime_ns  # noqa: PTH116 (often)
             if changed_ns != self._changed_ns:
                 # What comes right after the reading may have the same time: the clock of files ticks slowly.
                 self._changed_ns = changed_ns if time.time_ns() - changed_ns > _TICK_NS else -1
                 self._names = frozenset((entry.name, entry.inode()) for entry in os.scandir(self._path))
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             return frozenset()
         return self._names
 

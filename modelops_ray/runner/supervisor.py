@@ -55,6 +55,9 @@ LOSSES = 5
 """So many times in a row the server, or a child before its first simulation, may end before the run does."""
 RETIRE_AFTER = 200
 MAX_WORK_CHARACTERS = 16 * 2**20
+READ_BYTES = 2**16
+MAX_PIPE_BYTES = 2**20
+"""What a pipe holds at most, unless root has allowed for more."""
 LEFT_SHARE = 0.5
 LOOK_EVERY_S = 1.0
 NO_CHILD_PAUSE_S = 1.0
@@ -115,7 +118,6 @@ class _Child:
     asked_s: float
     incoming: wire.Incoming
     base_bytes: int = 0
-    has_said_ready: bool = False
     unsent: memoryview = field(default_factory=lambda: memoryview(b""))
     garbled: str = ""
     suspects: list[Simulation] = field(default_factory=list)
@@ -405,8 +407,8 @@ class InChildren:
         """Take what a child has said: that it is ready, that it never will be, or answers."""
         if not child.is_ready and "error" in message.header:
             raise ModelError(bounded_message(str(message.header["error"])))
-        if message.header == {"ready": True} and not child.has_said_ready:
-            child.is_ready = child.has_said_ready = True
+        if message.header == {"ready": True} and not child.is_ready:
+            child.is_ready = True
             child.base_bytes = resident_parts(child.lent.pid).made_bytes
             self._connection.arm(child.lent.pid, self._limit)
             return
@@ -502,11 +504,14 @@ class InChildren:
             return bool(selector.select(0))
 
     def _drain_capture(self, child: _Child) -> None:
-        while self._is_readable(child.lent.capture):
+        # What it started may go on printing, and is not waited for.
+        for _ in range(MAX_PIPE_BYTES // READ_BYTES):
+            if not self._is_readable(child.lent.capture):
+                return
             self._read_capture(child)
 
     def _read_capture(self, child: _Child) -> None:
-        data = os.read(child.lent.capture, 65536)
+        data = os.read(child.lent.capture, READ_BYTES)
         if not data:
             self._selector.unregister(child.lent.capture)
         child.printed = (child.printed + data)[-KEPT_OUTPUT_BYTES:]

@@ -21,8 +21,8 @@ FORMAT = 2
 MAX_BINS = 256
 _DIGEST = re.compile(r"[0-9a-f]{8,128}")
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0, lt=2**62)]
+Positive = Annotated[int, Field(ge=1, lt=2**62)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 

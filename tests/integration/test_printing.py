@@ -30,6 +30,7 @@ def home(tmp_path_factory):
     write_model(folder, HOSTILE)
     write_study(folder, [{"β": beta, "b[young]": beta} for beta in (0.5, 0.7, 1.5)])
     write_study(folder, [{"β": 0.5}], name="good.json")
+    (folder / "none.yaml").write_text("apiVersion: ray.io/v1\nkind: RayJob\nmetadata: {name: Wrong}\nspec: {}\n")
     assert 3 == shell(folder, "run study.json --backend local --out run").returncode
     return folder
 
@@ -69,6 +70,7 @@ def assert_plain(printed):
         ("results run --output 'a.b' | true; exit ${PIPESTATUS[0]}", 0),
         pytest.param("results run --output nothing 2> /dev/full", 2, marks=LONG),
         pytest.param("plan study.json > /dev/full", 1, marks=LONG),
+        ("kuberay check none.yaml | true; exit ${PIPESTATUS[0]}", 1),
         ("--version > /dev/full", 0),
         pytest.param("run --help > /dev/full", 0, marks=LONG),
     ],

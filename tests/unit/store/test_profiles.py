@@ -105,7 +105,17 @@ def test_profiles_of_two_models_do_not_mix():
         Profile(model_digest=DIGEST).merged(Profile(model_digest="cd" * 32))
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"model_digest": 3}', '{"format": 2, "model_digest": "ab"}'])
+HUGE = "1" + "0" * 400
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", '{"model_digest": 3}', '{"format": 2, "model_digest": "ab"}',
+        *(f'{{"format": 2, "model_digest": "{DIGEST}", "{key}": {HUGE}}}' for key in ("samples", "base_bytes")),
+        f'{{"format": 2, "model_digest": "{DIGEST}", "peaks": {{"{HUGE}": 1}}}}',
+    ],
+)  # fmt: skip
 def test_a_damaged_profile_is_named_with_the_remedy(tmp_path, text):
     """It costs a measurement, not a study."""
     (tmp_path / f"{DIGEST}.json").write_text(text)
