@@ -30,7 +30,8 @@ def base_folder() -> Path:
     """Return the folder of all servers of this user, which only this user can open.
 
     Raises:
-        ModelError: It cannot be made, somebody else made it, or others can open it.
+        ModelError: Somebody else made it, or others can open it.
+        OSError: It cannot be made here, which is the node's doing: another one may have room.
     """
     base = Path("modelops-ray")
     try:
@@ -41,7 +42,8 @@ def base_folder() -> Path:
         fd = private.open_folder(base, closed=True)
     except OSError as error:
         reason = error.strerror or error
-        raise ModelError(f"{base}: no folder for temporary files: {reason}; set TMPDIR to one that works") from error
+        what = f"{base}: no folder for temporary files: {reason}; set TMPDIR to one that works"
+        raise OSError(error.errno, what) from error
     if fd is None:
         raise ModelError(f"{base} is not a folder of this user alone; remove it, or set TMPDIR to another place")
     os.close(fd)

@@ -354,7 +354,7 @@ def test_a_chunk_on_a_node_without_room_for_a_server_is_the_nodes_doing(context,
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
     try:
-        with pytest.raises(NodeError, match=r"cannot run simulations: .*File too large.*; make room there"):
+        with pytest.raises(NodeError, match=r"cannot run simulations: .*no folder for temporary files: .*; make room"):
             run_chunk(wanted, several(1))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

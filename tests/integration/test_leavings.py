@@ -84,7 +84,7 @@ def test_what_others_put_where_the_folder_is_to_be_is_refused_in_one_line(place,
 def test_a_place_that_cannot_be_written_is_refused_in_one_line(monkeypatch):
     """As when TMPDIR is on a disk that is gone."""
     monkeypatch.setattr(tempfile, "tempdir", "/proc/self")
-    with pytest.raises(ModelError, match=r"/proc/self/modelops-ray-.*: no folder for temporary files: .*; set TMPDIR"):
+    with pytest.raises(OSError, match=r"/proc/self/modelops-ray-.*: no folder for temporary files: .*; set TMPDIR"):
         base_folder()
 
 
