@@ -21,7 +21,7 @@ from modelops_ray.cluster.jobs.submission import Parcel, Submission, send
 from modelops_ray.cluster.watch.pods import observed
 from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, Shard, parse_size
 from modelops_ray.core.forecast import Forecast
-from modelops_ray.errors import ModelError, StorageError, UsageError
+from modelops_ray.errors import NO_WORKING_FOLDER, ModelError, StorageError, UsageError
 from modelops_ray.foresight import Profiled
 from modelops_ray.question import Question, ask
 from modelops_ray.report.progress import display
@@ -35,7 +35,6 @@ from modelops_ray.study.study import Study
 
 __all__ = ["JobOptions", "Options", "Run", "Submission", "open_run", "plan", "profile", "run", "submit"]
 
-NO_WORKING_FOLDER = "the working directory has been removed; change to one that is there, as by `cd`"
 Model = str | Callable[..., object]
 
 

@@ -13,7 +13,7 @@ ModelopsRayError
 ├── PayloadLostError    the outputs of a finished chunk are gone        (the driver repeats the chunk)
 └── NoProgressError     the run cannot go on                            (names what it waits for)
 
-Every message is one line that names the thing, the place and the remedy.
+Every message is one line that names the thing, the place and the remedy. `one_line` is for what others say in it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,15 @@ __all__ = [
     "StudyError",
     "UsageError",
 ]
+
+
+NO_WORKING_FOLDER = "the working directory has been removed; change to one that is there, as by `cd`"
+
+
+def one_line(text: object, most_chars: int = 2000) -> str:
+    """Write text, or what an exception says, without line breaks, its end cut off where it is longer."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= most_chars else line[: most_chars - 1] + "…"
 
 
 class ModelopsRayError(Exception):

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from modelops_ray.errors import ModelopsRayError
+from modelops_ray.errors import NO_WORKING_FOLDER, ModelopsRayError
 from modelops_ray.report.screen import steady_streams, to_stderr
 from modelops_ray.report.text import one_line
 
@@ -70,7 +70,7 @@ def _of_the_system(error: OSError) -> str:
     try:
         Path.cwd()
     except FileNotFoundError:
-        return "the working directory has been removed; change to one that is there, as by `cd`, or give whole paths"
+        return f"{NO_WORKING_FOLDER}, or give whole paths"
     where = "" if error.filename is None else f"{error.filename}: "
     return f"{where}{error.strerror or error}; give another path, or make this one usable"
 

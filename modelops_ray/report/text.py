@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 
 from modelops_ray.config import format_size
+from modelops_ray.errors import one_line
 
 __all__ = ["count", "duration", "format_size", "number", "one_line", "printable", "rate"]
 
@@ -49,12 +50,6 @@ def rate(per_second: float, what: str = "") -> str:
 def number(value: float) -> str:
     """Write a measured number with four digits that count: 0.04612, 12.35, 123,457."""
     return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
-
-
-def one_line(text: str, most_chars: int) -> str:
-    """Write a text without line breaks, its end cut off where it is longer."""
-    text = " ".join(text.split())
-    return text if len(text) <= most_chars else text[: most_chars - 1] + "…"
 
 
 def printable(text: str, most_chars: int = MOST_CHARS) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
+from ..errors import one_line
 from .held import held
 from .raised import KINDS, MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, MAX_TYPE_CHARS, Told
 from .workroom import MAX_PATHS
@@ -206,7 +207,7 @@ def answers_of(message: Message, n_given: int) -> Answers:
     try:
         return _Unpacked(message, n_given).answers()
     except unreadable as error:
-        raise GarbledError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
+        raise GarbledError(f"{type(error).__name__}: {one_line(error)}") from error
 
 
 class _Unpacked:

@@ -10,6 +10,7 @@ import signal
 from modelops_ray.core.policy import mib
 from modelops_ray.core.report import Cause, Failure
 from modelops_ray.runner.answers import CANNOT_ANSWER
+from modelops_ray.runner.failures import failure_of_timeout
 from modelops_ray.runner.forked import Death
 from modelops_ray.runner.raised import Told, bounded_message, bounded_traceback
 from modelops_ray.runner.watch import KILLED
@@ -34,8 +35,7 @@ def failure_of_death(death: Death, position: int, timeout_s: float, limit_bytes:
     """Why a child ended in the middle of a simulation."""
     trace = bounded_traceback(death.printed)
     if death.reason == "timeout":
-        message = f"it took longer than {timeout_s:g} s; raise --timeout, or 0 for no limit"
-        return Failure(position, Cause.TIMEOUT, "Timeout", message, trace)
+        return failure_of_timeout(position, timeout_s, trace)
     is_victim = death.peak_bytes <= limit_bytes
     if death.reason:
         message = f"killed: {death.reason}"

@@ -10,10 +10,15 @@ from modelops_ray.runner.guard import TimeUpError
 from modelops_ray.runner.raised import told_of
 
 
+def failure_of_timeout(position: int, timeout_s: float, printed: str | None = None) -> Failure:
+    """A simulation took too long."""
+    message = f"it took longer than {timeout_s:g} s; raise --timeout, or 0 for no limit"
+    return Failure(position, Cause.TIMEOUT, "Timeout", message, printed)
+
+
 def failure_of(error: BaseException, position: int, timeout_s: float) -> Failure:
     """Name the cause of what a simulation raised; only the model's own frames are shown."""
     if isinstance(error, TimeUpError):
-        message = f"it took longer than {timeout_s:g} s; raise --timeout, or 0 for no limit"
-        return Failure(position, Cause.TIMEOUT, "Timeout", message)
+        return failure_of_timeout(position, timeout_s)
     told = told_of(error)
     return Failure(position, Cause(told.kind), told.type, told.message, told.traceback)

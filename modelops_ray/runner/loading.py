@@ -24,12 +24,13 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Literal
 
-from ..errors import ModelError
+from ..errors import ModelError, one_line
 from .aftermath import Aftermath, mend_streams
 from .calling import Model, calling
 from .digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
 from .foreign import authors_code, working_folder
 from .names import NEVER_THE_MODELS, Names, held_by_others
+from .raised import message_of, type_of
 
 # Python's own `test` package is not used by anything, and a good name for a first try. Python 3.9 names no others.
 _STANDARD = getattr(sys, "stdlib_module_names", frozenset(sys.builtin_module_names)) - {"test"}
@@ -325,18 +326,11 @@ def _hint(ref: ModelRef, error: BaseException) -> str:
 
 def in_one_line(error: BaseException) -> str:
     """What an author's code raised, with the last place in a file of theirs; bounded, for it may say anything."""
-    text = " ".join(f"{type(error).__name__}: {_message_of(error)}".split())[:MAX_MESSAGE]
+    text = one_line(f"{type_of(error)}: {message_of(error)}", MAX_MESSAGE)
     if isinstance(error, SyntaxError):
         return text
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_the_authors(frame.filename)]
     return f"{text} ({Path(frames[-1].filename).name} line {frames[-1].lineno})" if frames else text
-
-
-def _message_of(error: BaseException) -> str:
-    try:
-        return str(error)[:MAX_MESSAGE]
-    except Exception as inner:  # noqa: BLE001 - the exception's class is the author's, too
-        return f"(its message cannot be had: {type(inner).__name__})"
 
 
 def _is_the_authors(filename: str) -> bool:

@@ -22,12 +22,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import IO, Any, Self
 
-from modelops_ray.errors import ModelError
+from modelops_ray.errors import ModelError, one_line
 from modelops_ray.pidfd import open_process
 from modelops_ray.runner import wire
 from modelops_ray.runner.boot import command
 from modelops_ray.runner.forked import LOADING_WITHIN_S, THREAD_LIMITS, last_line
-from modelops_ray.runner.loading import ModelRef, workdir_of
+from modelops_ray.runner.loading import MAX_MESSAGE, ModelRef, workdir_of
 
 SHOWN_CHARACTERS = 64 * 1024
 READ_BYTES = 64 * 1024
@@ -208,7 +208,7 @@ def _parsed(blobs: tuple[bytes | memoryview, ...]) -> dict[str, Any] | None:
     if not isinstance(report, dict):
         return None
     if isinstance(error := report.get("error"), str):
-        return {"error": " ".join(_shown(error).split())}
+        return {"error": one_line(_shown(error), 2 * MAX_MESSAGE)}
     n_bytes, shared = report.get("loading_bytes"), report.get("shared")
     if type(n_bytes) is not int or n_bytes < 0 or not isinstance(shared, list):
         return None

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from ..arrays import array_of
 from ..column_types import RefusedTypeError, is_listlike, plain_type
+from ..errors import one_line
 
 Column = Union[pa.Array, pa.ChunkedArray]
 _MOST_ITEMS = 2**31 - 1
@@ -62,9 +63,7 @@ def plain_column(column: Column) -> Column:
     except MemoryError:
         raise
     except pa.ArrowException as error:
-        raise RefusedValueError(
-            f"{column.type} that cannot be kept as it is: {' '.join(str(error).split())}"
-        ) from error
+        raise RefusedValueError(f"{column.type} that cannot be kept as it is: {one_line(error)}") from error
 
 
 def _checked(column: Column) -> Column:

@@ -22,6 +22,7 @@ MAX_TRACEBACK_CHARS = 16 * 1024
 KINDS = frozenset({"bad_output", "out_of_memory", "model_error"})
 """What one simulation's own exception may be called."""
 _OWN_FILES = str(Path(__file__).parent)
+_UNSPEAKABLE = "what it says cannot be shown"
 _name_of = type.__dict__["__name__"].__get__
 
 
@@ -41,13 +42,25 @@ def told_of(error: BaseException) -> Told:
     if isinstance(error, BadOutputError):
         return Told("bad_output", "BadOutput", bounded_message(str(error)), None)
     # The class of an exception may answer for itself; a text of its own may do anything when it is asked for.
-    name = bounded_type(_name_of(type(error)))
+    name = type_of(error)
     kind = "out_of_memory" if isinstance(error, MemoryError) else "model_error"
-    message, trace = "what it says cannot be shown", ""
+    message, trace = _UNSPEAKABLE, ""
     with suppress(_UnspeakableError), authors_code(_UnspeakableError):
         shown = traceback.TracebackException(type(error), error, _model_frames(error.__traceback__))
         message, trace = str(shown), "".join(shown.format())
     return Told(kind, name, bounded_message(message), bounded_traceback(trace))
+
+
+def type_of(error: BaseException) -> str:
+    """The bounded name of the class of an exception."""
+    return bounded_type(_name_of(type(error)))
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says, bounded; its class is the author's, too, and may raise when it is asked."""
+    with suppress(_UnspeakableError), authors_code(_UnspeakableError):
+        return bounded_message(str(error))
+    return _UNSPEAKABLE
 
 
 class _UnspeakableError(Exception):

@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from ..arrays import plain_array
 from ..column_types import numbered
+from ..errors import one_line
 from .foreign import authors_code
 from .frames import (
     VALUE,
@@ -42,6 +43,8 @@ from .values import column_of, converter_of, is_of, own, without_arrow
 BARE_OUTPUT = "result"
 MOST_COLUMNS = 10_000
 """Of an array of two dimensions: more is one that lies on its side."""
+MOST_TEXT = 2**20
+"""Characters of a text that travels in a row; a longer one makes a table, of which the size is bounded."""
 _OUTPUT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _PLAIN = {
     type(None): pa.null(), bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string(),
@@ -90,7 +93,7 @@ def outputs_of(returned: object, wanted: Sequence[str] | None = None) -> dict[st
 
 
 def _unreadable(error: BaseException) -> BadOutputError:
-    return BadOutputError(f"what the model returned cannot be read: {type(error).__name__}: {_one_line(error)}")
+    return BadOutputError(f"what the model returned cannot be read: {type(error).__name__}: {one_line(error)}")
 
 
 def plain_text(text: str) -> str:
@@ -351,7 +354,7 @@ def _column(output: str, column: str, value: object) -> Column:
     except (pa.ArrowException, ArithmeticError, TypeError, ValueError, RuntimeError) as error:
         # Arrays of other libraries say in their own words why they cannot be read.
         raise BadOutputError(
-            f"output {output!r}, column {column!r}: found {_kind(value)} that cannot be read: {_one_line(error)}; "
+            f"output {output!r}, column {column!r}: found {_kind(value)} that cannot be read: {one_line(error)}; "
             "return a NumPy array or a list"
         ) from error
 
@@ -366,7 +369,7 @@ def _from_arrow(name: str, value: Any) -> pa.Table | None:
     try:
         table = pa.table(value)
     except pa.ArrowNotImplementedError as error:
-        raise RefusedValueError(f"{_kind(value)} that Arrow does not read: {_one_line(error)}") from error
+        raise RefusedValueError(f"{_kind(value)} that Arrow does not read: {one_line(error)}") from error
     if not table.num_columns:
         return None
     for field in table.schema:
@@ -405,7 +408,7 @@ def _is_plain(value: object) -> bool:
     if type(value) is int:
         return -(2**63) <= value < 2**63
     if type(value) is str:
-        return value.isascii()
+        return len(value) <= MOST_TEXT and value.isascii()
     return type(value) in _PLAIN
 
 
@@ -416,7 +419,3 @@ def _kind(value: object) -> str:
 
 def _listed(lengths: Mapping[str, int]) -> str:
     return ", ".join(f"{column!r} {length}" for column, length in list(lengths.items())[:8])
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

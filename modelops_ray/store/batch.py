@@ -15,10 +15,12 @@ import pyarrow as pa
 
 from modelops_ray.arrays import array_of
 from modelops_ray.core.report import Cause, Failure
+from modelops_ray.errors import one_line
 from modelops_ray.store.columns import Holds, MisfitError, all_hold, conformed, widened
 from modelops_ray.study.chunk import OutputTable, Payload
 
 Positions = npt.NDArray[np.int64]
+_MOST_CHARS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,7 @@ def _unfit(name: str, table: pa.Table, rows: Positions, schema: pa.Schema) -> di
         try:
             conformed(table.filter(array_of(rows == position)), schema)
         except pa.ArrowException as error:
-            found[position] = f"output {name!r}: {' '.join(str(error).split())}"
+            found[position] = f"output {name!r}: {error}"
     return found or dict.fromkeys(rows.tolist(), f"output {name!r}: its values do not fit the columns")
 
 
@@ -228,7 +230,8 @@ def _rejection(position: int, simulations: pa.Table, row: int, reasons: Mapping[
         position=position,
         cause=Cause.BAD_OUTPUT,
         error_type="ColumnMismatch",
-        message=reasons[position],
+        # Of a struct a type may be as long as a table.
+        message=one_line(reasons[position], _MOST_CHARS),
         seconds=values["seconds"] or 0.0,
         peak_bytes=values["peak_bytes"] or 0,
         attempts=values["attempts"] or 1,

@@ -11,10 +11,12 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from modelops_ray.errors import ResultsError
+from modelops_ray.errors import ResultsError, one_line
 
 MAX_BYTES = 2**30
 """More than the commits or the study of any run take; what is larger is another file, and is not held in memory."""
+
+_MOST_CHARS = 200
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -37,7 +39,7 @@ def parse_object(data: bytes, name: str) -> dict[str, object]:
     except RecursionError as error:
         raise damaged(name, "not JSON that this program wrote (nested too deeply)") from error
     except ValueError as error:
-        raise damaged(name, f"not JSON ({_short(error)})") from error
+        raise damaged(name, f"not JSON ({one_line(error, _MOST_CHARS)})") from error
     if not isinstance(document, dict):
         raise damaged(name, "not a JSON object")
     return document
@@ -51,7 +53,7 @@ def require_format(document: Mapping[str, object], newest: int, name: str) -> in
     """
     found = document.get("format")
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise damaged(name, f"its format is {_short(repr(found))} and should be a number from 1")
+        raise damaged(name, f"its format is {one_line(repr(found), _MOST_CHARS)} and should be a number from 1")
     if found > newest:
         raise ResultsError(
             f"{name}: written in format {found}, this version of modelops-ray reads up to {newest}; "
@@ -71,11 +73,6 @@ def validated(model: type[M], document: Mapping[str, object], name: str) -> M:
     except ValidationError as error:
         first = error.errors()[0]
         place = "/".join(map(str, first["loc"]))
-        raise damaged(name, f"/{_short(place)}: {_short(first['msg'])}") from error
+        raise damaged(name, f"/{one_line(place, _MOST_CHARS)}: {one_line(first['msg'], _MOST_CHARS)}") from error
     except RecursionError as error:
         raise damaged(name, "nested too deeply") from error
-
-
-def _short(words: object) -> str:
-    text = " ".join(str(words).split())
-    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -33,7 +33,7 @@ class StudyEntry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     digest: str
-    simulations: Annotated[int, Field(ge=0)]
+    simulations: Annotated[int, Field(ge=0, lt=2**62)]
     document: dict[str, Any]
 
 
@@ -42,9 +42,9 @@ class ShardEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    number: Annotated[int, Field(ge=1)]
-    of: Annotated[int, Field(ge=1)]
-    simulations: Annotated[int, Field(ge=0)]
+    number: Annotated[int, Field(ge=1, lt=2**62)]
+    of: Annotated[int, Field(ge=1, lt=2**62)]
+    simulations: Annotated[int, Field(ge=0, lt=2**62)]
 
 
 class Growth(BaseModel):
@@ -182,8 +182,8 @@ def require_same_question(found: RunJson, asked: RunJson, path: str) -> None:
         ResultsError: Another model, other seeds, or another shard; names both.
     """
     what = difference(found, asked)
-    if what is None and _part(found) != _part(asked):
-        what = f"run for {_part(found)}, this is {_part(asked)}"
+    if what is None and part_of(found) != part_of(asked):
+        what = f"run for {part_of(found)}, this is {part_of(asked)}"
     if what is not None:
         raise ResultsError(f"{path}: {what}; {_REMEDY}")
 
@@ -202,7 +202,8 @@ def difference(found: RunJson, asked: RunJson) -> str | None:
     return None
 
 
-def _part(run: RunJson) -> str:
+def part_of(run: RunJson) -> str:
+    """Say which part of its study a run directory is for."""
     return "the whole study" if run.shard is None else f"shard {run.shard.number}/{run.shard.of}"
 
 

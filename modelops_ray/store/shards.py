@@ -55,7 +55,7 @@ def require_one_run(whole: Folder, runs: Mapping[Shard, RunJson]) -> None:
     """
     for shard, run in runs.items():
         if run.shard is None or (run.shard.number, run.shard.of) != (shard.number, shard.of):
-            says = "the whole study" if run.shard is None else f"shard {run.shard.number}/{run.shard.of}"
+            says = run_json.part_of(run)
             raise ResultsError(f"{_at(whole, shard)}: its {run_json.NAME} says that it is {says}; {_move_away(whole)}")
     (first, run), *others = runs.items()
     for shard, other in others:

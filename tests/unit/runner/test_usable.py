@@ -85,3 +85,10 @@ def test_there_is_a_most_to_what_one_simulation_returns(monkeypatch):
     monkeypatch.setattr(usable, "MAX_TABLES_BYTES", 10_000)
     with pytest.raises(BadOutputError, match="a simulation may return 1 GiB"):
         usable_outputs({"a": {"x": list(range(1000))}, "b": {"x": list(range(1000))}})
+
+
+def test_the_size_of_a_text_in_a_row_is_bounded_as_that_of_a_table_is(monkeypatch):
+    """One text may be larger than all that one message carries."""
+    monkeypatch.setattr(usable, "MAX_TABLES_BYTES", 2**20)
+    with pytest.raises(BadOutputError, match=r"GiB; a simulation may return"):
+        usable_outputs({"r": {"x": "a" * 2**21}})

@@ -78,3 +78,13 @@ def test_a_value_that_does_not_go_into_the_columns_leaves_out_its_simulation_alo
     found = assemble([payload([(0, {"a": "number"}), (1, {"a": "odd"}), (2, {"a": "number"})])], {}, SCHEMAS)
     assert [(1, "output 'a': 3 does not fit")] == [(failure.position, failure.message) for failure in found.rejected]
     assert [0, 2] == found.positions.tolist() == found.outputs["a"].column("seed").to_pylist()
+
+
+def test_what_is_said_of_a_simulation_that_does_not_fit_is_bounded():
+    """The type of a column may be as long as a table."""
+    wide = pa.struct([(f"field_{at}", pa.int64()) for at in range(1000)])
+    known = {"a": pa.schema([*SCHEMAS.identity, ("value", wide)])}
+    [rejected] = assemble([payload([(0, {"a": "number"})])], known, SCHEMAS).rejected
+
+    assert rejected.message.startswith("output 'a': column 'value': found double, expected struct<")
+    assert 4096 == len(rejected.message)
