@@ -188,11 +188,18 @@ def test_who_writes_to_the_server_is_not_heard(run):
 
 
 @pytest.mark.parametrize("isolation", ["fork", "none"])
-@pytest.mark.parametrize("how", ["surrogate", "surrogate in a table", "long name", "path", "view"])
+@pytest.mark.parametrize("how", ["surrogate", "surrogate in a table", "long name", "path"])
 def test_what_cannot_be_kept_is_the_failure_of_the_simulation_that_returned_it(run, isolation, how):
     """At every level."""
     batch, failed = run(how, isolation=isolation, timeout_s=30.0)
     assert ({2: BAD}, 11) == (failed, len(batch.positions))
+
+
+@pytest.mark.parametrize("isolation", ["fork", "none"])
+def test_a_list_view_beside_null_is_kept_as_a_list(run, isolation):
+    """It is a list to all who read it."""
+    batch, failed = run("view", isolation=isolation, timeout_s=30.0)
+    assert ({}, pa.list_(pa.float64())) == (failed, batch.outputs["r"].schema.field("x").type)
 
 
 @pytest.mark.parametrize("isolation", ["fork", "none"])
