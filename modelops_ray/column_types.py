@@ -8,6 +8,7 @@ nothing but pyarrow, because models' own interpreters load it too.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 import pyarrow as pa
@@ -18,10 +19,17 @@ INDEX = "index"
 _NUMBERED = {b"modelops_ray": b"rows are numbered from 0"}
 MOST_DIGITS = 38
 """Of a decimal number: DuckDB and polars read no more, and DuckDB would round."""
+MOST_LEVELS = 32
+"""Of lists and structs within each other: readers of Parquet refuse what is nested much deeper."""
+_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
+"""Of the decimal that holds every integer of so many bits."""
 _UNITS = ("s", "ms", "us", "ns")
 _TIMES = {"s": pa.time32("ms"), "ms": pa.time32("ms"), "us": pa.time64("us"), "ns": pa.time64("ns")}
 _STORAGE_IS_PLAIN = ("arrow.json",)
 _AS_TEXT = ("arrow.uuid", "pandas.period", "pandas.interval")
+
+
+TOO_DEEP = f"values nested more than {MOST_LEVELS} deep; return a row for each, or text"
 
 
 class RefusedTypeError(Exception):
@@ -35,6 +43,18 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
     Raises:
         RefusedTypeError: There is none.
     """
+    if _is_deeper(type_, MOST_LEVELS):
+        raise RefusedTypeError(TOO_DEEP)
+    return _plain(type_)
+
+
+def _is_deeper(type_: pa.DataType, n_levels: int) -> bool:
+    if not pat.is_nested(type_):
+        return False
+    return not n_levels or any(_is_deeper(type_.field(at).type, n_levels - 1) for at in range(type_.num_fields))
+
+
+def _plain(type_: pa.DataType) -> pa.DataType:
     if isinstance(type_, pa.BaseExtensionType):
         return _plain_extension(type_)
     if pat.is_dictionary(type_) or pat.is_run_end_encoded(type_):
@@ -55,7 +75,17 @@ def numbered(table: pa.Table) -> pa.Table:
 
 def is_numbered(schema: pa.Schema) -> bool:
     """Whether a table with this schema was noted to be so."""
-    return len(schema) > 0 and any(field.metadata == _NUMBERED for field in schema)
+    return len(schema) > 0 and any(_NUMBERED.items() <= (field.metadata or {}).items() for field in schema)
+
+
+def together(tables: Iterable[pa.Table]) -> pa.Table:
+    """Put tables of the same columns one below the other; without labels is the whole where all that have rows are."""
+    found = list(tables)
+    whole = pa.concat_tables(found)
+    are_numbered = [is_numbered(table.schema) for table in found if table.num_rows]
+    if not are_numbered or all(are_numbered) == is_numbered(whole.schema):
+        return whole
+    return numbered(whole) if all(are_numbered) else whole.cast(pa.schema([f.remove_metadata() for f in whole.schema]))
 
 
 def is_listlike(type_: pa.DataType) -> bool:
@@ -153,8 +183,8 @@ def joined(
         return _joined_numbers(left, right, mixed)
     if pat.is_nested(left) and pat.is_nested(right):
         return _joined_nested(left, right, mixed)
-    if pat.is_decimal(left) and pat.is_decimal(right):
-        return _joined_decimals(left, right)
+    if pat.is_decimal(left) or pat.is_decimal(right):
+        return _joined_decimals(_as_decimal(left), _as_decimal(right))
     return _joined_times(left, right)
 
 
@@ -193,7 +223,15 @@ def _joined_nested(left: pa.DataType, right: pa.DataType, mixed: pa.DataType) ->
     return None if None in kinds else pa.struct([(field.name, kind) for field, kind in zip(left, kinds)])
 
 
-def _joined_decimals(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
+def _as_decimal(type_: pa.DataType) -> pa.DataType | None:
+    if pat.is_decimal(type_):
+        return type_
+    return pa.decimal128(_DIGITS[type_.bit_width], 0) if pat.is_integer(type_) else None
+
+
+def _joined_decimals(left: pa.DataType | None, right: pa.DataType | None) -> pa.DataType | None:
+    if left is None or right is None:
+        return None
     scale = max(left.scale, right.scale)
     precision = scale + max(left.precision - left.scale, right.precision - right.scale)
     return pa.decimal128(precision, scale) if precision <= MOST_DIGITS else None

@@ -49,10 +49,11 @@ def index_of_series(series: Iterable[Any], taken: Mapping[str, Any]) -> Columns:
     Raises:
         RefusedValueError: They have different ones, so that what is in one row belongs to different labels.
     """
-    labelled = [each.index for each in series if not _is_plain_range(each.index)]
+    indexes = [each.index for each in series]
+    labelled = [index for index in indexes if not _is_plain_range(index)]
     if not labelled:
         return []
-    if any(not labelled[0].equals(other) for other in labelled[1:]):
+    if any(not labelled[0].equals(other) for other in indexes):
         raise RefusedValueError(
             "series with different indexes; return one DataFrame, or reset_index(drop=True) of each"
         )
@@ -120,6 +121,17 @@ def dataset_of(arrays: Mapping[Any, Any]) -> Any:
         return xarray.Dataset(dict(arrays))
     except ValueError as error:
         raise RefusedValueError(f"arrays of different coordinates; return an output for each ({error})") from error
+
+
+def coordinates_of(arrays: Mapping[str, Any], taken: Mapping[str, Any]) -> Columns:
+    """Return the coordinates of labelled arrays of xarray as columns beside them and others.
+
+    Raises:
+        RefusedValueError: The arrays have different ones, or one is called like another column.
+    """
+    data = dataset_of(arrays)
+    found = [(name, values) for name, values in columns_of_dataset(data) if name in set(map(_label, data.coords))]
+    return [coordinate for coordinate in found if _is_new(*coordinate, taken)]
 
 
 def columns_of_dataset(data: Any) -> Columns:

@@ -13,15 +13,16 @@ import enum
 import fractions
 import pathlib
 import uuid
-from collections.abc import Callable, ItemsView, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from ..column_types import MOST_DIGITS, candidates
+from ..column_types import MOST_DIGITS, MOST_LEVELS, TOO_DEEP, candidates
 from .plain import Column, RefusedValueError, UnknownValueError, list_array, plain_column
 
 Convert = Callable[[Any], Column]
@@ -40,6 +41,8 @@ _NUMBERS = {
 }
 _SURE = _NUMBERS | {pa.null().id, pa.string().id}
 _LIST = pa.list_(pa.null()).id
+_HOLDERS = (list, tuple, dict, set, frozenset, np.ndarray)
+"""What Arrow looks into."""
 _PYTHONS = {pa.binary(): bytes, pa.date32(): dt.date, pa.duration("us"): dt.timedelta}
 _NAMES = {"bool": "a bool", "int": "an int", "float": "a float", "str": "text", "bytes": "bytes"}
 
@@ -78,11 +81,33 @@ class _Fields(NamedTuple):
     values: Mapping[str, Any]
 
 
-def is_surely_kept(type_: pa.DataType, values: Sequence[Any]) -> bool:
-    """Whether Arrow's own conversion of a list to this type is known to have lost nothing."""
+def require_end(values: Sequence[Any], found: set[type]) -> None:
+    """Refuse values that hold others without end, a list that is in itself say: Arrow would follow them until it dies.
+
+    Raises:
+        RefusedValueError: They are nested too deep for a column; `found` are their types.
+    """
+    level: Iterable[Any] = values
+    for _ in range(MOST_LEVELS):
+        if not any(issubclass(kind, _HOLDERS) for kind in found):
+            return
+        # What is in several places is followed once.
+        holders = {id(each): each for each in level if isinstance(each, _HOLDERS)}.values()
+        held = [each.values() if isinstance(each, dict) else each for each in holders if _is_followed(each)]
+        found = set().union(*(map(type, each) for each in held))
+        level = chain.from_iterable(held)
+    raise RefusedValueError(TOO_DEEP)
+
+
+def _is_followed(holder: Any) -> bool:
+    return not isinstance(holder, np.ndarray) or (holder.dtype == object and holder.ndim > 0)
+
+
+def is_surely_kept(type_: pa.DataType, values: Sequence[Any], found: set[type]) -> bool:
+    """Whether Arrow's own conversion of a list, of these types, to this one is known to have lost nothing."""
     if type_.id in _SURE:
         return True
-    found = set(map(type, values))
+    found = set(found)
     if type_.id in _FLOATS:
         return bool not in found and np.bool_ not in found
     found.discard(_NONE)
@@ -93,9 +118,13 @@ def is_surely_kept(type_: pa.DataType, values: Sequence[Any]) -> bool:
     return found == {_PYTHONS.get(type_)} or (pa.types.is_decimal128(type_) and found <= {decimal.Decimal, int})
 
 
+def _is_kept(type_: pa.DataType, values: Sequence[Any]) -> bool:
+    return is_surely_kept(type_, values, set(map(type, values)))
+
+
 def _are_surely_kept(item: pa.DataType, found: set[type], lists: Sequence[Any]) -> bool:
     if found <= {list, tuple}:
-        return item.id in _SURE or is_surely_kept(item, [each for one in lists if one is not None for each in one])
+        return item.id in _SURE or _is_kept(item, [each for one in lists if one is not None for each in one])
     return found <= {list, tuple, np.ndarray} and (item.id in _NUMBERS or item.id in _FLOATS)
 
 
@@ -197,9 +226,14 @@ def _by_protocol(value: Any, row: int) -> Any:
 
 
 def fields_of(value: Any) -> Mapping[str, Any] | None:
-    """Return the fields by name of a record: a dataclass, a named tuple, a model of pydantic or a class of attrs."""
+    """Return the fields by name of a record, None of all else.
+
+    A record is one of NumPy, a dataclass, a named tuple, a model of pydantic or a class of attrs.
+    """
     if isinstance(value, type):
         return None
+    if isinstance(value, np.void):
+        return {name: value[name] for name in value.dtype.names or ()} or None
     kind = type(value)
     names: Any = getattr(kind, "model_fields", None)
     if dataclasses.is_dataclass(kind):

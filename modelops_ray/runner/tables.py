@@ -32,6 +32,7 @@ from .frames import (
     columns_of_frame,
     columns_of_index,
     columns_of_series,
+    coordinates_of,
     dataset_of,
     index_of_series,
     is_labelled,
@@ -87,7 +88,7 @@ def outputs_of(returned: object, wanted: Sequence[str] | None = None) -> dict[st
     """
     # Reading may run a lazy query, or a sequence or mapping class of the model's.
     with authors_code(_unreadable, passing=(BadOutputError, MemoryError)):
-        named = _named(returned)
+        named = _named(returned, wanted or ())
         contents = ((plain_text(name), _content(name, named[name])) for name in _kept(named, wanted))
         return {name: content for name, content in contents if content is not None}
 
@@ -104,7 +105,8 @@ def plain_text(text: str) -> str:
 def row_table(rows: Sequence[Scalars]) -> pa.Table:
     """Build a table of rows of plain scalars that share names and types."""
     columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
-    return _table([(name, plain_array(values, _PLAIN[type(values[0])])) for name, values in columns.items()])
+    arrays = [plain_array(values, _PLAIN[type(values[0])]) for values in columns.values()]
+    return pa.Table.from_arrays(arrays, names=list(columns))
 
 
 def _kept(named: Mapping[str, object], wanted: Sequence[str] | None) -> Iterable[str]:
@@ -115,7 +117,7 @@ def _kept(named: Mapping[str, object], wanted: Sequence[str] | None) -> Iterable
     return named if wanted is None else wanted
 
 
-def _named(returned: object) -> Mapping[str, object]:
+def _named(returned: object, wanted: Sequence[str]) -> Mapping[str, object]:
     if type(returned) is not dict:
         if _is_xarray(returned):
             return {BARE_OUTPUT: returned}
@@ -128,10 +130,8 @@ def _named(returned: object) -> Mapping[str, object]:
     shapes = dict(zip(returned, map(_shape, returned.values())))
     found = set(shapes.values())
     if _COLUMN in found and any(map(_is_used_up, returned.values())):
-        return _named({name: list(value) if _is_used_up(value) else value for name, value in returned.items()})
-    # A list of rows beside columns is a column of structs, an empty list beside tables a table.
-    is_one = not (_TABLE in found or (_ROWS in found and found <= {_ROWS, _NOTHING}))
-    if is_one or all(map(_is_data_array, returned.values())):
+        return _named({name: list(value) if _is_used_up(value) else value for name, value in returned.items()}, wanted)
+    if _are_one_table(found, returned, wanted):
         return {BARE_OUTPUT: returned}
     for name, shape in shapes.items():
         # Series and arrays with labels are tables, where a list may be no more than a forgotten column.
@@ -140,6 +140,15 @@ def _named(returned: object) -> Mapping[str, object]:
         if not isinstance(name, str) or _OUTPUT_NAME.fullmatch(name) is None:
             raise BadOutputError(f"output name {name!r} must be letters, digits, '_', '.' or '-', not first '.' or '-'")
     return returned
+
+
+def _are_one_table(shapes: set[str], returned: Mapping[Any, object], wanted: Sequence[str]) -> bool:
+    if shapes == {_NOTHING}:
+        # Lists without rows are outputs where the study says so, and columns elsewhere.
+        return not wanted or not set(wanted) <= set(returned)
+    # A list of rows beside columns is a column of structs, an empty list beside tables a table.
+    are_outputs = _TABLE in shapes or (_ROWS in shapes and shapes <= {_ROWS, _NOTHING})
+    return not are_outputs or all(map(_is_data_array, returned.values()))
 
 
 def _shape(value: object) -> str:
@@ -154,14 +163,15 @@ def _shape(value: object) -> str:
     if kind is np.ndarray:
         return _shape_of_array(value)  # type: ignore[arg-type]
     if isinstance(value, (np.generic, pa.Scalar)):
-        return _SCALAR
+        return _TABLE if fields_of(value) else _SCALAR
     if isinstance(value, Mapping) or _has_columns(value) or fields_of(value):
         return _TABLE
     if isinstance(value, np.ndarray):
         return _shape_of_array(value)
     if isinstance(value, (list, tuple)):
         return _shape_of_sequence(value)
-    return _SCALAR if converter_of(value) is None else _COLUMN
+    is_point = _is_data_array(value) and not value.ndim  # type: ignore[attr-defined]
+    return _SCALAR if is_point or converter_of(value) is None else _COLUMN
 
 
 def _is_named_column(value: object) -> bool:
@@ -293,16 +303,19 @@ def _of_mapping(name: str, value: Mapping[Any, object]) -> Scalars | pa.Table:
     if all(map(_is_plain, columns.values())):
         return columns
     scalars = [column for column, values in columns.items() if _shape(values) == _SCALAR]
-    if len(scalars) == len(columns):
-        return _from_columns(name, [(column, [values]) for column, values in columns.items()])
-    if scalars:
+    are_arrays = all(map(_is_data_array, columns.values()))
+    is_row = len(scalars) == len(columns) and not are_arrays
+    if scalars and not is_row and not are_arrays:
         odd = scalars[0]
         raise BadOutputError(
             f"output {name!r} mixes scalars and sequences ({odd!r} is {_kind(columns[odd])}); "
             "give columns of equal lengths, or scalars only for one row"
         )
     try:
-        table = _from_columns(name, _labelled(columns))
+        labelled = _labelled(columns)
+        if is_row:
+            labelled = [(column, [values] if column in columns else values) for column, values in labelled]
+        table = _from_columns(name, labelled)
         series = [values for values in columns.values() if _is_series(values)]
         return numbered(table) if series and not any(map(is_labelled, series)) else table
     except RefusedValueError as error:
@@ -311,10 +324,12 @@ def _of_mapping(name: str, value: Mapping[Any, object]) -> Scalars | pa.Table:
 
 def _labelled(columns: Mapping[str, Any]) -> Columns:
     """Return columns with what labels their rows: the index that series share, the coordinates of arrays."""
-    if all(map(_is_data_array, columns.values())):
+    arrays = {column: values for column, values in columns.items() if _is_data_array(values)}
+    if len(arrays) == len(columns):
         return columns_of_dataset(dataset_of(columns))
     series = [values for values in columns.values() if _is_series(values)]
-    return [*columns.items(), *index_of_series(series, columns)]
+    labels = index_of_series(series, columns)
+    return [*columns.items(), *labels, *(coordinates_of(arrays, {**columns, **dict(labels)}) if arrays else ())]
 
 
 def _from_columns(name: str, columns: Columns) -> pa.Table:
@@ -322,7 +337,7 @@ def _from_columns(name: str, columns: Columns) -> pa.Table:
     lengths = {column: len(array) for column, array in arrays}
     if len(set(lengths.values())) > 1:
         raise BadOutputError(f"output {name!r} has columns of different lengths: {_listed(lengths)}")
-    return _table(arrays)
+    return _table(name, arrays)
 
 
 def _flat(name: str, columns: Columns) -> Columns:
@@ -379,7 +394,7 @@ def _from_arrow(name: str, value: Any) -> pa.Table | None:
                 f"does not know; return what it stores ({field.type}) as a plain column"
             )
     columns = [(field.name, _plain_column(name, field.name, table.column(at))) for at, field in enumerate(table.schema)]
-    return own(_table(columns))
+    return own(_table(name, columns))
 
 
 def _unknown_extension(field: pa.Field) -> str:
@@ -396,10 +411,12 @@ def _plain_column(output: str, column: str, values: pa.ChunkedArray) -> Column:
         raise BadOutputError(f"output {output!r}, column {column!r}: found {error}") from error
 
 
-def _table(columns: Sequence[tuple[str, Column]]) -> pa.Table:
+def _table(output: str, columns: Sequence[tuple[str, Column]]) -> pa.Table:
     names = [column for column, _ in columns]
     if len(set(names)) < len(names):
-        raise BadOutputError(f"column {max(names, key=names.count)!r} occurs more than once")
+        raise BadOutputError(
+            f"output {output!r} has more than one column {max(names, key=names.count)!r}; give them different names"
+        )
     return pa.Table.from_arrays([array for _, array in columns], names=names)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from .plain import Column, RefusedValueError, plain_column
-from .scalars import array_of_values, is_surely_kept
+from .scalars import array_of_values, is_surely_kept, require_end
 
 _DATES = {"Y": "D", "M": "D", "W": "D", "D": "D", "h": "s", "m": "s", "s": "s", "ms": "ms", "us": "us"}
 _SPANS = {"W": "s", "D": "s", "h": "s", "m": "s", "s": "s", "ms": "ms", "us": "us"}
@@ -40,7 +40,7 @@ def column_of(value: object) -> Column:
     if convert is None:
         if isinstance(value, Mapping):
             raise RefusedValueError("a mapping within a table; return what is in it as columns, or as another output")
-        raise RefusedValueError("something that is neither a sequence nor an array")
+        raise RefusedValueError("something that is neither a sequence nor an array; return a list")
     return convert(value)
 
 
@@ -65,9 +65,11 @@ def loaded(module: str) -> Any:
 
 
 def _from_list(values: Sequence[Any]) -> Column:
+    kinds = set(map(type, values))
+    require_end(values, kinds)
     try:
         found = pa.array(values)
-        if is_surely_kept(found.type, values):
+        if is_surely_kept(found.type, values, kinds):
             return found
     except _REFUSALS:
         # What is wrong with them, and in which row, is found below.

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from modelops_ray.arrays import array_of
+from modelops_ray.column_types import together
 from modelops_ray.core.report import Cause, Failure
 from modelops_ray.errors import one_line
 from modelops_ray.store.columns import Holds, MisfitError, all_hold, conformed, widened
@@ -216,7 +217,7 @@ def _in_order(
     # Chunks seldom overlap: with the first first, nothing has to be copied.
     order = sorted(range(len(tables)), key=lambda i: positions[i][0] if len(positions[i]) else -1)
     rows = np.concatenate([positions[i] for i in order])
-    table = pa.concat_tables([tables[i] for i in order])
+    table = together(tables[i] for i in order)
     if np.all(rows[1:] >= rows[:-1]):
         return rows, table
     by_position = np.argsort(rows, kind="stable")

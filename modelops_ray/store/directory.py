@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelops_ray.arrays import plain_array
+from modelops_ray.column_types import together
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError
 from modelops_ray.store.batch import Positions
@@ -229,7 +230,7 @@ class Directory:
 
 
 def _concatenated(folder: Folder, parts: list[LivePart], columns: list[str] | None) -> pa.Table:
-    return pa.concat_tables(read_parts(folder, parts, columns)).combine_chunks()
+    return together(read_parts(folder, parts, columns)).combine_chunks()
 
 
 def _parts_of(log: Log, folder: str) -> list[LivePart]:

@@ -60,7 +60,7 @@ def repeated(identities: pa.Table, rows: Sequence[int], counts: Sequence[int]) -
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
     """Return the same columns with none in a dictionary."""
-    return pa.schema([(f.name, f.type.value_type if pa.types.is_dictionary(f.type) else f.type) for f in schema])
+    return pa.schema([f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in schema])
 
 
 def parameter_types(sets: Iterable[ParameterSet]) -> dict[str, pa.DataType]:

@@ -55,6 +55,19 @@ class Exchanged:
         return numpy.arange(3.0).__dlpack__(**options)
     def __dlpack_device__(self):
         return (1, 0)
+def nested(n_levels):
+    return [nested(n_levels - 1)] if n_levels else 1
+def deep_type(n_levels):
+    import pyarrow
+    return pyarrow.list_(deep_type(n_levels - 1)) if n_levels else pyarrow.int64()
+def endless_array():
+    import numpy
+    array = numpy.empty(1, object)
+    array[0] = array
+    return array
+ENDLESS, ENDLESS_MAPPING = [], {}
+ENDLESS.append(ENDLESS)
+ENDLESS_MAPPING["a"] = ENDLESS_MAPPING
 """
 
 
@@ -62,7 +75,8 @@ class Names(dict):
     def __missing__(self, name):
         if name == "D":
             return importlib.import_module("decimal").Decimal
-        if name in ("Color", "Opaque", "Level", "Point", "Row", "Tensor", "Broken", "Exchanged"):
+        if name in ("Color", "Opaque", "Level", "Point", "Row", "Tensor", "Broken", "Exchanged", "nested", "deep_type",
+                    "endless_array", "ENDLESS", "ENDLESS_MAPPING"):
             exec(CLASSES, self)
             return self[name]
         if name in __builtins__ if isinstance(__builtins__, dict) else hasattr(__builtins__, name):
@@ -296,6 +310,8 @@ FORMS: dict[str, Form] = {
             {"s": pa.table({"value": [1.0], "index": ["a"]}), "t": pa.table({"n": [1]})}),
         ("a labelled array beside a table", '{"s": xr.DataArray([1.0], dims="day", coords={"day": [3]}), "t": {"n": 1}}',
             {"s": pa.table({"day": [3], "value": [1.0]}), "t": pa.table({"n": [1]})}),
+        ("a series with labels beside one without", '{"S": pd.Series([1, 2], index=[1, 0]), "I": pd.Series([3, 4])}', "series with different indexes"),
+        ("a series with labels beside a list", '{"S": pd.Series([1, 2], index=["a", "b"]), "I": [3, 4]}', one(S=[1, 2], I=[3, 4], index=["a", "b"])),
         ("series of two", '{"S": pd.Series([1, 2], index=["a", "b"]), "I": pd.Series([3, 4], index=["b", "a"])}', "series with different indexes"),
         # Forms of tables.
         ("rows", '[{"a": 1, "b": "x"}, {"a": 2}]', one(a=[1, 2], b=["x", None])),
@@ -310,6 +326,15 @@ FORMS: dict[str, Form] = {
         ("a dataclass of columns", "Point([1, 2], np.array([0.5, 1.5]))", one(x=[1, 2], y=[0.5, 1.5])),
         ("a dataclass of tables", "Point(pd.DataFrame({'a': [1]}), Row(1, 2))", {"x": pa.table({"a": [1]}), "y": pa.table({"a": [1], "b": [2]})}),
         ("records", 'np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")])', one(a=pa.array([1], I32), b=[2.0])),
+        ("a record", 'np.rec.fromarrays([[1], ["a"]], names="n,s")[0]', one(n=[1], s=["a"])),
+        ("records one by one", 'list(np.array([(1, 2.0), (3, 4.0)], dtype=[("a", "i4"), ("b", "f8")]))', one(a=pa.array([1, 3], I32), b=[2.0, 4.0])),
+        ("two columns of one name", 'pd.DataFrame([[1, 2]], columns=["a", "a"])', "more than one column 'a'"),
+        ("a list within itself", '{"x": ENDLESS, "y": [1]}', "nested more than 32 deep"),
+        ("a mapping within itself", '{"x": [1, {"a": [ENDLESS_MAPPING]}]}', "nested more than 32 deep"),
+        ("an array within itself", '{"x": [endless_array()]}', "nested more than 32 deep"),
+        ("lists too deep", '{"x": [nested(40)]}', "nested more than 32 deep"),
+        ("a type too deep", 'pa.table({"x": pa.nulls(1, deep_type(60))})', "nested more than 32 deep"),
+        ("deep lists", '{"x": [nested(4)], "y": [[1]]}', one(x=[[[[[1]]]]], y=[[1]])),
         ("a number", "3", one(value=[3])),
         ("a list", "[1, 2]", one(value=[1, 2])),
         ("an array", "np.array([0.5, 1.5])", one(value=[0.5, 1.5])),
@@ -346,6 +371,12 @@ FORMS: dict[str, Form] = {
         ("numbers as names", "pd.DataFrame(np.array([[0.5, 1.5]]))", {"result": pa.table({"0": [0.5], "1": [1.5]})}),
         ("levels of an array", 'xr.DataArray([1, 2], dims="i", coords={"i": pd.MultiIndex.from_tuples([(1, "a"), (2, "b")], names=["p", "q"])}, name="v")',
             one(p=[1, 2], q=["a", "b"], v=[1, 2])),
+        ("a labelled column beside another", '{"a": xr.DataArray([1, 2], dims="t", coords={"t": [3, 4], "run": 7}), "b": [5, 6]}',
+            one(a=[1, 2], b=[5, 6], t=[3, 4], run=[7, 7])),
+        ("a labelled column beside its labels", '{"a": xr.DataArray([1, 2], dims="t", coords={"t": [3, 4]}), "t": [3, 4]}', one(a=[1, 2], t=[3, 4])),
+        ("a labelled column beside other labels", '{"a": xr.DataArray([1, 2], dims="t", coords={"t": [3, 4]}), "t": [3, 5]}', "beside another column of that name"),
+        ("a labelled scalar beside another", '{"a": xr.DataArray([1.0, 2.0], dims="t").mean(), "n": 7}', one(a=[1.5], n=[7])),
+        ("a labelled last value", '{"a": xr.DataArray([1, 2], dims="t", coords={"t": [3, 4]}).isel(t=-1), "n": 7}', one(a=[2], n=[7], t=[4])),
         ("a labelled column", '{"a": xr.DataArray([1, 2], dims="t"), "b": [3, 4]}', one(a=[1, 2], b=[3, 4])),
         ("a scalar coordinate", 'xr.Dataset({"n": ("t", [5, 6])}, coords={"t": ("t", [0.5, 1.5]), "run": 3})', one(t=[0.5, 1.5], run=[3, 3], n=[5, 6])),
     ]

@@ -100,6 +100,12 @@ def test_only_wanted_outputs_are_kept_and_only_they_must_be_right():
     assert {"a": pa.table(DAYS)} == tables({"a": DAYS, "b": {"x": object()}}, ["a"])
 
 
+@pytest.mark.parametrize("returned", [{"a": []}, {"a": [], "b": []}, {"a": iter([]), "b": []}])
+def test_lists_without_rows_are_outputs_where_the_study_names_them(returned):
+    """A simulation in which nothing happened is one without rows, and lacks no output."""
+    assert {} == tables(returned, ["a"])
+
+
 def test_a_wanted_output_that_is_missing_is_named():
     """The sentence says what was asked and what came."""
     says = refused({"a": DAYS, "b": DAYS}, ["c"])
@@ -128,7 +134,7 @@ def test_a_wanted_output_that_is_missing_is_named():
         ([{1: 2}], "output 'result' is a mapping with the key 1; keys must be text"),
         ({"x": [1, 2], "y": 3}, "output 'result' mixes scalars and sequences ('y' is a int)"),
         ({"x": [1, 2], "y": [3]}, "output 'result' has columns of different lengths: 'x' 2, 'y' 1"),
-        ({"x": np.ones((2, 2)), "x_1": [1, 2]}, "column 'x_1' occurs more than once"),
+        ({"x": np.ones((2, 2)), "x_1": [1, 2]}, "output 'result' has more than one column 'x_1'"),
         ({"x": np.ones((2, 0))}, "output 'result', column 'x': found 0 columns in an array of two dimensions"),
         (
             {"x": [1, "a"]},
@@ -137,7 +143,7 @@ def test_a_wanted_output_that_is_missing_is_named():
         ({"x": [{1}, object()]}, "output 'result', column 'x', row 0: found a set"),
         ({"x": object()}, "output 'result', column 'x', row 0: found an object"),
         ({"x": 2**64}, "output 'result', column 'x', row 0: found integers from 18446744073709551616"),
-        (pa.table([[1], [2]], names=["x", "x"]), "column 'x' occurs more than once"),
+        (pa.table([[1], [2]], names=["x", "x"]), "output 'result' has more than one column 'x'"),
     ],
 )
 def test_anything_else_is_refused_in_a_sentence(returned, says):

@@ -122,6 +122,9 @@ def column(table, schema):
 NS = pa.timestamp("ns")
 FITTING = [
     ([D("1.25")], [D("1000.5")], pa.decimal128(6, 2)),
+    ([1, None, 2**63 - 1], [D("1.25")], pa.decimal128(22, 2)),
+    (pa.array([2**64 - 1], pa.uint64()), [D("1.25")], pa.decimal128(22, 2)),
+    (pa.array([[-128]], pa.list_(pa.int8())), [[D("1.25")]], pa.list_(pa.decimal128(5, 2))),
     ([dt.datetime(2020, 1, 1)], pa.array([1], NS), NS),
     (
         pa.array([1], pa.timestamp("us", "Europe/Berlin")),
@@ -160,6 +163,8 @@ def test_values_of_different_types_keep_their_values(one, other, kind):
         ([dt.datetime(2020, 1, 1)], [dt.datetime(2020, 1, 1, tzinfo=dt.UTC)]),
         ([D(10**30)], [D("1e-30")]),
         ([D("0.5")], [0.5]),
+        ([True], [D("0.5")]),
+        ([1], [D("1e-30")]),
         ([dt.date(2020, 1, 1)], [dt.datetime(2020, 1, 1)]),
         ([True], [1]),
         (["a"], [b"a"]),

@@ -17,6 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.stores import BUNDLE, Clock, DiedError, dying, failure, grid, incidence, open_store, payload
 
+from modelops_ray.column_types import numbered
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import ResultsError, RunInUseError, StorageError
@@ -523,6 +524,42 @@ def test_whole_numbers_widen_in_parts_that_are_committed_already(path):
     assert [pa.float64()] * 3 == [
         pa.parquet.read_schema(each).field("x").type for each in sorted((path / "outputs/o").iterdir())
     ]
+
+
+def of_frames(study, position, x, index=None):
+    """What a chunk returns of a frame of pandas, which has labels or numbers its rows."""
+    found = payload(study, [position], lambda _: {"o": {"x": x} | ({"index": index} if index else {})})
+    (output,) = found.outputs["o"]
+    table = output.table if index else numbered(output.table)
+    return replace(found, outputs={"o": (replace(output, table=table),)})
+
+
+@pytest.mark.parametrize("is_another_session", [True, False])
+def test_rows_without_labels_are_numbered_also_where_they_were_committed_before(path, is_another_session):
+    """Whether a frame lost rows shows in the third commit only, after the columns became wider."""
+    study = grid()
+    store = open_store(path, study)
+    store.commit([of_frames(study, 0, [1, 2])], [])
+    store.commit([of_frames(study, 1, [0.5])], [])
+    if is_another_session:
+        store.close("stopped")
+        store = open_store(path, study)
+    commit = store.commit([of_frames(study, 2, [3.5], [1])], [])
+
+    assert () == commit.rejected
+    assert [0, 1, 0, 1] == RunReader(path).output("o")["index"].to_pylist()
+
+
+def test_rows_that_a_model_never_labelled_are_not_numbered(path):
+    """Where a commit has both frames and columns, it is as if none of them were a frame."""
+    study = grid()
+    store = open_store(path, study)
+    plain = payload(study, [1], lambda _: {"o": {"x": [5]}})
+    store.commit([of_frames(study, 0, [1, 2]), plain], [])
+
+    (rejected,) = store.commit([of_frames(study, 2, [3], [1])], []).rejected
+
+    assert "found columns x, index, expected x" in rejected.message
 
 
 EXACTLY = {
