@@ -109,7 +109,7 @@ def _first_place(name: str, one: pa.Table, other: pa.Table) -> str:
         return f"output {name!r} has {other.num_rows} rows alone and {one.num_rows} in the run"
     if one.num_rows == 0:
         return ""
-    # Where nobody lost a row, rows of frames have no labels.
+    # Rows of a frame have labels only where some simulation took rows out of one.
     if {*one.column_names} ^ {*other.column_names} == {INDEX}:
         one, other = (table.drop_columns([INDEX] if INDEX in table.column_names else []) for table in (one, other))
     if one.column_names != other.column_names:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 USUAL = Path("/tmp")  # noqa: S108 (what is made there is opened by the rule above)
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# A pipe that somebody put there would never open otherwise.
+# Opening a pipe that another user put there would wait for ever.
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -38,7 +38,7 @@ def _is_utf8(place: Path) -> bool:
 
 
 def _keeps_names(place: Path) -> bool:
-    """Whether what a user made there stays that user's: nobody else writes there, or only with the sticky bit."""
+    """Whether what a user made there stays that user's: no other user writes there, or the sticky bit is set."""
     with suppress(OSError):
         mode = place.stat().st_mode
         return not mode & 0o022 or bool(mode & stat.S_ISVTX)
@@ -51,7 +51,7 @@ def open_folder(path: str | Path, within: int | None = None, *, closed: bool = F
     Args:
         path: Where it is.
         within: A descriptor of the folder that `path` is relative to.
-        closed: Only if nobody else can even open it.
+        closed: Only if no other user can even open it.
 
     Raises:
         OSError: For another reason, such as too many open files.

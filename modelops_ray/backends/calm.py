@@ -56,7 +56,7 @@ def calm_ray() -> Iterator[None]:
 def quiet() -> Iterator[None]:
     """Keep what Ray's libraries print on stderr to themselves: 20 lines where one says it, and an exception comes too.
 
-    Who sets the level of Ray's messages wants to see them.
+    A user who sets the level of Ray's messages wants to see them.
     """
     with suppress(OSError, ValueError, AttributeError):
         sys.stderr.flush()

@@ -109,7 +109,7 @@ def _joined(address: str | None) -> Iterator[None]:
     wants_token = _wants_token(gcs_address, shown)
     remedy = "; it wants a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN where ~/.ray/auth_token is not the one"
     if wants_token and address not in {None, "auto"} and os.environ.get("RAY_AUTH_MODE") != "token":
-        raise BackendError(f"the Ray at {shown} lets nobody in unasked{remedy}")
+        raise BackendError(f"the Ray at {shown} refused the connection{remedy}")
     with calm_ray(), quiet(), refused(f"cannot join the Ray at {shown}", remedy if wants_token else ""):
         # By `auto` Ray finds the same one and uses this user's token by itself; by an address it does not.
         ray.init(address=address or "auto", log_to_driver=False, configure_logging=False, job_config=job_config())

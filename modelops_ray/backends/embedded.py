@@ -189,7 +189,7 @@ def _start_apart(
 ) -> subprocess.Popen[bytes]:
     """Start a process of Ray in a group of its own; the raylet under a name by which no other program finds it.
 
-    `ray.init("auto")`, `ray status` and we ourselves take for a cluster to join whatever runs as `raylet`.
+    `ray.init("auto")`, `ray status` and this program join any process that is called `raylet`.
     """
     if Path(command[0]).name == RAYLET:
         options["executable"], command = command[0], [TITLE, *command[1:]]
@@ -198,7 +198,7 @@ def _start_apart(
 
 
 def embedded_addresses(proc: Path = PROC) -> set[str]:
-    """Find the addresses of the embedded Rays of this machine, whoever's they are."""
+    """Find the addresses of the embedded Rays of this machine, of all users."""
     return {address for path in proc.glob("[0-9]*/cmdline") if (address := _address_of(path))}
 
 

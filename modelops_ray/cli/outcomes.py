@@ -76,7 +76,7 @@ def _of_the_system(error: OSError) -> str:
 
 
 def _say_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Say what nobody foresaw; Python ends with 1 after it."""
+    """Say in one line that an exception came which nothing here handles; Python ends with 1 after it."""
     place = traceback.extract_tb(trace)[-1]
     where = f"{Path(place.filename).name} line {place.lineno}"
     what = f"{kind.__name__}: {one_line(str(error), MOST_CHARS)} ({where})"

@@ -97,7 +97,7 @@ class Blame:
     ) -> None:
         """An attempt failed, and it is known whose."""
         before = self._trouble.get(failure.position, Trouble())
-        # Nobody else was there whose victim it could be, if it had all of a node.
+        # A task that had all of a node is no victim of another task.
         is_victim = failure.is_victim and not self._dispatch.has_node(chunk)
         if is_victim and not before.excused:
             self._excuse(chunk.piece.only((failure.position,)), before)

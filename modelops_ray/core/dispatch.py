@@ -22,7 +22,7 @@ OUTPUT_TARGET_BYTES = 16 * MIB
 """A chunk ends early when its outputs reach this, so none is planned for more."""
 
 ENOUGH = 1.5
-"""A chunk that goes on for so many times what it was planned for gives the rest back: others may be idle by then."""
+"""A chunk that lasts this many times longer than planned gives the rest back: others may be idle by then."""
 
 _PROBES_NEEDED = 3
 _MEMORY_OF_MEANS = 0.2
@@ -97,7 +97,7 @@ class Dispatch:
         return chunk.piece.limit_bytes >= self.top_limit_bytes
 
     def has_node(self, chunk: Outstanding) -> bool:
-        """Whether a chunk had the largest node for itself: whoever ran out of memory there was of this chunk."""
+        """Whether a chunk had the largest node for itself: what ran out of memory there was of this chunk."""
         return chunk.request_bytes >= self.top_bytes
 
     def _capped(self, limit_bytes: int) -> int:

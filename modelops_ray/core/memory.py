@@ -20,7 +20,7 @@ _BIN = math.log(1.05)
 _GRID = math.log(2.0) / 4
 _SMALLEST_PEAK_BYTES = MIB
 FREE_TRIES = 3
-"""With so many tries left, a raise need not reach for the largest."""
+"""With at least this many tries left, a raise need not reach for the largest."""
 EVERYTHING = 2**50
 """More than any node has: as much as there is when it is asked for."""
 LEAST_MARGIN = 1.03

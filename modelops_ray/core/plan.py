@@ -19,7 +19,7 @@ from typing import NamedTuple
 from modelops_ray.core.events import Segment
 
 _SETS_LOOKED_AT = 32
-"""So many of the first simulations of a repeat say which parameter sets it is of."""
+"""How many of the first simulations of a repeat are asked for their parameter sets."""
 
 
 class Need(NamedTuple):

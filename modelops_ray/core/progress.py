@@ -29,7 +29,7 @@ ALL_PATIENCE = 10
 
 
 MOST_LOST = 3
-"""So often the loss of something that ran for long is waited for, while nothing finishes."""
+"""How often a run waits anew because something that had run for long was lost, while nothing finishes."""
 
 
 @dataclass(slots=True)

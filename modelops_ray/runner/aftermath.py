@@ -3,8 +3,8 @@
 Ours is put back before our code relies on it; the model's is in force while the model's code runs. What was not
 changed, which is nearly always everything, costs nothing. Two kinds are told apart: what our code meets in every
 simulation is switched around every call of the model; what only a fork server, a worker or a driver minds is put in
-force once, by whoever runs simulations and nothing else. Timers that an import started are stopped: a fork would not
-have them. Owns finding and switching that; `aspects` knows what there is. Standard library only.
+force once, in a process that runs simulations and nothing else. Timers that an import started are stopped: a fork would
+not have them. Owns finding and switching that; `aspects` knows what there is. Standard library only.
 """
 
 from __future__ import annotations

@@ -24,9 +24,8 @@ class Board:
     """The index of the simulation that a child is in, among those it was given last, and when that began.
 
     `NOT_READY` before a child can run anything, `RESTING` while it has been given nothing, `ANSWERED` once it has sent
-    what came of all it was given last. Each of the two is one aligned store of eight bytes, of which nobody reads a
-    half. The time is written first and read last, so that nobody reads a
-    new index with an older time.
+    what came of all it was given last. Each of the two is one aligned store of eight bytes, so that no half is
+    ever read. The time is written first and read last, so that a new index is not read with an older time.
 
     The fork server adds how much the child and what it started were seen to use in that simulation. The time when that
     began is written after the amount: what is of another simulation is not taken for this one's.
@@ -75,7 +74,7 @@ class Board:
 
     @property
     def seen_bytes(self) -> int:
-        """How much was seen to be used, at most, in the simulation that the child is in; 0 where nobody looked."""
+        """The most that the server saw used in the simulation that the child is in; 0 where it did not look."""
         n_bytes = self._index[2]
         return n_bytes if self._since_s[3] == self._since_s[1] else 0
 

@@ -19,7 +19,7 @@ from modelops_ray.study.schema import identity_fields, repeated
 
 _IDENTITY_COLUMNS = 4
 MAX_TEXT = 2**24
-"""Rows of scalars with more text than so many characters become a table: one column of Arrow's holds 2 GiB of it."""
+"""Rows of scalars with more characters of text than this become a table: one column of Arrow's holds 2 GiB of it."""
 
 
 class ColumnCollisionError(Exception):

@@ -35,7 +35,7 @@ class Companions:
         self._thread.join()
 
     def begin(self, made_bytes: int) -> None:
-        """Begin with a simulation; this process has made so much before."""
+        """Begin with a simulation, before which this process had made `made_bytes`."""
         self._simulation += 1
         self._before_bytes, self._peak_bytes = made_bytes, 0
 

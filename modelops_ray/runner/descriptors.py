@@ -228,7 +228,7 @@ def _share_offset(one: _Found, other: _Found) -> bool:
 
 
 def _cannot(step: _Step) -> str:
-    """Why a child could not take this step: the file may be opened by somebody else only."""
+    """Why a child could not take this step: this user may not open the file."""
     if step.how != "open":
         return ""
     try:

@@ -35,8 +35,8 @@ class ChunkContext:
     simulation is killed for more than its limit even where there is memory left, and without it for more than
     `cap_bytes`, None for any. `per_child` simulations share a process; None leaves it to what is measured. All of a
     node use `node_bytes` at most, 0 for what it has. A chunk begins nothing more once its outputs reach
-    `target_payload_bytes`, or what it finished first would wait for more than `target_s`. `tell_excess` tells somebody
-    who outlives the node what simulations of a chunk use while that is more than their limit.
+    `target_payload_bytes`, or what it finished first would wait for more than `target_s`. `tell_excess` tells an actor
+    that outlives the node what simulations of a chunk use while that is more than their limit.
     """
 
     model: ModelRef

@@ -8,7 +8,7 @@ is its pages that no other process has (private), and its part of those that oth
 Either the family itself: then the parts of all members add up to the page, once. Or the fork server, of which every
 fork has all pages until it writes to them: those are the server's, and so is every part of them. How much the parts
 of the server's pages are in all forks together is known exactly: it is what the server itself has less its own part.
-Each fork has an equal share of that, as far as it still has pages in common with anybody. So
+Each fork has an equal share of that, as far as it still has pages in common with others. So
 
     used = sum over members of (private + part) - (server's pages - server's part) x forks of the family / all forks
 
@@ -126,7 +126,7 @@ class Family:
         return [self.head, *self.others.values()]
 
     def rebase(self) -> None:
-        """Count from here on: whoever had the child before is gone."""
+        """Count from here on: the supervisor that had the child before is done with it."""
         self.head.made_bytes = self.head.pages.made_bytes()
         self._birth_bytes = self.head.base_bytes = self.head.made_bytes
         found = process(self.head.pid)

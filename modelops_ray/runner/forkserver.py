@@ -477,7 +477,7 @@ def _model_to_fork(folder: Path, listener: socket.socket, segments: Segments) ->
 
 
 def _expect_signals() -> None:
-    """Whoever started this process may have had signals ignored or held back, which is handed down."""
+    """The process that started this one may have ignored or blocked signals, which is inherited."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 

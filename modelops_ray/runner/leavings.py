@@ -38,7 +38,7 @@ def base_folder() -> Path:
         base = private.temporary_place(MOST_BYTES) / f"modelops-ray-{os.getuid()}-{_kernel()}"
         with suppress(FileExistsError):
             base.mkdir(mode=0o700)
-            base.chmod(0o700)  # whatever the umask is
+            base.chmod(0o700)  # a umask may have taken it away
         fd = private.open_folder(base, closed=True)
     except OSError as error:
         reason = error.strerror or error
@@ -96,7 +96,7 @@ def sweep(base: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove what lies where the folder of a server is to be, whatever it is; a link goes, and not where it leads."""
+    """Remove what lies where the folder of a server is to be, file, folder or link; what a link leads to stays."""
     if folder.is_symlink() or not folder.is_dir():
         folder.unlink(missing_ok=True)
     else:

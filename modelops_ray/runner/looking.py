@@ -134,7 +134,7 @@ class Look:
                     with suppress(ValueError, OSError):
                         answer = wire.receive(self._channel)
                     selector.unregister(self._channel)
-                    # Whatever could print has been ended: what it had printed is there.
+                    # All that could print has been ended: what it had printed is there.
                     end_s = time.monotonic() + LAST_WORDS_S
         self._words.end()
         return answer
@@ -218,7 +218,7 @@ def _parsed(blobs: tuple[bytes | memoryview, ...]) -> dict[str, Any] | None:
 
 
 class _Words:
-    """What a model prints while it is imported: shown as it comes, up to a bound, and whatever stderr is."""
+    """What a model prints while it is imported: shown as it comes, up to a bound; where stderr fails, it is lost."""
 
     def __init__(self) -> None:
         self._decode: Callable[..., str] = codecs.getincrementaldecoder("utf-8")("replace").decode

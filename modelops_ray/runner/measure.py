@@ -81,7 +81,7 @@ class Pages:
 
 
 class Rollup(NamedTuple):
-    """Dirty memory of a process by who else has it mapped: nobody, or others too, of which `part_bytes` is its part."""
+    """Dirty memory of a process: what it alone has mapped, and what others have too, with its part of that."""
 
     private_bytes: int
     shared_bytes: int

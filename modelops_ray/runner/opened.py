@@ -39,7 +39,7 @@ _is_installed = False
 
 
 def watch(watcher: Watcher | None) -> None:
-    """Have all that happens from now on told to a watcher; None for nobody."""
+    """Have all that happens from now on told to a watcher; None for no watcher."""
     global _watcher, _is_installed  # noqa: PLW0603 (one hook for each process)
     if not _is_installed and watcher is not None:
         sys.addaudithook(_hear)

@@ -1,4 +1,4 @@
-"""Shared memory that a child and what it started made: how much there is that nobody has mapped, and removing it.
+"""Shared memory that a child and what it started made: how much there is that no process has mapped, and removing it.
 
 Owns telling whose a segment is. Three things outlive the process that made them, or are in no process at all: files in
 a file system of memory (`/dev/shm` first of all), memory files (memfd) that are open, and segments of System V.
@@ -6,7 +6,7 @@ a file system of memory (`/dev/shm` first of all), memory files (memfd) that are
 Whose is a file in `/dev/shm`? One that appeared during the life of a child, and that one of its family told Python's
 tracker of or was seen to have open. Python tells a file of ours, the end of a child's board, in place of a process that
 it would start and that would remove what others made as well. What another language leaves there between two looks,
-50 ms apart, without having it open when somebody looks, is not found; that is said in README.
+50 ms apart, without having it open when the server looks, is not found; that is said in README.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def recorded(fd: int, start: int) -> set[str]:
 
 
 def _told(text: bytes) -> Iterator[tuple[bytes, str]]:
-    """Read what a model's process wrote: whatever is no message for the tracker is passed over."""
+    """Read what a model's process wrote: what is no message for the tracker is passed over."""
     for line in text.splitlines():
         verb, _, rest = line.partition(b":")
         name, _, kind = rest.rpartition(b":")
@@ -190,7 +190,7 @@ def _system_v() -> Iterator[dict[bytes, int]]:
 
 
 def _system_v_bytes(pids: set[int]) -> int:
-    """What those that these processes made have in memory, unless somebody has them attached."""
+    """What those that these processes made have in memory, unless a process has them attached."""
     return sum(one[b"rss"] for one in _system_v() if one[b"cpid"] in pids and not one[b"nattch"])
 
 

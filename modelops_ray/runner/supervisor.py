@@ -50,7 +50,7 @@ from modelops_ray.study.chunk import Chunk, Simulation
 TIMEOUT = "timeout"
 GARBLED = "it sent what is no answer"
 SILENT_S = 60.0
-"""So long a child may be silent in the middle of a message, whatever the time limit."""
+"""How long a child may be silent in the middle of a message, also without a time limit."""
 LOSSES = 5
 """So many times in a row the server, or a child before its first simulation, may end before the run does."""
 RETIRE_AFTER = 200
@@ -561,7 +561,7 @@ class InChildren:
                 self._connection.kill(child.lent.pid, TIMEOUT)
 
     def _stop_the_silent(self) -> None:
-        """Wait for nobody who has begun to say something and does not go on, or has said all and it was not enough."""
+        """End children that stopped in the middle of a message, and those that are done and left out an answer."""
         for child in self._children:
             if child.garbled or not (child.is_busy or child.incoming.is_partial):
                 continue

@@ -128,5 +128,5 @@ def _require_type(output: str, column: str, kind: pa.DataType, depth: int = 1) -
 
 
 def _shown(name: str) -> str:
-    """Quote the beginning of a name, whatever is in it."""
+    """Quote the beginning of a name, in ASCII."""
     return ascii(name) if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]!a}… ({len(name)} long)"

@@ -41,7 +41,7 @@ STRAIN_EVERY_S = 0.5
 ENDING_S = 5.0
 UNLIMITED = Limit(2**62, is_hard=False)
 MOST_NEWCOMERS = 300
-"""So many processes are looked up one by one; more are left to the next scan."""
+"""At most this many processes are looked up one by one; more are left to the next scan."""
 SHARED_STEP_BYTES = 2 * 2**20
 TOKEN = "MODELOPS_RAY_CHILD"  # noqa: S105 (no secret: the name of a variable)
 """The variable that tells which child started a program, wherever that program went."""
@@ -276,7 +276,7 @@ def is_process(pid: int) -> bool:
 def _head_of_stray(pid: int, everybody: Mapping[int, Child]) -> int | None:
     """Find out which child started a process that left its group and whose parents have ended.
 
-    A program has the environment of whoever started it; a fork has mapped the board of the child it was forked from.
+    A program has the environment of its starter; a fork has mapped the board of the child it was forked from.
     """
     environ, maps = _read(f"/proc/{pid}/environ"), _read(f"/proc/{pid}/maps")
     inodes = {int(line.split(None, 5)[4]) for line in maps.splitlines() if b"/board" in line}

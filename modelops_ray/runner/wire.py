@@ -1,7 +1,7 @@
 """Messages on a stream socket between a supervisor, the fork server and its children.
 
 Owns framing: a header as JSON, binary blobs after it, file descriptors beside it; how much of either one message may
-have; and that whoever listens to a process which runs foreign code never waits for it. Knows no message. Standard
+have; and that nothing waits for a process which runs foreign code. Knows no message. Standard
 library only: it also runs in the model's interpreter.
 """
 
@@ -19,11 +19,11 @@ MAX_HEADER_BYTES = 64 * 2**20
 _LEAST_HEADER_BYTES = 2
 MAX_BLOBS = 2**20
 MAX_BYTES = 2**31
-"""So much one message may take: a text of Arrow's has no more."""
+"""The most that one message may take: a column of text of Arrow's holds no more."""
 MAX_FDS = 4
 _PIECE_BYTES = 2**18
 _PIECES = 64
-"""So many pieces are taken from one channel before others have their turn."""
+"""How many pieces are taken from one channel before others have their turn."""
 
 
 class Message(NamedTuple):

@@ -18,7 +18,7 @@ from . import opened
 MAX_ENTRIES = 5000
 """A model's folder with more is shared: it would cost more than it protects."""
 MIRRORED_ENTRIES = 64
-"""So many entries of folders within the model's are links of their own: walks do not follow a link to a folder."""
+"""This many entries of folders within the model's are links of their own: walks do not follow a link to a folder."""
 COPIED_ENTRIES = 1000
 COPIED_BYTES = 32 * 2**20
 SMALL_BYTES, ALL_SMALL_BYTES = 2**18, 2**20

@@ -311,7 +311,7 @@ def _require_disjoint(log: Log, name: str) -> None:
 
 
 def read_commit(commits: Folder, number: int) -> CommitFile | None:
-    """Read the commit that has this number in a folder of commits, of whatever run; None while it is free."""
+    """Read the commit that has this number in a folder of commits, of any run; None while it is free."""
     name = file_name(number)
     data = commits.read(name)
     return None if data is None else _decoded(data, commits.where(name), number)

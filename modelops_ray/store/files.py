@@ -1,7 +1,7 @@
 """A run directory on a file system: every touch of it is atomic, synced, and has errors that name file and remedy.
 
 Owns how bytes become durable, and that a directory that is held stays the one that is meant: its descriptor leads to it
-whatever becomes of its name, and keeps its inode from being given to another. Does not know what is in a file.
+also under another name, and keeps its inode from being given to another. Does not know what is in a file.
 """
 
 from __future__ import annotations
@@ -310,7 +310,7 @@ class LocalFolder:
         except FileExistsError:
             return False
         except FileNotFoundError:
-            # Whoever took the name also swept away this writer's temporary file.
+            # The session that took the name also swept away this writer's temporary file.
             with suppress(FileNotFoundError):
                 os.stat(path, dir_fd=self._fd)
                 return False

@@ -81,7 +81,7 @@ class Folder(Protocol):
     def hold(self, *, make: bool = False) -> Folder:
         """Return the same folder bound to what its name leads to now, where a place can do that.
 
-        Whatever is moved, removed or made anew later: every call goes to what is held, or fails. A folder that is not
+        Every call goes to what is held, or fails, also after that was moved, removed or made anew. A folder that is not
         there is made, or stays unbound.
         """
         ...

@@ -106,7 +106,7 @@ class ObjectFolder:
         to = self._free_aside(ending, contents)
         with self._reporting(""), ThreadPoolExecutor(AT_ONCE) as pool:
             deque(pool.map(lambda name: self._copy(name, to), sorted(names)), maxlen=0)
-        # Whoever has exchanged a head removes what it was the head of: what was copied until now is whole.
+        # A session that exchanged a head removes what it was the head of: what was copied until now is whole.
         self._require_alone(is_alone=all(self.mark(name) == mark for name, mark in heads.items()))
         for name, data in contents.items():
             to.replace(name, data or b"")

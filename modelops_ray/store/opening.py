@@ -255,7 +255,7 @@ def _part_folders(folder: Folder) -> list[str]:
 
 
 def require_replaceable(folder: Folder) -> None:
-    """Make sure that what is there, if anything, is a run, in whatever state.
+    """Make sure that what is there, if anything, is a run, in any state.
 
     Raises:
         ResultsError: It is something else.
@@ -273,7 +273,7 @@ def id_of(folder: Folder) -> str | None:
 
 
 def move_aside(folder: Folder, clock: Clock) -> None:
-    """Keep an old run under another name; whatever else is there is refused.
+    """Keep an old run under another name; anything else that is there is refused.
 
     Raises:
         ResultsError: What is there is no run.

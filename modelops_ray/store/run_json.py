@@ -146,7 +146,7 @@ def _id_of_format_1(document: Mapping[str, object]) -> str:
 
 
 def is_there(folder: Folder) -> bool:
-    """Whether a folder holds a run, in whatever state; the stub of one that was moved aside is none.
+    """Whether a folder holds a run, in any state; the stub of one that was moved aside is none.
 
     Raises:
         StorageError: Reading failed.

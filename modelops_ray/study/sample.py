@@ -18,7 +18,7 @@ from modelops_ray.study.chunk import Scalar
 from modelops_ray.study.simulations import Simulations
 
 MAX_LEVELS = 16
-"""A parameter with more values than this is divided into so many parts of about equally many sets."""
+"""The values of a parameter that has more are divided into this many parts of about equally many sets."""
 MAX_ENUMERATED = 10
 MAX_CORNERS = 64
 CORNERS_SHARE = 0.5
