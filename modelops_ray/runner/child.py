@@ -250,12 +250,12 @@ class _Work:
             finally:
                 put_right(self._interpreter)
             if held.pid() != self._pid:
-                held.exit(0)  # a process that the model forked and did not end
+                held.end_fork(None)
             peak_bytes = self._meter.peak_bytes()
             packed = self._packer.packed(self._outputs_of(returned, asked["outputs"]))
         except BaseException as error:  # noqa: BLE001 - whatever a model raises, sys.exit() included, is that simulation's failure
             if held.pid() != self._pid:
-                held.exit(1)
+                held.end_fork(error)
             failure = told_of(error)
         seconds = held.perf_s() - began_s
         if failure or packed.streams:

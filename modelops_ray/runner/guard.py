@@ -76,7 +76,14 @@ class Guard:
         raise TimeUpError
 
     def _remember(self, previous: Callable[[int, FrameType | None], object]) -> Callable[[int, FrameType | None], None]:
+        pid = held.pid()
+
         def handler(number: int, frame: FrameType | None) -> None:
+            if held.pid() != pid:
+                # A process that the model forked: it ends, as those that wait for it expect.
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+                return
             self.interrupted = True
             previous(number, frame)
 

@@ -181,10 +181,18 @@ class InProcess:
             return failure_of(error, simulation.position, self.context.timeout_s)
 
     def _call_model(self, simulation: Simulation) -> dict[str, Scalars | pa.Table]:
+        pid = held.pid()
         try:
             returned = self.model(dict(simulation.params), simulation.seed, self.context.run.scenario)
+        except BaseException as error:
+            if held.pid() != pid:
+                held.end_fork(error)
+            raise
         finally:
             put_right(self.interpreter)
+        if held.pid() != pid:
+            # What the model forked has a copy of all that this process holds, and would go on with the run.
+            held.end_fork(None)
         self.meter.peak_bytes()
         return usable_outputs(returned, self.context.outputs)
 

@@ -29,6 +29,7 @@ from .aftermath import Aftermath, mend_streams
 from .calling import Model, calling
 from .digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
 from .foreign import authors_code, working_folder
+from .generators import seeding
 from .names import NEVER_THE_MODELS, Names, held_by_others
 from .raised import message_of, type_of
 
@@ -131,7 +132,8 @@ def load_model(ref: ModelRef) -> Model:
         if names is None:
             _put_on_path(ref)
         with names or nullcontext():
-            model = calling(_import(ref), ref.label)
+            function = _import(ref)
+            model = seeding(calling(function, ref.label), _models_names(ref, function))
     finally:
         left = Counter(sys.path) - Counter(path)
         _process.path_added = list(left.elements())
@@ -139,6 +141,17 @@ def load_model(ref: ModelRef) -> Model:
     _process.model = _process.aftermath.around(names.around(model) if names else model)
     _process.working_folder = working_folder()
     return _process.model
+
+
+def _models_names(ref: ModelRef, function: Callable[..., object]) -> Iterator[dict[str, Any]]:
+    """The names of each module of the model's own, in an order that every process has."""
+    if ref.kind == "pickled":
+        yield getattr(function, "__globals__", {})
+        return
+    before = _process.modules_before
+    for name, module in sorted(sys.modules.items()):
+        if module is not before.get(name) and _came_with(ref, name, module):
+            yield vars(module)
 
 
 def _names_of(ref: ModelRef) -> Names | None:

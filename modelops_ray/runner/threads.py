@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SURVIVE_A_FORK = frozenset({"jemalloc_bg_thd"})
 TRIAL_S = 5.0
 _TASKS = "/proc/self/task"
+_OURS = frozenset({"modelops_ray", "_modelops_ray"})
 
 
 class ThreadTracker:
@@ -105,6 +106,8 @@ def _asked_for(
     if type(level) is int and level > 0 and type(package) is str:
         with suppress(ImportError, ValueError):
             module = resolve_name("." * level + module, package)
+    if str(importer).partition(".")[0] in _OURS:
+        importer = None  # it was there before ours went on
     return str(importer or "the model"), module, module in sys.modules and not fromlist
 
 

@@ -6,6 +6,7 @@ Each is given by its source and the value `x` of every simulation, at every leve
 
 from __future__ import annotations
 
+import random
 import sqlite3
 import textwrap
 import zipfile
@@ -188,6 +189,16 @@ DESCRIPTORS = (
         os.closerange(3, 64)
         return seed
         """, lambda seed: seed),
+)  # fmt: skip
+
+FORKED = "pid = os.fork()\nif pid == 0: {}\nreturn os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])"
+FORKS = (
+    OddModel("process that it forks and that raises", "", FORKED.format("raise ValueError('of the child')"), 1),
+    OddModel("process that it forks and that leaves with a code", "", FORKED.format("sys.exit(3)"), 3),
+    OddModel("process that it forks and that leaves without one", "", FORKED.format("sys.exit()"), 0),
+    OddModel("process that it forks and that leaves with words", "", FORKED.format("sys.exit('done')"), 1),
+    OddModel("generator of random numbers of its import", "import random\nRNG = random.Random()", "return RNG.random()",
+             lambda seed: random.Random(seed << 32 | 1).random()),
 )  # fmt: skip
 
 STATE = (
@@ -380,7 +391,7 @@ STATE = (
         """, 1),
 )  # fmt: skip
 
-ODD_MODELS = (*DESCRIPTORS, *STATE)
+ODD_MODELS = (*DESCRIPTORS, *STATE, *FORKS)
 # What unit tests show, too; forks of these are for the long run.
 SHOWN_ELSEWHERE = frozenset(
     {

@@ -119,3 +119,23 @@ def test_a_signal_nobody_handles_keeps_its_default():
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_the_work_forked_ends_by_the_signal_that_ends_it(number):
+    """It has a copy of our handlers, and whoever started it waits for its end: `multiprocessing.Pool` does."""
+    before = signal.signal(number, lambda *_: None)
+
+    def forks():
+        pid = os.fork()
+        if pid == 0:
+            os.kill(os.getpid(), number)
+            os._exit(0)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    try:
+        with Guard(0) as guard:
+            assert -number == guard.call(forks)
+    finally:
+        signal.signal(number, before)
+    assert not guard.interrupted

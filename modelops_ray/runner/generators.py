@@ -1,0 +1,74 @@
+"""Generators of random numbers that a model's import made: each is seeded anew with every simulation's seed.
+
+Otherwise all processes begin with the state that the import left, so that replicates in several of them draw the same
+numbers, and what one draws depends on how many ran before it. Owns finding them, by the names of the model's modules,
+the attributes of its classes and the defaults of its functions. Standard library only.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import FunctionType
+from typing import Any
+
+from .calling import Model
+
+_Reseed = Callable[[int], object]
+
+
+def seeding(model: Model, spaces: Iterable[Mapping[str, Any]]) -> Model:
+    """The model, whose generators begin anew in every call; the same function where it has none."""
+    reseeds = _reseeds(spaces)
+    if not reseeds:
+        return model
+
+    def from_its_seed(params: Any, seed: int, scenario: str) -> object:
+        for reseed in reseeds:
+            reseed(seed)
+        return model(params, seed, scenario)
+
+    return from_its_seed
+
+
+def _reseeds(spaces: Iterable[Mapping[str, Any]]) -> list[_Reseed]:
+    """How each generator is seeded, in the order of names, which is the same in every process."""
+    numpys: Any = getattr(sys.modules.get("numpy"), "random", None)
+    # Those that all modules share are seeded for every model; whose state is the system's has none.
+    done = {id(getattr(random, "_inst", None)), id(getattr(getattr(numpys, "mtrand", None), "_rand", None))}
+    found: list[_Reseed] = []
+    for value in (value for space in spaces for value in _values(space)):
+        reseed = None if id(value) in done else _reseed_of(value, len(found), numpys)
+        if reseed is not None:
+            done.add(id(value))
+            found.append(reseed)
+    return found
+
+
+def _values(space: Mapping[str, Any]) -> Iterator[Any]:
+    for value in [space[name] for name in sorted(space)]:
+        yield value
+        if type(value) is type and value.__module__ == space.get("__name__"):
+            yield from [one for _, one in sorted(vars(value).items())]
+        elif type(value) is FunctionType:
+            yield from value.__defaults__ or ()
+            yield from (value.__kwdefaults__ or {}).values()
+
+
+def _reseed_of(value: Any, index: int, numpys: Any) -> _Reseed | None:
+    """How to seed this one, so that no two of a model draw the same; None where it is no generator."""
+    if type(value) is random.Random:
+        return lambda seed: value.seed(seed << 32 | index + 1)
+    if numpys is None:
+        return None
+    if type(value) is numpys.RandomState:
+        return lambda seed: value.seed([seed % 2**32, seed >> 32, index + 1])
+    if type(value) is not numpys.Generator:
+        return None
+    bits = value.bit_generator
+
+    def reseed(seed: int) -> None:
+        bits.state = type(bits)(numpys.SeedSequence(seed, spawn_key=(index,))).state
+
+    return reseed
