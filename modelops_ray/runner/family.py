@@ -193,12 +193,18 @@ class Family:
     def _look(self) -> None:
         """Read exactly what everybody uses, and count on from there."""
         began_s = time.thread_time()
-        known = [(one, of_it) for one in self._members if (of_it := rollup(one.pid)) is not None]
+        # Members are read one after the other: where one is forked or ends meanwhile, the parts of the others change
+        # and pages count twice. Of two readings the smaller one is the less disturbed.
+        known = min((self._rollups() for _ in range(2 if self.others else 1)), key=_total_bytes)
         servers_bytes = self._servers_bytes(known)
         for one, of_it in known:
             one.be(self._used_bytes(one, of_it, servers_bytes.get(one.pid, 0)))
             one.faults = page_faults(one.pid)
         self._looked_s, self._look_took_s = time.monotonic(), time.thread_time() - began_s
+
+    def _rollups(self) -> list[tuple[Member, Rollup]]:
+        """Read all members, one after the other; those that have ended are left out."""
+        return [(one, found) for one in self._members if (found := rollup(one.pid)) is not None]
 
     def _used_bytes(self, one: Member, found: Rollup, servers_bytes: int) -> int:
         """What one uses; `servers_bytes` of its part of common pages are the server's."""
@@ -224,3 +230,7 @@ class Family:
         others_bytes = max(0, self._server.n_forks - len(common)) * self._birth_bytes
         total_bytes = max(1, sum(common.values()) + others_bytes)
         return {pid: self._server.common_bytes() * n_bytes // total_bytes for pid, n_bytes in common.items()}
+
+
+def _total_bytes(known: list[tuple[Member, Rollup]]) -> int:
+    return sum(found.private_bytes + found.part_bytes for _, found in known)

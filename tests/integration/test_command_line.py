@@ -426,7 +426,7 @@ def test_profile_that_cannot_go_on_says_why(work):
     result = invoke("profile", "study.json", "--samples", 30, "--backend", "local")
 
     assert 1 == result.exit_code
-    assert "the first 20 simulations all failed" in result.stderr
+    assert "RuntimeError: not today in the first 20 simulations (model.py line 5)" in result.stderr
 
 
 def test_profile_that_is_interrupted_ends_like_a_run(work):
