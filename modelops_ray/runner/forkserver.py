@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from .calling import Model
 
 TICK_S = 0.05
+REST_S = 1.0
+"""How often a server that has nothing to do looks up."""
 READY_WITHIN_S = 10.0
 IDLE_CHILD_S = 30.0
 MAX_ASKED_BYTES = 64 * 1024
@@ -89,6 +91,7 @@ class Server:
         self._selector.register(self._keeper, selectors.EVENT_READ, self._end)
         self._names = os.open(terms.folder / "children", os.O_WRONLY | os.O_CREAT, 0o600)
         self._n_born = 0
+        self._rest_s = min(REST_S, terms.idle_s / 4)
         self._is_over = False
 
     def run(self) -> None:
@@ -102,7 +105,7 @@ class Server:
     def _serve(self) -> None:
         while not self._is_over:
             is_busy = self._has_children or self._has_buried
-            for key, _ in self._selector.select(TICK_S if is_busy else 1.0):
+            for key, _ in self._selector.select(TICK_S if is_busy else self._rest_s):
                 # An event before it may have ended this one, and its number may be another's by now.
                 if self._selector.get_map().get(key.fileobj) is key:
                     key.data()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from modelops_ray import private
 from modelops_ray.errors import ModelError
+from modelops_ray.machine import process_space
 from modelops_ray.runner.watch import Process, process, processes
 
 MOST_BYTES = 50
@@ -63,8 +64,7 @@ def _opened(base: Path) -> Iterator[int]:
 
 def _kernel() -> str:
     """Tells apart who numbers processes: nodes and containers that share a folder would sweep each other's servers."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return hashlib.sha256(f"{boot}|{Path('/proc/self/ns/pid').readlink()}".encode()).hexdigest()[:8]
+    return hashlib.sha256(process_space().encode()).hexdigest()[:8]
 
 
 @contextmanager

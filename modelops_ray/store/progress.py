@@ -17,6 +17,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from modelops_ray.errors import ResultsError, RunInUseError
+from modelops_ray.machine import process_space
 from modelops_ray.store.folder import Folder
 
 NAME = "progress.json"
@@ -38,7 +39,7 @@ class Process:
     @classmethod
     def this(cls) -> Process:
         """Describe the process that asks."""
-        return cls(socket.gethostname(), os.getpid(), _place(), _started_ticks(os.getpid()))
+        return cls(socket.gethostname(), os.getpid(), process_space(), _started_ticks(os.getpid()))
 
 
 class Progress(BaseModel):
@@ -182,15 +183,6 @@ def _in_use(folder: Folder, found: Progress, when: str) -> RunInUseError:
 
 def _when(age_s: float) -> str:
     return f"{age_s:.0f} s ago" if age_s > -1 else f"by a clock that is {-age_s:.0f} s ahead of this machine's"
-
-
-def _place() -> str:
-    """Identify boot and process namespace; "" where there is no /proc."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except FileNotFoundError:
-        return ""
 
 
 def _started_ticks(pid: int) -> int | None:

@@ -111,15 +111,15 @@ SHARED = {
     "named": "shared = SharedMemory(create=True, size=60 * MIB); shared.buf[:] = bytes(60 * MIB)",
     "a memory file, mapped": "fd = os.memfd_create('m'); os.ftruncate(fd, 60 * MIB); shared = mmap.mmap(fd, 0)\n"
     "shared[:] = bytes(60 * MIB)",
-    "a memory file": "fd = os.memfd_create('m'); os.write(fd, bytes(60 * MIB)); time.sleep(0.2)",
+    "a memory file": "fd = os.memfd_create('m'); os.write(fd, bytes(60 * MIB)); time.sleep(0.5)",
     "a file in /dev/shm": "file = open(f'/dev/shm/mr-test-{os.getpid()}', 'wb'); file.write(bytes(60 * MIB))\n"
-    "file.flush(); time.sleep(0.2)",
+    "file.flush(); time.sleep(0.5)",
     "a deleted file in /dev/shm": "file = open(f'/dev/shm/mr-test-{os.getpid()}', 'wb'); os.unlink(file.name)\n"
-    "file.write(bytes(60 * MIB)); file.flush(); time.sleep(0.2)",
+    "file.write(bytes(60 * MIB)); file.flush(); time.sleep(0.5)",
     "read by four": "shared = np.frombuffer(mmap.mmap(-1, 60 * MIB), np.uint8); shared[:] = 1\n"
     "all_of(*[FORK.Process(target=lambda: (shared.sum(), time.sleep(0.4))) for _ in range(4)])",
     "a segment of System V": "number = libc.shmget(0, 60 * MIB, 0o1600); at = libc.shmat(number, None, 0)\n"
-    "ctypes.memset(at, 1, 60 * MIB); libc.shmdt(ctypes.c_void_p(at)); time.sleep(0.3)",
+    "ctypes.memset(at, 1, 60 * MIB); libc.shmdt(ctypes.c_void_p(at)); time.sleep(0.5)",
 }
 SHARING = """
 import ctypes

@@ -5,7 +5,14 @@ import os
 import pytest
 
 from modelops_ray.errors import BackendError
-from modelops_ray.machine import KernelKills, available_memory_bytes, kernel_kills, memory_strain, usable_cpus
+from modelops_ray.machine import (
+    KernelKills,
+    available_memory_bytes,
+    kernel_kills,
+    memory_strain,
+    process_space,
+    usable_cpus,
+)
 
 GIB = 2**30
 
@@ -161,3 +168,9 @@ def test_a_kill_is_recent_for_ten_seconds(root):
 def test_nothing_is_known_of_kills_where_nobody_counts(tmp_path):
     """Neither yes nor no."""
     assert KernelKills(lambda: 0.0, tmp_path).recent() is None
+
+
+def test_who_numbers_processes_is_told_apart_or_not_known(tmp_path):
+    """Where the kernel does not say, nothing fails."""
+    assert "" == process_space(tmp_path)
+    assert process_space() == process_space() != ""
