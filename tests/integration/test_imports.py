@@ -255,13 +255,20 @@ def site(here, monkeypatch):
     return (folder / "sitecustomize.py").write_text
 
 
+# What "everything" below does not do.
+IN_TIME = {"raises": (), "prints at exit": ()}
 EVERYTHING = "\n".join([SITES["writes to every descriptor"], SITES["starts a thread"], SITES["replaces the streams"]])
 
 
 @pytest.mark.parametrize(
     ("source", "isolation"),
-    [*((source, "fork") for source in SITES.values()), (EVERYTHING, "reuse"), (EVERYTHING, "fresh")],
-    ids=[*SITES, "reuse", "fresh"],
+    [
+        *(
+            pytest.param(source, "fork", id=name, marks=IN_TIME.get(name, pytest.mark.long))
+            for name, source in SITES.items()
+        ),
+        *(pytest.param(EVERYTHING, isolation, id=isolation) for isolation in ("fork", "reuse", "fresh")),
+    ],
 )
 def test_what_an_installation_does_when_python_starts_disturbs_nothing(here, site, source, isolation):
     """No protocol of ours shares a stream with it."""
