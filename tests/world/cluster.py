@@ -309,8 +309,8 @@ class World(Cluster):
         if policy.supervised:
             hard = limit_bytes if policy.memory_bytes is not None else policy.max_memory_bytes or need_bytes
         else:
-            # Its request is all that is known of it.
-            limit_bytes, hard = request_bytes - self._task_bytes(0), need_bytes
+            # Its request is all that is known of it, and is no limit to a worker that is larger than was guessed.
+            limit_bytes, hard = max(limit_bytes, request_bytes - self._task_bytes(0)), need_bytes
         if need_bytes > hard:
             return min(need_bytes, hard + MIB)
         if need_bytes > limit_bytes and self.rng.random() < self.schedule.kills:
