@@ -31,6 +31,15 @@ def failure_of_garble(garbled: str, printed: str, position: int) -> Failure:
     return Failure(position, Cause.CRASHED, "Garbled", bounded_message(message), bounded_traceback(printed))
 
 
+def failure_of_its_server(printed: str, position: int) -> Failure:
+    """The fork server ended twice while this one ran, the second time with nothing beside it."""
+    message = (
+        "the process that starts simulations ended while this one ran, also when it ran alone; leave processes alone "
+        "that the model did not start"
+    )
+    return Failure(position, Cause.CRASHED, "ServerEnded", message, bounded_traceback(printed))
+
+
 def failure_of_death(death: Death, position: int, timeout_s: float, limit_bytes: int) -> Failure:
     """Why a child ended in the middle of a simulation."""
     trace = bounded_traceback(death.printed)

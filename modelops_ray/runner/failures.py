@@ -18,7 +18,7 @@ def failure_of_timeout(position: int, timeout_s: float, printed: str | None = No
 
 def failure_of(error: BaseException, position: int, timeout_s: float) -> Failure:
     """Name the cause of what a simulation raised; only the model's own frames are shown."""
-    if isinstance(error, TimeUpError):
+    if issubclass(type(error), TimeUpError):
         return failure_of_timeout(position, timeout_s)
     told = told_of(error)
     return Failure(position, Cause(told.kind), told.type, told.message, told.traceback)

@@ -10,7 +10,10 @@ import functools
 import hashlib
 import json
 import os
+import select
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -43,6 +46,8 @@ NUMBER_BYTES = 20
 KEPT_OUTPUT_BYTES = 8 * 1024
 STARTS = 7
 FIRST_PAUSE_S = 0.05
+STOPPED_FOR_S = 1.0
+_PEER = struct.Struct("3i")
 
 
 class ServerEndedError(Exception):
@@ -96,6 +101,15 @@ class Lent(NamedTuple):
     board: Board
 
 
+def _is_stopped(pid: int) -> bool:
+    """Whether a process is stopped, or held by a debugger."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False  # it has ended
+    return state in {"T", "t"}
+
+
 class Connection:
     """One connection to the fork server of a model on this node."""
 
@@ -106,6 +120,8 @@ class Connection:
         self.notice: str = hello["notice"]
         self.forks: bool = hello["forks"]
         self._exits: dict[int, dict[str, Any]] = {}
+        self._pid, _, _ = _PEER.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+        self._was_stopped = False
 
     def close(self) -> None:
         """Hang up; the server ends every child that it has lent."""
@@ -167,7 +183,19 @@ class Connection:
         except OSError as error:
             raise ServerEndedError from error
 
+    def end_if_stopped(self) -> None:
+        """End a server that was found stopped (by SIGSTOP, a debugger) twice in a row: it lends and ends nothing."""
+        is_stopped = _is_stopped(self._pid)
+        if is_stopped and self._was_stopped:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+        self._was_stopped = is_stopped
+
     def _message(self) -> wire.Message:
+        readable = select.poll()
+        readable.register(self._channel, select.POLLIN)
+        while not readable.poll(STOPPED_FOR_S * 1000):
+            self.end_if_stopped()
         message = wire.receive(self._channel)
         if message is None:
             raise ServerEndedError

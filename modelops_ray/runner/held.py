@@ -28,7 +28,7 @@ class _Held:
 
     def end_fork(self, error: BaseException | None) -> NoReturn:
         """End a process that the model forked and that came back to ours, as Python would have ended it."""
-        code = 0 if error is None else getattr(error, "code", None) if isinstance(error, SystemExit) else 1
+        code = 0 if error is None else getattr(error, "code", None) if issubclass(type(error), SystemExit) else 1
         self.exit(code & 0xFF if type(code) is int else 0 if code is None else 1)
 
 

@@ -340,7 +340,7 @@ def _hint(ref: ModelRef, error: BaseException) -> str:
 def in_one_line(error: BaseException) -> str:
     """What an author's code raised, with the last place in a file of theirs; bounded, for it may say anything."""
     text = one_line(f"{type_of(error)}: {message_of(error)}", MAX_MESSAGE)
-    if isinstance(error, SyntaxError):
+    if issubclass(type(error), SyntaxError):
         return text
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_the_authors(frame.filename)]
     return f"{text} ({Path(frames[-1].filename).name} line {frames[-1].lineno})" if frames else text

@@ -39,11 +39,12 @@ def told_of(error: BaseException) -> Told:
     """Describe what a simulation raised; the frames of ours that led to the model are left out."""
     from .tables import BadOutputError
 
-    if isinstance(error, BadOutputError):
+    # What an exception says its class is may be anything, and `isinstance` asks it.
+    if issubclass(type(error), BadOutputError):
         return Told("bad_output", "BadOutput", bounded_message(str(error)), None)
     # The class of an exception may answer for itself; a text of its own may do anything when it is asked for.
     name = type_of(error)
-    kind = "out_of_memory" if isinstance(error, MemoryError) else "model_error"
+    kind = "out_of_memory" if issubclass(type(error), MemoryError) else "model_error"
     message, trace = _UNSPEAKABLE, ""
     with suppress(_UnspeakableError), authors_code(_UnspeakableError):
         shown = traceback.TracebackException(type(error), error, _model_frames(error.__traceback__))

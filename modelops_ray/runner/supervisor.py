@@ -25,7 +25,7 @@ from modelops_ray.errors import ModelError
 from modelops_ray.runner import wire
 from modelops_ray.runner.answers import CANNOT_ANSWER, MAX_HEADER_BYTES, Answer, GarbledError, answers_of
 from modelops_ray.runner.board import ANSWERED, NOT_READY, RESTING
-from modelops_ray.runner.deaths import failure_of_answer, failure_of_death, failure_of_garble
+from modelops_ray.runner.deaths import failure_of_answer, failure_of_death, failure_of_garble, failure_of_its_server
 from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.forked import (
     KEPT_OUTPUT_BYTES,
@@ -179,6 +179,7 @@ class InChildren:
         self._children: list[_Child] = []
         self._todo: deque[Simulation] = deque()
         self._suspects: set[int] = set()
+        self._at_its_end: set[int] = set()
         self._has_enough = False
         self._n_lost = 0
         self._excess: dict[int, int] = {}
@@ -227,9 +228,11 @@ class InChildren:
                 self._assign()
                 # With nobody left there is nothing to wait for: not even the last child's end matters.
                 if self._children:
-                    yield from self._what_came()
+                    for simulation, attempt in self._what_came():
+                        self._at_its_end.discard(simulation.position)
+                        yield simulation, attempt
             except ServerEndedError:
-                self._start_over()
+                yield from self._start_over()
 
     def enough(self) -> None:
         """Give nobody anything more; what a child gives back, or dies with, is left to later chunks."""
@@ -251,9 +254,20 @@ class InChildren:
             self._learned = _learned(self._context.model.digest, "reuse", self._context.per_child)
         return connection
 
-    def _start_over(self) -> None:
-        """The server has ended, and nobody here is to blame: what was not answered goes back in line."""
-        self._lose(f"the fork server of model {self._context.model.label} ended{last_words(self._wanted)}")
+    def _start_over(self) -> Iterator[tuple[Simulation, Attempt]]:
+        """The server has ended. What ran then runs again, alone; one with which it ends once more has done it."""
+        running = [(child, one) for child in self._children for one in child.begun]
+        it = running[0] if len(running) == 1 and running[0][1].position in self._at_its_end else None
+        if it is None:
+            self._lose(f"the fork server of model {self._context.model.label} ended{last_words(self._wanted)}")
+        else:
+            child, one = it
+            self._drain_capture(child)
+            self._at_its_end.discard(one.position)
+            child.n_answered += 1
+            yield one, Attempt(failure_of_its_server(child.said(), one.position), time.monotonic() - child.stage[1], 0)
+        self._at_its_end.update(one.position for child in self._children for one in child.begun)
+        self._suspects |= self._at_its_end
         for child in list(self._children):
             self._put_back(child, child.given[child.n_answered :])
             self._forget(child)
@@ -277,7 +291,8 @@ class InChildren:
         for child in list(self._children):
             if child.is_ready and not (child.is_busy or child.is_late or child.garbled):
                 self._give_more(child)
-        for _ in range(self._chunk.width - len(self._children)):
+        width = 1 if self._at_its_end else self._chunk.width
+        for _ in range(width - len(self._children)):
             if self._n_waiting_for() < len(self._todo):
                 self._borrow()
 
@@ -538,10 +553,14 @@ class InChildren:
                 )
 
     def _look_for_excess(self) -> None:
-        """Tell who uses more than its limit, which is soft: if that costs the node, nobody here can tell any more."""
+        """Tell who uses more than its limit, which is soft: if that costs the node, nobody here can tell any more.
+
+        A server that was stopped is ended first: it would see to no limit.
+        """
         if time.monotonic() - self._excess_read_s < LOOK_EVERY_S:
             return
         self._excess_read_s = time.monotonic()
+        self._connection.end_if_stopped()
         used = ((child.running, child.used_bytes) for child in self._children)
         limit_bytes = self._limit.limit_bytes
         self._tell_excess({one.position: n for one, n in used if one is not None and n > limit_bytes})

@@ -208,7 +208,9 @@ class Workroom:
 
     def _is_elsewhere_fine(self, path: str) -> bool:
         is_fine = path.startswith((*_ANYWHERE, f"{self._place}/")) or path == self._root
-        return is_fine or len(self.wrote) >= MAX_PATHS or any(cache in path for cache in _CACHES)
+        # A folder is never written to itself: `tempfile` names that which it makes a file in.
+        is_fine = is_fine or len(self.wrote) >= MAX_PATHS or any(cache in path for cache in _CACHES)
+        return is_fine or os.path.isdir(path)
 
     def _open_way(self, path: str) -> None:
         """Make the folders above a path the simulation's own."""

@@ -102,6 +102,9 @@ def simulate(params, seed):
         raise type("T" * 3_000_000, (Exception,), {})("x")
     elif how == "sits":
         os.kill(os.getpid(), 19)
+    elif how in ("ends the server", "stops the server"):
+        os.kill(os.getppid(), 9 if how == "ends the server" else 19)
+        wait()
     if params["how"] == "view":
         return {"r": {"x": [None]}}
     return {"r": {"x": 1.0, "i": params["i"]}}
@@ -172,6 +175,14 @@ def test_the_same_holds_for_children_that_load_the_model_themselves(run, isolati
     for _ in range(2):
         _, failed = run(how, 4, isolation=isolation, timeout_s=30.0)
         assert {2: GARBLED} == failed
+
+
+@pytest.mark.parametrize("how", ["ends the server", "stops the server"])
+@pytest.mark.parametrize("isolation", ["fork", pytest.param("reuse", marks=pytest.mark.long)])
+def test_who_ends_the_server_fails_for_it_and_those_beside_it_run_again(run, isolation, how):
+    """Twice: the first time it is not known which one it was."""
+    batch, failed = run(how, isolation=isolation, timeout_s=60.0)
+    assert ({2: ("crashed", "ServerEnded")}, 11) == (failed, len(batch.positions))
 
 
 def test_silence_in_the_middle_of_a_message_ends_without_a_time_limit_too(run, monkeypatch):

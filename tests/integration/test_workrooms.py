@@ -163,6 +163,7 @@ DOES = {
     "gone": gone, "reads": reads, "where": where,
     "copy": lambda seed: shutil.copy("in.csv", "data/z.csv") and Path("data/z.csv").read_text(),
     "elsewhere": lambda seed: written(os.environ["SHARED"], seed)[:0],
+    "named": lambda seed: tempfile.NamedTemporaryFile().write(b"x") and "",
 }  # fmt: skip
 
 
@@ -176,7 +177,7 @@ EXPECTED = {
     "database": "[(7,), ({},)]", "arrays": "[{}]{float}\n", "library": "[{{'x': {}}}]", "dots": "{}{}",
     "below": "{}{}", "rmtree": "['y.csv']", "symlink": "{}{}", "temporary": "{}", "gone": "gone",
     "reads": "['data/deep/y.csv', 'data/x.csv', 'in.csv'] ['in.csv', 'x.csv', 'y.csv'] data deep",
-    "where": "[False, False, 'in']", "copy": "in", "elsewhere": "",
+    "where": "[False, False, 'in']", "copy": "in", "elsewhere": "", "named": "",
 }  # fmt: skip
 LEVELS = ["fork", "reuse", "fresh", "none"]
 
@@ -267,7 +268,7 @@ def test_a_file_elsewhere_that_several_write_is_told(context, isolation):
     # What ran before has been told of.
     supervisor._learned.cache_clear()
     inprocess._shared_files.cache_clear()
-    _, _, alone = run(context, isolation, ["write", "over", "temporary"])
+    _, _, alone = run(context, isolation, ["write", "over", "temporary", "named", "named"])
     assert "" == alone
     _, failed, notice = run(context, isolation, ["elsewhere"] * 3)
     assert {} == failed

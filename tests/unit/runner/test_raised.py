@@ -36,6 +36,14 @@ class EndlessError(Exception):
         raise ValueError("no cause")
 
 
+class LyingError(Exception):
+    """What it says its class is is an error."""
+
+    @property
+    def __class__(self):
+        raise RuntimeError
+
+
 class Text(str):
     """Text that cannot be cut."""
 
@@ -70,3 +78,9 @@ def test_texts_are_bounded_and_can_be_kept(error, type_, message):
     assert text.startswith(message)
     assert max(len(name) - 200, len(text) - 4096, len(trace or "") - 16384) <= 0
     (name + text + (trace or "")).encode()
+
+
+def test_what_an_exception_says_its_class_is_is_not_asked():
+    """Python asks it wherever an object is not of a class."""
+    kind, name, _, _ = told_of(LyingError("x"))
+    assert ("model_error", "LyingError") == (kind, name)
