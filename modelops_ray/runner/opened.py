@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sys
 from _thread import get_ident
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Callable, Optional, Protocol
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -45,6 +47,17 @@ def watch(watcher: Watcher | None) -> None:
         sys.addaudithook(_hear)
         _is_installed = True
     _watcher = watcher
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Have nothing told of what this thread does: it is ours, in a process that simulates as well."""
+    thread = get_ident()
+    _inside.add(thread)
+    try:
+        yield
+    finally:
+        _inside.discard(thread)
 
 
 def _absolute(path: Any, folder_fd: Any = -1) -> str:

@@ -16,6 +16,7 @@ from ..column_types import RefusedTypeError, is_listlike, plain_type
 from ..errors import one_line
 
 Column = Union[pa.Array, pa.ChunkedArray]
+MOST_QUOTED = 100
 _MOST_ITEMS = 2**31 - 1
 _FIRST_DAY, _LAST_DAY = -719162, 2932896
 """The years 1 to 9999, beyond which pandas reads no dates."""
@@ -42,6 +43,12 @@ class RefusedValueError(Exception):
 
 class UnknownValueError(RefusedValueError):
     """A value is of a class that no column holds."""
+
+
+def quoted(name: object) -> str:
+    """Write what a model took for a name; of a long one the beginning, so that the remedy after it is read."""
+    text = repr(name)
+    return text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}…"
 
 
 def plain_column(column: Column) -> Column:

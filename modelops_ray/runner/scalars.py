@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..column_types import MOST_DIGITS, MOST_LEVELS, TOO_DEEP, candidates
-from .plain import Column, RefusedValueError, UnknownValueError, list_array, plain_column
+from .plain import Column, RefusedValueError, UnknownValueError, list_array, plain_column, quoted
 
 Convert = Callable[[Any], Column]
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
@@ -533,7 +533,7 @@ def columns_of_rows(rows: Sequence[Mapping[Any, Any]]) -> dict[str, list[Any]]:
     names = list(dict.fromkeys(name for row in rows for name in row))
     for name in names:
         if not isinstance(name, str):
-            raise RefusedValueError(f"a mapping with the key {name!r}; keys must be text")
+            raise RefusedValueError(f"a mapping with the key {quoted(name)}; keys must be text")
     return {str.__str__(name): [row.get(name) for row in rows] for name in names}
 
 

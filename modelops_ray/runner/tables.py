@@ -37,7 +37,7 @@ from .frames import (
     index_of_series,
     is_labelled,
 )
-from .plain import Column, RefusedValueError, UnknownValueError, plain_column
+from .plain import Column, RefusedValueError, UnknownValueError, plain_column, quoted
 from .scalars import columns_of_rows, fields_of
 from .values import column_of, converter_of, is_of, own, without_arrow
 
@@ -138,7 +138,9 @@ def _named(returned: object, wanted: Sequence[str]) -> Mapping[str, object]:
         if shape not in (_TABLE, _ROWS, _NOTHING) and not _is_named_column(returned[name]):
             raise BadOutputError(f"output {name!r} is {_kind(returned[name])} while others are tables; {_WANTED}")
         if not isinstance(name, str) or _OUTPUT_NAME.fullmatch(name) is None:
-            raise BadOutputError(f"output name {name!r} must be letters, digits, '_', '.' or '-', not first '.' or '-'")
+            raise BadOutputError(
+                f"output name {quoted(name)} must be letters, digits, '_', '.' or '-', not first '.' or '-'"
+            )
     return returned
 
 
@@ -296,7 +298,7 @@ _BARE = [
 def _of_mapping(name: str, value: Mapping[Any, object]) -> Scalars | pa.Table:
     for column in value:
         if not isinstance(column, str):
-            raise BadOutputError(f"output {name!r} has a column name {column!r}; column names must be text")
+            raise BadOutputError(f"output {name!r} has a column name {quoted(column)}; column names must be text")
     if not value:
         raise BadOutputError(f"output {name!r} is a mapping without columns; {_WANTED}")
     columns = {plain_text(column): values for column, values in value.items()}

@@ -329,6 +329,8 @@ FORMS: dict[str, Form] = {
         ("a record", 'np.rec.fromarrays([[1], ["a"]], names="n,s")[0]', one(n=[1], s=["a"])),
         ("records one by one", 'list(np.array([(1, 2.0), (3, 4.0)], dtype=[("a", "i4"), ("b", "f8")]))', one(a=pa.array([1, 3], I32), b=[2.0, 4.0])),
         ("two columns of one name", 'pd.DataFrame([[1, 2]], columns=["a", "a"])', "more than one column 'a'"),
+        ("an endless name", '{"t": {("x" * 10000,): 1}, "u": {"x": 1}}', "…; column names must be text"),
+        ("an endless key", '{"x": [{("x" * 10000,): 1}], "y": [1]}', "…; keys must be text"),
         ("a list within itself", '{"x": ENDLESS, "y": [1]}', "nested more than 32 deep"),
         ("a mapping within itself", '{"x": [1, {"a": [ENDLESS_MAPPING]}]}', "nested more than 32 deep"),
         ("an array within itself", '{"x": [endless_array()]}', "nested more than 32 deep"),
