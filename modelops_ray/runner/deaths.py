@@ -23,7 +23,7 @@ def failure_of_answer(told: Told, printed: str, position: int) -> Failure:
 
 
 def failure_of_garble(garbled: str, printed: str, position: int) -> Failure:
-    """A child sent what no answer is: a model wrote to a descriptor that is not its own."""
+    """A child sent something that is no answer: a model wrote to a descriptor that it did not open."""
     message = (
         "the model wrote to a socket of its process that it did not open, or broke it; leave descriptors alone that "
         f"the model did not open ({garbled})"
@@ -57,7 +57,9 @@ def failure_of_death(death: Death, position: int, timeout_s: float, limit_bytes:
         name = _name_of(-death.code)
         return Failure(position, Cause.CRASHED, name, f"its process ended by {name}", trace)
     if death.code == CANNOT_ANSWER:
-        message = "its process could not say what came of it: the model closed or broke a descriptor of others, say"
+        message = (
+            "its process could not say what came of it; the model may have closed a descriptor that is not its own"
+        )
         return Failure(position, Cause.CRASHED, "Exit", message, trace)
     return Failure(position, Cause.CRASHED, "Exit", f"the model ended its process with code {death.code}", trace)
 

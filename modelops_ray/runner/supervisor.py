@@ -226,7 +226,7 @@ class InChildren:
         while self._todo or self._children:
             try:
                 self._assign()
-                # With nobody left there is nothing to wait for: not even the last child's end matters.
+                # Without a child there is nothing to wait for: the end of the last one does not matter.
                 if self._children:
                     for simulation, attempt in self._what_came():
                         self._at_its_end.discard(simulation.position)
@@ -235,7 +235,7 @@ class InChildren:
                 yield from self._start_over()
 
     def enough(self) -> None:
-        """Give nobody anything more; what a child gives back, or dies with, is left to later chunks."""
+        """Give no child anything more; what one gives back, or dies with, is left to later chunks."""
         self._has_enough = True
         self._todo.clear()
 
@@ -501,7 +501,9 @@ class InChildren:
         """One that was alone is the one that did it; of several each runs again alone."""
         printed, since_s = child.said(), child.stage[1]
         if not child.suspects:
-            self._lose(f"a process of model {self._context.model.label} sent what is no answer ({child.garbled})")
+            self._lose(
+                f"a process of model {self._context.model.label} sent something that is no answer ({child.garbled})"
+            )
         unanswered = child.given[child.n_answered :]
         self._suspects.update(simulation.position for simulation in child.suspects)
         one = unanswered.pop(0) if len(child.suspects) == 1 else None
@@ -553,7 +555,7 @@ class InChildren:
                 )
 
     def _look_for_excess(self) -> None:
-        """Tell who uses more than its limit, which is soft: if that costs the node, nobody here can tell any more.
+        """Tell which simulations use more than their soft limit: if that costs the node, this process is gone, too.
 
         A server that was stopped is ended first: it would see to no limit.
         """
