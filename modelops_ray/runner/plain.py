@@ -20,6 +20,7 @@ MOST_QUOTED = 100
 _MOST_ITEMS = 2**31 - 1
 _FIRST_DAY, _LAST_DAY = -719162, 2932896
 """The years 1 to 9999, beyond which pandas reads no dates."""
+_MOST_SPAN = {"s": 86400 * 999_999_999, "ms": 86400 * 10**3 * 999_999_999}
 _PER_DAY = {"ms": 86400 * 10**3, "us": 86400 * 10**6, "ns": 86400 * 10**9}
 _UNCHECKED = {kind.id for kind in (
     pa.null(), pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(),
@@ -106,7 +107,9 @@ def _plain(array: pa.Array) -> pa.Array:
 def _calendar(times: pa.Array) -> pa.Array:
     """Return dates and times as they are where Python and pandas have them."""
     kind = times.type
-    if pa.types.is_duration(kind) or (pa.types.is_timestamp(kind) and kind.unit == "ns"):
+    if pa.types.is_duration(kind):
+        return _spans(times)
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
         return times
     per_day = 1 if pa.types.is_date(kind) else _PER_DAY[kind.unit]
     low, high = (0, 1) if pa.types.is_time(kind) else (_FIRST_DAY, _LAST_DAY + 1)
@@ -116,6 +119,15 @@ def _calendar(times: pa.Array) -> pa.Array:
     if pa.types.is_time(kind):
         raise RefusedValueError("times outside of a day; return durations")
     raise RefusedValueError("dates outside of the years 1 to 9999; return years as numbers")
+
+
+def _spans(spans: pa.Array) -> pa.Array:
+    """Return durations as they are where Python has them; in microseconds it has all."""
+    most = _MOST_SPAN.get(spans.type.unit, 2**63)
+    ends = pc.min_max(spans.view(pa.int64())).as_py()
+    if ends["min"] is not None and max(-ends["min"], ends["max"]) > most:
+        raise RefusedValueError("durations of more than 999,999,999 days; return numbers")
+    return spans
 
 
 def _list(array: pa.Array) -> pa.Array:

@@ -123,7 +123,7 @@ def _spans(values: np.ndarray) -> Column:
     if unit in ("Y", "M"):
         raise RefusedValueError(f"{values.dtype}, which has no fixed length; return days, or numbers")
     unit = _in_unit(values, _SPANS)
-    return _ticked(_in_ticks(values, f"m8[{unit}]"), pa.duration(unit))
+    return plain_column(_ticked(_in_ticks(values, f"m8[{unit}]"), pa.duration(unit)))
 
 
 def _in_unit(values: np.ndarray, units: dict[str, str]) -> str:

@@ -84,7 +84,7 @@ def all_hold(tables: Iterable[pa.Table], column: str, kind: pa.DataType) -> bool
 
 def is_exact(column: pa.ChunkedArray, kind: pa.DataType) -> bool:
     """Whether every value of a column is held exactly by a type."""
-    if column.type == kind:
+    if column.type == kind or column.null_count == len(column):
         return True
     try:
         _cast(column, kind, safe=True)
@@ -107,6 +107,11 @@ def _columns(table: pa.Table, identity: pa.Schema) -> pa.Schema:
 
 def _wider(known: pa.Field, column: pa.ChunkedArray, found: pa.Schema, holds: Holds | None) -> pa.DataType:
     kinds = candidates(known.type, found.field(known.name).type)
+    if not kinds and column.null_count == len(column):
+        return known.type
+    if not kinds and holds is not None and holds(known.name, pa.null()):
+        # What is missing throughout says nothing of types: NaN of pandas, say, where others have text.
+        return found.field(known.name).type
     if not kinds:
         raise MisfitError(f"column {known.name!r}: found {column.type}, expected {known.type}")
     has_values = not pat.is_null(known.type)
@@ -181,6 +186,8 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType, *, safe: bool | None = Non
     is_safe = not pat.is_floating(kind) if safe is None else safe
     if pat.is_dictionary(column.type):
         return _undone(column.combine_chunks(), kind, is_safe=is_safe)
+    if column.null_count == len(column):
+        return pa.chunked_array([pa.nulls(len(column), kind)])
     return column.cast(kind, safe=is_safe)
 
 

@@ -122,6 +122,9 @@ def column(table, schema):
 NS = pa.timestamp("ns")
 FITTING = [
     ([D("1.25")], [D("1000.5")], pa.decimal128(6, 2)),
+    (pa.array([None], pa.float64()), ["a"], pa.string()),
+    (pa.array([None], pa.date32()), pa.array([1], NS), NS),
+    (pa.array([None, None], pa.bool_()), [1], pa.int64()),
     ([1, None, 2**63 - 1], [D("1.25")], pa.decimal128(22, 2)),
     (pa.array([2**64 - 1], pa.uint64()), [D("1.25")], pa.decimal128(22, 2)),
     (pa.array([[-128]], pa.list_(pa.int8())), [[D("1.25")]], pa.list_(pa.decimal128(5, 2))),
@@ -164,6 +167,7 @@ def test_values_of_different_types_keep_their_values(one, other, kind):
         ([D(10**30)], [D("1e-30")]),
         ([D("0.5")], [0.5]),
         ([True], [D("0.5")]),
+        ([1.5, None], ["a"]),
         ([1], [D("1e-30")]),
         ([dt.date(2020, 1, 1)], [dt.datetime(2020, 1, 1)]),
         ([True], [1]),
@@ -177,6 +181,16 @@ def test_values_that_no_type_holds_do_not_fit(one, other):
         known = widened(None, first, IDENTITY)
         with pytest.raises(MisfitError, match="column 'x': found"):
             widened(known, second, IDENTITY, partial(all_hold, [first]))
+
+
+@pytest.mark.parametrize("other", [[["a"]], [{"b": 1}], [D("1.5")], [b"c"]])
+def test_what_is_missing_throughout_fits_beside_anything(other):
+    """Whatever type it came in: NaN of pandas are numbers that are missing."""
+    tables = [table(x=pa.array([None], pa.float64())), table(x=other)]
+    for first, second in (tables, tables[::-1]):
+        schema = widened(widened(None, first, IDENTITY), second, IDENTITY, partial(all_hold, [first]))
+
+        assert [[None], other] == [column(each, schema) for each in tables]
 
 
 def test_a_table_without_rows_fits_whatever_its_columns_are():

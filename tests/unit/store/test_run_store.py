@@ -563,6 +563,7 @@ def test_rows_that_a_model_never_labelled_are_not_numbered(path):
 
 
 EXACTLY = {
+    "nothing": (pa.array([None, None], pa.float64()), ["a", None]),
     "decimals": ([Decimal("1.25")], [Decimal("1000.5")]),
     "units": (pa.array([1], pa.timestamp("ms")), pa.array([1], pa.timestamp("ns"))),
     "zones": (pa.array([1], pa.timestamp("us", "Asia/Tokyo")), pa.array([2], pa.timestamp("us", "Europe/Berlin"))),
