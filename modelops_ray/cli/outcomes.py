@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn
@@ -30,8 +31,12 @@ class Commands(click.Group):
         if args is None:
             # This is the process of a command: a fault of this program is one line as well.
             sys.excepthook = _say_fault
-        with steady_streams():
-            return super().main(args, *more, **settings)
+        try:
+            with steady_streams():
+                return super().main(args, *more, **settings)
+        finally:
+            if args is None:
+                _leave_stdout()
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Read the arguments before the command."""
@@ -42,6 +47,12 @@ class Commands(click.Group):
         """Run the command."""
         with _one_line(lambda: bool(ctx.meta.get(DEBUGGING))):
             return super().invoke(ctx)
+
+
+def _leave_stdout() -> None:
+    """Have what a model prints when Python ends go to stderr: all is said, and stdout may carry the one JSON object."""
+    with suppress(OSError):
+        os.dup2(2, 1)
 
 
 @contextmanager

@@ -34,7 +34,8 @@ def seeding(model: Model, spaces: Iterable[Mapping[str, Any]]) -> Model:
 
 def _reseeds(spaces: Iterable[Mapping[str, Any]]) -> list[_Reseed]:
     """How each generator is seeded, in the order of names, which is the same in every process."""
-    numpys: Any = getattr(sys.modules.get("numpy"), "random", None)
+    # Not by its name in NumPy, which would load it now, among the model's helpers.
+    numpys: Any = sys.modules.get("numpy.random")
     # Those that all modules share are seeded for every model; whose state is the system's has none.
     done = {id(getattr(random, "_inst", None)), id(getattr(getattr(numpys, "mtrand", None), "_rand", None))}
     found: list[_Reseed] = []

@@ -30,6 +30,7 @@ from .calling import Model, calling
 from .digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
 from .foreign import authors_code, working_folder
 from .generators import seeding
+from .held import held
 from .names import NEVER_THE_MODELS, Names, held_by_others
 from .raised import message_of, type_of
 
@@ -132,7 +133,7 @@ def load_model(ref: ModelRef) -> Model:
         if names is None:
             _put_on_path(ref)
         with names or nullcontext():
-            function = _import(ref)
+            function = _in_one_process(ref)
             model = seeding(calling(function, ref.label), _models_names(ref, function))
     finally:
         left = Counter(sys.path) - Counter(path)
@@ -299,6 +300,20 @@ def _found_first_in(root: str, name: str) -> ModuleSpec | None:
         return spec or importlib.util.find_spec(name)
     finally:
         sys.path[:] = before
+
+
+def _in_one_process(ref: ModelRef) -> Callable[..., object]:
+    """Import the model; what its import forks ends where that comes back to ours, which it would go on with."""
+    pid = held.pid()
+    try:
+        function = _import(ref)
+    except BaseException as error:
+        if held.pid() != pid:
+            held.end_fork(error)
+        raise
+    if held.pid() != pid:
+        held.end_fork(None)
+    return function
 
 
 def _import(ref: ModelRef) -> Callable[..., object]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Of pyarrow's allocator, which starts it again in the child.
 SURVIVE_A_FORK = frozenset({"jemalloc_bg_thd"})
 TRIAL_S = 5.0
+# Loaded when the first parallel function runs; with one thread, too, which no look at threads finds.
+_ENDS_A_FORK = "numba.np.ufunc.omppool"
 _TASKS = "/proc/self/task"
 _OURS = frozenset({"modelops_ray", "_modelops_ray"})
 
@@ -54,6 +56,8 @@ class ThreadTracker:
         OpenBLAS, for one, stops its threads before a fork and starts them again when it needs them. To know which do
         that, this process forks once.
         """
+        if _ENDS_A_FORK in sys.modules:
+            return "importing the model runs parallel functions of numba, and OpenMP ends a fork that runs more"
         if any(self._losing()) and not _forks_once():
             return "a fork of the model hangs"
         losing = list(self._losing())

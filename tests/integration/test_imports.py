@@ -207,6 +207,28 @@ def test_json_is_one_line_whatever_an_import_does(here):
     assert 0o700 == Path(here, first["run_dir"]).stat().st_mode & 0o700
 
 
+LATE_AND_TWICE = """
+import atexit, os, sys
+
+atexit.register(print, "goodbye")
+atexit.register(os.system, "echo goodbye")
+atexit.register(sys.__stdout__.write, "goodbye")
+if os.fork() == 0:
+    sys.stdout = sys.__stdout__
+"""
+
+
+def test_json_is_one_line_where_the_model_ran_in_this_process_and_prints_when_that_ends(here):
+    """Nor is there a second driver, where its import forked."""
+    write_model(here, LATE_AND_TWICE + SIMULATE)
+    done = command_line(
+        "run", write_study(here), "--backend", "local", "--isolation", "none", "--json", "--quiet", cwd=here
+    )
+    assert (0, 1) == (done.returncode, done.stdout.count("\n")), done.stderr
+    assert 2 == json.loads(done.stdout)["completed"]
+    assert "goodbye" in done.stderr
+
+
 def test_an_error_after_an_import_that_replaced_stderr_is_seen(here):
     """One line, and nothing on stdout."""
     write_model(here, ALL_AT_ONCE + "def simulate(params): ...\n")

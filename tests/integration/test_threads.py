@@ -106,3 +106,13 @@ def test_a_thread_found_when_ours_goes_on_is_the_models(tmp_path):
     ours = "exec('import colorsys', {'__name__': '_modelops_ray.runner.child'})"
     _, why_not = tracked(f"{STARTS.strip()}\n    {ours}".replace("\nthreading", "\n    threading"), tmp_path)
     assert why_not.startswith("importing the model starts threads (")
+
+
+def test_parallel_functions_of_numba_that_an_import_ran_are_not_forked(tmp_path):
+    """They end the fork that runs one by SIGTERM, also where one thread is all there is."""
+    (tmp_path / "model.py").write_text(
+        "import numba\nimport numpy as np\n@numba.njit(parallel=True)\ndef f(x):\n    s = 0.0\n"
+        "    for k in numba.prange(len(x)): s += x[k]\n    return s\nf(np.ones(3))\n"
+    )
+    _, why_not = tracked("import model", tmp_path, NUMBA_NUM_THREADS="1", NUMBA_CACHE_DIR=str(tmp_path))
+    assert why_not.startswith("importing the model runs parallel functions of numba, ")

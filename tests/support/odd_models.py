@@ -197,6 +197,8 @@ FORKS = (
     OddModel("process that it forks and that leaves with a code", "", FORKED.format("sys.exit(3)"), 3),
     OddModel("process that it forks and that leaves without one", "", FORKED.format("sys.exit()"), 0),
     OddModel("process that it forks and that leaves with words", "", FORKED.format("sys.exit('done')"), 1),
+    OddModel("import that forks and raises there", "if os.fork() == 0: raise ValueError('of the fork')",
+             "return seed", lambda seed: seed),
     OddModel("generator of random numbers of its import", "import random\nRNG = random.Random()", "return RNG.random()",
              lambda seed: random.Random(seed << 32 | 1).random()),
 )  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -61,3 +63,15 @@ def test_a_model_without_generators_is_called_as_it_is():
 
     names = {"__name__": "model", "a": random._inst, "b": np.random.mtrand._rand, "c": random.SystemRandom()}
     assert model is seeding(model, [names, {}])
+
+
+def test_looking_for_generators_loads_nothing():
+    """NumPy loads its part for random numbers when that is first named, and that needs modules that helpers hide."""
+    code = "import sys, numpy\nfrom modelops_ray.runner.generators import seeding\nseeding(print, [{}])\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code + "print('numpy.random' in sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "False" == done.stdout.strip()
