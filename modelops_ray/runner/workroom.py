@@ -22,6 +22,8 @@ MIRRORED_ENTRIES = 64
 COPIED_ENTRIES = 1000
 COPIED_BYTES = 32 * 2**20
 SMALL_BYTES, ALL_SMALL_BYTES = 2**18, 2**20
+MOST_BESIDE = 128
+"""A folder above the model's with more entries has none of them beside the working directory."""
 _UNSEEN = (
     ".parquet", ".feather", ".arrow", ".h5", ".hdf5", ".hdf", ".nc", ".nc4", ".db", ".sqlite", ".sqlite3", ".tif",
     ".tiff", ".fits", ".rds",
@@ -45,7 +47,7 @@ class Workroom:
     def __init__(self, models: str, place: str) -> None:
         """Prepare for the folder `models`, which may be "", below the folder `place`, which is for nothing else."""
         self._models, self._place = models, place
-        self._root, self._n = "", 0
+        self._root, self._above, self._n = "", "", 0
         self._folders: dict[str, int] = {}
         self._stamps: dict[str, _Stamp] = {}
         self._is_touched = self._has_copies = False
@@ -91,7 +93,10 @@ class Workroom:
 
     def _make(self) -> bool:
         self._n += 1
-        root = f"{self._place}/work-{self._n}"
+        self._above = self._above or self._made_above()
+        root = f"{self._above}/{os.path.basename(self._models) or 'work'}"
+        if os.path.lexists(root):  # the one before could not be removed
+            root = f"{root}-{self._n}"
         _make_folder(root)
         self._folders, self._is_touched, self._has_copies, self._n_small = {}, False, False, 0
         if self._models:
@@ -105,6 +110,24 @@ class Workroom:
         for folder in (root, *self._folders):
             self._folders[folder] = os.stat(folder).st_mtime_ns
         return True
+
+    def _made_above(self) -> str:
+        """Make two folders above the working directory, so that `..` leads to what is beside the model's folder."""
+        inner = os.path.dirname(self._models)
+        outer = os.path.dirname(inner)
+        place = f"{self._place}/work"
+        _make_folder(place)
+        for folder, within in ((outer, inner), (inner, self._models)):
+            if folder == within:
+                continue
+            names = _listed(folder) or []
+            for name in names if len(names) <= MOST_BESIDE else ():
+                if name != os.path.basename(within):
+                    os.symlink(f"{folder}/{name}", f"{place}/{name}")
+            if within == inner:
+                place = f"{place}/{os.path.basename(inner)}"
+                _make_folder(place)
+        return place
 
     def _mirror(self, source: str, target: str, names: list[str], n_left: int) -> int:
         """Link to what is in a folder, and make folders for those in it; return how many entries are left."""
@@ -196,6 +219,7 @@ class Workroom:
                 self._open_way(f"{before}/")
         path = os.path.normpath(path)
         if not self._is_within(path):
+            path = os.path.realpath(path)
             if is_told and not self._is_elsewhere_fine(path):
                 self.wrote[path] = None
             return None
@@ -207,7 +231,7 @@ class Workroom:
         return path.startswith(f"{self._root}/")
 
     def _is_elsewhere_fine(self, path: str) -> bool:
-        is_fine = path.startswith((*_ANYWHERE, f"{self._place}/")) or path == self._root
+        is_fine = path.startswith((*_ANYWHERE, f"{os.path.realpath(self._place)}/")) or path == self._root
         # A folder is never written to itself: `tempfile` names that which it makes a file in.
         is_fine = is_fine or len(self.wrote) >= MAX_PATHS or any(cache in path for cache in _CACHES)
         return is_fine or os.path.isdir(path)

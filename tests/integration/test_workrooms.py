@@ -40,6 +40,11 @@ def written(path, seed):
         return file.read()
 
 
+def beside(seed):
+    shown = subprocess.run(["cat", "../beside/pop.csv"], capture_output=True, text=True, check=True).stdout
+    return Path("../beside/pop.csv").read_text() + shown + os.path.basename(os.getcwd())
+
+
 def folder(seed):
     os.makedirs("out/deep", exist_ok=True)
     return written("out/deep/run.csv", seed)
@@ -160,7 +165,7 @@ DOES = {
     "folder": folder, "append": appended, "in place": in_place, "rename": renamed, "remove": removed,
     "system": system, "program": program, "fork": forks, "database": database, "arrays": arrays, "library": library,
     "dots": through_dots, "below": below, "rmtree": emptied, "symlink": made_anew, "temporary": temporary,
-    "gone": gone, "reads": reads, "where": where,
+    "gone": gone, "reads": reads, "where": where, "beside": beside,
     "copy": lambda seed: shutil.copy("in.csv", "data/z.csv") and Path("data/z.csv").read_text(),
     "elsewhere": lambda seed: written(os.environ["SHARED"], seed)[:0],
     "named": lambda seed: tempfile.NamedTemporaryFile().write(b"x") and "",
@@ -178,6 +183,7 @@ EXPECTED = {
     "below": "{}{}", "rmtree": "['y.csv']", "symlink": "{}{}", "temporary": "{}", "gone": "gone",
     "reads": "['data/deep/y.csv', 'data/x.csv', 'in.csv'] ['in.csv', 'x.csv', 'y.csv'] data deep",
     "where": "[False, False, 'in']", "copy": "in", "elsewhere": "", "named": "",
+    "beside": "poppopmodel",
 }  # fmt: skip
 LEVELS = ["fork", "reuse", "fresh", "none"]
 
@@ -214,6 +220,8 @@ def made(folder):
     path = write(folder / "model.py", MODEL)
     (folder / "in.csv").write_text("in")
     (folder / "data" / "deep").mkdir(parents=True)
+    (folder.parent / "beside").mkdir(exist_ok=True)
+    (folder.parent / "beside" / "pop.csv").write_text("pop")
     (folder / "data" / "x.csv").write_text("data")
     (folder / "data" / "deep" / "y.csv").write_text("deep")
     parquet.write_table(pa.table({"x": [0]}), folder / "old.parquet")
