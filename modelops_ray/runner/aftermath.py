@@ -60,13 +60,18 @@ def put_right(before: Interpreter) -> None:
 
 
 class NamesKept:
-    """Puts back, at its end, what was replaced meanwhile of the functions that Python's modules have."""
+    """Puts back, at its end and when it is asked, what was replaced meanwhile of the functions of Python's modules."""
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> NamesKept:  # noqa: PYI034 (Self is of Python 3.11)
         spaces = [vars(sys.modules[name]) for name in _RELIED_ON if name in sys.modules]
         self._kept = [(space, name, v) for space in spaces for name, v in space.items() if callable(v)]
+        return self
 
     def __exit__(self, *_: object) -> None:
+        self.put_back()
+
+    def put_back(self) -> None:
+        """Do so; some 40 us."""
         # No function is called by its name before it is put back.
         for space, name, value in self._kept:
             if space.get(name) is not value:
@@ -261,6 +266,9 @@ class Aftermath:
                 signal.setitimer(timer, 0)
             elif left_s and not due_s - 1.0 <= now_s <= left_s:
                 signal.setitimer(timer, max(0.001, due_s), interval_s)
+        if "faulthandler" in sys.modules:
+            # Its timer is a thread in C, and may end the process.
+            sys.modules["faulthandler"].cancel_dump_traceback_later()
 
     def _replaced_streams(self) -> list[Any]:
         return [change._theirs for change in self._hot if isinstance(change, _Stream)]  # noqa: SLF001 (our own)

@@ -7,6 +7,7 @@ that loads the model itself. Imports nothing of ours that the model's interprete
 
 from __future__ import annotations
 
+import builtins
 import ctypes
 import json
 import os
@@ -54,6 +55,7 @@ WORTH_MEASURING_S = 0.5
 # Those that `tempfile` finds by itself.
 _FOUND_FOLDERS = ("/tmp", "/var/tmp", "/usr/tmp")  # noqa: S108
 _PR_SET_PDEATHSIG = 1
+_BUILTINS = vars(builtins)
 # Found once, in the server: a look-up in every child is pages of its own.
 _prctl = ctypes.CDLL(None).prctl
 
@@ -216,7 +218,7 @@ class _Work:
         self._pid, self._longest_s = held.pid(), 0.0
         self._packer, self._workroom = Packer(), workroom
         self._wrote: list[tuple[int, str]] = []
-        self._interpreter = interpreter_state()
+        self._interpreter, self._builtins = interpreter_state(), dict(_BUILTINS)
         self._flushed_s = held.monotonic_s()
 
     def do(self, asked: Mapping[str, Any], work: Mapping[str, Any]) -> None:
@@ -249,6 +251,9 @@ class _Work:
                 returned = self._model(params, seed, asked["scenario"])
             finally:
                 put_right(self._interpreter)
+                # A comparison is 2 us; what a model adds stays.
+                if self._builtins != _BUILTINS:
+                    _BUILTINS.update(self._builtins)
             if held.pid() != self._pid:
                 held.end_fork(None)
             peak_bytes = self._meter.peak_bytes()

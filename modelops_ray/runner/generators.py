@@ -1,8 +1,8 @@
 """Generators of random numbers that a model's import made: each is seeded anew with every simulation's seed.
 
 Otherwise all processes begin with the state that the import left, so that replicates in several of them draw the same
-numbers, and what one draws depends on how many ran before it. Owns finding them, by the names of the model's modules,
-the attributes of its classes and the defaults of its functions. Standard library only.
+numbers, and what one draws depends on how many ran before it. Owns finding them: by the names of the model's modules,
+and one step below those in classes, containers, objects and the defaults of functions. Standard library only.
 """
 
 from __future__ import annotations
@@ -52,6 +52,12 @@ def _values(space: Mapping[str, Any]) -> Iterator[Any]:
         yield value
         if type(value) is type and value.__module__ == space.get("__name__"):
             yield from [one for _, one in sorted(vars(value).items())]
+        elif type(value) is dict:
+            yield from value.values()
+        elif type(value) in (list, tuple):
+            yield from value
+        elif type(value).__module__ == space.get("__name__") and type(getattr(value, "__dict__", None)) is dict:
+            yield from value.__dict__.values()
         elif type(value) is FunctionType:
             yield from value.__defaults__ or ()
             yield from (value.__kwdefaults__ or {}).values()

@@ -57,11 +57,11 @@ def in_this_process(context: ChunkContext) -> Iterator[InProcess]:
             _workroom() as workroom,
             peak_meter() as meter,
             Companions() as companions,
-            _settled(),
+            _settled() as names,
             Guard(context.timeout_s) as guard,
             redirect_stdout(sys.stderr),
         ):
-            yield InProcess(context, model, meter, companions, guard, base_bytes, workroom)
+            yield InProcess(context, model, meter, companions, guard, base_bytes, workroom, names)
 
 
 @contextmanager
@@ -102,13 +102,13 @@ def _stdout_aside() -> Iterator[None]:
 
 
 @contextmanager
-def _settled() -> Iterator[None]:
+def _settled() -> Iterator[NamesKept]:
     """Have the state that the model's import left in force, but for the signals by which this process is ended."""
     found = aftermath()
     found.settle(but=(signal.SIGINT, signal.SIGTERM))
     try:
-        with NamesKept():
-            yield
+        with NamesKept() as names:
+            yield names
     finally:
         found.leave()
         found.buffers.flush()
@@ -134,6 +134,7 @@ class InProcess:
     guard: Guard
     base_bytes: int
     workroom: Workroom
+    names: NamesKept
     interpreter: Interpreter = field(default_factory=interpreter_state)
     child_bytes: int = 0
     shared_bytes: int = 0
@@ -190,6 +191,7 @@ class InProcess:
             raise
         finally:
             put_right(self.interpreter)
+            self.names.put_back()
         if held.pid() != pid:
             # What the model forked has a copy of all that this process holds, and would go on with the run.
             held.end_fork(None)

@@ -199,6 +199,15 @@ FORKS = (
     OddModel("process that it forks and that leaves with words", "", FORKED.format("sys.exit('done')"), 1),
     OddModel("import that forks and raises there", "if os.fork() == 0: raise ValueError('of the fork')",
              "return seed", lambda seed: seed),
+    OddModel("functions of Python that a simulation replaced", "", """
+        import builtins
+        def gone(*_): raise RuntimeError("replaced")
+        for name in "len isinstance sorted min max sum any map zip getattr repr iter open print".split():
+            setattr(builtins, name, gone)
+        return seed
+        """, lambda seed: seed),
+    OddModel("timer of faulthandler", "import faulthandler\nfaulthandler.dump_traceback_later(0.3, exit=True)",
+             "time.sleep(0.2)\nreturn seed", lambda seed: seed, is_forked=True),
     OddModel("generator of random numbers of its import", "import random\nRNG = random.Random()", "return RNG.random()",
              lambda seed: random.Random(seed << 32 | 1).random()),
 )  # fmt: skip

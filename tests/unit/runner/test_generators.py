@@ -51,7 +51,15 @@ def test_generators_of_classes_and_of_defaults_are_seeded_too():
         return rng.random(), other.random()
 
     kept = type("Kept", (), {"__module__": "model", "rng": np.random.default_rng()})
-    model = model_of(lambda names: (*names["f"](), names["Kept"].rng.random()), f=f, Kept=kept)
+    one = type("One", (), {"__module__": "model"})()
+    one.rng = np.random.default_rng()
+    held = {"list": [np.random.default_rng()], "dict": {"a": np.random.default_rng()}, "one": one}
+
+    def draw(names):
+        drawn = [*names["f"](), names["Kept"].rng.random(), names["one"].rng.random()]
+        return [*drawn, names["list"][0].random(), names["dict"]["a"].random()]
+
+    model = model_of(draw, f=f, Kept=kept, **held)
     assert model({}, 5, "") == model({}, 5, "")
 
 
