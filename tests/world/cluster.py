@@ -36,7 +36,8 @@ from modelops_ray.runner.holding import Holding
 from tests.world.schedule import MIB, Fate, Happening, Machine, Schedule
 
 LOOK_S = 5.0
-TICK_S = 0.5
+TICK_S = 0.2
+"""As the driver's."""
 DRAINED_S = 60.0
 IDLE_S = 120.0
 TASK_S = 0.01
