@@ -15,6 +15,8 @@ duckdb = pytest.importorskip("duckdb")
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
 pytest.importorskip("xarray")
+# What NumPy says of forms that are written as models write them.
+pytestmark = pytest.mark.filterwarnings("ignore:The 'generic' unit:DeprecationWarning")
 SPACE: dict = {}
 exec(MODEL, SPACE)
 ACCEPTED = [name for name, form in FORMS.items() if not isinstance(form.expected, str)]

@@ -36,6 +36,12 @@ def payload(done: Sequence[tuple[int, dict[str, str]]]) -> Payload:
     return Payload(positions, completed_rows(RUN, identities, outcomes), collector.tables(positions, identities))
 
 
+def committed(**values):
+    """What is committed: of each of these outputs one row with this value."""
+    tables = {name: [pa.table({"value": [value]})] for name, value in values.items()}
+    return lambda name: tables.get(name, [])
+
+
 @given(kinds=st.lists(simulated, min_size=1, max_size=12), data=st.data())
 def test_those_that_do_not_fit_are_left_out_however_simulations_are_spread_over_tables(kinds, data):
     """What decides is the column, which the first simulation in study order fixes, not which chunk had whom."""
@@ -43,7 +49,7 @@ def test_those_that_do_not_fit_are_left_out_however_simulations_are_spread_over_
     cut = data.draw(st.integers(0, len(order)))
     known = {"cases": pa.schema([*SCHEMAS.identity, ("value", pa.string())])}
 
-    made = assemble([payload(order[:cut]), payload(order[cut:])], known, SCHEMAS)
+    made = assemble([payload(order[:cut]), payload(order[cut:])], known, SCHEMAS, committed(cases="a"))
 
     fixed, misfits = {"cases": "text"}, set()
     for at, outputs in enumerate(kinds):
@@ -84,7 +90,8 @@ def test_what_is_said_of_a_simulation_that_does_not_fit_is_bounded():
     """The type of a column may be as long as a table."""
     wide = pa.struct([(f"field_{at}", pa.int64()) for at in range(1000)])
     known = {"a": pa.schema([*SCHEMAS.identity, ("value", wide)])}
-    [rejected] = assemble([payload([(0, {"a": "number"})])], known, SCHEMAS).rejected
+    rows = committed(a={"field_0": 1})
+    [rejected] = assemble([payload([(0, {"a": "number"})])], known, SCHEMAS, rows).rejected
 
     assert rejected.message.startswith("output 'a': column 'value': found double, expected struct<")
     assert 4096 == len(rejected.message)
