@@ -185,7 +185,7 @@ def _close_all_but(kept: Collection[int]) -> None:
 
 
 def _serve(channel: socket.socket, board: Board, model: Model, folder: str, *, is_fork: bool) -> NoReturn:
-    workroom = Workroom(models_folder(), folder)
+    workroom = Workroom(models_folder(), folder, str(Path(folder).parent / "rooms"))
     try:
         with peak_meter() as meter:
             whole = WholePeak(meter, board, is_fork=is_fork)
@@ -198,7 +198,7 @@ def _serve(channel: socket.socket, board: Board, model: Model, folder: str, *, i
         traceback.print_exc()
         held.exit(CANNOT_ANSWER)
     # Here, and not by the server, which all wait for.
-    workroom.clear()
+    workroom.leave()
     held.exit(0)
 
 

@@ -2,12 +2,14 @@
 
 A folder of links to what is in the model's. What is about to be changed there is made the simulation's own first, what
 it wrote is gone before the next one. Programs are given copies, up to a budget, since what they open is not seen. Owns
-that folder, and what was written elsewhere: that is told, for another simulation may write the same. Runs in the
-model's interpreter; standard library only.
+that folder, and what was written elsewhere: that is told, for another simulation may write the same. A folder that was
+left as it was made is another process's next: making the links takes longer than a fork. Runs in the model's
+interpreter; standard library only.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -44,11 +46,15 @@ class Workroom:
         is_shared: Whether the model's folder is too large for all that, and the working directory itself.
     """
 
-    def __init__(self, models: str, place: str) -> None:
-        """Prepare for the folder `models`, which may be "", below the folder `place`, which is for nothing else."""
-        self._models, self._place = models, place
-        self._root, self._above, self._n = "", "", 0
+    def __init__(self, models: str, place: str, pool: str = "") -> None:
+        """Prepare for the folder `models`, which may be "", below the folder `place`, which is for nothing else.
+
+        Processes that name the same `pool`, a folder on the same disk, hand on what they leave untouched.
+        """
+        self._models, self._place, self._pool = models, place, pool
+        self._root, self._n = "", 0
         self._folders: dict[str, int] = {}
+        self._copies: dict[str, _Stamp] = {}
         self._stamps: dict[str, _Stamp] = {}
         self._is_touched = self._has_copies = False
         self._n_small = 0
@@ -76,11 +82,45 @@ class Workroom:
 
     def clear(self) -> None:
         """Remove what is there; the next simulation finds it made anew."""
-        root, self._root = self._root, ""
-        if root:
-            with suppress(OSError):
-                os.chdir(self._models or "/")
-            shutil.rmtree(root, ignore_errors=True)
+        work, self._root = self._work, ""
+        with suppress(OSError):
+            os.chdir(self._models or "/")
+        if self._n:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def leave(self) -> None:
+        """Hand it on where it is as it was made, and remove it otherwise; nothing is simulated here any more."""
+        if not self._pool or not self._root or self._is_touched or self._is_changed():
+            self.clear()
+            return
+        made = [self._root, self._folders, self._copies, self._stamps, self._n_small]
+        with suppress(OSError, ValueError):
+            with open(f"{self._work}/made", "w", encoding="utf-8") as file:
+                json.dump([self._work, *made], file)
+            os.chdir("/")
+            os.makedirs(self._pool, mode=0o700, exist_ok=True)
+            os.rename(self._work, f"{self._pool}/{_version(self._models)}-{os.getpid()}")
+
+    def _take_over(self) -> bool:
+        """Take what another process has left, if there is any of the model's folder as it is now."""
+        version = f"{_version(self._models)}-"
+        for name in _listed(self._pool) or () if self._pool else ():
+            if name.startswith(version):
+                with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
+                    os.rename(f"{self._pool}/{name}", self._work)
+                    self._be_as_made()
+                    return not self._is_changed()
+        return False
+
+    def _be_as_made(self) -> None:
+        with open(f"{self._work}/made", encoding="utf-8") as file:
+            before, root, folders, copies, stamps, self._n_small = json.load(file)
+        n = len(before)
+        self._folders = {f"{self._work}{folder[n:]}": at_ns for folder, at_ns in folders.items()}
+        self._copies = {f"{self._work}{copy[n:]}": tuple(stamp) for copy, stamp in copies.items()}
+        self._stamps = {theirs: tuple(stamp) for theirs, stamp in stamps.items()}
+        self._is_touched = self._has_copies = False
+        self._root = f"{self._work}{root[n:]}"
 
     def look(self) -> None:
         """Find out which of the model's files were changed since the last look."""
@@ -91,23 +131,29 @@ class Workroom:
                     self.changed[path] = None
                 self._stamps[path] = now
 
+    @property
+    def _work(self) -> str:
+        return f"{self._place}/work-{self._n}"
+
     def _make(self) -> bool:
         self._n += 1
-        self._above = self._above or self._made_above()
-        root = f"{self._above}/{os.path.basename(self._models) or 'work'}"
-        if os.path.lexists(root):  # the one before could not be removed
-            root = f"{root}-{self._n}"
+        if self._n == 1 and self._take_over():
+            return True
+        if self._n == 1 and os.path.lexists(self._work):
+            self._n += 1  # what was left here is of no use
+        above = self._made_above()
+        root = f"{above}/{os.path.basename(self._models) or 'model'}"
         _make_folder(root)
-        self._folders, self._is_touched, self._has_copies, self._n_small = {}, False, False, 0
+        self._folders, self._copies, self._is_touched, self._has_copies, self._n_small = {}, {}, False, False, 0
         if self._models:
             names = _listed(self._models) or []
             if len(names) > MAX_ENTRIES:
-                os.rmdir(root)
+                shutil.rmtree(self._work, ignore_errors=True)
                 self.is_shared = True
                 return False
             self._mirror(self._models, root, names, MIRRORED_ENTRIES)
         self._root = root
-        for folder in (root, *self._folders):
+        for folder in (root, above, f"{self._work}/room", *self._folders):
             self._folders[folder] = os.stat(folder).st_mtime_ns
         return True
 
@@ -115,7 +161,8 @@ class Workroom:
         """Make two folders above the working directory, so that `..` leads to what is beside the model's folder."""
         inner = os.path.dirname(self._models)
         outer = os.path.dirname(inner)
-        place = f"{self._place}/work"
+        place = f"{self._work}/room"
+        _make_folder(self._work)
         _make_folder(place)
         for folder, within in ((outer, inner), (inner, self._models)):
             if folder == within:
@@ -152,10 +199,13 @@ class Workroom:
             # Where there is no room for it, or may be none, the link does.
             with suppress(OSError):
                 self._copy(theirs, ours)
+                self._copies[ours] = _stamp(ours)
 
     def _is_changed(self) -> bool:
         try:
-            return any(os.stat(folder).st_mtime_ns != at_ns for folder, at_ns in self._folders.items())
+            return any(os.stat(folder).st_mtime_ns != at_ns for folder, at_ns in self._folders.items()) or any(
+                _stamp(copy) != stamp for copy, stamp in self._copies.items()
+            )
         except OSError:
             return True
 
@@ -293,3 +343,8 @@ def _may_be_mirrored(path: str, name: str, *, follow: bool = False) -> bool:
 def _stamp(path: str) -> _Stamp:
     found = os.stat(path)
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _version(folder: str) -> str:
+    """Tells a folder from what it is once there are others in it; the empty name has none."""
+    return str(os.stat(folder).st_mtime_ns) if folder else "0"
