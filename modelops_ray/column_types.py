@@ -22,7 +22,7 @@ MOST_DIGITS = 38
 MOST_LEVELS = 32
 """Of lists and structs within each other: readers of Parquet refuse what is nested much deeper."""
 _DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
-"""Of the decimal that holds every integer of so many bits."""
+"""How many digits a decimal needs to hold every integer of this many bits."""
 _UNITS = ("s", "ms", "us", "ns")
 _TIMES = {"s": pa.time32("ms"), "ms": pa.time32("ms"), "us": pa.time64("us"), "ns": pa.time64("ns")}
 _STORAGE_IS_PLAIN = ("arrow.json",)

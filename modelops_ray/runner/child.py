@@ -122,7 +122,7 @@ def model_of(server_folder: Path) -> Model:
 
 def _channel(fd: int) -> socket.socket:
     channel = socket.socket(fileno=fd)
-    # Whatever the model has made the default.
+    # A default time limit that the model set for its sockets does not hold for ours.
     channel.settimeout(None)
     return channel
 

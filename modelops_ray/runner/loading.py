@@ -159,7 +159,7 @@ def _names_of(ref: ModelRef) -> Names | None:
     """What keeps the model's modules from ours where both have some of one name; None where they have none.
 
     Raises:
-        ModelError: One of them is that of a module which has to be Python's whoever runs.
+        ModelError: One of them names a module that must be Python's in every process.
     """
     folder = own_folder(ref)
     if never := sorted(NEVER_THE_MODELS.intersection(ref.shared or ())):

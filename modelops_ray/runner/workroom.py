@@ -324,7 +324,7 @@ class Workroom:
 
 def _make_folder(path: str) -> None:
     os.mkdir(path)
-    # Whatever the model has made the default.
+    # The model's umask does not decide who may enter.
     os.chmod(path, 0o700)
 
 
@@ -346,5 +346,7 @@ def _stamp(path: str) -> _Stamp:
 
 
 def _version(folder: str) -> str:
-    """Tells a folder from what it is once there are others in it; the empty name has none."""
-    return str(os.stat(folder).st_mtime_ns) if folder else "0"
+    """Tells a folder from what it is once there are others in it; one that cannot be read has none."""
+    with suppress(OSError):
+        return str(os.stat(folder).st_mtime_ns)
+    return "0"

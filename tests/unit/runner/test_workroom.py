@@ -84,3 +84,12 @@ def test_what_is_damaged_is_not_taken(worked, tmp_path):
     (room / "made").write_text('["x", 1, [], {}, 2, "n"]')
     second, _ = worked("second")
     assert ["data", "in.csv", "old.parquet"] == second[1]
+
+
+def test_a_models_folder_that_is_gone_is_an_empty_one(tmp_path, monkeypatch):
+    """It may be removed while a run is on; simulations have what they write."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "place").mkdir()
+    workroom = Workroom(str(tmp_path / "gone"), str(tmp_path / "place"), str(tmp_path / "rooms"))
+    with workroom.entered():
+        assert [] == names(Path())
