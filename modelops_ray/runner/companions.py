@@ -20,7 +20,7 @@ class Companions:
     """Looks every 100 ms for processes below this one, and at them all while there are any."""
 
     def __init__(self) -> None:
-        self._before_bytes = self._peak_bytes = self._simulation = 0
+        self._before_bytes = self._peak_bytes = self._rough_bytes = self._simulation = 0
         self._pid, self._spared = os.getpid(), frozenset[int]()
         self._spared = frozenset(one.pid for one in self._others())
         self._stop = threading.Event()
@@ -37,11 +37,14 @@ class Companions:
     def begin(self, made_bytes: int) -> None:
         """Begin with a simulation, before which this process had made `made_bytes`."""
         self._simulation += 1
-        self._before_bytes, self._peak_bytes = made_bytes, 0
+        self._before_bytes, self._peak_bytes, self._rough_bytes = made_bytes, 0, 0
 
     def peak_bytes(self) -> int:
-        """Return the most that was seen since then; 0 where the model started nothing, or nothing that was seen."""
-        return self._peak_bytes
+        """Return the most that was seen since then; 0 where the model started nothing, or nothing that was seen.
+
+        An exact look at processes with gigabytes may take longer than a simulation: a rough one stands in for it.
+        """
+        return self._peak_bytes or self._rough_bytes
 
     def _look(self) -> None:
         newest = None
@@ -61,6 +64,7 @@ class Companions:
             for one in others:
                 family.take_in(one)
             family.high_bytes = 0
+            self._rough_bytes = max(self._rough_bytes, family.roughly_bytes() - before_bytes)
             used_bytes = family.used_bytes()
             # More than all together has one that the kernel remembers a peak of.
             seen_bytes = family.high_bytes if family.high_bytes > used_bytes else used_bytes - before_bytes

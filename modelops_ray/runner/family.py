@@ -16,6 +16,9 @@ and for a child alone, whose common pages can only be the server's, simply its p
 pages of the server's by counting references; up to `COPIED_BYTES` of that are what a child costs and not what its
 simulation uses.
 
+Without a fork server (`--isolation none`) the head is no fork: all that it made is its own, also what its forks have in
+common with it, and a fork uses what it alone has and its part of what it shares beyond what it began with.
+
 That takes milliseconds for each process. In between, each is followed by what it adds to what it had at the last exact
 look, for microseconds. A child alone that is within its limit is never looked at exactly, unless it may have copied
 enough of the server's pages to be beyond.
@@ -75,6 +78,7 @@ class Member:
     pid: int
     stack: int
     base_bytes: int
+    inherited_bytes: int = 0
     faults: int = 0
     pages: Pages = field(init=False)
     made_bytes: int = 0
@@ -133,31 +137,40 @@ class Family:
         self.head.stack = self.head.stack if found is None else found.stack
 
     def take_in(self, found: Process) -> None:
-        """Count a process with it: another program uses all that it has made, a fork nothing yet that is known."""
+        """Count a process with it: another program uses all that it has made, a fork what it has made since.
+
+        A fork begins with all that the process has made which forked it; that is one with as much as any, or less.
+        """
         one = self.others.get(found.pid)
         if one is not None:
             one.recognise(found)
             return
+        inherited_bytes = [other.pages.made_bytes() for other in self._members if other.stack == found.stack]
         one = self.others[found.pid] = Member(found.pid, found.stack, 0)
         one.made_bytes = one.pages.made_bytes()
-        if any(one.stack == other.stack for other in self._members if other is not one):
-            one.be(0)
+        if inherited_bytes:
+            one.inherited_bytes = max(inherited_bytes)
+            one.be(max(0, one.made_bytes - one.inherited_bytes))
 
     def used_bytes(self, hard_bytes: int | None = None, *, exactly: bool = False) -> int:
         """Return what all use now; exactly where that may be more than `hard_bytes`, or is asked for and affordable.
 
         `high_bytes` is then at least the most that is known to have been used.
         """
-        self.head.made_bytes = self.head.pages.made_bytes()
-        for one in self.others.values():
-            self._read_other(one)
-        used_bytes = sum(one.used_bytes for one in self._members) if self.others else self.head.used_bytes
+        used_bytes = self.roughly_bytes()
         if self._is_worth_a_look(used_bytes, hard_bytes, exactly=exactly):
             self._look()
             used_bytes = sum(one.used_bytes for one in self._members)
         used_bytes = max(0, used_bytes)
         self.high_bytes = max(self.high_bytes, used_bytes)
         return used_bytes
+
+    def roughly_bytes(self) -> int:
+        """Return what all use, counted on from the last exact look: what members share may count several times."""
+        self.head.made_bytes = self.head.pages.made_bytes()
+        for one in self.others.values():
+            self._read_other(one)
+        return sum(one.used_bytes for one in self._members) if self.others else self.head.used_bytes
 
     def _read_other(self, one: Member) -> None:
         if time.monotonic() - one.since_s < YOUNG_S and (found := process(one.pid)) is not None:
@@ -195,7 +208,7 @@ class Family:
         began_s = time.thread_time()
         # Members are read one after the other: where one is forked or ends meanwhile, the parts of the others change
         # and pages count twice. Of two readings the smaller one is the less disturbed.
-        known = min((self._rollups() for _ in range(2 if self.others else 1)), key=_total_bytes)
+        known = min((self._rollups() for _ in range(2 if self.others and self._server.pid else 1)), key=_total_bytes)
         servers_bytes = self._servers_bytes(known)
         for one, of_it in known:
             one.be(self._used_bytes(one, of_it, servers_bytes.get(one.pid, 0)))
@@ -208,6 +221,8 @@ class Family:
 
     def _used_bytes(self, one: Member, found: Rollup, servers_bytes: int) -> int:
         """What one uses; `servers_bytes` of its part of common pages are the server's."""
+        if not self._server.pid:
+            return self._used_without_server_bytes(one, found)
         shares_only_with_server = one is self.head and all(other.stack != one.stack for other in self.others.values())
         used_bytes = found.private_bytes + (0 if shares_only_with_server else found.part_bytes - servers_bytes)
         if one is not self.head:
@@ -216,6 +231,14 @@ class Family:
             return used_bytes - self._birth_bytes
         copied_bytes = max(0, found.private_bytes - max(0, one.made_bytes - self._birth_bytes))
         return used_bytes - min(COPIED_BYTES, copied_bytes)
+
+    def _used_without_server_bytes(self, one: Member, found: Rollup) -> int:
+        """What one uses below a head that is no fork, and so owns all pages that its forks began with."""
+        if one is self.head:
+            return one.made_bytes - self._birth_bytes
+        if one.stack != self.head.stack:
+            return found.private_bytes + found.part_bytes
+        return found.private_bytes + min(found.part_bytes, max(0, found.shared_bytes - one.inherited_bytes))
 
     def _servers_bytes(self, known: list[tuple[Member, Rollup]]) -> dict[int, int]:
         """How much of what each has in common with others are the server's pages."""

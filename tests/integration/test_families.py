@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import textwrap
 import time
@@ -15,6 +16,8 @@ from support.models import context_of, write
 from modelops_ray.core.report import Cause
 from modelops_ray.runner import forked
 from modelops_ray.runner.chunk import run_chunk
+from modelops_ray.runner.family import Family, Server
+from modelops_ray.runner.watch import process
 from modelops_ray.study.chunk import Chunk, Simulation
 
 MIB = 2**20
@@ -25,7 +28,7 @@ import numpy as np
 MIB = 2**20
 FORK = multiprocessing.get_context("fork")
 def result(seed, **more): return {"r": {"seed": seed, **more}}
-def hold(mib, seconds=0.4):
+def hold(mib, seconds=0.8):
     held = np.ones(mib * MIB // 8)
     time.sleep(seconds)
 def all_of(*processes):
@@ -104,6 +107,27 @@ def test_the_peak_of_what_a_simulation_starts_is_the_simulations(run, isolation)
     report, _ = run(*STARTING.values(), isolation=isolation)
     odd = {form: peak for form, peak in zip(STARTING, peaks_mib(report), strict=True) if not 75 <= peak <= 125}
     assert {} == odd
+
+
+def test_what_a_fork_made_before_the_first_look_at_it_is_known_without_an_exact_one(tmp_path):
+    """An exact look at gigabytes takes longer than a short simulation lives."""
+    ready, made = os.pipe()
+    pid = os.fork()
+    if not pid:
+        held = bytes(range(256)) * (40 * MIB // 256)
+        os.write(made, held[:1])
+        time.sleep(60)
+    try:
+        os.read(ready, 1)
+        family = Family(os.getpid(), process(os.getpid()), 0, Server(pid=0))
+        before_bytes = family.roughly_bytes()
+        family.take_in(process(pid))
+        assert 40 * MIB == pytest.approx(family.roughly_bytes() - before_bytes, rel=0.2)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(ready)
+        os.close(made)
 
 
 SHARED = {
