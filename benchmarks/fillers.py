@@ -46,7 +46,7 @@ def need_mib(params: Params) -> int:
 
 
 def fill(n_bytes: int, value: int, ledger: Attempt) -> npt.NDArray[np.uint8]:
-    """Touch every page of so much memory, as fast as the machine gives it."""
+    """Touch every page of `n_bytes` of memory, as fast as the machine gives it."""
     held = np.empty(n_bytes, dtype=np.uint8)
     for start in range(0, n_bytes, SLICE_BYTES):
         held[start : start + SLICE_BYTES : PAGE] = value

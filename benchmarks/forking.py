@@ -42,7 +42,7 @@ def one_child(connection: Connection) -> tuple[float, float]:
 
 
 def measure(name: str, n: int) -> dict[str, Any]:
-    """Have so many children of one model, after a few that nobody counts."""
+    """Have `n` children of one model, after ten that do not count."""
     model = resolve_model(MODELS[name], Path.cwd())
     connection = connect(Wanted(model, 1.0, "fork"))
     times = [one_child(connection) for _ in range(n + 10)][10:]

@@ -67,7 +67,7 @@ class Job:
 
     @cached_property
     def tasks(self) -> list[Task]:
-        """The same simulations with the same seeds, for everybody else."""
+        """The same simulations with the same seeds, for the other engines."""
         return [Task(dict(one.params), one.seed) for one in Simulations(self.study)]
 
     def ready(self) -> None:
@@ -76,7 +76,7 @@ class Job:
         (self.folder / READY).touch()
         while not (self.folder / GO).exists():
             if os.getppid() != measuring:
-                raise SystemExit("whoever measures has gone")
+                raise SystemExit("the measuring process has gone")
             time.sleep(LOOK_EVERY_S)
         self.began_s = time.monotonic()
         self._write(0.0, force=True)

@@ -51,7 +51,7 @@ MONITOR_KILLS = re.compile(r"Killing (\d+) worker\(s\), kill details")
 class Ended:
     """How a client ended; in seconds since it was let go, and when its workers were there, on the monotonic clock.
 
-    `cpu_s` is what everything had computed by then, before results are checked; None where nobody counts.
+    `cpu_s` is the CPU time of all processes by then, before results are checked; None where it is not counted.
     """
 
     ready_at_s: float
@@ -168,7 +168,7 @@ def _let_go(site: Site) -> float:
 
 
 class _Losses:
-    """Kills a worker process every so many seconds, where the scenario asks for it."""
+    """Kills a worker process every `losing_every_s` seconds, where the scenario asks for it."""
 
     def __init__(self, engine: Engine, site: Site) -> None:
         self.n = 0

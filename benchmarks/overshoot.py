@@ -66,7 +66,7 @@ def in_a_daemon(_seed: int) -> None:
 
 
 def deaf(seed: int) -> None:
-    """Ignore whatever can be ignored, and leak."""
+    """Ignore every signal that can be ignored, and leak."""
     import signal
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -54,7 +54,7 @@ class Pod:
     def start(self, command: Sequence[str], environment: Mapping[str, str], private: Path | None = None) -> None:
         """Have its main process started, and again whenever it ends; `private` is another folder in every pod.
 
-        Whoever looks after it does that, alone: two of one pod would be twice what fits.
+        Only the thread that looks after it starts it: two of one pod would be twice what fits.
         """
         self._private, self._environment = private or self.folder, {**environment, "TMPDIR": str(self.folder)}
         self._command = command
@@ -144,7 +144,7 @@ class Kubelet:
     def __exit__(self, *_: object) -> None:
         self._is_over.set()
         with ExitStack() as stack:
-            # Each of them whatever happens meanwhile: a second Ctrl-C must not leave pods behind.
+            # Each of them, even if the stop of another raises: a second Ctrl-C must not leave pods behind.
             stack.callback(self._looking.result)
             for pod in self._pods:
                 stack.callback(pod.stop)

@@ -47,7 +47,7 @@ def run_round(
 
 
 def with_efficiency(records: Sequence[Record], need_bytes: int = 0) -> list[Record]:
-    """Compare every engine with the pools of its round, where a simulation needs so much."""
+    """Compare every engine with the pools of its round, where a simulation needs `need_bytes`."""
     pools = [
         record for record in records if record.engine == BASE and record.per_second and record.outcome == "complete"
     ]

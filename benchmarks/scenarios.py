@@ -19,7 +19,7 @@ Axes = Mapping[str, list[Any]]
 STORE_BYTES = 80 * MIB
 """Ray's object store in a pod, where outputs are small; its own minimum is 75 MiB."""
 STUCK_AFTER, STUCK_AFTER_SLOW = 2.0, 5.0
-"""An engine gets so many times what the practical limit takes, and `GRACE_S`, before it counts as stuck.
+"""An engine gets this many times what the practical limit takes, and `GRACE_S`, before it counts as stuck.
 
 The second one is for simulations that need little memory, with which an engine can only be slow.
 """
@@ -58,9 +58,9 @@ class Case:
         check_every: Every how-manyeth result is compared with the answer; of no common factor with the replicates, so
             that all of them have their turn.
         keeps_ledger: Whether the model takes part in `ledger`.
-        holds: So many simulations wait for each other and are then weighed together; 0 for none.
-        losing_every_s: A worker process is killed every so many seconds; 0 for never.
-        stuck_after: So many times the limit an engine may take.
+        holds: How many simulations wait for each other and are then weighed together; 0 for none.
+        losing_every_s: Seconds from one kill of a worker process to the next; 0 for no kills.
+        stuck_after: How many times the practical limit an engine may take.
     """
 
     scenario: str
@@ -137,7 +137,7 @@ def at_once(layout: Layout, need_bytes: int, own_bytes: int = 64 * MIB) -> int:
 
 
 def need_sweep(size: Size, ratios: tuple[float, ...] = RATIOS) -> list[Case]:
-    """A simulation needs so many times a Dask process's share of its pod."""
+    """A simulation needs each of `ratios` times a Dask process's share of its pod."""
     if size == "small":
         small = Layout(pods=2, pod_bytes=2 * GIB, slots=2)
         return [_need("need_sweep", size, small, ratio, waves=3, hold_s=0.3) for ratio in (0.3, 1.3)]
@@ -333,7 +333,7 @@ def incident_small(size: Size) -> list[Case]:
 
 
 def density(size: Size) -> list[Case]:
-    """So many Starsim simulations in flight, on one machine without a limit."""
+    """Numbers of Starsim simulations in flight, on one machine without a limit."""
     return [
         Case(
             "density",

@@ -38,9 +38,9 @@ def spread(values: Sequence[float]) -> Spread:
 def per_second(progress: Progress) -> float | None:
     """Results per second from the first one until the last is kept.
 
-    What comes before the first is start-up, for everybody. What comes after counts, finding out what a simulation needs
-    included. Nothing later would do as a beginning: by then, whoever tells of results by the chunk has many that it did
-    not tell yet, and would seem faster than it is. None where there was no second moment with results.
+    What comes before the first is start-up, for every engine. What comes after counts, finding out what a simulation
+    needs included. Nothing later would do as a beginning: by then, an engine that tells of results by the chunk has
+    many that it did not tell yet, and would seem faster than it is. None where no second moment had results.
     """
     with_results = [(seconds, done, committed) for seconds, done, committed, _ in progress if done]
     if not with_results:
@@ -60,7 +60,7 @@ def per_further(sizes: Sequence[float], quantities: Sequence[float]) -> float:
 
 
 def thinned(rows: Sequence[T], most: int) -> list[T]:
-    """Keep at most so many rows, the first and the last among them."""
+    """Keep at most `most` rows, the first and the last among them."""
     if len(rows) <= most:
         return list(rows)
     step = (len(rows) - 1) / (most - 1)

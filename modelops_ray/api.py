@@ -141,7 +141,7 @@ def run(
         options: As on the command line.
 
     Raises:
-        ModelopsRayError: Whatever makes the command line exit with 1 or 2; what had finished is committed.
+        ModelopsRayError: Every error with which the command line exits with 1 or 2; what had finished is committed.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after committing all that had finished.
     """
     config = configure(out=out, **options)
@@ -233,7 +233,7 @@ def submit(  # noqa: PLR0913 (one for each option that is not run's)
         model: As for `run`; a file has to define it.
         out: The run directory on the cluster, an absolute path on storage that outlives its head.
         ephemeral: The results may be lost with the head.
-        shards: As so many jobs, each with a part of the parameter sets.
+        shards: How many jobs are submitted, each with a part of the parameter sets.
         install: Requirements to install there besides, as in `starsim==3.0.1`.
         progress: Say on stderr what was found there and what is uploaded.
         tolerate_failures: The job ends with 0 although simulations failed.

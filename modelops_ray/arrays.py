@@ -1,7 +1,7 @@
 """Arrow arrays of plain values, made without pandas.
 
-`pa.array` imports pandas at its first call, whatever it is given, wherever that is installed: some 50 MB and a quarter
-of a second, in every worker. Owns numbers, truth values and text of known types; what else a model returns is for
+`pa.array` imports pandas, where that is installed, at its first call with any value: some 50 MB and a quarter of a
+second, in every worker. Owns numbers, truth values and text of known types; what else a model returns is for
 `pa.array`. Needs nothing but pyarrow, because models' own interpreters load it too.
 """
 
@@ -24,7 +24,7 @@ def plain_array(values: Sequence[bool | int | float | str | None], type_: pa.Dat
     """Make an array of boolean, string, int16, int32, int64, uint64, float32, float64 or null; None becomes null.
 
     Raises:
-        TypeError: A value is of another kind; nobody asks whether truth values are.
+        TypeError: A value is of another kind; for booleans, any value counts as true or false and none is refused.
         OverflowError: An integer does not fit, or all text takes 2 GiB.
     """
     if pa.types.is_null(type_):

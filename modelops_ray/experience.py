@@ -41,7 +41,7 @@ class Experience:
         self._peaks = _bins(self.profile)
 
     def state(self, n_completed_before: int) -> RunState:
-        """Begin a run that knows it, of which earlier sessions have kept so many results."""
+        """Begin a run that knows it, of which earlier sessions have kept `n_completed_before` results."""
         return RunState(
             self._policy(),
             known_peaks=self._peaks,
@@ -110,7 +110,7 @@ def _folder() -> Path | None:
     try:
         return (Path(cache) if cache else Path.home() / ".cache") / "modelops-ray" / "profiles"
     except RuntimeError:
-        # A container's user may be a number that nobody gave a name.
+        # A container's user may be a number without a name, and so without a home.
         return None
 
 

@@ -39,7 +39,7 @@ class MemoryGroup(NamedTuple):
 
 
 def available_memory_bytes(keep_free: float = 0.05, root: Path = ROOT) -> int:
-    """Say how many more bytes this process and its children may use now, before somebody kills.
+    """Say how many more bytes this process and its children may use now, before one of them is killed.
 
     The tightest of the machine and every cgroup around this process; of each, the share `keep_free` stays free,
     because that is where killing starts.
@@ -115,7 +115,7 @@ def usable_cpus(root: Path = ROOT) -> int:
 
 
 def kernel_kills(root: Path = ROOT) -> int | None:
-    """Count the processes of our own cgroup that the kernel killed for memory so far; None where nobody counts."""
+    """Count the processes of our own cgroup that the kernel killed for memory so far; None where it does not count."""
     directory = _memory_cgroup(root)
     if directory is not None:
         for name in ("memory.oom_control", "memory.events"):
@@ -131,7 +131,7 @@ def memory_strain(root: Path = ROOT) -> tuple[float | None, int]:
     Returns:
         Seconds of the kernel's pressure stall information (None where there is none), and the major page faults; both
         of our own cgroup where it counts them, else of the machine. No faults where our own cgroup's stalls are
-        counted: reading large files causes them too, without anybody waiting for memory.
+        counted: reading large files causes them too, while no process waits for memory.
     """
     directory = _memory_cgroup(root)
     if directory is None:
@@ -166,7 +166,7 @@ class KernelKills:
             self._count, self._last_s = count, self._clock()
 
     def recent(self) -> bool | None:
-        """Say whether there was a kill within the last 10 seconds; None where nobody counts."""
+        """Say whether there was a kill within the last 10 seconds; None where the kernel does not count."""
         self.look()
         if self._count is None:
             return None

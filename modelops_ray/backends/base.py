@@ -1,4 +1,4 @@
-"""The seam between the driver and whatever runs chunks; owns no behaviour."""
+"""The seam between the driver and the backends, which run chunks; owns no behaviour."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps Ray from doing what nobody asked for while a process connects: notices, usage reports, shipping of folders.
+"""Keeps Ray from doing more than asked while a process connects: notices, usage reports, shipping of folders.
 
 Owns the environment variables of Ray that this program sets. Does not connect by itself.
 """
@@ -19,7 +19,7 @@ ENVIRONMENT = {
 }
 UV_HOOK = "RAY_ENABLE_UV_RUN_RUNTIME_ENV"
 IN_A_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-# Prints every death of a worker to stdout, whatever `log_to_driver` says; they arrive as exceptions as well.
+# Prints every death of a worker to stdout, also without `log_to_driver`; they arrive as exceptions as well.
 LEVEL = "RAY_BACKEND_LOG_LEVEL"
 ENTRYPOINT = "get_entrypoint_name"
 LISTENER = "listen_error_messages"

@@ -150,7 +150,7 @@ def _wants_token(gcs_address: str, shown: str) -> bool:
     Ray itself would try for two minutes and then end the process.
 
     Raises:
-        BackendError: Nobody answers there, or somebody who refuses for another reason.
+        BackendError: Nothing answers there, or what answers refuses for another reason.
     """
     import grpc  # type: ignore[import-untyped]
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc

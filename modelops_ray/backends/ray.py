@@ -136,7 +136,7 @@ class RayBackend:
         return self._spilled_bytes
 
     def close(self) -> None:
-        """Cancel what is outstanding and let go of everything; the cluster stays to whoever connected to it."""
+        """Cancel what is outstanding and let go of everything; this process stays connected to the cluster."""
         import ray
         from ray.experimental.internal_kv import _internal_kv_del
 
@@ -214,7 +214,7 @@ class RayBackend:
         _internal_kv_del(f"{self._run}{chunk_id}", namespace=NAMESPACE)
 
     def _forget(self, chunk_id: int) -> Any:
-        """Let go of a chunk's report; the task is over once nobody holds it."""
+        """Let go of a chunk's report; Ray frees it once no reference to it is held."""
         report = self._reports.pop(chunk_id, None)
         if report is not None:
             del self._chunk_ids[report]
@@ -265,7 +265,7 @@ def _spilled_bytes() -> int:
     try:
         return int(get_memory_info_reply(state).store_stats.spilled_bytes_total)
     except (AssertionError, grpc.RpcError):
-        return 0  # every raylet is dead, known to be or not yet, which is somebody else's to tell
+        return 0  # every raylet is dead, known to be or not yet, which failing chunks tell
 
 
 def nodes_now() -> tuple[Node, ...]:
@@ -274,7 +274,7 @@ def nodes_now() -> tuple[Node, ...]:
 
 
 def pickle_by_value(thing: object) -> bytes:
-    """Pickle a function that no file defines; whoever loads it needs Ray, and whatever it refers to."""
+    """Pickle a function that no file defines; a process that loads it needs Ray, and all that it refers to."""
     import ray.cloudpickle
 
     return bytes(ray.cloudpickle.dumps(thing))

@@ -32,7 +32,7 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "WorkerCrashedError": Cause.CRASHED,
     "NodeDiedError": Cause.NODE_LOST,
     "TaskUnschedulableError": Cause.UNSCHEDULABLE,
-    # What it returned is gone, or somebody cancelled it: the chunk is repeated, nobody is to blame.
+    # What it returned is gone, or it was cancelled: the chunk is repeated, no simulation is to blame.
     "TaskCancelledError": Cause.WORKER_LOST,
     "ObjectLostError": Cause.WORKER_LOST,
     "ObjectFetchTimedOutError": Cause.WORKER_LOST,

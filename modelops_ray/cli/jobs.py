@@ -40,7 +40,7 @@ def _options_of_run(command: click.Command) -> click.Command:
 @click.option("--ephemeral", is_flag=True, help="The results may be lost with the cluster's head.")
 @click.option("--follow", is_flag=True, help="Show what the job prints; ends with its exit code.")
 @click.option("--wait", is_flag=True, help="Wait for the end; ends with the run's exit code.")
-@click.option("--shards", type=click.IntRange(1, 1000), default=1, metavar="N", help="As so many jobs, a part each.")
+@click.option("--shards", type=click.IntRange(1, 1000), default=1, metavar="N", help="Submit N jobs, a part each.")
 @click.option("--install", multiple=True, metavar="REQ", help="Install this there as well, as in starsim==3.0.1.")
 @JSON
 def submit(  # noqa: PLR0913 (one for each option)

@@ -50,7 +50,7 @@ _ASK = (
     click.option("--limit-cpus", type=int, metavar="N", help="Limit for that Ray; may exceed the machine's."),
     click.option("--timeout", type=float, metavar="SECONDS", help="Per simulation (1800), 0 for none."),
     click.option("--attempts", type=int, metavar="N", help="Attempts that run out of memory or crash (5)."),
-    click.option("--max-failures", metavar="N|P%", help="Stop when so many simulations failed."),
+    click.option("--max-failures", metavar="N|P%", help="Stop when N simulations, or P% of all, failed."),
     click.option(
         "--isolation",
         type=click.Choice(["fork", "reuse", "fresh", "none"]),

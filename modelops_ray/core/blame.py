@@ -50,7 +50,7 @@ class Blame:
         return 1 if trouble is None else trouble.attempts + 1
 
     def completed(self, positions: AbstractSet[int]) -> None:
-        """Simulations succeeded: whatever they went through is forgotten."""
+        """Simulations succeeded: the failures that they had before are forgotten."""
         for position in self._trouble.keys() & positions:
             del self._trouble[position]
         self._kills.note(Outcome.DONE, len(positions))
@@ -140,7 +140,7 @@ class Blame:
         return n_left <= len(self._trouble) and n_left <= len(self._trouble.keys() - lost)
 
     def _lost_for_memory(self, event: ChunkFailed, chunk: Outstanding) -> None:
-        """The node went while some used more than their limit: these are to blame, and nobody else is."""
+        """The node went while some used more than their limit: these are to blame, and the others are not."""
         used, piece = dict(event.excess), chunk.piece
         for position, set_index in zip(piece.positions, piece.sets, strict=True):
             if position in used:
@@ -152,7 +152,7 @@ class Blame:
             self._several_died(replace(event, excess=()), others)
 
     def _several_died(self, event: ChunkFailed, piece: Piece, *, is_overrun: bool = False) -> None:
-        """Whose fault it was cannot be told: nobody is blamed, and each half tries again alone."""
+        """Which simulation was at fault cannot be told: none is blamed, and each half tries again alone."""
         self._counters.attempts += len(piece.positions)
         for position in piece.positions:
             self._trouble.setdefault(position, Trouble()).attempts += 1

@@ -346,7 +346,7 @@ class Dispatch:
         return n_at_least < self.window.size_at(request_bytes, width)
 
     def _may_begin(self, request_bytes: int | None) -> bool:
-        """Whether a node that is there could hold it: nobody is held back for one that has yet to come."""
+        """Whether a node that is there could hold it: no chunk is held back for a node that has yet to come."""
         return request_bytes is not None and self.window.slots_at(request_bytes) > 0
 
     def _chunk_size(self, choice: Choice, request_bytes: int, width: int) -> int:

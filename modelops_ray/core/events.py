@@ -76,7 +76,7 @@ class ChunkFinished:
 class ChunkFailed:
     """A chunk's task died without a report.
 
-    `used_bytes` is what its process was seen to use when it was killed, None where nobody looked.
+    `used_bytes` is what its process was seen to use when it was killed, None where that was not seen.
     `kernel_killed` is True or False where the kernel's own count of kills is readable, None elsewhere.
     `address` is that of the node that was lost, "" if none was or it is not known. `excess` are the simulations that
     used more than their limit when they were last seen, each with the bytes it used.
@@ -107,7 +107,7 @@ class PartCommitted:
 
 @dataclass(frozen=True, slots=True)
 class PayloadLost:
-    """The payload of a finished chunk is gone: its simulations must run again, and nobody is to blame."""
+    """The payload of a finished chunk is gone: its simulations must run again, and none is to blame."""
 
     now_s: float
     chunk_id: int
@@ -197,7 +197,7 @@ class SubmitChunk:
 
 @dataclass(frozen=True, slots=True)
 class CancelChunk:
-    """Forget this chunk; whatever it still reports is dropped."""
+    """Forget this chunk; what it still reports is dropped."""
 
     chunk_id: int
 

@@ -24,7 +24,7 @@ FREE_TRIES = 3
 EVERYTHING = 2**50
 """More than any node has: as much as there is when it is asked for."""
 LEAST_MARGIN = 1.03
-"""So much more than the highest peak seen is the least that is ever asked for."""
+"""A raised limit is at least this many times the highest peak seen."""
 
 
 @lru_cache(maxsize=4096)

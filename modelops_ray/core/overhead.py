@@ -1,4 +1,4 @@
-"""What a task needs besides its simulations: its worker, their processes, and its share of the model they all have.
+"""What a task needs besides its simulations: its worker, their processes, and its part of what a node shares.
 
 Owns the arithmetic between a limit (of one simulation) and a request (of a task of `width` simulations at a time).
 Does not know peaks or sizes in use.
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from modelops_ray.core.report import ChunkReport
 
 WORTH_SHARING = 0.1
-"""A worker is shared by as many simulations as make it no more than this much of what one of them needs."""
+"""Enough simulations share a worker that its own memory, by simulation, is at most this part of what one needs."""
 MAX_WIDTH = 16
 TASKS_PER_NODE = 4
-"""A node should hold so many tasks at least, or their ends would leave it idle."""
+"""A node should hold at least this many tasks, or the end of one would leave much of it idle."""
 
 
 @dataclass(slots=True)
@@ -25,11 +25,11 @@ class Overhead:
     """Sizes in bytes, the largest seen; a guess until the first chunk reports.
 
     `worker_bytes` a worker's own, `child_bytes` what each simulation's process adds before it begins, `shared_bytes`
-    what all of a node share, `node_sizes` the memory of nodes that tasks may run on, each size once, ascending.
+    what all tasks of a node share, `node_sizes` the memory of nodes that tasks may run on, each size once, ascending.
 
-    A request is a part of the smallest node that can hold it: there it is so much larger than what its task needs that
-    on a full node the shares sum to what is shared, whatever the mix. What does not fit on a node beside what is shared
-    asks for more than that node has, so that Ray does not place it there.
+    Ray only adds up requests, so each request holds a part of `shared_bytes` in proportion to what its task needs, on
+    the smallest node that can hold both: on a full node of that size, these parts sum to `shared_bytes`. A task that
+    does not fit on a node beside `shared_bytes` requests more than that node has, so that Ray does not place it there.
     """
 
     worker_bytes: int
@@ -39,7 +39,7 @@ class Overhead:
     is_guess: bool = True
 
     def observe(self, report: ChunkReport) -> None:
-        """Learn from a chunk."""
+        """Take in the sizes that a chunk measured."""
         worker_bytes = report.base_bytes - report.child_bytes
         if not report.base_bytes:
             return
@@ -56,17 +56,17 @@ class Overhead:
         self.node_sizes = tuple(sorted(set(node_sizes)))
 
     def node_for(self, task_bytes: int) -> int:
-        """The smallest node with this much memory; the largest where none has it, 0 where there are none."""
+        """Bytes of the smallest node with at least `task_bytes`; of the largest if none has, 0 without nodes."""
         at = min(bisect_left(self.node_sizes, task_bytes), len(self.node_sizes) - 1)
         return self.node_sizes[at] if at >= 0 else 0
 
     def _left_bytes(self, node_bytes: int) -> int:
-        """What a node has beside what is shared; half of the largest at least, or nothing could ever run."""
+        """Bytes of a node beside `shared_bytes`; of the largest node at least half, or nothing could ever run."""
         least = node_bytes // 2 if node_bytes == self.node_sizes[-1] else 0
         return max(node_bytes - self.shared_bytes, least)
 
     def task_bytes(self, limit_bytes: int, width: int = 1) -> int:
-        """What a task has to declare."""
+        """Bytes that a task has to request so that each of `width` simulations may use `limit_bytes`."""
         needed = self.worker_bytes + width * (self.child_bytes + limit_bytes)
         if not self.node_sizes:
             return needed
@@ -75,11 +75,11 @@ class Overhead:
         return max(too_small + 1, -(-needed * node // max(1, self._left_bytes(node))))
 
     def unshared_bytes(self, limit_bytes: int) -> int:
-        """What a task would have to declare if its worker imported the model itself."""
+        """Bytes that a task would have to request if its worker imported the model itself."""
         return self.worker_bytes + self.shared_bytes + limit_bytes
 
     def limit_bytes(self, task_bytes: int, width: int = 1) -> int:
-        """What each of `width` simulations may use in a task that declares so much; may be negative."""
+        """Bytes that each of `width` simulations may use in a task that requests `task_bytes`; may be negative."""
         return (self._unshared_part(task_bytes) - self.worker_bytes) // width - self.child_bytes
 
     def _unshared_part(self, task_bytes: int) -> int:
@@ -87,7 +87,7 @@ class Overhead:
         return task_bytes * self._left_bytes(node) // node if node else task_bytes
 
     def width(self, limit_bytes: int, slots_per_node: int) -> int:
-        """How many simulations share a worker: so many that its memory does not matter, but no more than fit."""
+        """How many simulations share a worker: enough that its own memory is of no weight, but no more than fit."""
         most = min(slots_per_node // TASKS_PER_NODE, MAX_WIDTH)
         if most <= 1:
             return 1

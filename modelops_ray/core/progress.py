@@ -25,7 +25,7 @@ class Counters:
 
 
 ALL_PATIENCE = 10
-"""So many times as long as nothing may finish, nothing may be committed, whatever seems to move."""
+"""Nothing may be committed for this many times as long as nothing may finish, even if simulations do finish."""
 
 
 MOST_LOST = 3

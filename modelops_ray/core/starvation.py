@@ -1,6 +1,6 @@
 """Who waits in the cluster's queue and was overtaken: Ray has neither reservation nor ageing, so this has both.
 
-Ray starts whatever fits, so a request for most of a node never starts while smaller ones keep being submitted, and a
+Ray starts all that fits, so a request for most of a node never starts while smaller ones keep being submitted, and a
 small one may wait behind later ones of other sizes. Once more than two per slot of later chunks ended before the first
 waiting chunk of a size began, other sizes are held back until it begins. Does not know what is pending.
 """
@@ -21,7 +21,7 @@ class _Line:
 
 @dataclass(slots=True)
 class Queue:
-    """The chunks that are known to wait; those whose start nobody can see stay until they end."""
+    """The chunks that are known to wait; those whose start cannot be seen stay until they end."""
 
     held_for: int | None = None
     _lines: dict[int, _Line] = field(default_factory=dict)

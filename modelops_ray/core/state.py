@@ -145,7 +145,7 @@ class RunState:
         homeless = self.dispatch.look(event.capacity, event.now_s)
         n_slots = self.dispatch.concurrency
         if n_slots > self._progress.best_slots:
-            # Whatever was in the way of what came is not any more.
+            # More slots came: what was reported to keep nodes from coming does so no more.
             self._hindrance = ""
         self._progress.look(event.now_s, n_slots)
         self._refuse_the_impossible()
@@ -199,7 +199,7 @@ class RunState:
         chunk = self.dispatch.drop(event.chunk_id)
         pod = self._dead_pods.get(event.address)
         if pod is not None and event.now_s - pod.now_s < DEAD_POD_REMEMBERED_S:
-            # Of whatever else a pod died, no simulation on it is to blame for using too much.
+            # Where a pod died of anything but memory, no simulation on it is to blame for using too much.
             event = replace(event, message=pod.sentence, excess=event.excess if pod.is_memory else ())
         if chunk is None:
             return

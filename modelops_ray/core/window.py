@@ -14,7 +14,7 @@ from modelops_ray.core.events import Capacity, Node
 from modelops_ray.core.policy import Policy
 
 _PROBES_AT_ONCE = 4
-"""Few nodes are divided until so many simulations of which nothing is known run at once, if there are CPUs for them."""
+"""Few nodes are divided until this many simulations of unknown size run at once, if there are CPUs for them."""
 
 
 def slots_by_cpus(node_cpus: float, cpus: float) -> int:
@@ -153,7 +153,7 @@ class Window:
         return max(1, int(self._sizes[key] * self.factor))
 
     def shrink(self) -> None:
-        """Ray ran out of memory although nobody overran: have less in flight."""
+        """Ray ran out of memory although no simulation overran: have less in flight."""
         self.factor = max(0.1, self.factor * 0.7)
 
     def recover(self) -> None:

@@ -153,7 +153,7 @@ class Bar:
 
 
 _LINE = re.compile(r"([0-9][0-9,]{0,20}) of ([0-9][0-9,]{0,20}) done; ([^;]*); ([^;]*); ([^;]*)")
-"""What `Lines` prints, to be read by whoever follows a run elsewhere."""
+"""What `Lines` prints, to be read by a program that follows a run elsewhere."""
 
 
 @contextmanager

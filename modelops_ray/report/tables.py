@@ -125,7 +125,7 @@ def print_table(console: Screen, table: pa.Table, output_names: Sequence[str]) -
 
 
 def _order(names: Sequence[str], *, is_outcome: bool) -> list[str]:
-    """Put first what people look for; identifiers, which nobody reads, are left out."""
+    """Put first what people look for; identifiers, which are for programs, are left out."""
     parameters = _parameters(names)
     if is_outcome:
         wanted = ["replicate", *parameters, "status", "cause", "error_message", "seconds", "peak_bytes", *_LATER]

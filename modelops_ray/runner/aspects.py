@@ -1,7 +1,7 @@
-"""What of a process an import can change, besides modules, names, descriptors and the working folder.
+"""State of a process that an import can change, besides modules, names, descriptors and the working folder.
 
-Owns reading and writing it. `HOT` is what our own code meets in every simulation, `COLD` what only a fork server, a
-worker or a driver minds. What is read as a dictionary is written one entry at a time. Standard library only.
+Owns reading and writing it. `HOT` is what affects our code in every simulation, `COLD` what affects only a fork server,
+a worker or a driver. State that is read as a dictionary is written one entry at a time. Standard library only.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _read_limits() -> dict[int, tuple[int, int]]:
 
 
 def _write_limit(one: tuple[int, tuple[int, int]]) -> None:
-    """Set a limit; the hard one, which not everybody may raise, only upwards."""
+    """Set a limit; the hard one is only raised, and only where this process may."""
     number, (soft, hard) = one
     _, hard_now = resource.getrlimit(number)
     if _as_number(hard) > _as_number(hard_now):
@@ -95,7 +95,7 @@ def _write_gc(state: tuple[bool, tuple[int, ...], int]) -> None:
 
 
 def _read_errors() -> list[Any]:
-    """The filters, where some make an error of a warning; those that only hide warnings are of no consequence."""
+    """All filters, if one makes an error of a warning; else none, since hiding warnings changes no result."""
     return list(warnings.filters) if any(one[0] == "error" for one in warnings.filters) else []
 
 
@@ -162,7 +162,7 @@ HOT = {
     "numpy": Aspect(_read_numpy, _write_numpy),
 }
 COLD = {
-    # First, for what follows opens files.
+    # First, because reading and writing the others opens files.
     "limit": Aspect(_read_limits, _write_limit),
     "signal": Aspect(_read_signals, _write_signal),
     "signal mask": Aspect(_read_mask, lambda mask: signal.pthread_sigmask(signal.SIG_SETMASK, mask)),

@@ -57,7 +57,7 @@ def _nodes_doing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # A node that failed at once would draw whatever is left of the run.
+        # A node that failed at once would draw, and fail, all chunks that are left of the run.
         time.sleep(NODE_PAUSE_S)
         raise NodeError(
             f"node {platform.node()} cannot run simulations: {error}; make room there, or take it out of the cluster"

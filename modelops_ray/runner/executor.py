@@ -1,4 +1,4 @@
-"""How simulations are run, whatever the level of isolation: the terms of a run, an attempt, and the contract.
+"""How simulations are run at every level of isolation: the terms of a run, an attempt, and the contract.
 
 Owns what a chunk and its executors agree on. Runs nothing.
 """
@@ -101,7 +101,7 @@ class Executor(Protocol):
         """What the user should be told once, or nothing."""
 
     def run(self, simulations: tuple[Simulation, ...]) -> Generator[tuple[Simulation, Attempt]]:
-        """Run simulations and yield each with what came of it; whatever one does is its own attempt's failure.
+        """Run simulations and yield each with what came of it; what one raises is the failure of its own attempt.
 
         Raises:
             ModelError: No simulation can be run.

@@ -1,27 +1,26 @@
-"""What a child and everything it started use of memory that the kernel would have to find.
+"""How many bytes of memory a child and everything it started use: a family, with the child as its head.
 
 Owns reading it, and how often it is worth reading exactly. Who belongs to a family is `watch`'s business, what follows
 from its use `warden`'s.
 
 What counts is anonymous and shared memory, not the pages of files, which the kernel takes back. Of each process that
-is its pages that no other process has (private), and its part of those that others have too. Who are those others?
-Either the family itself: then the parts of all members add up to the page, once. Or the fork server, of which every
-fork has all pages until it writes to them: those are the server's, and so is every part of them. How much the parts
-of the server's pages are in all forks together is known exactly: it is what the server itself has less its own part.
+is the pages that no other process has (private), and its part of those that others have too: a page's size over the
+number of processes that have it. Where these are all of one family, their parts add up to the page, once. But a fork
+also has all pages of the fork server until it writes to them: those are the server's, and so is every part of them.
+The parts of the server's pages in all forks together are known exactly: all of these pages less the server's own part.
 Each fork has an equal share of that, as far as it still has pages in common with others. So
 
     used = sum over members of (private + part) - (server's pages - server's part) x forks of the family / all forks
 
 and for a child alone, whose common pages can only be the server's, simply its private memory. A fork also copies some
-pages of the server's by counting references; up to `COPIED_BYTES` of that are what a child costs and not what its
-simulation uses.
+pages of the server's by counting references; up to `COPIED_BYTES` of copies are a cost of the child and not counted.
 
 Without a fork server (`--isolation none`) the head is no fork: all that it made is its own, also what its forks have in
-common with it, and a fork uses what it alone has and its part of what it shares beyond what it began with.
+common with it, and a fork uses its private pages and its part of what it shares beyond what it began with.
 
-That takes milliseconds for each process. In between, each is followed by what it adds to what it had at the last exact
-look, for microseconds. A child alone that is within its limit is never looked at exactly, unless it may have copied
-enough of the server's pages to be beyond.
+Such an exact look takes milliseconds for each process. Between two of them, a process is taken to use what the last one
+found and what it has made since, which takes microseconds to read. A child alone that is within its limit is never
+looked at exactly, unless it may have copied enough of the server's pages to be beyond.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ from .watch import Process, page_faults, process
 LOOK_SHARE = 0.05
 """Exact looks at all families together take at most this share of the time."""
 HASTY_SHARE = 0.25
-"""Those at one that may have copied itself beyond its limit."""
+"""Exact looks at a family that may have copied itself beyond its limit take at most this share."""
 YOUNG_S = 0.5
-"""A process becomes another program soon after it was forked, if at all."""
+"""Seconds after its fork within which a process becomes another program, if at all."""
 
 
 @dataclass
 class Server:
-    """The fork server of a family: what it has, how many forks of it live, and how many families have others."""
+    """The fork server: its memory, the number of its forks that live, and of families with more than a head."""
 
     pid: int = field(default_factory=os.getpid)
     n_forks: int = 1
@@ -54,12 +53,12 @@ class Server:
     _looked_s: float = 0.0
 
     def __post_init__(self) -> None:
-        """Find out how to tell its forks."""
+        """Read where its stack is: its forks, and no other program, have theirs there."""
         found = process(self.pid)
         self.stack = 0 if found is None else found.stack
 
     def common_bytes(self) -> int:
-        """Return the parts of its pages that all its forks together are said to have."""
+        """Return the bytes of its pages that count as its forks' parts, of all forks together."""
         now_s = time.monotonic()
         if now_s - self._looked_s > YOUNG_S:
             self._looked_s = now_s
@@ -70,9 +69,9 @@ class Server:
 
 @dataclass
 class Member:
-    """One process: what it uses is what it has made above a base line, which exact looks move.
+    """One process: it uses `made_bytes` less `base_bytes`, which exact looks set anew.
 
-    That may be below nothing for one that shares with others what it had at birth: only their sum has a meaning then.
+    That may be negative for one that shares with others what it had at birth: only their sum has a meaning then.
     """
 
     pid: int
@@ -85,20 +84,20 @@ class Member:
     since_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        """Follow it."""
+        """Prepare to read its pages."""
         self.pages = Pages(self.pid)
 
     @property
     def used_bytes(self) -> int:
-        """What it uses, as of the last reading; nothing once it has ended."""
+        """Bytes that it uses, as of the last reading; 0 once it has ended."""
         return self.made_bytes - self.base_bytes if self.made_bytes else 0
 
     def be(self, used_bytes: int) -> None:
-        """Take an exact look into account."""
+        """Have `used_bytes` be what an exact look found."""
         self.base_bytes = self.made_bytes - used_bytes
 
     def recognise(self, found: Process) -> None:
-        """See whether it has become another program: all that it makes is then its own."""
+        """See whether it has become another program: all that this has made is its own."""
         if found.stack != self.stack:
             self.stack, self.base_bytes = found.stack, 0
 
@@ -107,7 +106,7 @@ class Family:
     """A child, the head, and what it started, the others; `base_bytes` is what the head had made at birth."""
 
     def __init__(self, pid: int, born: Process | None, base_bytes: int, server: Server) -> None:
-        """Begin with a child that was just born; None if it has ended."""
+        """Begin with a child alone; `born` is what was read of it at birth, None if it has ended."""
         self._server = server
         self.head = Member(pid, 0 if born is None else born.stack, base_bytes)
         self._birth_bytes = base_bytes
@@ -137,9 +136,9 @@ class Family:
         self.head.stack = self.head.stack if found is None else found.stack
 
     def take_in(self, found: Process) -> None:
-        """Count a process with it: another program uses all that it has made, a fork what it has made since.
+        """Count a process as a member: another program uses all that it has made, a fork what it has made since.
 
-        A fork begins with all that the process has made which forked it; that is one with as much as any, or less.
+        A fork begins with all that its parent has made; the most that any member like it has made is taken for that.
         """
         one = self.others.get(found.pid)
         if one is not None:
@@ -153,9 +152,9 @@ class Family:
             one.be(max(0, one.made_bytes - one.inherited_bytes))
 
     def used_bytes(self, hard_bytes: int | None = None, *, exactly: bool = False) -> int:
-        """Return what all use now; exactly where that may be more than `hard_bytes`, or is asked for and affordable.
+        """Return the bytes that all use now; exactly if they may exceed `hard_bytes`, or where `exactly` is affordable.
 
-        `high_bytes` is then at least the most that is known to have been used.
+        `high_bytes` is then at least that: the most that is known to have been used.
         """
         used_bytes = self.roughly_bytes()
         if self._is_worth_a_look(used_bytes, hard_bytes, exactly=exactly):
@@ -166,7 +165,7 @@ class Family:
         return used_bytes
 
     def roughly_bytes(self) -> int:
-        """Return what all use, counted on from the last exact look: what members share may count several times."""
+        """Return the bytes all use: of the last exact look and made since it; shared ones may count several times."""
         self.head.made_bytes = self.head.pages.made_bytes()
         for one in self.others.values():
             self._read_other(one)
@@ -178,7 +177,7 @@ class Family:
         if one.stack == self.head.stack:
             one.made_bytes = one.pages.made_bytes()
             return
-        # What another program had at its peak the kernel remembers; what comes after the last look is not seen.
+        # The kernel remembers another program's peak; what it reaches after the last reading is not seen.
         parts = resident_parts(one.pid)
         one.made_bytes = parts.made_bytes
         if one.base_bytes == 0:
@@ -196,7 +195,7 @@ class Family:
         return self._may_look(HASTY_SHARE) and used_bytes + self._copied_at_most_bytes() > hard_bytes
 
     def _may_look(self, share: float) -> bool:
-        """Whether an exact look would leave those at this family within a share of the time."""
+        """Whether exact looks at this family, with one now, take no more than a share of the time."""
         return (time.monotonic() - self._looked_s) * share >= self._look_took_s
 
     def _copied_at_most_bytes(self) -> int:
@@ -204,7 +203,7 @@ class Family:
         return sum(max(0, page_faults(one.pid) - one.faults) for one in self._members) * PAGE_BYTES
 
     def _look(self) -> None:
-        """Read exactly what everybody uses, and count on from there."""
+        """Read exactly what all members use, and count on from there."""
         began_s = time.thread_time()
         # Members are read one after the other: where one is forked or ends meanwhile, the parts of the others change
         # and pages count twice. Of two readings the smaller one is the less disturbed.
@@ -220,7 +219,7 @@ class Family:
         return [(one, found) for one in self._members if (found := rollup(one.pid)) is not None]
 
     def _used_bytes(self, one: Member, found: Rollup, servers_bytes: int) -> int:
-        """What one uses; `servers_bytes` of its part of common pages are the server's."""
+        """Bytes that one uses; `servers_bytes` of its part of common pages are the server's."""
         if not self._server.pid:
             return self._used_without_server_bytes(one, found)
         shares_only_with_server = one is self.head and all(other.stack != one.stack for other in self.others.values())
@@ -233,7 +232,7 @@ class Family:
         return used_bytes - min(COPIED_BYTES, copied_bytes)
 
     def _used_without_server_bytes(self, one: Member, found: Rollup) -> int:
-        """What one uses below a head that is no fork, and so owns all pages that its forks began with."""
+        """Bytes that one uses where the head is no fork, and so owns all pages that its forks began with."""
         if one is self.head:
             return one.made_bytes - self._birth_bytes
         if one.stack != self.head.stack:
@@ -241,7 +240,7 @@ class Family:
         return found.private_bytes + min(found.part_bytes, max(0, found.shared_bytes - one.inherited_bytes))
 
     def _servers_bytes(self, known: list[tuple[Member, Rollup]]) -> dict[int, int]:
-        """How much of what each has in common with others are the server's pages."""
+        """Bytes of the server's pages in each fork's part of common ones, by process number."""
         common = {
             one.pid: min(found.shared_bytes, self._birth_bytes)
             for one, found in known
@@ -249,7 +248,7 @@ class Family:
         }
         if len(common) < 2:
             return {}
-        # Of others' forks nothing is known but that each began with all of them.
+        # Of forks in other families it is only known that each began with all pages of the server.
         others_bytes = max(0, self._server.n_forks - len(common)) * self._birth_bytes
         total_bytes = max(1, sum(common.values()) + others_bytes)
         return {pid: self._server.common_bytes() * n_bytes // total_bytes for pid, n_bytes in common.items()}

@@ -121,7 +121,7 @@ class _Fingerprint:
         try:
             return self.of(member)
         except _UNPICKLABLE:
-            # The class travels by its name, so whatever it holds may be there.
+            # The class travels by its name, so it may hold what cannot be pickled.
             return type(member).__qualname__.encode()
 
     def _pickled(self, value: object) -> bytes:

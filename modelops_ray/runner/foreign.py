@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 def authors_code(
     reworded: Callable[[BaseException], Exception], passing: tuple[type[BaseException], ...] = ()
 ) -> Iterator[None]:
-    """Run it, and raise what `reworded` makes of whatever it raises; `passing` are raised as they are."""
+    """Run it, and raise what `reworded` makes of any exception it raises; `passing` are raised as they are."""
     try:
         yield
     except passing:

@@ -143,7 +143,7 @@ class Connection:
             self._exits[message.header["exit"]] = message.header
         if "error" in message.header:
             raise NoChildError(message.header["error"])
-        # The end of one that had the number before is nobody's any more.
+        # What is kept under this number is how an earlier child ended that had the same.
         self._exits.pop(message.header["pid"], None)
         channel_fd, capture, board_fd = message.fds
         channel = socket.socket(fileno=channel_fd)
@@ -161,7 +161,7 @@ class Connection:
         self._tell("kill", pid=pid, reason=reason)
 
     def give_back(self, pid: int, n_served: int, retire_after: int) -> None:
-        """Let somebody else have a child, unless it has served for long enough."""
+        """Let another supervisor have a child, or end it once it has run `retire_after` simulations."""
         self._tell("give back", pid=pid, n_served=n_served, retire_after=retire_after)
 
     def hear(self) -> None:
@@ -210,7 +210,7 @@ def connect(wanted: Wanted) -> Connection:
     """
     base, keeper = base_folder(), _keeper(os.getpid())
     if (found := process(keeper)) is None or found.state == "Z":
-        # Its raylet has gone and Ray ends this worker soon: nobody waits for what it would still run.
+        # Its raylet has gone and Ray ends this worker soon: what it would still run has no reader.
         os._exit(1)
     folder = base / _key(wanted, keeper)
     why = ""
@@ -225,7 +225,7 @@ def connect(wanted: Wanted) -> Connection:
         if cannot := _text(folder / FAILED):
             raise ModelError(cannot)
         why = last_line(_text(folder / "log"))
-        # Somebody killed it, or it was ending just when we came.
+        # It was killed, or was just ending when this worker asked.
         time.sleep(FIRST_PAUSE_S * 2**attempt)
     label = wanted.model.label
     raise ModelError(f"the fork server of model {label} did not start, {STARTS} times{why}")
@@ -260,7 +260,7 @@ def _key(wanted: Wanted, keeper: int) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """What a model may see of the environment of whoever asks; the rest differs from worker to worker of one run."""
+    """What a model may see of the environment of this worker; the rest differs from worker to worker of one run."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -308,7 +308,7 @@ def _start(wanted: Wanted, keeper: int, folder: Path) -> int:
     cache = folder.parent / "compiled" / ref.digest[:12]
     caches = {name: os.environ.get(name, str(cache)) for name in CACHES}
     with (folder / "log").open("wb") as log, _pipe() as (read_fd, write_fd):
-        # It forks once more, so that it is nobody's child: Ray kills the children of a worker that retires.
+        # It forks once more, so that it is no child of this worker: Ray kills those of a worker that retires.
         starter = subprocess.Popen(  # noqa: S603 (ourselves)
             command("forkserver", "start", str(folder), str(write_fd), python=_python(ref)), stdin=subprocess.DEVNULL,
             stdout=log, stderr=log, start_new_session=True, pass_fds=(write_fd,),

@@ -1,7 +1,7 @@
-"""Functions of Python that ours must be able to rely on while a model patches them, held where no patch reaches.
+"""Functions of Python that our code needs as they are while a model patches them, held where no patch reaches.
 
-Packages that freeze time replace every attribute of every module that is one of these functions; what is a member of an
-object of ours stays. It is made when ours is imported, before any model. Standard library only.
+Packages that freeze time replace these functions in every module that has them as attributes; attributes of an object
+stay. The object `held` is made when this module is imported, before any model is. Standard library only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 
 class _Held:
-    """What a child does around every simulation; `monotonic_s` and `perf_s` read the clock, in seconds."""
+    """What a child calls around every simulation; `monotonic_s` and `perf_s` read the clock, in seconds."""
 
     __slots__ = ("dumps", "exit", "loads", "monotonic_s", "perf_s", "pid")
 
@@ -27,7 +27,7 @@ class _Held:
         self.loads: Callable[[bytes | str], Any] = json.loads
 
     def end_fork(self, error: BaseException | None) -> NoReturn:
-        """End a process that the model forked and that came back to ours, as Python would have ended it."""
+        """End a process that the model forked and that returned to our code, with the code Python would have given."""
         code = 0 if error is None else getattr(error, "code", None) if issubclass(type(error), SystemExit) else 1
         self.exit(code & 0xFF if type(code) is int else 0 if code is None else 1)
 

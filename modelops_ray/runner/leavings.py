@@ -31,7 +31,7 @@ def base_folder() -> Path:
     """Return the folder of all servers of this user, which only this user can open.
 
     Raises:
-        ModelError: Somebody else made it, or others can open it.
+        ModelError: Another user made it, or other users can open it.
         OSError: It cannot be made here, which is the node's doing: another one may have room.
     """
     base = Path("modelops-ray")

@@ -289,7 +289,7 @@ def find_top_level(module: str, root: str) -> ModuleSpec:
 
 
 def _found_first_in(root: str, name: str) -> ModuleSpec | None:
-    """Look for a top-level module as a program in that folder would, whatever this process has loaded by its name."""
+    """Look for a top-level module as a program in that folder would, also where one of its name is loaded here."""
     importlib.invalidate_caches()
     before = list(sys.path)
     _put_first(root)

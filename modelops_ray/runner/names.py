@@ -1,8 +1,8 @@
-"""Names that a model's modules share with Python's or installed ones: whose a name is depends on whose code runs.
+"""Module names that a model shares with Python or installed packages: the model's code and ours find their own.
 
-Owns `sys.modules` and `sys.path` as far as such names go. While the model's code runs it finds what `python model.py`
-would find, its own folder first; ours, and what ours imports, keep Python's. Names that Python has loaded before it
-looks at any program stay Python's. Runs in the model's interpreter; standard library only.
+Owns `sys.modules` and `sys.path` for such names. While the model's code runs it finds what `python model.py` would
+find, its own folder first; our code, and what that imports, finds Python's and installed modules. Names that Python
+loads before it looks at any program are always Python's. Runs in the model's interpreter; standard library only.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from .calling import Model
 
 NEVER_THE_MODELS = frozenset({"__main__", "ray", "modelops_ray"})
-"""What a process of ours runs on, perhaps in other threads."""
+"""What a process of ours runs on, perhaps in other threads: a module of the model's must not have these names."""
 _IMPORTS: dict[str, frozenset[str]] = {}
 _STDLIB = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 (a string is compared with each module's)
 
 
 def shared_names(folders: Iterable[str], at_start: frozenset[str]) -> tuple[str, ...]:
-    """Names of modules in a model's folders that are also those of others; sorted.
+    """Sorted names of modules in a model's folders that Python or an installed package has too.
 
     Args:
         folders: Where the model's modules lie.
@@ -65,7 +65,7 @@ def _modules_in(folder: str) -> frozenset[str]:
 
 
 def _is_elsewhere(name: str, path: list[str]) -> bool:
-    """Whether others have a module of this name, which a file could hide: what is built in comes before any file."""
+    """Whether `path` has a module of this name that a model's file could hide; no file hides a built-in one."""
     if BuiltinImporter.find_spec(name) is not None or FrozenImporter.find_spec(name) is not None:
         return False
     spec = PathFinder.find_spec(name, path)
@@ -73,10 +73,10 @@ def _is_elsewhere(name: str, path: list[str]) -> bool:
 
 
 class Names:
-    """While it is entered, names mean what they mean to the model."""
+    """While it is entered, shared names mean the model's modules."""
 
     def __init__(self, folder: str, shared: Iterable[str]) -> None:
-        """Begin with nothing of the model loaded; its folder is searched first for it, and last for others."""
+        """Begin with no module of the model loaded; its folder is searched first while entered, else last."""
         self._shared = frozenset(shared)
         self._inside = [folder, *(entry for entry in sys.path if entry != folder)]
         self._outside: list[str] | None = None
@@ -93,7 +93,7 @@ class Names:
 
     def __enter__(self) -> None:
         if self._outside is not None:
-            # A time limit may have come while it was being left.
+            # A time limit may have interrupted `__exit__`.
             self._leave()
         modules = sys.modules
         if len(modules) != self._n_outside:
@@ -112,7 +112,7 @@ class Names:
     def _leave(self) -> None:
         modules = sys.modules
         if len(modules) != self._n_inside:
-            # What the model had loaded anew takes its meaning of those names with it.
+            # What the model loaded and what imports it is the model's own, and hidden from our code.
             new = {name: module for name, module in modules.items() if name not in self._known or name in self._hidden}
             self._theirs = {name: modules[name] for name in _of_others(self._shared, new)}
         self._theirs = {name: modules.pop(name) for name in self._theirs if name in modules}
@@ -123,13 +123,13 @@ class Names:
         self._n_outside, self._outside = len(modules), None
 
     def around(self, model: Model) -> Model:
-        """The model, called while it is entered."""
+        """Return the model as a function that enters this for every call."""
 
         def among_its_own(params: Any, seed: int, scenario: str) -> object:
             with self:
                 copy = self._theirs.get("random")
                 if copy is not None and copy.__file__ == f"{_STDLIB}random.py":
-                    # One that has taken something of the model's is not the one that was seeded.
+                    # Python's `random`, loaded again as it imports a module of the model's, was not seeded.
                     copy.seed(seed)
                 return model(params, seed, scenario)
 
@@ -137,7 +137,7 @@ class Names:
 
 
 def _put(modules: Mapping[str, ModuleType]) -> None:
-    """Have names mean these modules, as parts of their packages, too."""
+    """Put modules into `sys.modules`, and into their packages as attributes."""
     sys.modules.update(modules)
     for name, module in modules.items():
         package, _, part = name.rpartition(".")
@@ -146,7 +146,7 @@ def _put(modules: Mapping[str, ModuleType]) -> None:
 
 
 def _of_others(shared: frozenset[str], modules: Mapping[str, ModuleType]) -> list[str]:
-    """Of modules, those of shared names, and those of Python's that import one of these themselves."""
+    """Names of `modules` that are shared, and of Python's own that import one of these, also by way of others."""
     found = {name for name in modules if name.partition(".")[0] in shared}
     left = {
         name: imported
@@ -160,7 +160,7 @@ def _of_others(shared: frozenset[str], modules: Mapping[str, ModuleType]) -> lis
 
 
 def _imports_of(name: str, module: ModuleType) -> frozenset[str]:
-    """What a module of Python's imports when it is imported; nothing where it is none of those."""
+    """Names that a module of Python's own imports when it is imported; none for any other module."""
     file = getattr(module, "__file__", None)
     if type(file) is not str or not _is_standard(file):
         return frozenset()
@@ -179,12 +179,12 @@ def _read_imports(name: str, module: ModuleType) -> frozenset[str]:
 
 
 def _imported(code: Any, package: str) -> Iterator[str]:
-    """Every name that the top level of a module imports, with the packages above it and what is taken from it."""
+    """Every name that the top level of a module imports, with the packages above it and the names taken from it."""
     level: Any = None
     taken: Any = None
     for step in dis.get_instructions(code):
         if step.opname == "IMPORT_NAME" and type(level) is int:
-            # They have been loaded in this order just before.
+            # The two instructions before loaded the level and the names taken, in this order.
             name = resolve_name("." * level + step.argval, package) if level else step.argval
             parts = name.split(".")
             yield from (".".join(parts[:n]) for n in range(1, len(parts) + 1))
@@ -194,7 +194,7 @@ def _imported(code: Any, package: str) -> Iterator[str]:
 
 
 def held_by_others(folder: str) -> frozenset[str]:
-    """Names of modules in a folder under which this process has installed ones, or another program's, loaded."""
+    """Names of modules in a folder under which this process has loaded others, except Python's own."""
     held = {name: getattr(sys.modules.get(name), "__file__", None) for name in _modules_in(folder) - NEVER_THE_MODELS}
     return frozenset(
         name

@@ -1,6 +1,6 @@
-"""What a simulation is about to change on disk, and which programs it is about to start, before it happens.
+"""Tells a watcher what a simulation is about to change on disk, or that it is about to start a program.
 
-Owns Python's audit hook: one for each process, since it cannot be taken away, and inert but while a simulation runs.
+Owns Python's audit hook: one for each process, since a hook cannot be removed; it does nothing without a watcher.
 What Python does not do itself (libraries in C, programs) is not seen. Decides nothing: a `Watcher` does. Runs in the
 model's interpreter; standard library only.
 """
@@ -20,10 +20,10 @@ _fsdecode, _getcwd, _join, _readlink = os.fsdecode, os.getcwd, os.path.join, os.
 
 
 class Watcher(Protocol):
-    """Is told what is about to happen; whatever it raises is raised where that would have happened."""
+    """Is told what is about to happen; if it raises, that does not happen and the model's call raises the same."""
 
     def about_to_write(self, path: str, *, is_emptied: bool, is_sure: bool = True) -> None:
-        """The file at an absolute path, which may not be there, is opened for writing or changed, or may be."""
+        """A file is opened for writing or changed, or may be if not `is_sure`; the absolute path may not exist."""
 
     def about_to_replace(self, path: str) -> None:
         """An entry of a folder, given by its absolute path, is made, removed or put in the place of another."""
@@ -51,7 +51,7 @@ def watch(watcher: Watcher | None) -> None:
 
 @contextmanager
 def unheard() -> Iterator[None]:
-    """Have nothing told of what this thread does: it is ours, in a process that simulates as well."""
+    """Have the watcher not told what this thread does inside: code of ours, in a process that also simulates."""
     thread = get_ident()
     _inside.add(thread)
     try:
@@ -61,7 +61,7 @@ def unheard() -> Iterator[None]:
 
 
 def _absolute(path: Any, folder_fd: Any = -1) -> str:
-    """Return the path as it is meant, with its `..` in it; empty where that is no path."""
+    """Return the path made absolute, with its `..` kept; empty for a descriptor and for no valid path."""
     if isinstance(path, int) or path is None:
         return ""
     text = _fsdecode(path)
@@ -143,13 +143,13 @@ _EVENTS: dict[str, Callable[..., None]] = {
 
 
 def _hear(event: str, args: tuple[Any, ...], events: dict[str, Callable[..., None]] = _EVENTS) -> None:
-    # Nearly all events are others: some 100 ns each, of which every call of `id` is one.
+    # Nearly all events are not in the table (every call of `id` is one) and cost some 100 ns each.
     if event in events and _watcher is not None:
         _tell(_watcher, events[event], args)
 
 
 def _tell(watcher: Watcher, tell: Callable[..., None], args: tuple[Any, ...]) -> None:
-    """Tell what is about to happen, unless it is what a watcher does about something else."""
+    """Tell the watcher what is about to happen, unless the watcher itself does it while it is told."""
     thread = get_ident()
     if thread in _inside:
         return

@@ -3,7 +3,7 @@
 A child starts from the state of a freshly imported model, which is what keeps simulations from each other. So one runs
 one simulation, unless that is short against what a child costs; and never more than a few parameter sets, because
 models with state in C are known to go wrong after some. What a child costs is its fork and its end, and what its first
-simulation takes longer than later ones: whatever a model imports, compiles and writes to on its first run.
+simulation takes longer than later ones: a model imports, compiles and first writes to pages on its first run.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 SHARED_COSTS = 20
-"""A simulation that takes so many times what a child costs has one of its own: that is then a twentieth of it."""
+"""A simulation that takes this many times what a child costs has one of its own, whose cost is then a twentieth."""
 LIFE_COSTS = 100
-"""A child that several shorter ones share is replaced once it has run for so many times what it cost."""
+"""A child that several shorter ones share is replaced once it has run for this many times what it cost."""
 TRIED_S = 5.0
 """Of simulations shorter than this, a few children are given a second one, to see what the first took longer."""
 N_TRIED = 4
-"""So many children tell whether it pays; one may be chance."""
+"""From this many children it is decided whether sharing pays; one alone may be chance."""
 N_REMEMBERED = 16
 MAX_SETS = 3
 BATCH_S = 0.1

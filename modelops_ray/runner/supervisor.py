@@ -52,7 +52,7 @@ GARBLED = "it sent what is no answer"
 SILENT_S = 60.0
 """How long a child may be silent in the middle of a message, also without a time limit."""
 LOSSES = 5
-"""So many times in a row the server, or a child before its first simulation, may end before the run does."""
+"""How often in a row the server, or a child before its first simulation, may end before the run fails."""
 RETIRE_AFTER = 200
 MAX_WORK_CHARACTERS = 16 * 2**20
 READ_BYTES = 2**16
@@ -463,7 +463,7 @@ class InChildren:
         child.served = child.served.and_then(each_s, sets)
 
     def _died(self, child: _Child, ended: Mapping[str, Any]) -> Iterator[tuple[Simulation, Attempt]]:
-        """Whoever was running is the one it happened to; those around it go back in line."""
+        """The simulation that was running has this attempt fail; the others of its message go back in line."""
         # What it had answered before is still in the channel.
         while self._is_readable(child.lent.channel):
             yield from self._read(child, is_channel=True)

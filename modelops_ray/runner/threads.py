@@ -103,7 +103,7 @@ def _asked_for(
     level: Any = 0,
     **_others: Any,
 ) -> tuple[str, str, bool]:
-    """Who imports what, and whether it is there already; whatever is wrong with it is told by the import itself."""
+    """Who imports what, and whether it is loaded already; what is wrong with a name, the import itself raises."""
     scope = globals if type(globals) is dict else {}
     importer, package = scope.get("__name__"), scope.get("__package__")
     module = str(name)

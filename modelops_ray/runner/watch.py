@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 PRESSURE = 0.88
-"""Share of a node's memory above which somebody is killed."""
+"""Share of a node's memory above which a child is killed."""
 CRAWLING_STALL = 0.4
-"""Share of the time in which everybody waits for pages, above which a node crawls."""
+"""Share of the time in which all processes wait for pages, above which a node crawls."""
 CRAWLING_FAULTS_PER_S = 1000.0
 CRAWLING_FILL = 0.7
 CRAWLING_S = 3.0
@@ -38,7 +38,7 @@ class Limit(NamedTuple):
 
     @property
     def hard_bytes(self) -> int | None:
-        """Over so much a child is killed although there is memory left; None for never."""
+        """A child that uses more is killed although there is memory left; None for never."""
         return self.limit_bytes if self.is_hard else self.cap_bytes
 
 
@@ -67,7 +67,7 @@ def to_relieve(
 ) -> Reading | None:
     """The one to kill where the node is short of memory: the furthest above its limit.
 
-    None if nobody is above, unless the node `crawls`: then somebody has to go, or nobody gets anywhere.
+    None if no child is above; where the node `crawls`, the nearest to its limit then, or no child would get on.
     """
     if not crawls and node_used_bytes <= PRESSURE * node_limit_bytes:
         return None
@@ -102,7 +102,7 @@ class Crawl:
         return now.now_s - self.since_s >= CRAWLING_S
 
     def relieved(self) -> None:
-        """Somebody was killed: wait for what that brings."""
+        """A child was killed: begin to count anew how long the node crawls."""
         self.since_s = None
 
 
@@ -164,7 +164,7 @@ def processes(proc: Path = _PROC) -> list[Process]:
 def descendants(ancestor: int, known: Iterable[int] = (), proc: Path = _PROC) -> list[Process]:
     """Return a process and everything that it, and what it started, has started and that still lives.
 
-    By the kernel's lists of children, one for every thread of the family, whatever else the machine runs; the whole
+    By the kernel's lists of children, one for every thread of the family, and not of other processes; the whole
     process table where the kernel keeps none.
 
     Args:
@@ -210,7 +210,7 @@ def newest_pid(proc: Path = _PROC) -> int | None:
 
 
 def families(heads: Collection[int], table: Iterable[Process], known: Mapping[int, int]) -> dict[int, list[int]]:
-    """Return by head whatever it started: of its process group, its descendants, and who was known as its before.
+    """Return by head the processes of its group, its descendants, and those that an earlier look counted with it.
 
     Args:
         heads: Process numbers of children; each leads its process group.

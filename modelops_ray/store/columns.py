@@ -28,7 +28,7 @@ class MisfitError(Exception):
 def widened(known: pa.Schema | None, table: pa.Table, identity: pa.Schema, holds: Holds | None = None) -> pa.Schema:
     """Return the columns that hold what is known and this table; `known` itself where nothing changes.
 
-    A table without rows says nothing about types, and fits whatever its columns are.
+    A table without rows says nothing about types, and fits with columns of any.
 
     Args:
         known: The columns so far, None before the first table.

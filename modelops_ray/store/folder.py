@@ -67,7 +67,7 @@ class Sink:
 class Folder(Protocol):
     """A folder of whole files; every name is relative to it, `/` between its parts.
 
-    Every method raises StorageError for whatever the storage refuses. Only "there is no such file" is an answer.
+    Every method raises StorageError for all that the storage refuses. Only "there is no such file" is an answer.
     """
 
     def where(self, name: str = "") -> str:

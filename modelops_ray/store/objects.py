@@ -31,7 +31,7 @@ AT_ONCE = 8
 """Requests that wait for each other's answers would take a round trip each."""
 
 PATIENT_RETRIES, PATIENT_S = 10, 180.0
-"""A run outlives an object store that is away for a minute; whoever starts one is told at once."""
+"""A run outlives an object store that does not answer for a minute; the start of a run fails at once."""
 
 _QUICK_RETRIES, _QUICK_S = 2, 10.0
 _PROBE = ".probe-"

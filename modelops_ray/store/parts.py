@@ -27,7 +27,7 @@ GROUP_ROWS = 128 * 1024
 def write_part(
     folder: Folder, path: str, table: pa.Table, positions: Sequence[tuple[int, int]] = (), *, failed: bool = False
 ) -> Part:
-    """Write a table durably; it does not exist for anybody until a commit names it."""
+    """Write a table durably; no reader looks at it until a commit names it."""
     written = folder.write(path, partial(_fill, table))
     return Part(
         path=path,
@@ -53,7 +53,7 @@ def _fill(table: pa.Table, sink: Sink) -> None:
         for start in range(0, max(1, table.num_rows), GROUP_ROWS):
             # Texts in a dictionary go into Parquet's as they are; plain, each would be hashed again.
             writer.write_table(table.slice(start, GROUP_ROWS).unify_dictionaries())
-        # Arrow's readers take types from here: the model's, whatever a column came in.
+        # Arrow's readers take types from here: the model's, also of a column that came in another type.
         writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(plain.serialize())})
 
 

@@ -32,7 +32,7 @@ from modelops_ray.study.schema import identity_fields, parameter_types
 from modelops_ray.study.study import Study
 
 BLOCK_BYTES = 64 * 2**20
-"""Rows that are put in order are copied so much at a time."""
+"""Rows that are put in order are copied in blocks of this size."""
 
 
 class RunReader:

@@ -86,7 +86,7 @@ class Dashboard:
     """A dashboard of Ray at a URL.
 
     Raises:
-        BackendError: From every method: nobody answers, it is no dashboard, or it wants another token.
+        BackendError: From every method: nothing answers, it is no dashboard, or it wants another token.
     """
 
     def __init__(self, address: str) -> None:
@@ -209,7 +209,7 @@ class Dashboard:
                 if text:
                     texts.put(text)
         except (ClientError, OSError, RuntimeError):
-            pass  # whoever reads looks at the job, and comes again
+            pass  # the reader of the queue looks at the job then, and asks again
         finally:
             texts.put(_END)
 
@@ -250,7 +250,7 @@ class Dashboard:
 
 
 def _require_listener(address: str) -> None:
-    """See within seconds that somebody listens; Ray's client would wait for minutes."""
+    """See within seconds that a server listens; Ray's client would wait for minutes."""
     url = urlsplit(address)
     try:
         port = url.port or (443 if url.scheme == "https" else 80)

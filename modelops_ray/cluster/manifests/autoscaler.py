@@ -64,7 +64,7 @@ def node_types(cluster: Cluster) -> dict[str, Json]:
 
 
 def grow(cluster: Cluster, demands: Mapping[Demand, int]) -> Growth:
-    """Ask the autoscaler what it launches for so many tasks of each demand, with only the head there.
+    """Ask the autoscaler what it launches for these numbers of tasks by demand, with only the head there.
 
     Raises:
         ManifestError: It cannot read the cluster.

@@ -56,7 +56,7 @@ def _node(group: Group) -> Node:
 
 
 def _requests(need: Need, nodes: Mapping[str, Node]) -> dict[int, int]:
-    """Simulations by what they ask for, in at most so many sizes as a run uses."""
+    """Numbers of simulations by the bytes they request, in at most as many sizes as a run uses."""
     smallest_bytes = min((node.memory_bytes for node in nodes.values()), default=0)
     step = math.ceil(len(need.limits) / Policy().request_sizes)
     requests: dict[int, int] = {}

@@ -29,7 +29,7 @@ def problems(cluster: Cluster, start_flags: Collection[str]) -> Iterator[Problem
 
     Args:
         cluster: What to look at.
-        start_flags: What `ray start` knows. KubeRay hands on whatever it finds, and the pod crashes on anything else.
+        start_flags: What `ray start` knows. KubeRay hands on every flag it finds, and the pod crashes on any other.
     """
     if not cluster.workers:
         found = "no group of workers, and the head takes no simulations"
@@ -74,7 +74,7 @@ def _autoscaler(cluster: Cluster) -> Iterator[Problem]:
 
 
 def is_starved(cluster: Cluster) -> bool:
-    """Whether the autoscaler has too little to decide on so many pods."""
+    """Whether the autoscaler has too little CPU to decide on as many pods as the cluster may have."""
     limits = (cluster.autoscaler.get("resources") or {}).get("limits") or {}
     return cluster.n_pods >= _SMALL_AUTOSCALER_PODS and (amount(limits.get("cpu")) or 0) < 1
 
@@ -94,7 +94,7 @@ def _versions(cluster: Cluster) -> Iterator[Problem]:
         yield Problem("image-version", cluster.at("rayVersion"), found, f'write "{tag[1]}"')
     auth = cluster.spec.get("authOptions")
     if auth is not None and auth.get("mode") is None:
-        found = "without a mode it does nothing, whatever KubeRay's comment says"
+        found = "without a mode it does nothing"
         yield Problem("auth-without-mode", cluster.at("authOptions"), found, "write mode: token")
 
 
@@ -228,7 +228,7 @@ def _environment(group: Group) -> Iterator[Problem]:
         found = f"RAY_memory_usage_threshold is {env.get('RAY_memory_usage_threshold', 'not set')}"
         yield Problem("no-threshold", place, found, 'write "0.95": the sum of the group counts with it')
     if env.get("RAY_memory_monitor_refresh_ms") == "0":
-        found = "nobody but the kernel kills, and it takes the whole pod"
+        found = "only the kernel kills then, and it takes the whole pod"
         yield Problem("monitor-off", place, found, "remove RAY_memory_monitor_refresh_ms")
     if env.get("RAY_enable_infeasible_task_early_exit", "").lower() in ("1", "true"):
         found = "tasks beyond maxReplicas count as infeasible and are cancelled while the cluster grows"
@@ -258,7 +258,7 @@ def _locked(place: str, context: dict[str, Any]) -> Iterator[Problem]:
 
 def _replicas(group: Group) -> Iterator[Problem]:
     if "maxReplicas" not in group.spec:
-        found = "as many pods as anybody asks for; it guards the bill"
+        found = "without it the number of pods has no bound; it guards the bill"
         yield Problem("no-max-replicas", group.at("maxReplicas"), found, "set it")
     if "replicas" in group.spec:
         found = "the autoscaler writes it, and applying the file again undoes that"

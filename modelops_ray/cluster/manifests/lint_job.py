@@ -277,7 +277,7 @@ def _network(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]
         entries = spec.get("ingress", [])
         gates = [port.get("port") for rule in entries for port in rule.get("ports", [])]
         if any(not rule.get("from") or {} in rule["from"] for rule in entries):
-            found = "a rule without `from` lets everybody in, and who reaches Ray can run code on it"
+            found = "a rule without `from` lets every pod and machine in, and each of them can run code on Ray"
             yield policy, Problem("network-open", "/spec/ingress", found, "say who may")
         among = {"podSelector": spec.get("podSelector")}
         if not any(among in rule.get("from", []) and not rule.get("ports") for rule in entries):

@@ -100,7 +100,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the manifests say of a group of workers whatever its memory is."""
+    """What the manifests say of a group of workers besides its memory."""
 
     cpus: int
     plasma_bytes: int
@@ -164,12 +164,12 @@ def plan(need: Need, shape: Shape, least: Least, *, pods: int | None) -> Plan:
         need: What the study needs.
         shape: Of the workers.
         least: What the manifests have.
-        pods: At most so many workers of all tiers; None for as many as finish in an hour.
+        pods: The most workers of all tiers together; None for as many as finish in an hour.
     """
     tiers = _replicas(_tiers(need, shape), need, shape, pods)
     n_pods = sum(tier.max_replicas for tier in tiers)
     uncommitted = uncommitted_bytes(n_pods)
-    # The head of the manifests is for their own pods; a million simulations are 100 MB of it, whatever they are.
+    # The head of the manifests is for their own pods; a million simulations of any kind are 100 MB of it.
     grown = max(0, uncommitted - uncommitted_bytes(shape.max_replicas))
     spill = 2 * min(uncommitted, need.payload_bytes or uncommitted) + shape.plasma_bytes
     return Plan(
@@ -183,7 +183,7 @@ def plan(need: Need, shape: Shape, least: Least, *, pods: int | None) -> Plan:
 
 
 def uncommitted_bytes(n_pods: int) -> int:
-    """What may have finished without being committed, with so many pods."""
+    """The bytes of outputs that may have finished without being committed, on `n_pods` pods."""
     policy = Policy()
     return max(policy.payload_budget_bytes, policy.payload_budget_per_node_bytes * n_pods)
 
@@ -200,7 +200,7 @@ def _tiers(need: Need, shape: Shape) -> list[Tier]:
 
 
 def _tier(need: Need, shape: Shape, limit_bytes: int, at_a_time: int) -> Tier:
-    """The smallest pod that holds so many of these simulations at a time, or one of them where CPUs must stay idle."""
+    """The smallest pod that holds `at_a_time` of these simulations, or one of them where CPUs must stay idle."""
     most_bytes = MOST_MEMORY_PER_CPU_BYTES * shape.cpus
     sizes = list(shape.limits())
     fitting = [size for size in sizes if _holds(need, shape.memory_bytes(size), limit_bytes) >= 1]

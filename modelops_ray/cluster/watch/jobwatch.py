@@ -1,4 +1,4 @@
-"""Follows a RayJob and the pods of whatever cluster it is on now, until it has ended.
+"""Follows a RayJob and the pods of the cluster that it is on at the time, until it has ended.
 
 Owns the order of what is told. What pods do is `podwatch`'s to say, requests are `kube`'s.
 """

@@ -39,7 +39,7 @@ class NotFoundError(KubeError):
 
 
 class KubeUnreachableError(KubeError):
-    """Nobody answers, for now."""
+    """The API server does not answer, for now."""
 
 
 class _TooOldError(Exception):
@@ -105,7 +105,7 @@ class Kube:
         """Read one RayCluster: what KubeRay lets its own head do, which may not list them.
 
         Raises:
-            KubeError: It is refused, not there, or nobody answers.
+            KubeError: It is refused, not there, or the API server does not answer.
         """
         import kubernetes
 
@@ -121,7 +121,7 @@ class Kube:
         """Return all objects of a kind, and the version of the whole.
 
         Raises:
-            KubeError: It is refused, not there, or nobody answers.
+            KubeError: It is refused, not there, or the API server does not answer.
         """
         found = self._asked(listing)
         return list(found.get("items", [])), str(found.get("metadata", {}).get("resourceVersion", ""))
@@ -242,7 +242,7 @@ def connect(namespace: str | None = None, *, account: Path = ACCOUNT) -> Kube:
 def _client(settings: Any) -> Any:
     import kubernetes
 
-    # A watch goes on by its own rules; retries of the library would hide that nobody answers.
+    # A watch goes on by its own rules; retries of the library would hide that the server does not answer.
     settings.retries = False
     return kubernetes.client.ApiClient(settings)
 

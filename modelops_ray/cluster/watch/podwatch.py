@@ -22,7 +22,7 @@ START_TROUBLE = frozenset({"CreateContainerConfigError", "CreateContainerError",
 REASONS_OF_DEATH = frozenset(
     {"OOMKilling", "Evicted", "Preempted", "Preempting", "TaintManagerEviction", "NodeNotReady"}
 )
-"""Reasons of events that tell of the end of a pod, for one that was gone before anybody looked."""
+"""Reasons of events that tell of the end of a pod, for one that was gone before this program looked."""
 
 
 class Cause(StrEnum):
@@ -66,7 +66,7 @@ News = Died | Stuck
 class PodWatch:
     """Follows the pods of one cluster and tells each death and each trouble once.
 
-    `readings` are the last known uses of memory, bytes by pod name, where somebody measures them.
+    `readings` are the last known uses of memory, bytes by pod name, where the cluster measures them.
     """
 
     readings: dict[str, int] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class PodWatch:
     _told: set[tuple[str, ...]] = field(default_factory=set)
 
     def listed(self, objects: Iterable[Mapping[str, Any]]) -> tuple[list[News], list[Pod]]:
-        """Take in all pods there are now; return what is new, and those that went while nobody watched."""
+        """Take in all pods there are now; return what is new, and those that went between two looks."""
         before, pods = self._alive, [pod for each in objects if (pod := read_pod(each)) is not None]
         self._alive = {}
         news = [one for pod in pods for one in self._look(pod)]
@@ -95,12 +95,12 @@ class PodWatch:
         return news
 
     def gone(self, pod: Pod, events: Iterable[Mapping[str, Any]]) -> Died:
-        """Say of a pod that went while nobody watched what events still tell of it."""
+        """Say of a pod that went between two looks what events still tell of it."""
         known = ((str(one.get("reason", "")), str(one.get("message", ""))) for one in events)
         for reason, message in known:
             if reason in REASONS_OF_DEATH:
                 return self._died(pod, _cause_of_event(reason), f"is gone ({joined(reason, message)})")
-        return self._died(pod, Cause.UNSEEN, "is gone, and nobody saw how it ended")
+        return self._died(pod, Cause.UNSEEN, "is gone, and how it ended was not seen")
 
     def _forget(self, pod: Pod) -> None:
         """Its name and its id are never used again."""
