@@ -5,6 +5,7 @@ Owns the environment variables of Ray that this program sets. Does not connect b
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -62,8 +63,10 @@ def quiet() -> Iterator[None]:
         sys.stderr.flush()
     try:
         before = os.dup(2)
-    except OSError:  # it is closed
-        before = -1
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        before = -1  # it is closed
     if before < 0 or LEVEL in os.environ:
         yield
         return

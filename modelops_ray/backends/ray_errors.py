@@ -100,7 +100,7 @@ def node_says(error: BaseException) -> str:
 
 @contextmanager
 def refused(what: str, remedy: str = "", tidy_up: Callable[[], object] = bool) -> Iterator[None]:
-    """Turn any exception of Ray while it starts or is joined, plain `Exception` too, into one line.
+    """Turn any exception of Ray while it starts or is joined into one line; it raises plain `Exception`, too.
 
     Raises:
         BackendError: Begins with `what` and ends with `remedy`; `tidy_up` was called before.

@@ -1,7 +1,8 @@
 """Code of a model's author that runs outside of a simulation: imports, `__reduce__`, lazy tables.
 
-Owns the one place where every exception is caught, since such code can raise anything, and the way back to the working
-folder. What a simulation raises is that simulation's failure, and is caught where it runs.
+Owns the one place where every exception is caught, since such code can raise anything, the end of processes that it
+forked, and the way back to the working folder. What a simulation raises is that simulation's failure, and is caught
+where it runs.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+
+from .held import held
 
 
 @contextmanager
@@ -22,6 +25,22 @@ def authors_code(
         raise
     except (Exception, SystemExit) as error:
         raise reworded(error) from error
+
+
+class ForksEnded:
+    """Around an author's code: a process that the code forked and that comes out of the block ends there.
+
+    It has a copy of all that this process holds, and would go on with the run.
+    """
+
+    __slots__ = ("_pid",)
+
+    def __enter__(self) -> None:
+        self._pid = held.pid()
+
+    def __exit__(self, _kind: object, error: BaseException | None, _frames: object) -> None:
+        if held.pid() != self._pid:
+            held.end_fork(error)
 
 
 @contextmanager

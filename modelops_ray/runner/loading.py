@@ -28,9 +28,8 @@ from ..errors import ModelError, one_line
 from .aftermath import Aftermath, mend_streams
 from .calling import Model, calling
 from .digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
-from .foreign import authors_code, working_folder
+from .foreign import ForksEnded, authors_code, working_folder
 from .generators import seeding
-from .held import held
 from .names import NEVER_THE_MODELS, Names, held_by_others
 from .raised import message_of, type_of
 
@@ -133,7 +132,7 @@ def load_model(ref: ModelRef) -> Model:
         if names is None:
             _put_on_path(ref)
         with names or nullcontext():
-            function = _in_one_process(ref)
+            function = _import(ref)
             model = seeding(calling(function, ref.label), _models_names(ref, function))
     finally:
         left = Counter(sys.path) - Counter(path)
@@ -302,25 +301,10 @@ def _found_first_in(root: str, name: str) -> ModuleSpec | None:
         sys.path[:] = before
 
 
-def _in_one_process(ref: ModelRef) -> Callable[..., object]:
-    """Import the model; what its import forks ends where that comes back to ours, which it would go on with."""
-    pid = held.pid()
-    try:
-        function = _import(ref)
-    except BaseException as error:
-        if held.pid() != pid:
-            held.end_fork(error)
-        raise
-    if held.pid() != pid:
-        held.end_fork(None)
-    return function
-
-
 def _import(ref: ModelRef) -> Callable[..., object]:
-    if ref.kind == "pickled":
-        with _running_foreign_code(ref), _process.aftermath:
+    with ForksEnded(), _running_foreign_code(ref), _process.aftermath:
+        if ref.kind == "pickled":
             return _as_callable(pickle.loads(ref.pickled), ref.label)  # noqa: S301 - our own driver wrote it
-    with _running_foreign_code(ref), _process.aftermath:
         module = _import_file(Path(ref.location)) if ref.kind == "file" else importlib.import_module(ref.location)
     return _function_of(module, ref)
 

@@ -137,10 +137,10 @@ def _be_looked_at(asked: Mapping[str, Any], page: mmap.mmap, dump_fd: int, paren
 def _told(ref: ModelRef, *, measure: bool) -> dict[str, Any]:
     """What is to be known of a model: its error, or what loading it took."""
     at_start = frozenset(sys.modules[__package__.partition(".")[0]].at_start)
-    known = shared_names([own_folder(ref)], at_start) if ref.shared is None else ref.shared
-    ref = replace(ref, shared=known)
     path = list(sys.path)
     try:
+        known = shared_names([own_folder(ref)], at_start) if ref.shared is None else ref.shared
+        ref = replace(ref, shared=known)
         before_bytes = private_bytes() if measure else 0
         load_model(ref)
         loading_bytes = max(0, private_bytes() - before_bytes) if measure else 0

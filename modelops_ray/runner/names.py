@@ -50,10 +50,13 @@ def _is_same(one: str, other: str) -> bool:
 
 def _modules_in(folder: str) -> frozenset[str]:
     """Top-level names of the modules and packages in a folder."""
+    # What is no folder, or may not be read, Python passes over on its path as well.
+    if not os.path.isdir(folder):  # noqa: PTH112 (an entry of the search path)
+        return frozenset()
     suffixes = tuple(all_suffixes())
     try:
         entries = list(os.scandir(folder))
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         return frozenset()
     files = {entry.name.partition(".")[0] for entry in entries if entry.name.endswith(suffixes)}
     packages = {
@@ -173,7 +176,7 @@ def _read_imports(name: str, module: ModuleType) -> frozenset[str]:
     get_code: Callable[[str], Any] | None = getattr(getattr(module, "__loader__", None), "get_code", None)
     try:
         code = None if get_code is None else get_code(name)
-    except (ImportError, OSError):
+    except (ImportError, FileNotFoundError):
         code = None
     return frozenset() if code is None else frozenset(_imported(code, module.__package__ or ""))
 
