@@ -178,13 +178,13 @@ class ObjectFolder:
         """Write a whole object unless its name is taken."""
         self._require_refusal_to_overwrite()
         with self._reporting(name, changes=True):
-            return self._put_new(name, data)
+            return self._put_if(name, None, data)
 
     def exchange(self, name: str, mark: Hashable, data: bytes) -> bool:
         """Write a whole object in place of the one that has this mark."""
         self._require_comparison()
         with self._reporting(name, changes=True):
-            return self._put_over(name, mark, data)
+            return self._put_if(name, mark, data)
 
     def remove(self, name: str) -> None:
         """Remove an object; one that is not there is fine."""
@@ -198,34 +198,20 @@ class ObjectFolder:
         except FileNotFoundError:
             return None
 
-    def _put_new(self, name: str, data: bytes) -> bool:
-        """A request whose answer was lost is repeated, and finds its own object.
+    def _put_if(self, name: str, mark: Hashable | None, data: bytes) -> bool:
+        """Write an object if it has this mark, or is not there where the mark is None; False if another was faster.
 
-        S3 answers "conflict" where another creation is under way; that one may fail, and then the name is still free.
+        A request whose answer was lost is repeated, and finds its own object. S3 answers "conflict" where another
+        write is under way; that one may fail, and then the object is still as it was.
         """
+        mode: Any = "create" if mark is None else dict(mark)  # type: ignore[call-overload]
+        refusals = (AlreadyExistsError,) if mark is None else (AlreadyExistsError, PreconditionError, FileNotFoundError)
         for pause_s in (*CONFLICT_PAUSES_S, None):
             try:
-                obstore.put(self._client, self._key(name), data, mode="create", use_multipart=False)
-            except AlreadyExistsError:
+                obstore.put(self._client, self._key(name), data, mode=mode, use_multipart=False)
+            except refusals:
                 found = self._get(name)
-                if found is not None:
-                    return found[0] == data
-                if pause_s is None:
-                    raise
-                time.sleep(pause_s)
-            else:
-                return True
-        raise AssertionError("unreachable")
-
-    def _put_over(self, name: str, mark: Hashable, data: bytes) -> bool:
-        """The same for an object that is to be exchanged."""
-        version: Any = dict(mark)  # type: ignore[call-overload]
-        for pause_s in (*CONFLICT_PAUSES_S, None):
-            try:
-                obstore.put(self._client, self._key(name), data, mode=version, use_multipart=False)
-            except (PreconditionError, AlreadyExistsError, FileNotFoundError):
-                found = self._get(name)
-                if found is None or found[1] != mark:
+                if mark != (None if found is None else found[1]):
                     return found is not None and found[0] == data
                 if pause_s is None:
                     raise
@@ -237,7 +223,9 @@ class ObjectFolder:
     def _require_refusal_to_overwrite(self) -> None:
         """Some servers that speak S3 do not know the condition, and let every writer in."""
         if not self._proofs.refuses_to_overwrite:
-            self._require_proof(lambda probe: self._put_new(probe, b"first") and not self._put_new(probe, b"second"))
+            self._require_proof(
+                lambda probe: self._put_if(probe, None, b"first") and not self._put_if(probe, None, b"second")
+            )
             self._proofs.refuses_to_overwrite = True
 
     def _require_comparison(self) -> None:
@@ -249,7 +237,7 @@ class ObjectFolder:
     def _compares(self, probe: str) -> bool:
         first = obstore.put(self._client, self._key(probe), b"first", use_multipart=False)
         obstore.put(self._client, self._key(probe), b"second", use_multipart=False)
-        return not self._put_over(probe, _mark(first), b"third")
+        return not self._put_if(probe, _mark(first), b"third")
 
     def _require_proof(self, refuses: Callable[[str], bool]) -> None:
         """Try it, several times: a session that starts at the same moment removes what it takes for a leftover."""
