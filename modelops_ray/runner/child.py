@@ -62,12 +62,16 @@ _prctl = ctypes.CDLL(None).prctl
 
 @dataclass(frozen=True)
 class Room:
-    """What a child is given: descriptors, a folder of its own, and how much memory it may ever ask for (0: any)."""
+    """What a child is given: descriptors, a folder for its temporary files, one that its simulations work in.
+
+    It may never ask for more than `data_bytes` of memory; 0 for any.
+    """
 
     channel: int
     capture: int
     board: int
     folder: str
+    workplace: str
     data_bytes: int
 
     @property
@@ -81,7 +85,8 @@ def live(room: Room, model: Model, parent: int) -> NoReturn:
     room = _settle(room, parent)
     aftermath().settle()
     record_into(room.board)
-    _serve(_channel(room.channel), Board(room.board), model, room.folder, is_fork=True)
+    workroom = Workroom(models_folder(), room.workplace, room.folder)
+    _serve(_channel(room.channel), Board(room.board), model, workroom, is_fork=True)
 
 
 def become(room: Room, server_folder: str, parent: int) -> NoReturn:
@@ -89,11 +94,11 @@ def become(room: Room, server_folder: str, parent: int) -> NoReturn:
     room = _settle(room, parent)
     for fd in room.kept:
         os.set_inheritable(fd, True)
-    spawned = command("child", server_folder, str(room.channel), str(room.board))
+    spawned = command("child", server_folder, str(room.channel), str(room.board), room.workplace)
     os.execv(spawned[0], spawned)  # noqa: S606 (ourselves)
 
 
-def main(server_folder: str, channel_fd: str, board_fd: str) -> None:
+def main(server_folder: str, channel_fd: str, board_fd: str, workplace: str) -> None:
     """Serve in a new interpreter."""
     folder = os.environ["TMPDIR"]
     channel = _channel(int(channel_fd))
@@ -108,7 +113,7 @@ def main(server_folder: str, channel_fd: str, board_fd: str) -> None:
     aftermath().settle()
     warm_up()
     wire.send(channel, {"ready": True})
-    _serve(channel, Board(int(board_fd)), model, folder, is_fork=False)
+    _serve(channel, Board(int(board_fd)), model, Workroom(models_folder(), workplace, folder), is_fork=False)
 
 
 def model_of(server_folder: Path) -> Model:
@@ -184,8 +189,7 @@ def _close_all_but(kept: Collection[int]) -> None:
             os.closerange(fd, fd + 1)
 
 
-def _serve(channel: socket.socket, board: Board, model: Model, folder: str, *, is_fork: bool) -> NoReturn:
-    workroom = Workroom(models_folder(), folder, str(Path(folder).parent / "rooms"))
+def _serve(channel: socket.socket, board: Board, model: Model, workroom: Workroom, *, is_fork: bool) -> NoReturn:
     try:
         with peak_meter() as meter:
             whole = WholePeak(meter, board, is_fork=is_fork)
@@ -197,8 +201,6 @@ def _serve(channel: socket.socket, board: Board, model: Model, folder: str, *, i
     except BaseException:  # noqa: BLE001 - a model can break whatever this process answers with
         traceback.print_exc()
         held.exit(CANNOT_ANSWER)
-    # Here, and not by the server, which all wait for.
-    workroom.leave()
     held.exit(0)
 
 
@@ -225,9 +227,9 @@ class _Work:
         began_s = self._flushed_s
         for index, (at, seed) in enumerate(work["runs"]):
             self._board.set(index)
+            self._workroom.enter()
             # Every simulation gets its own, or what one does to it would reach the next.
-            with self._workroom.entered():
-                self._simulate(dict(work["params"][at]), seed, asked)
+            self._workroom.leave(self._simulate(dict(work["params"][at]), seed, asked))
             if self._workroom.wrote and len(self._wrote) < MAX_PATHS:
                 self._wrote += [(self._packer.n - 1, storable(path)) for path in self._workroom.wrote]
             now_s = held.monotonic_s()
@@ -241,15 +243,17 @@ class _Work:
         # Not before it: whatever goes wrong while answers are sent is of the last simulation's making.
         self._board.set(ANSWERED)
 
-    def _simulate(self, params: Mapping[str, Any], seed: int, asked: Mapping[str, Any]) -> None:
+    def _simulate(self, params: Mapping[str, Any], seed: int, asked: Mapping[str, Any]) -> float:
+        """Run one, and return how long the model took."""
         seed_generators(seed)
         self._meter.begin()
-        began_s = held.perf_s()
         failure, packed, peak_bytes = None, Packed(), 0
+        began_s = held.perf_s()
         try:
             try:
                 returned = self._model(params, seed, asked["scenario"])
             finally:
+                model_s = held.perf_s() - began_s
                 put_right(self._interpreter)
                 # A comparison is 2 us; what a model adds stays.
                 if self._builtins != _BUILTINS:
@@ -268,6 +272,7 @@ class _Work:
         peak_bytes = self._whole.peak_bytes(peak_bytes, seconds)
         self._packer.add(seconds, peak_bytes, failure, packed)
         self._longest_s = max(self._longest_s, seconds)
+        return seconds if failure or packed.streams else model_s
 
     def _flush(self, asked: Mapping[str, Any], n_left: int = 0) -> None:
         # What was printed and written arrives before the answers.

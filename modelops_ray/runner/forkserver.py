@@ -46,6 +46,7 @@ from .segments import Folder, Segments, record_into
 from .threads import ThreadTracker
 from .warden import TOKEN, UNLIMITED, Child, Warden, end_all
 from .watch import KILLED, Limit, process
+from .workroom import empty, is_as_made
 
 if TYPE_CHECKING:
     from .calling import Model
@@ -90,7 +91,8 @@ class Server:
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._keeper, selectors.EVENT_READ, self._end)
         self._names = os.open(terms.folder / "children", os.O_WRONLY | os.O_CREAT, 0o600)
-        self._n_born = 0
+        self._n_born = self._n_workplaces = 0
+        self._workplaces: list[str] = []
         self._rest_s = min(REST_S, terms.idle_s / 4)
         self._is_over = False
 
@@ -233,7 +235,7 @@ class Server:
             undo.callback(os.close, board_fd)
             os.mkdir(folder, 0o700)  # noqa: PTH102 (once per child)
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
-            room = Room(theirs.fileno(), write_fd, board_fd, folder, self._data_bytes)
+            room = Room(theirs.fileno(), write_fd, board_fd, folder, self._workplace(undo), self._data_bytes)
             server = os.getpid()
             before, record_fd = self._warden.shared_files.names(), os.dup(board_fd)
             undo.callback(os.close, record_fd)
@@ -249,12 +251,22 @@ class Server:
         born = process(pid)
         family = Family(pid, born, resident_parts(pid).made_bytes, self._warden.server)
         one = Child(
-            pid, pidfd, Board(board_fd, for_forks=False), UNLIMITED, folder, family, segments,
+            pid, pidfd, Board(board_fd, for_forks=False), UNLIMITED, folder, room.workplace, family, segments,
             f"{server}-{self._n_born}", os.fstat(board_fd).st_ino, 0 if born is None else born.started_ticks, kills,
         )  # fmt: skip
         if self._model is None:
             one.kept_fds = fds
         return one, fds
+
+    def _workplace(self, undo: ExitStack) -> str:
+        """Take a folder that no child works in now, the one that was left last if there is any."""
+        if not self._workplaces:
+            self._n_workplaces += 1
+            self._workplaces.append(f"{self._terms.folder}/work-{self._n_workplaces}")
+            os.mkdir(self._workplaces[-1], 0o700)  # noqa: PTH102 (one for each child at a time)
+        workplace = self._workplaces.pop()
+        undo.callback(self._workplaces.append, workplace)
+        return workplace
 
     def _be_child(self, room: Room, server: int) -> None:
         try:
@@ -318,6 +330,8 @@ class Server:
             os.rmdir(one.folder)  # noqa: PTH106 (once per child; most leave it empty)
         except OSError:
             shutil.rmtree(one.folder, ignore_errors=True)
+        if is_as_made(one.workplace) or empty(one.workplace):
+            self._workplaces.append(one.workplace)
         return os.waitstatus_to_exitcode(status)
 
     def _name_children(self) -> None:

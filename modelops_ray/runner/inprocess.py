@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import math
 import os
 import random
 import shutil
@@ -159,13 +160,17 @@ class InProcess:
 
     def _simulate(self, simulation: Simulation) -> Attempt:
         _seed(simulation.seed)
-        with self.workroom.entered():
+        seconds = math.inf
+        self.workroom.enter()
+        try:
             self.meter.begin()
             self.companions.begin(self.meter.before_bytes)
             started_s = held.perf_s()
             outcome = self._outcome(simulation)
             seconds = held.perf_s() - started_s
             attempt = Attempt(outcome, seconds, max(self.meter.peak_bytes(), self.companions.peak_bytes()))
+        finally:
+            self.workroom.leave(seconds)
         self.workroom.look()
         if self.workroom.wrote or self.workroom.changed:
             wrote = [(simulation.position, storable(path)) for path in self.workroom.wrote]

@@ -9,7 +9,6 @@ from typing import Union
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ..arrays import array_of
 from ..column_types import RefusedTypeError, is_listlike, plain_type
@@ -113,8 +112,8 @@ def _calendar(times: pa.Array) -> pa.Array:
         return times
     per_day = 1 if pa.types.is_date(kind) else _PER_DAY[kind.unit]
     low, high = (0, 1) if pa.types.is_time(kind) else (_FIRST_DAY, _LAST_DAY + 1)
-    ends = pc.min_max(times.view(pa.int32() if kind.bit_width == 32 else pa.int64())).as_py()
-    if ends["min"] is None or (low * per_day <= ends["min"] and ends["max"] < high * per_day):
+    ticks = _present(times)
+    if not len(ticks) or (low * per_day <= ticks.min() and ticks.max() < high * per_day):
         return times
     if pa.types.is_time(kind):
         raise RefusedValueError("times outside of a day; return durations")
@@ -124,13 +123,32 @@ def _calendar(times: pa.Array) -> pa.Array:
 def _spans(spans: pa.Array) -> pa.Array:
     """Return durations as they are where Python has them; in microseconds it has all."""
     most = _MOST_SPAN.get(spans.type.unit, 2**63)
-    ends = pc.min_max(spans.view(pa.int64())).as_py()
-    if ends["min"] is not None and max(-ends["min"], ends["max"]) > most:
+    ticks = _present(spans)
+    if len(ticks) and max(-int(ticks.min()), int(ticks.max())) > most:
         raise RefusedValueError("durations of more than 999,999,999 days; return numbers")
     return spans
 
 
+def _present(times: pa.Array) -> np.ndarray:
+    """Return the numbers that stand for dates or times, without those that are missing.
+
+    NumPy finds their ends: that of Arrow's which does imports some megabytes, which each fork would copy.
+    """
+    n_bytes = times.type.bit_width // 8
+    validity, data = times.buffers()
+    if data is None:
+        return np.array([], np.int64)
+    ticks: np.ndarray = np.frombuffer(data, f"i{n_bytes}", len(times), times.offset * n_bytes)
+    if not times.null_count:
+        return ticks
+    is_there = np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little").astype(bool)
+    present: np.ndarray = ticks[is_there[times.offset : times.offset + len(times)]]
+    return present
+
+
 def _list(array: pa.Array) -> pa.Array:
+    import pyarrow.compute as pc
+
     lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
     items = _plain(array.flatten())
     return list_array(lengths, items, array.is_null() if array.null_count else None)

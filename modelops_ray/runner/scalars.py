@@ -12,6 +12,7 @@ import decimal
 import enum
 import fractions
 import pathlib
+import sys
 import uuid
 from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
@@ -331,7 +332,8 @@ def _scalar(value: np.generic) -> Any:
 
 
 def _zero_d(value: np.ndarray) -> Any:
-    if value is np.ma.masked or (isinstance(value, np.ma.MaskedArray) and value.ndim == 0 and value.mask):
+    masks: Any = sys.modules.get("numpy.ma")
+    if masks is not None and isinstance(value, masks.MaskedArray) and value.ndim == 0 and value.mask:
         return None
     return _canonical(value[()], 0) if value.ndim == 0 else _Items(value)
 

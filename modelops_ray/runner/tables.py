@@ -39,7 +39,7 @@ from .frames import (
 )
 from .plain import Column, RefusedValueError, UnknownValueError, plain_column, quoted
 from .scalars import columns_of_rows, fields_of
-from .values import column_of, converter_of, is_of, own, without_arrow
+from .values import column_of, converter_of, is_masked, is_of, own, without_arrow
 
 BARE_OUTPUT = "result"
 MOST_COLUMNS = 10_000
@@ -349,7 +349,7 @@ def _flat(name: str, columns: Columns) -> Columns:
         if getattr(value, "ndim", 1) != 2:
             flat.append((column, value))
             continue
-        values = value if isinstance(value, np.ma.MaskedArray) else np.asarray(value)
+        values = value if is_masked(value) else np.asarray(value)
         if not 0 < values.shape[1] <= MOST_COLUMNS:
             raise BadOutputError(
                 f"output {name!r}, column {column!r}: found {values.shape[1]} columns in an array of two dimensions, "

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from pyarrow import lib
 
-from .tables import BadOutputError, Scalars, outputs_of
+from .tables import BARE_OUTPUT, BadOutputError, Scalars, outputs_of
 from .wire import MAX_BYTES
 
 MAX_NAME_BYTES = 255
@@ -27,10 +27,12 @@ _NOT_KEPT = frozenset({
     lib.Type_LIST_VIEW, lib.Type_LARGE_LIST_VIEW, lib.Type_RUN_END_ENCODED, lib.Type_INTERVAL_MONTH_DAY_NANO
 })  # fmt: skip
 _REMEMBERED = 1000
-_Known = TypeVar("_Known", set[tuple[str, ...]], dict[str, pa.Schema])
+_Known = TypeVar("_Known", set[tuple[str, ...]], dict[str, pa.Schema], dict[tuple[Any, ...], tuple[str, ...]])
+_NUMBERS = frozenset({bool, int, float, type(None)})
 _SHOWN_CHARACTERS = 40
 _rows: set[tuple[str, ...]] = set()
 _schemas: dict[str, pa.Schema] = {}
+_number_rows: dict[tuple[Any, ...], tuple[str, ...]] = {}
 """What was found usable, with the name of its output: most simulations return what the one before did."""
 
 
@@ -40,6 +42,8 @@ def usable_outputs(returned: object, wanted: Sequence[str] | None = None) -> dic
     Raises:
         BadOutputError: It is not what a model may return, or has names or a size that cannot be kept.
     """
+    if wanted is None and type(returned) is dict and (known := _known_rows(returned)) is not None:
+        return known
     try:
         outputs = outputs_of(returned, wanted)
     except BadOutputError as error:
@@ -50,7 +54,43 @@ def usable_outputs(returned: object, wanted: Sequence[str] | None = None) -> dic
             ) from error
         raise
     require_usable(outputs)
+    if type(returned) is dict:
+        for name in outputs:
+            _learn_row(name, returned.get(name, returned))
     return outputs
+
+
+def _known_rows(returned: dict[Any, Any]) -> dict[str, Scalars | pa.Table] | None:
+    """Return one row, or a row for each output, of numbers as they were found usable before; None for all else."""
+    if (row := _known_row(BARE_OUTPUT, returned)) is not None:
+        return {BARE_OUTPUT: row}
+    rows: dict[str, Scalars | pa.Table] = {}
+    for output, content in returned.items():
+        row = _known_row(output, content) if type(output) is str and type(content) is dict else None
+        if row is None:
+            return None
+        rows[output] = row
+    return rows
+
+
+def _known_row(output: str, row: dict[Any, Any]) -> dict[str, object] | None:
+    names = _number_rows.get((output, *row, *map(type, row.values())))
+    if names is None:
+        return None
+    for value in row.values():
+        if type(value) is int and not -(2**63) <= value < 2**63:
+            return None
+    # Under the names that were found: an equal key may be of a type of the model's.
+    return dict(zip(names, row.values()))
+
+
+def _learn_row(output: str, row: Any) -> None:
+    """Remember an output that is one row of numbers."""
+    if type(row) is not dict or not row or not all(type(name) is str for name in row):
+        return
+    kinds = tuple(map(type, row.values()))
+    if _NUMBERS.issuperset(kinds):
+        _remember(_number_rows)[(output, *row, *kinds)] = tuple(row)
 
 
 def require_usable(outputs: Mapping[str, Scalars | pa.Table]) -> None:

@@ -282,6 +282,10 @@ def is_of(module: str, *names: str) -> Callable[[object], bool]:
     return recognises
 
 
+# NumPy imports masks where they are asked for.
+is_masked = is_of("numpy.ma", "MaskedArray")
+
+
 def _is_pandas_array(value: object) -> bool:
     pandas = loaded("pandas")
     return pandas is not None and isinstance(value, pandas.api.extensions.ExtensionArray)
@@ -304,7 +308,7 @@ def _is_sequence(value: object) -> bool:
 
 
 _CONVERTERS: list[tuple[Callable[[object], bool], Callable[[Any], Column]]] = [
-    (_is_a(np.ma.MaskedArray), _from_masked),
+    (is_masked, _from_masked),
     (_is_a(np.ndarray), _from_array),
     (is_of("pandas", "Series", "Index"), _from_pandas),
     (_is_pandas_array, _from_pandas),

@@ -61,6 +61,7 @@ class Child:
     board: Board
     limit: Limit
     folder: str
+    workplace: str
     family: Family
     segments: Segments
     token: str

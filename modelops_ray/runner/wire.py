@@ -22,6 +22,8 @@ MAX_BYTES = 2**31
 """The most that one message may take: a column of text of Arrow's holds no more."""
 MAX_FDS = 4
 _PIECE_BYTES = 2**18
+_TOGETHER_BYTES = 2**16
+"""A message of so many bytes is sent by one call; of a larger one no copy is made."""
 _PIECES = 64
 """How many pieces are taken from one channel before others have their turn."""
 
@@ -43,10 +45,12 @@ def send(
         OSError: The other side has gone.
     """
     head = _head(header, blobs)
-    n_sent = socket.send_fds(channel, [head], list(fds)) if fds else channel.send(head)
-    channel.sendall(head[n_sent:])
-    for blob in blobs:
-        channel.sendall(blob)
+    if fds:
+        head = head[socket.send_fds(channel, [head], list(fds)) :]
+    if len(head) + sum(map(len, blobs)) <= _TOGETHER_BYTES:
+        head, blobs = b"".join([head, *blobs]), ()
+    for piece in (head, *blobs) if head else blobs:
+        channel.sendall(piece)
 
 
 def packed(header: Mapping[str, Any], blobs: Sequence[bytes] = ()) -> bytes:

@@ -3,8 +3,8 @@
 A folder of links to what is in the model's. What is about to be changed there is made the simulation's own first, what
 it wrote is gone before the next one. Programs are given copies, up to a budget, since what they open is not seen. Owns
 that folder, and what was written elsewhere: that is told, for another simulation may write the same. A folder that was
-left as it was made is another process's next: making the links takes longer than a fork. Runs in the model's
-interpreter; standard library only.
+left as it was made is the next process's, even if the one before was killed: making the links takes longer than a fork.
+Runs in the model's interpreter; standard library only.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from . import opened
 
@@ -32,6 +31,9 @@ _UNSEEN = (
 )  # fmt: skip
 """What libraries in C write without asking Python: small ones are copied at once, large ones looked at afterwards."""
 MAX_PATHS = 100
+MADE_NOTHING_S = 2e-6
+"""A simulation that took less has made no file: the system takes 3 us to make a folder in memory, and 4 for a file."""
+_MADE = "made"
 _ANYWHERE = ("/dev/", "/proc/", "/sys/")
 _CACHES = ("/__pycache__/", "/.cache/", "/compiled/")
 _Stamp = tuple[int, int, int]
@@ -46,12 +48,14 @@ class Workroom:
         is_shared: Whether the model's folder is too large for all that, and the working directory itself.
     """
 
-    def __init__(self, models: str, place: str, pool: str = "") -> None:
+    def __init__(self, models: str, place: str, own: str = "") -> None:
         """Prepare for the folder `models`, which may be "", below the folder `place`, which is for nothing else.
 
-        Processes that name the same `pool`, a folder on the same disk, hand on what they leave untouched.
+        What a process before this one left in `place` as it was made is taken over. `own` is another folder that is
+        this process's alone: what is written there is no other simulation's.
         """
-        self._models, self._place, self._pool = models, place, pool
+        self._models, self._place = models, place
+        self._fine = (*_ANYWHERE, *(f"{os.path.realpath(folder)}/" for folder in {place, own or place}))
         self._root, self._n = "", 0
         self._folders: dict[str, int] = {}
         self._copies: dict[str, _Stamp] = {}
@@ -62,23 +66,22 @@ class Workroom:
         self.changed: dict[str, None] = {}
         self.is_shared = False
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Work in it for one simulation."""
+    def enter(self) -> None:
+        """Make it the working directory, for one simulation."""
         if self.is_shared or (not self._root and not self._make()):
             with suppress(OSError):
                 os.chdir(self._models)
-            yield
             return
         os.chdir(self._root)
-        self.wrote = {}
+        if self.wrote:
+            self.wrote = {}
         opened.watch(self)
-        try:
-            yield
-        finally:
-            opened.watch(None)
-            if self._is_touched or self._is_changed():
-                self.clear()
+
+    def leave(self, seconds: float) -> None:
+        """End it; `seconds` is how long the simulation took."""
+        opened.watch(None)
+        if self._root and (self._is_touched or (seconds > MADE_NOTHING_S and self._is_changed())):
+            self.clear()
 
     def clear(self) -> None:
         """Remove what is there; the next simulation finds it made anew."""
@@ -88,39 +91,30 @@ class Workroom:
         if self._n:
             shutil.rmtree(work, ignore_errors=True)
 
-    def leave(self) -> None:
-        """Hand it on where it is as it was made, and remove it otherwise; nothing is simulated here any more."""
-        if not self._pool or not self._root or self._is_touched or self._is_changed():
-            self.clear()
-            return
-        made = [self._root, self._folders, self._copies, self._stamps, self._n_small]
-        with suppress(OSError, ValueError):
-            with open(f"{self._work}/made", "w", encoding="utf-8") as file:
-                json.dump([self._work, *made], file)
-            os.chdir("/")
-            os.makedirs(self._pool, mode=0o700, exist_ok=True)
-            os.rename(self._work, f"{self._pool}/{_version(self._models)}-{os.getpid()}")
-
     def _take_over(self) -> bool:
-        """Take what another process has left, if there is any of the model's folder as it is now."""
-        version = f"{_version(self._models)}-"
-        for name in _listed(self._pool) or () if self._pool else ():
-            if name.startswith(version):
-                with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
-                    os.rename(f"{self._pool}/{name}", self._work)
-                    self._be_as_made()
-                    return not self._is_changed()
+        """Take what the process before left, if that is what would be made now."""
+        with suppress(OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            with open(self._made, encoding="utf-8") as file:
+                version, root, folders, copies, stamps, self._n_small = json.load(file)
+            self._folders, self._stamps = folders, {theirs: tuple(stamp) for theirs, stamp in stamps.items()}
+            self._copies = {ours: tuple(stamp) for ours, stamp in copies.items()}
+            is_ours = root.startswith(f"{self._work}/") and version == _version(self._models)
+            if is_ours and not self._is_changed():
+                self._root, self._is_touched, self._has_copies = root, False, False
+                return True
         return False
 
-    def _be_as_made(self) -> None:
-        with open(f"{self._work}/made", encoding="utf-8") as file:
-            before, root, folders, copies, stamps, self._n_small = json.load(file)
-        n = len(before)
-        self._folders = {f"{self._work}{folder[n:]}": at_ns for folder, at_ns in folders.items()}
-        self._copies = {f"{self._work}{copy[n:]}": tuple(stamp) for copy, stamp in copies.items()}
-        self._stamps = {theirs: tuple(stamp) for theirs, stamp in stamps.items()}
-        self._is_touched = self._has_copies = False
-        self._root = f"{self._work}{root[n:]}"
+    def _hand_on(self) -> None:
+        """Say how it is made, for the process that is the next to work here; gone once it is not so any more."""
+        made = [self._root, self._folders, self._copies, self._stamps, self._n_small]
+        with suppress(OSError, ValueError), open(self._made, "w", encoding="utf-8") as file:
+            json.dump([_version(self._models), *made], file)
+
+    def _touch(self) -> None:
+        if not self._is_touched and self._n == 1:
+            with suppress(FileNotFoundError):
+                os.unlink(self._made)
+        self._is_touched = True
 
     def look(self) -> None:
         """Find out which of the model's files were changed since the last look."""
@@ -135,12 +129,16 @@ class Workroom:
     def _work(self) -> str:
         return f"{self._place}/work-{self._n}"
 
+    @property
+    def _made(self) -> str:
+        return f"{self._place}/{_MADE}"
+
     def _make(self) -> bool:
         self._n += 1
         if self._n == 1 and self._take_over():
             return True
-        if self._n == 1 and os.path.lexists(self._work):
-            self._n += 1  # what was left here is of no use
+        if self._n == 1 and _listed(self._place) != [] and not empty(self._place):
+            self._n += 1  # what was left here cannot be removed
         above = self._made_above()
         root = f"{above}/{os.path.basename(self._models) or 'model'}"
         _make_folder(root)
@@ -155,6 +153,9 @@ class Workroom:
         self._root = root
         for folder in (root, above, f"{self._work}/room", *self._folders):
             self._folders[folder] = os.stat(folder).st_mtime_ns
+        # Where one simulation wrote to it the next ones will: what is made again is made for this process.
+        if self._n == 1:
+            self._hand_on()
         return True
 
     def _made_above(self) -> str:
@@ -237,7 +238,7 @@ class Workroom:
 
     def about_to_start(self, *, is_python: bool) -> None:
         """Give a program copies of files that it may change; what forks is watched there as it is here."""
-        self._is_touched = True
+        self._touch()
         if is_python or self._has_copies:
             return
         self._has_copies = True
@@ -273,7 +274,7 @@ class Workroom:
             if is_told and not self._is_elsewhere_fine(path):
                 self.wrote[path] = None
             return None
-        self._is_touched = True
+        self._touch()
         self._open_way(path)
         return path
 
@@ -281,7 +282,7 @@ class Workroom:
         return path.startswith(f"{self._root}/")
 
     def _is_elsewhere_fine(self, path: str) -> bool:
-        is_fine = path.startswith((*_ANYWHERE, f"{os.path.realpath(self._place)}/")) or path == self._root
+        is_fine = path.startswith(self._fine) or path == self._root
         # A folder is never written to itself: `tempfile` names that which it makes a file in.
         is_fine = is_fine or len(self.wrote) >= MAX_PATHS or any(cache in path for cache in _CACHES)
         return is_fine or os.path.isdir(path)
@@ -320,6 +321,20 @@ class Workroom:
             with suppress(OSError):
                 os.unlink(copy)
             raise
+
+
+def empty(place: str) -> bool:
+    """Make an empty folder of a place where simulations worked; return whether it is one."""
+    shutil.rmtree(place, ignore_errors=True)
+    with suppress(OSError):
+        _make_folder(place)
+        return True
+    return False
+
+
+def is_as_made(place: str) -> bool:
+    """Whether nothing in it is known to have been touched."""
+    return os.path.exists(f"{place}/{_MADE}")
 
 
 def _make_folder(path: str) -> None:

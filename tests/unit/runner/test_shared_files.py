@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from support.workrooms import simulating
+
 from modelops_ray.runner.shared_files import SharedFiles
 from modelops_ray.runner.workroom import Workroom
 
@@ -25,7 +27,7 @@ def test_a_file_of_the_models_that_changed_unseen_is_told(tmp_path, monkeypatch)
     large.write_bytes(bytes(2**19))
     monkeypatch.chdir(models)
     workroom = Workroom(str(models), str(place))
-    with workroom.entered():
+    with simulating(workroom):
         large.write_bytes(b"changed by something that is not seen")
     workroom.look()
     files = SharedFiles()
@@ -38,10 +40,12 @@ def test_a_file_of_the_models_that_changed_unseen_is_told(tmp_path, monkeypatch)
 def test_a_folder_with_very_many_entries_is_shared(tmp_path, monkeypatch):
     """Links to all of them would cost more than they protect."""
     monkeypatch.setattr("modelops_ray.runner.workroom.MAX_ENTRIES", 2)
+    models = tmp_path / "model"
+    models.mkdir()
     for name in "abc":
-        (tmp_path / name).touch()
+        (models / name).touch()
     monkeypatch.chdir("/")
-    workroom = Workroom(str(tmp_path), str(tmp_path))
-    with workroom.entered():
-        assert tmp_path.samefile(".")
+    workroom = Workroom(str(models), str(tmp_path / "place"))
+    with simulating(workroom):
+        assert models.samefile(".")
     assert workroom.is_shared

@@ -92,3 +92,35 @@ def test_the_size_of_a_text_in_a_row_is_bounded_as_that_of_a_table_is(monkeypatc
     monkeypatch.setattr(usable, "MAX_TABLES_BYTES", 2**20)
     with pytest.raises(BadOutputError, match=r"GiB; a simulation may return"):
         usable_outputs({"r": {"x": "a" * 2**21}})
+
+
+class Name(str):
+    """A name of the model's own type."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("wrap", [lambda row: row, lambda row: {"r": row}], ids=["bare", "named"])
+@pytest.mark.parametrize(
+    "later", [{"x": 2**63, "y": 1.0}, {"x": 1, Name("y"): 2.0}, {"x": True, "y": 2.0}, {"x": 1, "y": [1.0]}, {"x": 1}]
+)
+def test_what_was_learned_of_the_row_before_changes_nothing(wrap, later):
+    """A row of the same names and types is not looked at again: another one is."""
+
+    def found(row):
+        (content,) = usable_outputs(wrap(row)).values()
+        if isinstance(content, pa.Table):
+            return content.to_pydict()
+        return [(type(name), name, type(value), value) for name, value in content.items()]
+
+    def outcome():
+        try:
+            return found(later)
+        except BadOutputError as error:
+            return str(error)
+
+    usable._number_rows.clear()
+    first = outcome()
+    found({"x": 1, "y": 1.0})
+    assert first == outcome()
+    assert [(str, "x", int, 3), (str, "y", float, 4.0)] == found({"x": 3, "y": 4.0})

@@ -1,11 +1,15 @@
 """A working directory is handed on to the next process where it is as it was made, and made anew otherwise."""
 
+import ctypes
+import json
 import os
 from pathlib import Path
 
 import pytest
+from support.workrooms import simulating
 
-from modelops_ray.runner.workroom import Workroom
+from modelops_ray.runner.opened import watch
+from modelops_ray.runner.workroom import Workroom, empty, is_as_made
 
 
 def names(folder):
@@ -26,27 +30,41 @@ def models(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def worked(models, tmp_path):
-    """Do something in the working directory of a process of its own, which then leaves it; tell what it found."""
+def place(tmp_path):
+    """Where processes work, one after the other."""
+    return tmp_path / "place"
 
-    def work(name, does=lambda: None):
-        place = tmp_path / name
-        place.mkdir()
-        workroom = Workroom(str(models), str(place), str(tmp_path / "rooms"))
-        with workroom.entered():
-            found = Path().stat().st_ino, names(Path()), Path("../beside.csv").read_text()
-            does()
-        workroom.leave()
-        return found, names(place)
+
+@pytest.fixture
+def worked(models, place):
+    """Do something in the working directory as a process of its own that is killed then; tell what it found."""
+
+    def work(does=lambda: None, *, ends_its_simulation=True):
+        workroom = Workroom(str(models), str(place))
+        workroom.enter()
+        found = Path().stat().st_ino, names(Path()), names(Path("data")), names(Path(".."))
+        does()
+        if ends_its_simulation:
+            workroom.leave(1.0)
+        watch(None)
+        os.chdir(models)
+        if not is_as_made(str(place)):
+            empty(str(place))
+        return found
 
     return work
 
 
 def test_what_was_left_untouched_is_the_next_ones(worked):
-    """The same folder, with all that it has; nothing stays with the one before."""
-    first, left = worked("first")
-    assert ["data", "in.csv", "old.parquet"] == first[1]
-    assert ([], (first, [])) == (left, worked("second"))
+    """The same folder, with all that it has."""
+    first = worked()
+    assert (["data", "in.csv", "old.parquet"], [], ["beside.csv", "model"]) == first[1:]
+    assert first == worked()
+
+
+def test_of_a_process_that_was_killed_in_a_simulation_the_folder_is_used_as_well(worked):
+    """Nearly all are killed: their supervisor has what it wanted."""
+    assert worked(ends_its_simulation=False) == worked()
 
 
 @pytest.mark.parametrize(
@@ -60,36 +78,43 @@ def test_what_was_left_untouched_is_the_next_ones(worked):
     ],
     ids=["a new file", "a file below", "a file above", "a copy written over", "a link removed"],
 )
-def test_what_was_written_to_is_removed(worked, models, does):
+@pytest.mark.parametrize("ends_its_simulation", [True, False], ids=["ended", "killed"])
+def test_what_was_written_to_is_removed(worked, models, does, ends_its_simulation):
     """The next one finds what the model's folder has, and nothing else."""
     before = {path: path.read_bytes() for path in models.parent.rglob("*") if path.is_file()}
-    first, left = worked("first", does)
-    second, _ = worked("second")
-    assert ([], first[1:]) == (left, second[1:])
+    first = worked(does, ends_its_simulation=ends_its_simulation)
+    second = worked()
+    assert first[1:] == second[1:]
     assert before == {path: path.read_bytes() for path in models.parent.rglob("*") if path.is_file()}
 
 
 def test_what_was_made_of_another_state_of_the_folder_is_not_taken(worked, models):
     """A file that came to the model's folder is seen."""
-    worked("first")
+    worked()
     (models / "new.csv").write_text("new")
-    second, _ = worked("second")
-    assert "new.csv" in second[1]
+    assert "new.csv" in worked()[1]
 
 
-def test_what_is_damaged_is_not_taken(worked, tmp_path):
-    """What says how it was made may be anything."""
-    worked("first")
-    (room,) = (tmp_path / "rooms").iterdir()
-    (room / "made").write_text('["x", 1, [], {}, 2, "n"]')
-    second, _ = worked("second")
-    assert ["data", "in.csv", "old.parquet"] == second[1]
+@pytest.mark.parametrize("how", ['["x", 1, [], {}, 2, "n"]', '["VERSION", "ELSEWHERE", {}, {}, {}, 0]', "[" * 5000, ""])
+def test_what_is_damaged_is_not_taken(worked, models, place, how):
+    """What says how it was made may be anything, and lead anywhere."""
+    worked()
+    version = json.loads((place / "made").read_text())[0]
+    (place / "made").write_text(how.replace("VERSION", version).replace("ELSEWHERE", str(models)))
+    assert ["data", "in.csv", "old.parquet"] == worked()[1]
+
+
+@pytest.mark.parametrize("path", [b"out", b"data/out", b"../out"])
+@pytest.mark.parametrize("ends_its_simulation", [True, False], ids=["ended", "killed"])
+def test_what_a_library_wrote_unseen_is_removed(worked, path, ends_its_simulation):
+    """It asks nobody, and shows in the times of folders."""
+    first = worked(lambda: ctypes.CDLL(None).mkdir(path, 0o700), ends_its_simulation=ends_its_simulation)
+    assert first[1:] == worked()[1:]
 
 
 def test_a_models_folder_that_is_gone_is_an_empty_one(tmp_path, monkeypatch):
     """It may be removed while a run is on; simulations have what they write."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "place").mkdir()
-    workroom = Workroom(str(tmp_path / "gone"), str(tmp_path / "place"), str(tmp_path / "rooms"))
-    with workroom.entered():
+    workroom = Workroom(str(tmp_path / "gone"), str(tmp_path / "place"))
+    with simulating(workroom):
         assert [] == names(Path())
