@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import tempfile
 import time
 from contextlib import closing
@@ -13,12 +12,13 @@ from pathlib import Path
 
 import pytest
 from support.models import chunk_of, context_of, write
+from support.short_folder import short_folder
 
 from modelops_ray.backends.embedded import _private_folder
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import ModelError, NodeError
 from modelops_ray.runner import chunk as chunk_side
-from modelops_ray.runner import forked, supervisor
+from modelops_ray.runner import supervisor
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.runner.forked import NoChildError, Wanted, connect
 from modelops_ray.runner.leavings import base_folder
@@ -30,18 +30,10 @@ PLAIN = "import os, time\ndef simulate(params, seed): return {'r': {'seed': seed
 
 
 @pytest.fixture(autouse=True)
-def short_temporary_folder(tmp_path, monkeypatch):
-    """Servers have sockets, whose paths are short; they end soon. Not before `tmp_path`, which looks at it, too."""
-    folder = tempfile.mkdtemp(prefix="mr", dir="/tmp")
-    monkeypatch.setenv("TMPDIR", folder)
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(forked, "IDLE_S", 1.0)
-    yield
-    # The server writes into its folder until it has ended.
-    deadline_s = time.monotonic() + 20
-    while list(Path(folder).glob("modelops-ray-*/*/socket")) and time.monotonic() < deadline_s:
-        time.sleep(0.1)
-    shutil.rmtree(folder, ignore_errors=True)
+def short_temporary_folder(tmp_path):
+    """Servers have one, and end soon; not before `tmp_path`, which looks at the folder for temporary files, too."""
+    with short_folder():
+        yield
 
 
 @pytest.fixture

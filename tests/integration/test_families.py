@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import tempfile
 import textwrap
 import time
 from pathlib import Path
 
 import pytest
 from support.models import context_of, write
+from support.short_folder import short_folder
 
 from modelops_ray.core.report import Cause
-from modelops_ray.runner import forked
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.runner.family import Family, Server
 from modelops_ray.runner.watch import process
@@ -38,15 +36,10 @@ def all_of(*processes):
 
 
 @pytest.fixture(autouse=True)
-def short_temporary_folder(tmp_path, monkeypatch):
-    """Servers have sockets, whose paths are short, and end soon; nothing of theirs stays in shared memory."""
-    folder = tempfile.mkdtemp(prefix="mr", dir="/tmp")
-    monkeypatch.setenv("TMPDIR", folder)
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(forked, "IDLE_S", 0.5)
-    yield
-    until(lambda: not list(Path(folder).glob("modelops-ray-*/*/socket")))
-    shutil.rmtree(folder, ignore_errors=True)
+def short_temporary_folder(tmp_path):
+    """Servers have one, and end soon; nothing of theirs stays in shared memory."""
+    with short_folder(idle_s=0.5):
+        yield
 
 
 @pytest.fixture

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from support.models import chunk_of, context_of, write
-from support.studies import rows, wait_until
+from support.short_folder import short_folder
+from support.studies import rows
 
-from modelops_ray.runner import forked, supervisor
+from modelops_ray.runner import supervisor
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.store.batch import TableSchemas, assemble
 from modelops_ray.study.schema import identity_fields, simulations_schema
@@ -116,20 +113,10 @@ BAD = ("bad_output", "BadOutput")
 @pytest.fixture(scope="module")
 def context():
     """The model, with one server for all tests of this file and each level; it ends with them."""
-    before = os.environ.get("TMPDIR")
-    # Sockets have short paths.
-    folder = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="mr", dir="/tmp")
-    tempfile.tempdir, idle_s, forked.IDLE_S = None, forked.IDLE_S, 2.0
-    path = write(Path(folder) / "model" / "model.py", MODEL)
-    ready = context_of(path, timeout_s=2.0)
-    types = {"i": pa.int64(), "how": pa.string()}
-    yield replace(ready, run=replace(ready.run, parameter_types=types))
-    forked.IDLE_S = idle_s
-    wait_until(lambda: not list(Path(folder).glob("modelops-ray-*/*/socket")), "the fork servers to end", 20)
-    del os.environ["TMPDIR"]
-    os.environ.update({"TMPDIR": before} if before else {})
-    tempfile.tempdir = None
-    shutil.rmtree(folder)
+    with short_folder(idle_s=2.0) as folder:
+        ready = context_of(write(folder / "model" / "model.py", MODEL), timeout_s=2.0)
+        types = {"i": pa.int64(), "how": pa.string()}
+        yield replace(ready, run=replace(ready.run, parameter_types=types))
 
 
 @pytest.fixture

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
 
 import pytest
 from support.models import context_of_file, replicates, values_by_seed
 from support.odd_models import ODD_MODELS, SHOWN_ELSEWHERE, OddModel
+from support.short_folder import short_folder
 
-from modelops_ray.runner import forked
 from modelops_ray.runner.chunk import run_chunk
 
 SEEDS = [1000, 1001, 1002]
@@ -48,16 +44,8 @@ def in_time(models):
 def place(tmp_path_factory):
     """A folder with every model; servers have a short folder of their own, whose end is waited for once."""
     models = tmp_path_factory.mktemp("models")
-    folder = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(folder))
-        patch.setattr(tempfile, "tempdir", None)
-        patch.setattr(forked, "IDLE_S", 1.0)
+    with short_folder():
         yield {model.name: model.write(models / model.name.replace(" ", "_")) for model in ODD_MODELS}
-        deadline_s = time.monotonic() + 20
-        while list(folder.glob("modelops-ray-*/*/socket")) and time.monotonic() < deadline_s:
-            time.sleep(0.1)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

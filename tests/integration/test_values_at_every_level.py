@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import time
-from pathlib import Path
-
 import pyarrow as pa
 import pytest
 from support.models import chunk_of, context_of, write
+from support.short_folder import short_folder
 from support.value_forms import FORMS, model_of
 
 from modelops_ray.core.report import Cause
-from modelops_ray.runner import forked
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.study.chunk import Chunk
 from modelops_ray.study.schema import identity_fields
@@ -26,17 +21,10 @@ HALF, FEW = NAMES[::2], NAMES[::25]
 
 
 @pytest.fixture
-def short_temporary_folder(tmp_path, monkeypatch):
-    """Servers have sockets, whose paths are short; they end soon."""
-    folder = tempfile.mkdtemp(prefix="mr", dir="/tmp")
-    monkeypatch.setenv("TMPDIR", folder)
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(forked, "IDLE_S", 1.0)
-    yield
-    deadline_s = time.monotonic() + 20
-    while list(Path(folder).glob("modelops-ray-*/*/socket")) and time.monotonic() < deadline_s:
-        time.sleep(0.1)
-    shutil.rmtree(folder, ignore_errors=True)
+def short_temporary_folder(tmp_path):
+    """Servers have one, and end soon."""
+    with short_folder():
+        yield
 
 
 def returned(tmp_path, names, isolation):
