@@ -1,8 +1,8 @@
 """A process that runs simulations for one supervisor, one at a time, and is thrown away.
 
-Owns what is set before a model runs in it: its process group, descriptors, folder for temporary files, seeds. Whatever
-happens to it is seen by the fork server, which made it. It is forked with the model in it, or becomes a new interpreter
-that loads the model itself. Imports nothing of ours that the model's interpreter may lack.
+Owns what is set before a model runs in it: its process group, descriptors, folder for temporary files, seeds. The fork
+server, which made it, sees how it ends and what it uses. It is forked with the model in it, or becomes a new
+interpreter that loads the model itself. Imports nothing of ours that the model's interpreter may lack.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _serve(channel: socket.socket, board: Board, model: Model, workroom: Workroo
                 _Work(channel, board, meter, model, whole, workroom).do(
                     message.header, held.loads(bytes(message.blobs[0]))
                 )
-    except BaseException:  # noqa: BLE001 - a model can break whatever this process answers with
+    except BaseException:  # noqa: BLE001 - a model can break what this process answers with
         traceback.print_exc()
         held.exit(CANNOT_ANSWER)
     held.exit(0)
@@ -240,7 +240,7 @@ class _Work:
                 self._flush(asked)
         if self._packer.n:
             self._flush(asked)
-        # Not before it: whatever goes wrong while answers are sent is of the last simulation's making.
+        # Not before it: an end of this process while answers are sent is the last simulation's doing.
         self._board.set(ANSWERED)
 
     def _simulate(self, params: Mapping[str, Any], seed: int, asked: Mapping[str, Any]) -> float:
@@ -262,7 +262,7 @@ class _Work:
                 held.end_fork(None)
             peak_bytes = self._meter.peak_bytes()
             packed = self._packer.packed(self._outputs_of(returned, asked["outputs"]))
-        except BaseException as error:  # noqa: BLE001 - whatever a model raises, sys.exit() included, is that simulation's failure
+        except BaseException as error:  # noqa: BLE001 - what a model raises, sys.exit() included, is that simulation's failure
             if held.pid() != self._pid:
                 held.end_fork(error)
             failure = told_of(error)

@@ -1,10 +1,10 @@
 """The fork server: imports a model once, and forks children that simulate.
 
-Owns its children: nobody else waits for them or kills them. What they use is its `warden`'s business. One thread, which
-never simulates. It ends with the process that keeps it, or when nobody has asked for a while. Where a fork would not be
-safe, or is not wanted, its children are new interpreters that load the model themselves and are kept for the next
-supervisor. Runs in the model's interpreter and imports nothing of ours that needs more than the standard library and
-pyarrow.
+Owns its children: no other process waits for them or kills them. What they use is its `warden`'s business. One thread,
+which never simulates. It ends with the process that keeps it, or when no supervisor has asked for a while. Where a fork
+would not be safe, or is not wanted, its children are new interpreters that load the model themselves and are kept for
+the next supervisor. Runs in the model's interpreter and imports nothing of ours that needs more than the standard
+library and pyarrow.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class Server:
             self._take_back(connection, one, asked["n_served"], asked["retire_after"])
 
     def _hang_up(self, connection: socket.socket) -> None:
-        """The supervisor has gone: nobody wants its children any more."""
+        """The supervisor has gone: its children are not wanted any more."""
         self._worker_bytes.pop(connection, None)
         self._incoming.pop(connection, None)
         for one in self._children.pop(connection).values():
@@ -274,7 +274,7 @@ class Server:
             if self._model is None:
                 child_side.become(room, str(self._terms.folder), server)
             child_side.live(room, self._model, server)
-        except BaseException:  # noqa: BLE001 - whatever it is, this process must not go on as a second server
+        except BaseException:  # noqa: BLE001 - this process must end here, and not go on as a second server
             traceback.print_exc()
         finally:
             held.exit(CANNOT_ANSWER)
@@ -362,7 +362,7 @@ class Server:
         self._warden.hold(everybody, own_bytes, self._spare_one)
 
     def _spare_one(self) -> bool:
-        """End a child that nobody uses now; say whether there was one."""
+        """End a child that no supervisor uses now; say whether there was one."""
         one = next(iter(self._idle), None)
         if one is not None:
             self._dismiss(one)
@@ -391,7 +391,7 @@ def _limit_of(asked: dict[str, Any]) -> Limit:
 
 
 def _tell(connection: socket.socket, header: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-    # Whoever has hung up is noticed when its connection is read.
+    # A supervisor that has hung up is noticed when its connection is read.
     with suppress(ConnectionError):
         wire.send(connection, header, fds=fds)
 

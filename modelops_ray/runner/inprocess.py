@@ -181,7 +181,7 @@ class InProcess:
     def _outcome(self, simulation: Simulation) -> dict[str, Scalars | pa.Table] | Failure:
         try:
             return self.guard.call(lambda: self._call_model(simulation))
-        except BaseException as error:  # whatever a model raises, sys.exit() included, is that simulation's failure
+        except BaseException as error:  # what a model raises, sys.exit() included, is that simulation's failure
             if self.guard.interrupted:
                 raise
             return failure_of(error, simulation.position, self.context.timeout_s)

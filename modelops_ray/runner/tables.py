@@ -1,13 +1,13 @@
 """From what a model returned to Arrow tables.
 
-Owns what counts as an output, a table, a row and a column, and the sentence for whatever does not.
+Owns what counts as an output, a table, a row and a column, and the sentences that refuse what does not.
 Does not know identities, parts or other simulations. Values are `values`' and `scalars`', labels `frames`'.
 
 The rule for a mapping, which a model may return or put below an output's name, as a dictionary, a dataclass or a named
 tuple: all values tables, mappings or lists of rows: outputs; all values sequences: columns of one table; all values
 scalars: one row. An empty mapping is no outputs. What is returned bare is the output `result`.
 
-The model's values are kept exactly, in plain types all the way down, or refused by name. Whatever is kept is a copy: a
+The model's values are kept exactly, in plain types all the way down, or refused by name. All that is kept is copied: a
 model may use its buffers again.
 """
 
@@ -98,7 +98,7 @@ def _unreadable(error: BaseException) -> BadOutputError:
 
 
 def plain_text(text: str) -> str:
-    """Return text as Python's own type: where it goes, nobody can import the model's."""
+    """Return text as Python's own type: the driver, which reads it, cannot import a type of the model's."""
     return str.__str__(text)
 
 

@@ -1,7 +1,7 @@
-"""What the outputs of one simulation may be called, and how many and how deep they may be.
+"""Which names and types the outputs of one simulation may have, and how many, large and deep they may be.
 
-One rule for every level of isolation, applied before anything leaves the simulation: what breaks it is that
-simulation's failure. Does not know types or values: `tables` does. Runs in the model's interpreter.
+The same for every level of isolation, checked before outputs leave the simulation: what is refused is that
+simulation's failure. Does not read values: `tables` does. Runs in the model's interpreter.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _SHOWN_CHARACTERS = 40
 _rows: set[tuple[str, ...]] = set()
 _schemas: dict[str, pa.Schema] = {}
 _number_rows: dict[tuple[Any, ...], tuple[str, ...]] = {}
-"""What was found usable, with the name of its output: most simulations return what the one before did."""
+"""Names, types and schemas that were found usable, by output: most simulations return what the one before did."""
 
 
 def usable_outputs(returned: object, wanted: Sequence[str] | None = None) -> dict[str, Scalars | pa.Table]:
-    """Return what `outputs_of` does, unless it could not be kept as folders and columns.
+    """Return what `outputs_of` does, if it can be kept as folders and columns.
 
     Raises:
         BadOutputError: It is not what a model may return, or has names or a size that cannot be kept.

@@ -190,7 +190,7 @@ def _from_masked(values: Any) -> Column:
         return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
     if data.dtype.kind == "O":
         return _from_list([None if gone else value for value, gone in zip(data.tolist(), mask)])
-    # What lies below a mask is nobody's value, and must not be what the column is refused for.
+    # What lies below a mask is no value, and must not be what the column is refused for.
     shown = np.array(data)
     shown[mask] = np.zeros((), data.dtype)
     column = _from_numpy(shown)

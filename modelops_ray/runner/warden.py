@@ -114,7 +114,7 @@ class Child:
         self.kill_others()
 
     def kill_others(self) -> None:
-        """End everything it started; it has not been waited for, so the number of its group is nobody else's."""
+        """End everything it started; it has not been waited for, so no other group can have its number."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         for pid in self.others:
@@ -211,12 +211,12 @@ class Warden:
         self._next_segments_s = time.monotonic() + 10 * (time.thread_time() - began_s)
 
     def hold(self, everybody: Mapping[int, Child], own_bytes: int, spare_one: Callable[[], bool]) -> None:
-        """Kill who is over a hard limit; short of memory, let one go that nobody uses, else kill the worst.
+        """Kill who is over a hard limit; short of memory, end one that no supervisor uses, else kill the worst.
 
         Args:
             everybody: All children by process number.
             own_bytes: What the server and the supervisors use.
-            spare_one: Ends a child that nobody uses, and says whether there was one.
+            spare_one: Ends a child that no supervisor uses, and says whether there was one.
         """
         self._look_at_segments(everybody)
         readings = [one.reading() for one in everybody.values()]
@@ -254,7 +254,7 @@ class Warden:
 
 
 def end_all() -> None:
-    """Kill every child of this process, and whatever comes to it when they end."""
+    """Kill every child of this process, and the orphans of theirs that the kernel makes its children."""
     deadline_s = time.monotonic() + ENDING_S
     while time.monotonic() < deadline_s:
         left = [one for one in descendants(os.getpid()) if one.parent == os.getpid()]

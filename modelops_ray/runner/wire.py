@@ -29,7 +29,7 @@ _PIECES = 64
 
 
 class Message(NamedTuple):
-    """What arrived; whoever receives descriptors closes them."""
+    """What arrived; the receiver closes its descriptors."""
 
     header: dict[str, Any]
     blobs: tuple[bytes | memoryview, ...] = ()
