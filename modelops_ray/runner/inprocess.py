@@ -5,6 +5,7 @@ Owns the order of measuring and seeding. Does not limit memory, and cannot outli
 
 from __future__ import annotations
 
+import errno
 import functools
 import gc
 import math
@@ -29,7 +30,7 @@ from modelops_ray.runner.companions import Companions
 from modelops_ray.runner.descriptors import high
 from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.failures import failure_of
-from modelops_ray.runner.foreign import back_to, working_folder_kept
+from modelops_ray.runner.foreign import ForksEnded, back_to, working_folder_kept
 from modelops_ray.runner.guard import Guard
 from modelops_ray.runner.held import held
 from modelops_ray.runner.loading import aftermath, load_model, models_folder, workdir_of
@@ -89,8 +90,10 @@ def _stdout_aside() -> Iterator[None]:
     flush_c()
     try:
         stdout = high(os.dup(1))
-    except OSError:
-        yield  # there is none
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        yield  # it is closed
         return
     try:
         with suppress(OSError):
@@ -187,19 +190,12 @@ class InProcess:
             return failure_of(error, simulation.position, self.context.timeout_s)
 
     def _call_model(self, simulation: Simulation) -> dict[str, Scalars | pa.Table]:
-        pid = held.pid()
         try:
-            returned = self.model(dict(simulation.params), simulation.seed, self.context.run.scenario)
-        except BaseException as error:
-            if held.pid() != pid:
-                held.end_fork(error)
-            raise
+            with ForksEnded():
+                returned = self.model(dict(simulation.params), simulation.seed, self.context.run.scenario)
         finally:
             put_right(self.interpreter)
             self.names.put_back()
-        if held.pid() != pid:
-            # What the model forked has a copy of all that this process holds, and would go on with the run.
-            held.end_fork(None)
         self.meter.peak_bytes()
         return usable_outputs(returned, self.context.outputs)
 

@@ -46,6 +46,7 @@ MOST_COLUMNS = 10_000
 """Of an array of two dimensions: more is one that lies on its side."""
 MOST_TEXT = 2**20
 """Characters of a text that travels in a row; a longer one makes a table, of which the size is bounded."""
+MAX_NAME_BYTES = 255
 _OUTPUT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _PLAIN = {
     type(None): pa.null(), bool: pa.bool_(), int: pa.int64(), float: pa.float64(), str: pa.string(),
@@ -137,11 +138,21 @@ def _named(returned: object, wanted: Sequence[str]) -> Mapping[str, object]:
         # Series and arrays with labels are tables, where a list may be no more than a forgotten column.
         if shape not in (_TABLE, _ROWS, _NOTHING) and not _is_named_column(returned[name]):
             raise BadOutputError(f"output {name!r} is {_kind(returned[name])} while others are tables; {_WANTED}")
-        if not isinstance(name, str) or _OUTPUT_NAME.fullmatch(name) is None:
-            raise BadOutputError(
-                f"output name {quoted(name)} must be letters, digits, '_', '.' or '-', not first '.' or '-'"
-            )
+        require_output_name(name)
     return returned
+
+
+def require_output_name(name: object) -> None:
+    """Make sure that an output can be kept as a folder.
+
+    Raises:
+        BadOutputError: It cannot; the message says what is allowed.
+    """
+    if not isinstance(name, str) or _OUTPUT_NAME.fullmatch(name) is None or len(name) > MAX_NAME_BYTES:
+        raise BadOutputError(
+            f"output name {quoted(name)} must be letters, digits, '_', '.' or '-', not first '.' or '-', and at most "
+            f"{MAX_NAME_BYTES} characters"
+        )
 
 
 def _are_one_table(shapes: set[str], returned: Mapping[Any, object], wanted: Sequence[str]) -> bool:

@@ -7,29 +7,25 @@ simulation's failure. Does not read values: `tables` does. Runs in the model's i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from pyarrow import lib
 
-from .tables import BARE_OUTPUT, BadOutputError, Scalars, outputs_of
+from ..column_types import RefusedTypeError, plain_type
+from ..errors import one_line
+from .plain import quoted
+from .tables import BARE_OUTPUT, MAX_NAME_BYTES, BadOutputError, Scalars, outputs_of, require_output_name
 from .wire import MAX_BYTES
 
-MAX_NAME_BYTES = 255
 MAX_OUTPUTS = 1000
-MAX_DEPTH = 32
 MAX_TABLES_BYTES = MAX_BYTES // 2
 _COLUMN_NAMES = f"a column name is 1 to {MAX_NAME_BYTES} bytes of UTF-8 text without control characters"
 _UNUSABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_OUTPUT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_NOT_KEPT = frozenset({
-    lib.Type_LIST_VIEW, lib.Type_LARGE_LIST_VIEW, lib.Type_RUN_END_ENCODED, lib.Type_INTERVAL_MONTH_DAY_NANO
-})  # fmt: skip
 _REMEMBERED = 1000
 _Known = TypeVar("_Known", set[tuple[str, ...]], dict[str, pa.Schema], dict[tuple[Any, ...], tuple[str, ...]])
 _NUMBERS = frozenset({bool, int, float, type(None)})
-_SHOWN_CHARACTERS = 40
+_MOST_SHOWN = 200
 _rows: set[tuple[str, ...]] = set()
 _schemas: dict[str, pa.Schema] = {}
 _number_rows: dict[tuple[Any, ...], tuple[str, ...]] = {}
@@ -49,7 +45,7 @@ def usable_outputs(returned: object, wanted: Sequence[str] | None = None) -> dic
     except BadOutputError as error:
         if isinstance(error.__cause__, UnicodeEncodeError):
             raise BadOutputError(
-                f"{_shown(error.__cause__.object)}, as a name or a value of an output, has half a character in it, as "
+                f"{quoted(error.__cause__.object)}, as a name or a value of an output, has half a character in it, as "
                 f"names of files do that are not UTF-8; text is UTF-8, and {_COLUMN_NAMES}"
             ) from error
         raise
@@ -130,43 +126,31 @@ def _remember(known: _Known) -> _Known:
 
 
 def _require_names(output: str, columns: Iterable[str]) -> None:
-    if _OUTPUT_NAME.fullmatch(output) is None or len(output) > MAX_NAME_BYTES:
-        raise BadOutputError(
-            f"output name {_shown(output)} must be letters, digits, '_', '.' or '-', not first '.' or '-', and at most "
-            f"{MAX_NAME_BYTES} characters"
-        )
+    require_output_name(output)
     _require_column_names(output, columns)
 
 
 def _require_column_names(output: str, columns: Iterable[str]) -> None:
     for column in columns:
         if not column or _UNUSABLE.search(column) or len(column.encode()) > MAX_NAME_BYTES:
-            raise BadOutputError(f"output {output!r} has a column name {_shown(column)}; {_COLUMN_NAMES}")
+            raise BadOutputError(f"output {output!r} has a column name {quoted(column)}; {_COLUMN_NAMES}")
 
 
-def _require_type(output: str, column: str, kind: pa.DataType, depth: int = 1) -> None:
-    """Make sure that a column is of a type that every reader of the results knows, all the way down."""
-    types = pa.types
-    if depth > MAX_DEPTH:
-        raise BadOutputError(f"output {output!r} has lists or structs nested deeper than {MAX_DEPTH}")
-    is_empty = (
-        (types.is_nested(kind) and kind.num_fields == 0)
-        or (types.is_fixed_size_list(kind) and kind.list_size == 0)
-        or (types.is_fixed_size_binary(kind) and kind.byte_width == 0)
-    )
-    if types.is_union(kind) or kind.id in _NOT_KEPT or is_empty:
-        shown = str(kind) if len(str(kind)) <= _SHOWN_CHARACTERS else f"{str(kind)[:_SHOWN_CHARACTERS]}…"
-        raise BadOutputError(
-            f"column {_shown(column)} of output {output!r} is of Arrow's type {shown}, which Parquet cannot hold; "
-            "give numbers, text, dates, or lists and structs of these"
-        )
-    for at in range(kind.num_fields if types.is_nested(kind) else 0):
-        field = kind.field(at)
-        if types.is_struct(kind):
-            _require_column_names(output, [field.name])
-        _require_type(output, column, field.type, depth + 1)
+def _require_type(output: str, column: str, kind: pa.DataType) -> None:
+    """Make sure that a column is of a type that every reader of the results knows, as `tables` makes them."""
+    where = f"output {output!r}, column {quoted(column)}"
+    try:
+        plain = plain_type(kind)
+    except RefusedTypeError as error:
+        raise BadOutputError(f"{where}: found {one_line(error, _MOST_SHOWN)}") from error
+    if plain != kind:
+        raise BadOutputError(f"{where}: found {one_line(kind, _MOST_SHOWN)}, of which only the plain form is kept")
+    _require_column_names(output, _names_in(kind))
 
 
-def _shown(name: str) -> str:
-    """Quote the beginning of a name, in ASCII."""
-    return ascii(name) if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]!a}… ({len(name)} long)"
+def _names_in(kind: pa.DataType) -> Iterator[str]:
+    """Yield the names of the fields of structs in a type, which are columns in Parquet."""
+    for at in range(kind.num_fields if pa.types.is_nested(kind) else 0):
+        if pa.types.is_struct(kind):
+            yield kind.field(at).name
+        yield from _names_in(kind.field(at).type)

@@ -23,7 +23,7 @@ MAX_BYTES = 2**31
 MAX_FDS = 4
 _PIECE_BYTES = 2**18
 _TOGETHER_BYTES = 2**16
-"""A message of so many bytes is sent by one call; of a larger one no copy is made."""
+"""A message of at most this many bytes is copied and sent by one call; a larger one is not copied."""
 _PIECES = 64
 """How many pieces are taken from one channel before others have their turn."""
 

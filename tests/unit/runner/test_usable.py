@@ -54,7 +54,7 @@ def test_columns_nested_too_deeply_are_refused():
     kind = pa.int64()
     for _ in range(60):
         kind = pa.list_(kind)
-    with pytest.raises(BadOutputError, match="nested deeper than 32"):
+    with pytest.raises(BadOutputError, match="nested more than 32 deep"):
         require_usable({"r": pa.table({"x": pa.nulls(1, kind)})})
 
 
@@ -68,13 +68,15 @@ def test_columns_nested_too_deeply_are_refused():
         pa.list_(pa.struct([("x", pa.list_(pa.int64(), 0))])),
         pa.struct([]),
         pa.binary(0),
+        pa.dictionary(pa.int8(), pa.string()),
+        pa.large_string(),
+        pa.list_(pa.dictionary(pa.int8(), pa.string())),
+        pa.decimal256(60, 0),
     ],
 )
 def test_types_that_are_not_kept_are_refused_by_name(kind):
     """All the way down, and before they meet those of another simulation."""
-    with pytest.raises(
-        BadOutputError, match=r"column 'x' of output 'r' is of Arrow's type .*, which Parquet cannot hold"
-    ):
+    with pytest.raises(BadOutputError, match=r"output 'r', column 'x': found .*"):
         require_usable({"r": pa.Table.from_batches([], pa.schema([("x", kind)]))})
 
 
