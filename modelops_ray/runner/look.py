@@ -144,8 +144,8 @@ def _told(ref: ModelRef, *, measure: bool) -> dict[str, Any]:
         before_bytes = private_bytes() if measure else 0
         load_model(ref)
         loading_bytes = max(0, private_bytes() - before_bytes) if measure else 0
-        # Its import may have told Python of further folders.
-        added = [entry for entry in sys.path if entry not in path]
+        # Its import may have told Python of further folders; its own may be out of reach now, and is known.
+        added = [entry for entry in sys.path if entry not in (*path, own_folder(ref))]
         shared = {*known, *shared_names(added, at_start)}
         return {"loading_bytes": loading_bytes, "shared": sorted(shared), "again": shared > set(known)}
     except ModelError as error:
