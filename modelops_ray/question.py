@@ -55,7 +55,7 @@ class Question:
 
     @property
     def n_parameter_sets(self) -> int:
-        """Of how many parameter sets those are."""
+        """How many parameter sets the simulations that this run has to do are of."""
         if self.scope is None:
             return self.simulations.n_parameter_sets
         outside = self.scope.complement(len(self.simulations))

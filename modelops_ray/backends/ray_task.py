@@ -59,7 +59,7 @@ def excess_of(chunk_id: int) -> tuple[tuple[int, int], ...]:
 
 
 def _excess_key(chunk_id: int) -> str:
-    """The same in the driver and in its workers, and no other driver's."""
+    """Return a key that is the same in the driver and in its workers, and differs from every other driver's."""
     import ray
 
     return f"excess:{ray.get_runtime_context().get_job_id()}:{chunk_id}"

@@ -76,7 +76,7 @@ class Blame:
         return is_blamed
 
     def _one_died(self, event: ChunkFailed, chunk: Outstanding) -> None:
-        """It had the task for itself."""
+        """The only simulation of a task died: it is the one to blame."""
         position, set_index = chunk.piece.positions[0], chunk.piece.sets[0]
         used_bytes = max(0, (event.used_bytes or 0) - self._dispatch.memory.base_bytes)
         cause = Cause.OUT_OF_MEMORY if event.kernel_killed else event.cause

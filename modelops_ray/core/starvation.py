@@ -33,7 +33,7 @@ class Queue:
         self._request_of[chunk_id] = request_bytes
 
     def leave(self, chunk_id: int) -> bool:
-        """It began, or ended; tell whether others were held back for it and may be submitted again."""
+        """A chunk began, or ended; tell whether others were held back for it and may be submitted again."""
         request_bytes = self._request_of.pop(chunk_id, None)
         if request_bytes is None or self._lines[request_bytes].waiting[0] != chunk_id:
             return False

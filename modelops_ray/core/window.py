@@ -71,7 +71,7 @@ class Recent:
 
     @property
     def nodes(self) -> Collection[Node]:
-        """Those nodes."""
+        """The nodes that were there within the last `grace_s` seconds, or were there last."""
         return self._seen_s.keys()
 
     def look(self, now_s: float, nodes: Iterable[Node]) -> None:

@@ -42,7 +42,7 @@ class Steady:
 
     @property
     def encoding(self) -> str:
-        """Of the stream."""
+        """The encoding of the stream; UTF-8 where it names none."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     @property
@@ -142,7 +142,7 @@ class Screen(Console):
 
 
 def _believable(environ: Mapping[str, str]) -> dict[str, str]:
-    """Leave out what the environment says of the size of the terminal where that is none."""
+    """Leave out `COLUMNS` and `LINES` of the environment where they are not whole numbers from 1."""
     sizes = {name: value for name, value in environ.items() if name in {"COLUMNS", "LINES"}}
     wrong = {name for name, value in sizes.items() if not re.fullmatch("[1-9][0-9]{0,5}", value)}
     return {name: value for name, value in environ.items() if name not in wrong}

@@ -66,7 +66,7 @@ class Attempt(NamedTuple):
     peak_bytes: int
 
     def within(self, most_s: float) -> Attempt:
-        """The same attempt, where it took no longer than its chunk has: the clock it was measured on may be patched."""
+        """Return the attempt with no more seconds than its chunk took: the clock it was measured on may be patched."""
         seconds = self.seconds
         # What is not a number is not greater than any, either.
         bounded_s = seconds if 0.0 <= seconds <= most_s else max(0.0, most_s) if seconds > most_s else 0.0

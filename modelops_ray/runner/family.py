@@ -97,7 +97,7 @@ class Member:
         self.base_bytes = self.made_bytes - used_bytes
 
     def recognise(self, found: Process) -> None:
-        """See whether it has become another program: all that this has made is its own."""
+        """See whether this process has become another program: all that it has made since is its own."""
         if found.stack != self.stack:
             self.stack, self.base_bytes = found.stack, 0
 

@@ -18,7 +18,7 @@ from .held import held
 def authors_code(
     reworded: Callable[[BaseException], Exception], passing: tuple[type[BaseException], ...] = ()
 ) -> Iterator[None]:
-    """Run it, and raise what `reworded` makes of any exception it raises; `passing` are raised as they are."""
+    """Run an author's code, and raise what `reworded` makes of its exceptions; `passing` are raised as they are."""
     try:
         yield
     except passing:

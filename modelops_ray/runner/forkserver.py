@@ -259,7 +259,7 @@ class Server:
         return one, fds
 
     def _workplace(self, undo: ExitStack) -> str:
-        """Take a folder that no child works in now, the one that was left last if there is any."""
+        """Take a folder that no child works in now: the one that was left last, or a new one."""
         if not self._workplaces:
             self._n_workplaces += 1
             self._workplaces.append(f"{self._terms.folder}/work-{self._n_workplaces}")

@@ -98,7 +98,7 @@ def rollup(pid: int | str = "self", proc: Path = Path("/proc")) -> Rollup | None
 
 
 def rollup_of(pid: int | str, proc: Path) -> Rollup:
-    """Read it.
+    """Read how the memory of a process divides.
 
     Raises:
         OSError: The kernel does not tell, or the process has ended.
@@ -295,7 +295,7 @@ class _Resident:
         return int(resident) * PAGE_BYTES
 
     def settled_bytes(self) -> int:
-        """Read it once what was freed is given back; a few MiB are not worth the milliseconds that takes."""
+        """Give back what was freed, and read the resident bytes; a few MiB are not worth the milliseconds it takes."""
         now_bytes = self.bytes()
         if now_bytes > self._floor_bytes + _RETAINED_BYTES:
             release_memory()

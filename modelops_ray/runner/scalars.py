@@ -482,7 +482,7 @@ def _lists(values: list[Any], convert: Convert) -> Column:
 
 
 def _rows_of(value: Any) -> Any:
-    """Of an array of several dimensions the arrays in it, which become lists of lists."""
+    """Return an array of several dimensions as a list of its rows, which become lists; all else as it is."""
     return list(value) if getattr(value, "ndim", 1) > 1 else value
 
 

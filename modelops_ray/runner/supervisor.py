@@ -146,7 +146,7 @@ class _Child:
 
     @property
     def begun(self) -> list[Simulation]:
-        """Those that it has begun and not answered, also once it is done with all."""
+        """The simulations that the child has begun and not answered, also once it has run all."""
         return self.given[self.n_answered : len(self.given) if self.is_done else max(0, self.stage[0] + 1)]
 
     @property
@@ -498,7 +498,7 @@ class InChildren:
             self._lose(f"{why}{last_line(child.said())}")
 
     def _died_garbling(self, child: _Child) -> Iterator[tuple[Simulation, Attempt]]:
-        """One that was alone is the one that did it; of several each runs again alone."""
+        """A simulation that was alone has failed; where there were several, each runs again alone."""
         printed, since_s = child.said(), child.stage[1]
         if not child.suspects:
             self._lose(

@@ -43,7 +43,7 @@ from .values import column_of, converter_of, is_masked, is_of, own, without_arro
 
 BARE_OUTPUT = "result"
 MOST_COLUMNS = 10_000
-"""Of an array of two dimensions: more is one that lies on its side."""
+"""The most columns of an array of two dimensions: one with more has rows and columns exchanged."""
 MOST_TEXT = 2**20
 """Characters of a text that travels in a row; a longer one makes a table, of which the size is bounded."""
 MAX_NAME_BYTES = 255
@@ -260,7 +260,7 @@ def _content(name: str, value: object) -> Scalars | pa.Table | None:
 
 
 def _bare_columns(value: Any) -> Columns | None:
-    """Return the columns of what is a table without being a mapping of them, None where it is none."""
+    """Return the columns of a table that is no mapping of columns; None of what is no table."""
     for recognises, columns in _BARE:
         if recognises(value):
             return columns(value)
@@ -411,7 +411,7 @@ def _from_arrow(name: str, value: Any) -> pa.Table | None:
 
 
 def _unknown_extension(field: pa.Field) -> str:
-    """Return the name of an extension type that came as no more than what it stores, empty where there is none."""
+    """Return the name of an extension type that Arrow here does not know and reads as its storage; else empty."""
     name = (field.metadata or {}).get(b"ARROW:extension:name", b"").decode(errors="replace")
     inner = (field.type.field(at) for at in range(field.type.num_fields))
     return name or next(filter(None, map(_unknown_extension, inner)), "")

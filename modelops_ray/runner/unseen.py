@@ -44,7 +44,7 @@ class WholePeak:
         return max(made_bytes, self._board.seen_bytes)
 
     def own_bytes(self, private_bytes: int) -> int:
-        """Return what of its private memory, less what simulations made, is a child's own; the rest is theirs too."""
+        """Return how much of `private_bytes`, in which what simulations made is not, is the child's own."""
         return max(0, min(private_bytes, COPIED_BYTES) if self._is_fork else private_bytes)
 
     def _copied_now_bytes(self) -> int:

@@ -57,7 +57,7 @@ class Reading:
 
 
 def over_hard_limit(readings: Iterable[Reading]) -> list[Reading]:
-    """Those that are killed at once."""
+    """Return the readings of children that are killed at once."""
     limited = ((reading, reading.limit.hard_bytes) for reading in readings)
     return [reading for reading, hard_bytes in limited if hard_bytes is not None and reading.used_bytes > hard_bytes]
 

@@ -118,7 +118,7 @@ class LivePart:
 
     @property
     def position_of_row(self) -> npt.NDArray[np.int64]:
-        """Of a part of `simulations`, the position of every row."""
+        """The position of every row, in a part of the table `simulations`."""
         return np.concatenate([np.arange(start, stop) for start, stop in self.positions.tolist()])
 
 

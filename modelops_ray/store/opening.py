@@ -94,7 +94,7 @@ def _look(folder: Folder, spec: RunSpec) -> Found | None:
 
 
 def look_or_create(folder: Folder, spec: RunSpec, whole: Folder) -> Found:
-    """The same, and make the directory where there is none; `whole` is the run that it is a shard of, or itself."""
+    """Do as `look`, and make the directory where there is none; `whole` is the run that it is a shard of, or itself."""
     found = look(folder, spec)
     if found is None and (run := _create(folder, spec.asked)) is not None:
         mark = folder.mark(run_json.NAME)

@@ -152,7 +152,7 @@ def require_free(folder: Folder, run: str | None, now: datetime) -> None:
 
 
 def require_silent(folder: Folder, run: str | None, now: datetime) -> None:
-    """The same, and where only the clocks of two machines say that a session is over, listen whether it goes on.
+    """Do as `require_free`; where only the clocks of two machines say that a session is over, listen if it goes on.
 
     Raises:
         RunInUseError: It does.

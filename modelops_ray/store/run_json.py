@@ -87,7 +87,7 @@ class RunJson(BaseModel):
         return self.study.simulations if self.shard is None else self.shard.simulations
 
     def born(self, log_from: int) -> Self:
-        """The same with an id that no other run has or will have."""
+        """Return the document with an id that no other run has or will have, and the first number of its log."""
         return self.model_copy(update={"id": secrets.token_hex(16), "log_from": log_from})
 
     def grown(self, growth: Growth | None) -> Self:
@@ -119,7 +119,7 @@ def read_run_json(folder: Folder) -> RunJson | None:
 
 
 def read_marked(folder: Folder) -> tuple[RunJson | None, Hashable] | None:
-    """The same with the mark of the file, by which it is told from one that is later there; the run is None for a stub.
+    """Read `run.json` with its mark, by which it is told from a later one in its place; the run is None for a stub.
 
     Raises:
         ResultsError: Damaged, or of a newer format.

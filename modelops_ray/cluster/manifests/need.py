@@ -26,7 +26,7 @@ def need_of(question: Question) -> Need | None:
 
 
 def need(n_simulations: int, profile: Profile | None, config: RunConfig) -> Need | None:
-    """The same, of a profile."""
+    """Return what simulations need according to a profile; None where that and the options do not say."""
     if profile is None or not profile.peaks:
         if config.memory_bytes is None:
             return None

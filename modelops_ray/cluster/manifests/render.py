@@ -138,7 +138,7 @@ def _fill(content: Json, cluster: Cluster, sizes: Plan, shards: int) -> None:
 
 
 def _autoscaler_resources() -> Json:
-    """Those of the base, which are for many pods; an overlay for a laptop has less."""
+    """Return the autoscaler's resources of the base, which are for many pods; an overlay for a laptop has less."""
     (job,) = [resource for resource in kustomize.build(overlay_folder(None)) if resource.kind == "RayJob"]
     found: Json = job.content["spec"]["rayClusterSpec"]["autoscalerOptions"]["resources"]
     return found

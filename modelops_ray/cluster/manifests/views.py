@@ -32,7 +32,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Its name; the head's is Ray's own."""
+        """The group's name; the head's is Ray's own."""
         return "headgroup" if self.is_head else str(self.spec["groupName"])
 
     @property

@@ -25,7 +25,7 @@ class Ended:
     deaths: tuple[Died, ...]
 
     def values(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return the outcome as JSON values."""
         status = self.job.status
         return {
             "name": self.job.metadata.name,

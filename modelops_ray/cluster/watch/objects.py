@@ -116,7 +116,7 @@ class Pod(Object):
 
     @property
     def name(self) -> str:
-        """As people see it."""
+        """The pod's name as messages show it, with its tier."""
         tier = f" of tier {self.group}" if self.group else ""
         return f"pod {self.metadata.name}{tier}"
 

@@ -103,7 +103,7 @@ class PodWatch:
         return self._died(pod, Cause.UNSEEN, "is gone, and how it ended was not seen")
 
     def _forget(self, pod: Pod) -> None:
-        """Its name and its id are never used again."""
+        """Forget a pod that is gone: its name and its id are never used again."""
         self._alive.pop(pod.metadata.uid, None)
         self.readings.pop(pod.metadata.name, None)
         self._told = {key for key in self._told if key[0] != pod.metadata.uid}
