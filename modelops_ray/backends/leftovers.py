@@ -30,13 +30,13 @@ def _end_if_writing(pid: int, folder: Path, proc: Path) -> bool:
     try:
         # Held while we look, so that the number cannot pass to another process in between.
         handle = open_process(pid)
-    except OSError:
+    except ProcessLookupError:
         return False  # it has gone
     try:
         if not _is_writing(proc / str(pid), folder):
             return False
         send_signal(handle, signal.SIGKILL)
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return False  # it has gone meanwhile, or is another user's
     finally:
         os.close(handle)

@@ -45,8 +45,8 @@ def usable_outputs(returned: object, wanted: Sequence[str] | None = None) -> dic
     except BadOutputError as error:
         if isinstance(error.__cause__, UnicodeEncodeError):
             raise BadOutputError(
-                f"{quoted(error.__cause__.object)}, as a name or a value of an output, has half a character in it, as "
-                f"names of files do that are not UTF-8; text is UTF-8, and {_COLUMN_NAMES}"
+                f"{quoted(error.__cause__.object)}, as a name or a value of an output, is not UTF-8: it has a "
+                f"surrogate, as Python puts into names of files that are not; {_COLUMN_NAMES}"
             ) from error
         raise
     require_usable(outputs)

@@ -237,7 +237,7 @@ class Dashboard:
                 "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's"
             ) from error
         except OSError as error:
-            raise _nobody(self.address) from error
+            raise _unanswered(self.address) from error
         except (RuntimeError, ValueError) as error:
             text = " ".join(str(error).split())
             if job and "status code 404" in text:
@@ -245,7 +245,7 @@ class Dashboard:
                     f"there is no job {job} at {self.address}; modelops-ray jobs list names all"
                 ) from error
             if "Version check returned 404" in text:
-                raise _nobody(self.address) from error
+                raise _unanswered(self.address) from error
             raise BackendError(f"the dashboard at {self.address} says: {text[:300]}") from error
 
 
@@ -256,7 +256,7 @@ def _require_listener(address: str) -> None:
         port = url.port or (443 if url.scheme == "https" else 80)
         socket.create_connection((url.hostname or "", port), CONNECT_TIMEOUT_S).close()
     except (OSError, ValueError) as error:
-        raise _nobody(address) from error
+        raise _unanswered(address) from error
 
 
 def _trusted() -> str:
@@ -266,7 +266,7 @@ def _trusted() -> str:
     return os.environ.get("REQUESTS_CA_BUNDLE") or str(DEFAULT_CA_BUNDLE_PATH)
 
 
-def _nobody(address: str) -> BackendError:
+def _unanswered(address: str) -> BackendError:
     return BackendError(
         f"no dashboard of Ray answers at {address}; is the head running, and is that its dashboard's port (8265)?"
     )

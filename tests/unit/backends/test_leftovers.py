@@ -1,6 +1,7 @@
 """Ending what a killed owner left running: who is found, and who is not."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -72,3 +73,18 @@ def test_this_process_is_left_alone(tmp_path):
 def test_without_proc_nobody_is_found(tmp_path):
     """Other systems have none."""
     assert [] == end_processes_writing(tmp_path, tmp_path / "proc")
+
+
+def test_a_process_that_could_not_be_looked_at_is_not_one_that_has_gone(tmp_path, holder):
+    """With one descriptor left the processes are found, but not what they have open."""
+    writer = holder(tmp_path / "agent.log", "a")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + 1, before[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            end_processes_writing(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert writer.poll() is None
