@@ -7,6 +7,7 @@ message that is none is `supervisor`'s business. Packing runs in the model's int
 
 from __future__ import annotations
 
+import functools
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,6 +89,17 @@ class Packed(NamedTuple):
     streams: Sequence[tuple[str, bytes]] = ()
 
 
+@functools.cache
+def _codes() -> dict[type, str]:
+    """How values travel, by their types; found once, in the server."""
+    import numpy as np
+
+    return {
+        type(None): "n", bool: "?", int: "q", float: "d", str: "s", np.bool_: "?", np.int32: "i", np.int64: "q",
+        np.float32: "f", np.float64: "d",
+    }  # fmt: skip
+
+
 class Packer:
     """Gathers answers in a child until they are sent.
 
@@ -97,12 +109,7 @@ class Packer:
     """
 
     def __init__(self) -> None:
-        import numpy as np
-
-        self._codes = {
-            type(None): "n", bool: "?", int: "q", float: "d", str: "s", np.bool_: "?", np.int32: "i", np.int64: "q",
-            np.float32: "f", np.float64: "d",
-        }  # fmt: skip
+        self._codes = _codes()
         self._begin()
 
     def _begin(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import ctypes
+import functools
 import json
 import os
 import random
@@ -17,7 +18,7 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ModelError
-from . import wire
+from . import opened, wire
 from .aftermath import interpreter_state, put_right
 from .answers import CANNOT_ANSWER, Packed, Packer
 from .board import ANSWERED, RESTING, Board
@@ -210,17 +211,14 @@ class _Work:
     def __init__(
         self, channel: socket.socket, board: Board, meter: Meter, model: Model, whole: WholePeak, workroom: Workroom
     ) -> None:
-        from .usable import usable_outputs
-
         self._channel, self._board, self._meter, self._model = channel, board, meter, model
         self._whole = whole
-        # Found once: an import in every simulation costs where that has no length.
-        self._outputs_of = usable_outputs
+        self._outputs_of, self._builtins = _at_hand()
         self._own_bytes: int | None = None
         self._pid, self._longest_s = held.pid(), 0.0
         self._packer, self._workroom = Packer(), workroom
         self._wrote: list[tuple[int, str]] = []
-        self._interpreter, self._builtins = interpreter_state(), dict(_BUILTINS)
+        self._interpreter = interpreter_state()
         self._flushed_s = held.monotonic_s()
 
     def do(self, asked: Mapping[str, Any], work: Mapping[str, Any]) -> None:
@@ -292,6 +290,17 @@ class _Work:
         self._workroom.changed.clear()
 
 
+@functools.cache
+def _at_hand() -> tuple[Callable[..., dict[str, Any]], dict[str, Any]]:
+    """What reads outputs, and Python's built-in functions as they are once the model is imported.
+
+    Found once, in the server: each import and each copy in a fork copies pages.
+    """
+    from .usable import usable_outputs
+
+    return usable_outputs, dict(_BUILTINS)
+
+
 def seed_generators(seed: int) -> None:
     """Seed the global generators that a model may use without knowing; NumPy's takes the seed modulo 2**32."""
     random.seed(seed)
@@ -302,9 +311,9 @@ def seed_generators(seed: int) -> None:
 
 def warm_up() -> None:
     """Import what every child needs besides the model, once, in the server; much of it is lazy."""
-    from .usable import usable_outputs
-
+    usable_outputs, _ = _at_hand()
     seed_generators(0)
     resident_parts()
+    opened.watch(None)
     with LatePandas():
         Packer().packed(usable_outputs({"columns": {"x": [0.0]}, "row": {"x": 0.0}}))

@@ -43,7 +43,7 @@ _is_installed = False
 def watch(watcher: Watcher | None) -> None:
     """Have all that happens from now on told to a watcher; None for no watcher."""
     global _watcher, _is_installed  # noqa: PLW0603 (one hook for each process)
-    if not _is_installed and watcher is not None:
+    if not _is_installed:
         sys.addaudithook(_hear)
         _is_installed = True
     _watcher = watcher

@@ -12,6 +12,7 @@ it would start and that would remove what others made as well. What another lang
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import stat
 import time
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .measure import resident_parts
 
@@ -57,10 +59,16 @@ class Folder:
 
 def record_into(fd: int) -> None:
     """Have Python tell a file what this process and its forks make, in place of a tracker of its own."""
+    # There is no other way to say where it tells.
+    _tracker()._fd = fd  # noqa: SLF001
+
+
+@functools.cache
+def _tracker() -> Any:
+    """What tells; found once, in the server: every import in a fork copies pages."""
     from multiprocessing import resource_tracker
 
-    # There is no other way to say where it tells.
-    resource_tracker._resource_tracker._fd = fd  # type: ignore[attr-defined]  # noqa: SLF001
+    return resource_tracker._resource_tracker  # noqa: SLF001
 
 
 def recorded(fd: int, start: int) -> set[str]:

@@ -9,12 +9,12 @@ Runs in the model's interpreter; standard library only.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from contextlib import suppress
 
 from . import opened
+from .held import held
 
 MAX_ENTRIES = 5000
 """A model's folder with more is shared: it would cost more than it protects."""
@@ -34,6 +34,7 @@ MAX_PATHS = 100
 MADE_NOTHING_S = 2e-6
 """A simulation that took less has made no file: the system takes 3 us to make a folder in memory, and 4 for a file."""
 _MADE = "made"
+_MOST_MADE_BYTES = 2**22
 _ANYWHERE = ("/dev/", "/proc/", "/sys/")
 _CACHES = ("/__pycache__/", "/.cache/", "/compiled/")
 _Stamp = tuple[int, int, int]
@@ -54,8 +55,7 @@ class Workroom:
         What a process before this one left in `place` as it was made is taken over. `own` is another folder that is
         this process's alone: what is written there is no other simulation's.
         """
-        self._models, self._place = models, place
-        self._fine = (*_ANYWHERE, *(f"{os.path.realpath(folder)}/" for folder in {place, own or place}))
+        self._models, self._place, self._own = models, place, own or place
         self._root, self._n = "", 0
         self._folders: dict[str, int] = {}
         self._copies: dict[str, _Stamp] = {}
@@ -94,8 +94,7 @@ class Workroom:
     def _take_over(self) -> bool:
         """Take what the process before left, if that is what would be made now."""
         with suppress(OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            with open(self._made, encoding="utf-8") as file:
-                version, root, folders, copies, stamps, self._n_small = json.load(file)
+            version, root, folders, copies, stamps, self._n_small = held.loads(_read(self._made))
             self._folders, self._stamps = folders, {theirs: tuple(stamp) for theirs, stamp in stamps.items()}
             self._copies = {ours: tuple(stamp) for ours, stamp in copies.items()}
             is_ours = root.startswith(f"{self._work}/") and version == _version(self._models)
@@ -107,8 +106,8 @@ class Workroom:
     def _hand_on(self) -> None:
         """Say how it is made, for the process that is the next to work here; gone once it is not so any more."""
         made = [self._root, self._folders, self._copies, self._stamps, self._n_small]
-        with suppress(OSError, ValueError), open(self._made, "w", encoding="utf-8") as file:
-            json.dump([_version(self._models), *made], file)
+        with suppress(OSError, ValueError), open(self._made, "wb") as file:
+            file.write(held.dumps([_version(self._models), *made]).encode())
 
     def _touch(self) -> None:
         if not self._is_touched and self._n == 1:
@@ -282,7 +281,8 @@ class Workroom:
         return path.startswith(f"{self._root}/")
 
     def _is_elsewhere_fine(self, path: str) -> bool:
-        is_fine = path.startswith(self._fine) or path == self._root
+        ours = tuple(f"{os.path.realpath(folder)}/" for folder in (self._place, self._own))
+        is_fine = path.startswith(_ANYWHERE + ours) or path == self._root
         # A folder is never written to itself: `tempfile` names that which it makes a file in.
         is_fine = is_fine or len(self.wrote) >= MAX_PATHS or any(cache in path for cache in _CACHES)
         return is_fine or os.path.isdir(path)
@@ -335,6 +335,15 @@ def empty(place: str) -> bool:
 def is_as_made(place: str) -> bool:
     """Whether nothing in it is known to have been touched."""
     return os.path.exists(f"{place}/{_MADE}")
+
+
+def _read(path: str) -> bytes:
+    # Without what `open` makes around it: every page that a fork touches is copied.
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(fd, _MOST_MADE_BYTES)
+    finally:
+        os.close(fd)
 
 
 def _make_folder(path: str) -> None:
