@@ -242,7 +242,7 @@ class _Work:
         self._board.set(ANSWERED)
 
     def _simulate(self, params: Mapping[str, Any], seed: int, asked: Mapping[str, Any]) -> float:
-        """Run one, and return how long the model took."""
+        """Run one simulation, and return how many seconds the model took."""
         seed_generators(seed)
         self._meter.begin()
         failure, packed, peak_bytes = None, Packed(), 0

@@ -298,7 +298,7 @@ class Server:
 
     def _dismiss(self, one: Child) -> None:
         del self._idle[one]
-        one.kill("nobody wanted it")
+        one.kill("no supervisor wanted it")
         self._bury(one)
 
     def _reap(self, connection: socket.socket, one: Child) -> None:

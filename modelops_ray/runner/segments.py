@@ -107,7 +107,7 @@ class Segments:
     before: frozenset[tuple[str, int]]
     files: dict[tuple[str, int], None] = field(default_factory=dict)
     pids: set[int] = field(default_factory=set)
-    """Of processes that were of the family at any time."""
+    """Numbers of the processes that were of the family at any time."""
 
     def unmapped_bytes(self, pids: Iterable[int], now: frozenset[tuple[str, int]], inherited: frozenset[int]) -> int:
         """Return how much of it is in no process's memory, now that the family has these members.

@@ -67,7 +67,7 @@ class Workroom:
         self.is_shared = False
 
     def enter(self) -> None:
-        """Make it the working directory, for one simulation."""
+        """Make this folder the working directory, for one simulation."""
         if self.is_shared or (not self._root and not self._make()):
             with suppress(OSError):
                 os.chdir(self._models)
@@ -78,7 +78,7 @@ class Workroom:
         opened.watch(self)
 
     def leave(self, seconds: float) -> None:
-        """End it; `seconds` is how long the simulation took."""
+        """End the stay of a simulation, whose model took `seconds`: what it changed is removed."""
         opened.watch(None)
         if self._root and (self._is_touched or (seconds > MADE_NOTHING_S and self._is_changed())):
             self.clear()
@@ -92,7 +92,7 @@ class Workroom:
             shutil.rmtree(work, ignore_errors=True)
 
     def _take_over(self) -> bool:
-        """Take what the process before left, if that is what would be made now."""
+        """Take the folder that the process before left, if it is what would be made now; return whether it is."""
         with suppress(OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
             version, root, folders, copies, stamps, self._n_small = held.loads(_read(self._made))
             self._folders, self._stamps = folders, {theirs: tuple(stamp) for theirs, stamp in stamps.items()}
@@ -104,7 +104,7 @@ class Workroom:
         return False
 
     def _hand_on(self) -> None:
-        """Say how it is made, for the process that is the next to work here; gone once it is not so any more."""
+        """Write down how the folder is made, for the next process here; removed once the folder is touched."""
         made = [self._root, self._folders, self._copies, self._stamps, self._n_small]
         with suppress(OSError, ValueError), open(self._made, "wb") as file:
             file.write(held.dumps([_version(self._models), *made]).encode())
