@@ -14,6 +14,7 @@ import shutil
 from contextlib import suppress
 
 from . import opened
+from .descriptors import high
 from .held import held
 
 MAX_ENTRIES = 5000
@@ -56,7 +57,7 @@ class Workroom:
         this process's alone: what is written there is no other simulation's.
         """
         self._models, self._place, self._own = models, place, own or place
-        self._root, self._n = "", 0
+        self._root, self._n, self._root_fd = "", 0, -1
         self._folders: dict[str, int] = {}
         self._copies: dict[str, _Stamp] = {}
         self._stamps: dict[str, _Stamp] = {}
@@ -72,7 +73,10 @@ class Workroom:
             with suppress(OSError):
                 os.chdir(self._models)
             return
-        os.chdir(self._root)
+        try:
+            os.fchdir(self._root_fd)
+        except OSError:  # a simulation closed all that is open
+            os.chdir(self._root)
         if self.wrote:
             self.wrote = {}
         opened.watch(self)
@@ -86,6 +90,9 @@ class Workroom:
     def clear(self) -> None:
         """Remove what is there; the next simulation finds it made anew."""
         work, self._root = self._work, ""
+        with suppress(OSError):
+            os.close(self._root_fd)
+        self._root_fd = -1
         with suppress(OSError):
             os.chdir(self._models or "/")
         if self._n:
@@ -134,8 +141,14 @@ class Workroom:
 
     def _make(self) -> bool:
         self._n += 1
-        if self._n == 1 and self._take_over():
-            return True
+        if not (self._n == 1 and self._take_over()) and not self._make_anew():
+            return False
+        # By a descriptor it is entered in a quarter of the time.
+        self._root_fd = high(os.open(self._root, os.O_RDONLY | os.O_DIRECTORY))
+        return True
+
+    def _make_anew(self) -> bool:
+        """Make it; False where the model's folder is to be shared."""
         if self._n == 1 and _listed(self._place) != [] and not empty(self._place):
             self._n += 1  # what was left here cannot be removed
         above = self._made_above()
