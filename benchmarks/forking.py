@@ -14,10 +14,10 @@ from statistics import median, quantiles
 from typing import Any
 
 from benchmarks.records import keep
-from modelops_ray.runner import wire
-from modelops_ray.runner.forked import Connection, Wanted, connect
-from modelops_ray.runner.model import resolve_model
+from modelops_ray.model.resolve import resolve_model
+from modelops_ray.runner.forkserver_client import Connection, Wanted, connect
 from modelops_ray.runner.supervisor import work_of
+from modelops_ray.sandbox import wire
 from modelops_ray.study.chunk import Simulation
 
 MODELS = {"starsim": "benchmarks.idle_starsim:simulate", "numpy": "benchmarks.models:noop"}

@@ -14,7 +14,6 @@ from typing import Any, TypedDict, Unpack
 
 import pyarrow as pa
 
-from modelops_ray import foresight, leaks
 from modelops_ray.cluster.jobs.dashboard import Dashboard
 from modelops_ray.cluster.jobs.package import dashboard_address, run_directory
 from modelops_ray.cluster.jobs.submission import Parcel, Submission, send
@@ -22,15 +21,16 @@ from modelops_ray.cluster.watch.pods import observed
 from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, Shard, parse_size
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.errors import NO_WORKING_FOLDER, ModelError, StorageError, UsageError
-from modelops_ray.foresight import Profiled
-from modelops_ray.question import Question, ask
 from modelops_ray.report.progress import display
 from modelops_ray.report.screen import to_stderr
-from modelops_ray.runner.loading import refuse_while_loading
-from modelops_ray.session import Outcome, Watcher, execute
-from modelops_ray.store.places import place_of
+from modelops_ray.run import leaks, planning
+from modelops_ray.run.planning import Profiled
+from modelops_ray.run.request import RunRequest, ask
+from modelops_ray.run.session import Outcome, Watcher, execute
+from modelops_ray.sandbox.loading import refuse_while_loading
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.status import Status
+from modelops_ray.store.storage.places import place_of
 from modelops_ray.study.study import Study
 
 __all__ = ["JobOptions", "Options", "Run", "Submission", "open_run", "plan", "profile", "run", "submit"]
@@ -187,7 +187,7 @@ def plan(
     Raises:
         ModelopsRayError: The study, the model or an option is wrong.
     """
-    return foresight.foresee(_ask(study, model, configure(out=out, **options)).looked_at())
+    return planning.foresee(_ask(study, model, configure(out=out, **options)).looked_at())
 
 
 def profile(
@@ -206,7 +206,7 @@ def profile(
     """
     refuse_while_loading()
     with display(quiet=True) as watcher:
-        return foresight.measure(_ask(study, model, configure(**options)), samples, watcher)
+        return planning.measure(_ask(study, model, configure(**options)), samples, watcher)
 
 
 def submit(  # noqa: PLR0913 (one for each option that is not run's)
@@ -256,7 +256,7 @@ def _say_nothing(_text: str) -> None:
     """Stand in for printing."""
 
 
-def question(study: Study | str | Path, *, model: Model | None = None, **options: Unpack[Options]) -> Question:
+def question(study: Study | str | Path, *, model: Model | None = None, **options: Unpack[Options]) -> RunRequest:
     """Check a study, its model and options, as for `run`; starts nothing.
 
     Raises:
@@ -315,7 +315,7 @@ def _size(option: str, size: str | int | None) -> int | None:
         raise UsageError(f"{option} {error}") from None
 
 
-def _ask(study: Study | str | Path, model: Model | None, config: RunConfig) -> Question:
+def _ask(study: Study | str | Path, model: Model | None, config: RunConfig) -> RunRequest:
     _require_working_folder()
     if isinstance(study, Study):
         return ask(study, model, config, "study")

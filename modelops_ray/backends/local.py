@@ -12,7 +12,7 @@ from collections.abc import Callable
 from modelops_ray.core.events import Capacity, ChunkFailed, ChunkFinished, ChunkStarted, Event, Node
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import PayloadLostError
-from modelops_ray.machine import available_memory_bytes
+from modelops_ray.sandbox.machine import available_memory_bytes
 from modelops_ray.study.chunk import Chunk, Payload, RunChunk
 
 

@@ -56,7 +56,7 @@ def results(run_dir: str, *, output: str | None, to: Path | None, as_json: bool)
     from modelops_ray import api
     from modelops_ray.report.screen import telling
     from modelops_ray.report.tables import print_table
-    from modelops_ray.store.tables import write_table
+    from modelops_ray.store.export import write_table
 
     found = api.open_run(run_dir)
     table = found.simulations() if output is None else found.output(output)

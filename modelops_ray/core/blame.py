@@ -11,18 +11,18 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from modelops_ray.core import messages
-from modelops_ray.core.dispatch import Dispatch, Outstanding
+from modelops_ray.core.backlog import Need, Piece
+from modelops_ray.core.commits import Journal
 from modelops_ray.core.events import ChunkFailed
-from modelops_ray.core.journal import Journal
+from modelops_ray.core.guards import Counters, FailureGuard
 from modelops_ray.core.memory import EVERYTHING, FREE_TRIES, raised
-from modelops_ray.core.plan import Need, Piece
 from modelops_ray.core.policy import Policy, mib
-from modelops_ray.core.progress import Counters, FailureGuard
 from modelops_ray.core.report import Cause, Failure
-from modelops_ray.core.retry import LOSSES, KillGuard, Outcome, Trouble, Verdict, judge
+from modelops_ray.core.retry import LOSSES, AttemptHistory, KillGuard, Outcome, Verdict, judge
+from modelops_ray.core.scheduler import Dispatch, Outstanding
 
 
-class Blame:
+class FailurePolicy:
     """What every simulation in trouble went through; puts back what runs again and records what does not."""
 
     def __init__(
@@ -33,7 +33,7 @@ class Blame:
         self._dispatch = dispatch
         self._journal = journal
         self._counters = counters
-        self._trouble: dict[int, Trouble] = {}
+        self._trouble: dict[int, AttemptHistory] = {}
         self._kills = KillGuard()
         self._failures = FailureGuard(policy.max_failures, policy.alike_failures, n_completed=n_completed_before)
 
@@ -96,7 +96,7 @@ class Blame:
         self, failure: Failure, set_index: int, chunk: Outstanding, *, may_be_memory: bool = False
     ) -> None:
         """An attempt failed, and it is known whose."""
-        before = self._trouble.get(failure.position, Trouble())
+        before = self._trouble.get(failure.position, AttemptHistory())
         # A task that had all of a node is no victim of another task.
         is_victim = failure.is_victim and not self._dispatch.has_node(chunk)
         if is_victim and not before.excused:
@@ -106,7 +106,7 @@ class Blame:
         at_top, limit_bytes = self._dispatch.is_at_top(chunk), chunk.piece.limit_bytes
         verdict, trouble = judge(
             failure.cause,
-            self._trouble.pop(failure.position, Trouble()),
+            self._trouble.pop(failure.position, AttemptHistory()),
             budget=self._policy.attempts,
             overran=not is_victim,
             at_top=at_top,
@@ -155,7 +155,7 @@ class Blame:
         """Which simulation was at fault cannot be told: none is blamed, and each half tries again alone."""
         self._counters.attempts += len(piece.positions)
         for position in piece.positions:
-            self._trouble.setdefault(position, Trouble()).attempts += 1
+            self._trouble.setdefault(position, AttemptHistory()).attempts += 1
         self._count_retry(event.cause)
         if event.cause in LOSSES and not self._is_alone(set(piece.positions)):
             self._dispatch.put_back(piece)
@@ -165,15 +165,15 @@ class Blame:
         for half in piece.split():
             self._dispatch.put_back(half)
 
-    def _excuse(self, piece: Piece, trouble: Trouble) -> None:
+    def _excuse(self, piece: Piece, trouble: AttemptHistory) -> None:
         """Killed although within its request: repeat as it was."""
         self._counters.attempts += 1
         self._count_retry(Cause.OUT_OF_MEMORY)
         self._kills.note(Outcome.KILLED)
-        self._trouble[piece.positions[0]] = Trouble(trouble.attempts + 1, trouble.blamed, trouble.excused + 1)
+        self._trouble[piece.positions[0]] = AttemptHistory(trouble.attempts + 1, trouble.blamed, trouble.excused + 1)
         self._dispatch.put_back(piece)
 
-    def _raise(self, piece: Piece, failure: Failure, trouble: Trouble) -> Need:
+    def _raise(self, piece: Piece, failure: Failure, trouble: AttemptHistory) -> Need:
         """What is needed after an overrun; on the last try all there is then, unless others tell what it takes."""
         limit, before, tries_left = piece.limit_bytes, piece.need, self._policy.attempts - trouble.blamed
         seen_bytes = max(failure.peak_bytes, self._dispatch.memory.peak_bytes_max)
@@ -184,7 +184,7 @@ class Blame:
             wish_bytes=EVERYTHING if tries_left <= 1 else wish,
         )
 
-    def _fail(self, failure: Failure, trouble: Trouble, chunk: Outstanding, *, at_top: bool) -> None:
+    def _fail(self, failure: Failure, trouble: AttemptHistory, chunk: Outstanding, *, at_top: bool) -> None:
         message = failure.message
         if failure.cause is Cause.OUT_OF_MEMORY:
             limit, request = chunk.piece.limit_bytes, chunk.request_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from modelops_ray.core.dispatch import Dispatch
+from modelops_ray.core.scheduler import Dispatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from modelops_ray.core.backlog import Need
 from modelops_ray.core.overhead import Overhead
-from modelops_ray.core.plan import Need
 from modelops_ray.core.policy import MIB
 
 _BIN = math.log(1.05)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from modelops_ray.core.dispatch import Dispatch
 from modelops_ray.core.policy import mib
+from modelops_ray.core.scheduler import Dispatch
 
 HOPELESS = (
     "more than half of the last 200 attempts were killed for lack of memory although they stayed within their "

@@ -13,7 +13,7 @@ from modelops_ray.core.report import Cause
 
 
 @dataclass(slots=True)
-class Trouble:
+class AttemptHistory:
     """What one simulation went through: attempts that failed, those it was blamed for, those it was excused for."""
 
     attempts: int = 0
@@ -37,8 +37,15 @@ LOSSES = frozenset({Cause.WORKER_LOST, Cause.NODE_LOST})
 
 
 def judge(
-    cause: Cause, trouble: Trouble, *, budget: int, overran: bool, at_top: bool, is_alone: bool, may_be_memory: bool
-) -> tuple[Verdict, Trouble]:
+    cause: Cause,
+    trouble: AttemptHistory,
+    *,
+    budget: int,
+    overran: bool,
+    at_top: bool,
+    is_alone: bool,
+    may_be_memory: bool,
+) -> tuple[Verdict, AttemptHistory]:
     """Decide after a failed attempt of a simulation, and count it.
 
     An overrun with less than the largest request is no end, unless nothing is to be repeated: each asks for more than
@@ -53,7 +60,7 @@ def judge(
         is_alone: Nothing else is left that could make progress.
         may_be_memory: A crash may have been the kernel running out of memory.
     """
-    now = Trouble(trouble.attempts + 1, trouble.blamed, trouble.excused)
+    now = AttemptHistory(trouble.attempts + 1, trouble.blamed, trouble.excused)
     if cause in FINAL:
         return Verdict.FAIL, now
     if cause in LOSSES and not is_alone:

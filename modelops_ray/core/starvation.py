@@ -20,7 +20,7 @@ class _Line:
 
 
 @dataclass(slots=True)
-class Queue:
+class HoldBack:
     """The chunks that are known to wait; those whose start cannot be seen stay until they end."""
 
     held_for: int | None = None

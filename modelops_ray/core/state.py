@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from modelops_ray.core import messages
-from modelops_ray.core.blame import Blame
-from modelops_ray.core.dispatch import Dispatch
+from modelops_ray.core.blame import FailurePolicy
+from modelops_ray.core.commits import Journal
 from modelops_ray.core.events import (
     Action,
     CancelChunk,
@@ -31,10 +31,10 @@ from modelops_ray.core.events import (
     StopRequested,
     TasksAdded,
 )
+from modelops_ray.core.guards import Counters, NoProgressGuard, PodGuard
 from modelops_ray.core.invariants import Audit
-from modelops_ray.core.journal import Journal
 from modelops_ray.core.policy import Policy
-from modelops_ray.core.progress import Counters, NoProgressGuard, PodGuard
+from modelops_ray.core.scheduler import Dispatch
 
 SEGMENTS_WANTED = 4096
 """Fewer parameter sets than this pending, and more are asked for."""
@@ -71,7 +71,7 @@ class RunState:
         self.dispatch = Dispatch(policy, known_peaks=known_peaks or {}, known_seconds=known_seconds)
         self.journal = Journal(policy)
         self.notices: dict[str, None] = {}
-        self._blame = Blame(policy, self.dispatch, self.journal, self.counters, n_completed_before)
+        self._blame = FailurePolicy(policy, self.dispatch, self.journal, self.counters, n_completed_before)
         self._progress = NoProgressGuard(policy.patience_s)
         self._pods = PodGuard()
         self._dead_pods: dict[str, PodDied] = {}

@@ -39,7 +39,7 @@ def window_size(n_slots: int, n_reachable_slots: int, cap: int) -> int:
 
 
 @dataclass(slots=True)
-class HighWater:
+class SlowDecay:
     """The most there was; less takes its place once it has been less for `grace_s`.
 
     A node that restarts makes no smaller cluster: what only it can hold waits for it.

@@ -18,11 +18,11 @@ from modelops_ray.core.report import ChunkReport, Failure, Measured
 from modelops_ray.errors import NodeError
 from modelops_ray.runner.collect import Collector, ColumnCollisionError
 from modelops_ray.runner.executor import Attempt, ChunkContext, Executor
-from modelops_ray.runner.held import held
 from modelops_ray.runner.holding import Holding
 from modelops_ray.runner.inprocess import in_this_process
-from modelops_ray.runner.loading import relocated
 from modelops_ray.runner.supervisor import in_children
+from modelops_ray.sandbox.held import held
+from modelops_ray.sandbox.loading import relocated
 from modelops_ray.study.chunk import Chunk, Payload, Simulation
 from modelops_ray.study.rows import completed_rows, identity_table
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from modelops_ray.column_types import is_numbered, numbered
-from modelops_ray.runner.tables import Scalars, row_table
+from modelops_ray.sandbox.column_types import is_numbered, numbered
+from modelops_ray.sandbox.outputs import Scalars, row_table
 from modelops_ray.study.chunk import OutputTable
 from modelops_ray.study.rows import RunIdentity
 from modelops_ray.study.schema import identity_fields, repeated

@@ -10,8 +10,8 @@ import os
 import threading
 from typing import Self
 
-from modelops_ray.runner.family import Family, Server
-from modelops_ray.runner.watch import Process, descendants, families, newest_pid, process
+from modelops_ray.sandbox.family import Family, Server
+from modelops_ray.sandbox.limits import Process, descendants, families, newest_pid, process
 
 LOOK_S = 0.1
 

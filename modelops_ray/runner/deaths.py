@@ -9,11 +9,11 @@ import signal
 
 from modelops_ray.core.policy import mib
 from modelops_ray.core.report import Cause, Failure
-from modelops_ray.runner.answers import CANNOT_ANSWER
 from modelops_ray.runner.failures import failure_of_timeout
-from modelops_ray.runner.forked import Death
-from modelops_ray.runner.raised import Told, bounded_message, bounded_traceback
-from modelops_ray.runner.watch import KILLED
+from modelops_ray.runner.forkserver_client import Death
+from modelops_ray.sandbox.answers import CANNOT_ANSWER
+from modelops_ray.sandbox.limits import KILLED
+from modelops_ray.sandbox.raised import Told, bounded_message, bounded_traceback
 
 
 def failure_of_answer(told: Told, printed: str, position: int) -> Failure:

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from modelops_ray.config import Isolation
 from modelops_ray.core.report import Failure
-from modelops_ray.runner.loading import ModelRef
-from modelops_ray.runner.tables import Scalars
-from modelops_ray.runner.watch import Limit
+from modelops_ray.sandbox.limits import Limit
+from modelops_ray.sandbox.loading import ModelRef
+from modelops_ray.sandbox.outputs import Scalars
 from modelops_ray.study.chunk import Chunk, Simulation
 from modelops_ray.study.rows import RunIdentity
 

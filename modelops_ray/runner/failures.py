@@ -6,8 +6,8 @@ Owns causes and the sentence for a simulation that took too long. Does not decid
 from __future__ import annotations
 
 from modelops_ray.core.report import Cause, Failure
-from modelops_ray.runner.guard import TimeUpError
-from modelops_ray.runner.raised import told_of
+from modelops_ray.runner.time_limit import TimeUpError
+from modelops_ray.sandbox.raised import told_of
 
 
 def failure_of_timeout(position: int, timeout_s: float, printed: str | None = None) -> Failure:

@@ -23,23 +23,23 @@ import numpy as np
 import pyarrow as pa
 
 from modelops_ray.core.report import Failure
-from modelops_ray.runner.aftermath import Interpreter, NamesKept, interpreter_state, put_right
-from modelops_ray.runner.buffers import flush_c
-from modelops_ray.runner.calling import Model
 from modelops_ray.runner.companions import Companions
-from modelops_ray.runner.descriptors import high
 from modelops_ray.runner.executor import Attempt, ChunkContext
 from modelops_ray.runner.failures import failure_of
-from modelops_ray.runner.foreign import ForksEnded, back_to, working_folder_kept
-from modelops_ray.runner.guard import Guard
-from modelops_ray.runner.held import held
-from modelops_ray.runner.loading import aftermath, load_model, models_folder, workdir_of
-from modelops_ray.runner.measure import Meter, peak_meter, private_bytes
-from modelops_ray.runner.raised import storable
 from modelops_ray.runner.shared_files import SharedFiles
-from modelops_ray.runner.tables import Scalars
-from modelops_ray.runner.usable import usable_outputs
-from modelops_ray.runner.workroom import Workroom
+from modelops_ray.runner.time_limit import Guard
+from modelops_ray.sandbox.aftermath import Interpreter, NamesKept, interpreter_state, put_right
+from modelops_ray.sandbox.buffers import flush_c
+from modelops_ray.sandbox.calling import Model
+from modelops_ray.sandbox.descriptors import high
+from modelops_ray.sandbox.foreign import ForksEnded, back_to, working_folder_kept
+from modelops_ray.sandbox.held import held
+from modelops_ray.sandbox.loading import aftermath, load_model, models_folder, workdir_of
+from modelops_ray.sandbox.measure import Meter, peak_meter, private_bytes
+from modelops_ray.sandbox.outputs import Scalars
+from modelops_ray.sandbox.raised import storable
+from modelops_ray.sandbox.usable import usable_outputs
+from modelops_ray.sandbox.workroom import Workroom
 from modelops_ray.study.chunk import Simulation
 
 

@@ -22,14 +22,10 @@ from typing import Any
 
 from modelops_ray.core.report import Failure
 from modelops_ray.errors import ModelError
-from modelops_ray.runner import wire
-from modelops_ray.runner.answers import CANNOT_ANSWER, MAX_HEADER_BYTES, Answer, GarbledError, answers_of
-from modelops_ray.runner.board import ANSWERED, NOT_READY, RESTING
 from modelops_ray.runner.deaths import failure_of_answer, failure_of_death, failure_of_garble, failure_of_its_server
 from modelops_ray.runner.executor import Attempt, ChunkContext
-from modelops_ray.runner.forked import (
+from modelops_ray.runner.forkserver_client import (  # fmt: skip
     KEPT_OUTPUT_BYTES,
-    LOADING_WITHIN_S,
     Connection,
     Death,
     Lent,
@@ -37,14 +33,17 @@ from modelops_ray.runner.forked import (
     ServerEndedError,
     Wanted,
     connect,
-    last_line,
     last_words,
-)  # fmt: skip
-from modelops_ray.runner.loading import ModelRef, require_same
-from modelops_ray.runner.measure import private_bytes, resident_parts
-from modelops_ray.runner.raised import bounded_message
+)
 from modelops_ray.runner.shared_files import SharedFiles
 from modelops_ray.runner.sharing import MAX_BATCH, Served, Sharing
+from modelops_ray.sandbox import wire
+from modelops_ray.sandbox.answers import CANNOT_ANSWER, MAX_HEADER_BYTES, Answer, GarbledError, answers_of
+from modelops_ray.sandbox.board import ANSWERED, NOT_READY, RESTING
+from modelops_ray.sandbox.boot import LOADING_WITHIN_S, last_line
+from modelops_ray.sandbox.loading import ModelRef, require_same
+from modelops_ray.sandbox.measure import private_bytes, resident_parts
+from modelops_ray.sandbox.raised import bounded_message
 from modelops_ray.study.chunk import Chunk, Simulation
 
 TIMEOUT = "timeout"

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from modelops_ray.arrays import array_of
-from modelops_ray.column_types import together
 from modelops_ray.core.report import Cause, Failure
 from modelops_ray.errors import one_line
+from modelops_ray.sandbox.arrays import array_of
+from modelops_ray.sandbox.column_types import together
 from modelops_ray.store.columns import Holds, MisfitError, all_hold, conformed, widened
 from modelops_ray.study.chunk import OutputTable, Payload
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 
-from modelops_ray.arrays import array_of
-from modelops_ray.column_types import INDEX, RefusedTypeError, candidates, is_numbered, numbered, plain_type
+from modelops_ray.sandbox.arrays import array_of
+from modelops_ray.sandbox.column_types import INDEX, RefusedTypeError, candidates, is_numbered, numbered, plain_type
 
 Holds = Callable[[str, pa.DataType], bool]
 """Whether the values that a column has so far are held exactly by another type."""

@@ -22,9 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, RunInUseError
 from modelops_ray.store.documents import damaged, parse_object, require_format, validated
-from modelops_ray.store.folder import Folder
 from modelops_ray.store.run_json import NAME as RUN_JSON
 from modelops_ray.store.run_json import Growth, RunJson, read_run_json
+from modelops_ray.store.storage.base import Folder
 
 FORMAT = 2
 FOLDER = "_commits"

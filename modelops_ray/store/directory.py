@@ -17,19 +17,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modelops_ray.arrays import plain_array
-from modelops_ray.column_types import together
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError
+from modelops_ray.sandbox.arrays import plain_array
+from modelops_ray.sandbox.column_types import together
 from modelops_ray.store.batch import Positions
 from modelops_ray.store.commits import LivePart, Log, read_log
 from modelops_ray.store.documents import damaged
-from modelops_ray.store.folder import Folder
+from modelops_ray.store.heartbeat import read_progress
 from modelops_ray.store.looking import consistently
 from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, read_parts
-from modelops_ray.store.progress import read_progress
 from modelops_ray.store.run_json import NAME, RunJson, read_marked
 from modelops_ray.store.status import Status
+from modelops_ray.store.storage.base import Folder
 from modelops_ray.study.schema import parameter_types, simulations_schema
 from modelops_ray.study.study import Study
 

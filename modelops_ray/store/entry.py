@@ -8,11 +8,11 @@ from functools import partial
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.store import opening, shards
-from modelops_ray.store.places import Place, open_folder
-from modelops_ray.store.progress import require_silent
+from modelops_ray.store.heartbeat import require_silent
 from modelops_ray.store.run_store import RunStore
-from modelops_ray.store.session import Clock, utc_now
 from modelops_ray.store.spec import RunSpec
+from modelops_ray.store.storage.places import Place, open_folder
+from modelops_ray.store.writer import Clock, utc_now
 
 NOTHING = Ranges()
 

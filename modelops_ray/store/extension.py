@@ -13,15 +13,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modelops_ray.arrays import plain_array
 from modelops_ray.config import SeedPolicy
 from modelops_ray.core.ranges import runs
+from modelops_ray.sandbox.arrays import plain_array
 from modelops_ray.store.batch import TableSchemas
 from modelops_ray.store.columns import conformed
 from modelops_ray.store.commits import LivePart, Part
-from modelops_ray.store.folder import Folder
 from modelops_ray.store.parts import read_part
 from modelops_ray.store.run_json import StudyEntry
+from modelops_ray.store.storage.base import Folder
 from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
 

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from modelops_ray.errors import ResultsError
 from modelops_ray.store.commits import last_number
-from modelops_ray.store.folder import Folder
 from modelops_ray.store.run_json import NAME
+from modelops_ray.store.storage.base import Folder
 
 LOOKS = 10
 T = TypeVar("T")

@@ -12,21 +12,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modelops_ray.arrays import array_of
 from modelops_ray.core.ranges import Ranges, runs
 from modelops_ray.errors import ResultsError, RunInUseError, StorageError
+from modelops_ray.sandbox.arrays import array_of
 from modelops_ray.store import run_json, shards
 from modelops_ray.store.commits import FOLDER, Log, Part, last_number, read_log
 from modelops_ray.store.documents import damaged
 from modelops_ray.store.extension import Move, find_move, kept, moved_parts
-from modelops_ray.store.folder import Folder
+from modelops_ray.store.heartbeat import NAME as PROGRESS
+from modelops_ray.store.heartbeat import read_progress
 from modelops_ray.store.looking import consistently
 from modelops_ray.store.parts import read_part, require_sizes
-from modelops_ray.store.progress import NAME as PROGRESS
-from modelops_ray.store.progress import read_progress
 from modelops_ray.store.run_json import Growth, RunJson, StudyEntry
-from modelops_ray.store.session import Clock, Session
 from modelops_ray.store.spec import RunSpec
+from modelops_ray.store.storage.base import Folder
+from modelops_ray.store.writer import Clock, Session
 
 _TRIES = 10
 _OURS = {FOLDER, PROGRESS, "simulations", "outputs", "targets"}

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from modelops_ray.errors import ResultsError
 from modelops_ray.store.commits import LivePart, Part
 from modelops_ray.store.documents import damaged
-from modelops_ray.store.folder import Folder, Sink
+from modelops_ray.store.storage.base import Folder, Sink
 from modelops_ray.study.schema import plain_schema
 
 SIMULATIONS = "simulations"

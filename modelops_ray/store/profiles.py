@@ -15,7 +15,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from modelops_ray.errors import StorageError
-from modelops_ray.store.files import LocalFolder
+from modelops_ray.store.storage.local import LocalFolder
 
 FORMAT = 2
 MAX_BINS = 256

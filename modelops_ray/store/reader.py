@@ -14,20 +14,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from modelops_ray.arrays import array_of
 from modelops_ray.config import Shard
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, UsageError
+from modelops_ray.sandbox.arrays import array_of
 from modelops_ray.store.batch import Positions
 from modelops_ray.store.columns import MisfitError, all_hold, conformed, widened
 from modelops_ray.store.commits import Log
 from modelops_ray.store.directory import Directory, Largest, Memory, OutputSize, Rows
-from modelops_ray.store.folder import Folder
-from modelops_ray.store.places import open_folder, place_of
 from modelops_ray.store.run_json import RunJson
-from modelops_ray.store.session import Clock, utc_now
 from modelops_ray.store.shards import require_one_run, require_one_split
 from modelops_ray.store.status import Status, together
+from modelops_ray.store.storage.base import Folder
+from modelops_ray.store.storage.places import open_folder, place_of
+from modelops_ray.store.writer import Clock, utc_now
 from modelops_ray.study.schema import identity_fields, parameter_types
 from modelops_ray.study.study import Study
 

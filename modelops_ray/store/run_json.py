@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from modelops_ray.config import SeedPolicy
 from modelops_ray.errors import ResultsError
 from modelops_ray.store.documents import damaged, parse_object, require_format, validated
-from modelops_ray.store.folder import Folder
+from modelops_ray.store.storage.base import Folder
 
 NAME = "run.json"
 FORMAT = 2

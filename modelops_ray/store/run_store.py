@@ -19,14 +19,14 @@ from modelops_ray.store import opening
 from modelops_ray.store.batch import Batch, Positions, assemble
 from modelops_ray.store.columns import conformed
 from modelops_ray.store.commits import LivePart, Log, Part
-from modelops_ray.store.folder import Folder
+from modelops_ray.store.heartbeat import require_free, writer
 from modelops_ray.store.opening import Found
 from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, part_schema, read_part
-from modelops_ray.store.progress import require_free, writer
 from modelops_ray.store.run_json import other_versions
-from modelops_ray.store.session import Clock, Session
 from modelops_ray.store.shards import found_in
 from modelops_ray.store.spec import RunSpec
+from modelops_ray.store.storage.base import Folder
+from modelops_ray.store.writer import Clock, Session
 from modelops_ray.study.chunk import Payload
 from modelops_ray.study.rows import failure_rows
 

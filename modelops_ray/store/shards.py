@@ -13,9 +13,9 @@ from modelops_ray.errors import ResultsError
 from modelops_ray.store import run_json
 from modelops_ray.store.commits import read_log
 from modelops_ray.store.extension import find_move
-from modelops_ray.store.folder import Folder
 from modelops_ray.store.run_json import RunJson
 from modelops_ray.store.spec import RunSpec
+from modelops_ray.store.storage.base import Folder
 
 FOLDER = "shards"
 _NAME = re.compile(r"([1-9]\d*)-of-([1-9]\d*)")

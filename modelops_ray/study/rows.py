@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from modelops_ray.arrays import plain_array
 from modelops_ray.core.report import Failure
+from modelops_ray.sandbox.arrays import plain_array
 from modelops_ray.study.chunk import Simulation
 from modelops_ray.study.identity import task_id
 from modelops_ray.study.schema import identity_fields, simulations_schema

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from modelops_ray.arrays import array_of
+from modelops_ray.sandbox.arrays import array_of
 from modelops_ray.study.chunk import Scalar
 from modelops_ray.study.sets import ParameterSet
 

@@ -8,12 +8,12 @@ import pytest
 
 from benchmarks.cgroups import cpu_cgroup, why_not
 from benchmarks.pods import make_pods
-from modelops_ray.runner.watch import process
+from modelops_ray.sandbox.limits import process
 
 MIB = 2**20
 EAT = "x = []\nwhile True: x.append(bytes(2**20 * 8) + b'x')"
 SEE = """
-from modelops_ray.machine import MemoryBounds
+from modelops_ray.sandbox.machine import MemoryBounds
 print([group.limit_bytes for group in MemoryBounds().groups()], flush=True)
 import time
 time.sleep(60)

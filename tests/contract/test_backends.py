@@ -8,9 +8,9 @@ from support.ray_workers import importable_tests
 from support.toy_chunks import chunk, run_chunk
 
 from modelops_ray.backends.base import Backend
-from modelops_ray.backends.cluster import connect
 from modelops_ray.backends.local import LocalBackend
-from modelops_ray.backends.ray import RayBackend
+from modelops_ray.backends.ray.backend import RayBackend
+from modelops_ray.backends.ray.connect import connect
 from modelops_ray.core.events import ChunkFinished, Event
 from modelops_ray.errors import ModelError, PayloadLostError
 

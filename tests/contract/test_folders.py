@@ -8,8 +8,8 @@ import pytest
 from support.stores import failure, grid, open_store, payload
 
 from modelops_ray.errors import ModelopsRayError, RunInUseError
-from modelops_ray.store.places import open_folder
 from modelops_ray.store.reader import RunReader
+from modelops_ray.store.storage.places import open_folder
 
 FIRST = "_commits/000001.json"
 STUDY = grid(4, 5)

@@ -10,11 +10,11 @@ from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ModelopsRayError, ResultsError, RunInUseError, StorageError
 from modelops_ray.store import opening
 from modelops_ray.store.entry import look
-from modelops_ray.store.files import LocalFolder
-from modelops_ray.store.objects import ObjectFolder
-from modelops_ray.store.places import open_folder
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.spec import RunSpec
+from modelops_ray.store.storage.local import LocalFolder
+from modelops_ray.store.storage.objects import ObjectFolder
+from modelops_ray.store.storage.places import open_folder
 from modelops_ray.study.simulations import Simulations
 
 STUDY = grid(4, 5)

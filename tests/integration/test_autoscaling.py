@@ -11,8 +11,8 @@ from support.ray_workers import importable_tests
 from support.studies import wait_until
 from support.toy_chunks import chunk, run_chunk
 
-from modelops_ray.backends.cluster import connect
-from modelops_ray.backends.ray import RayBackend
+from modelops_ray.backends.ray.backend import RayBackend
+from modelops_ray.backends.ray.connect import connect
 
 GIB = 2**30
 MIB = 2**20

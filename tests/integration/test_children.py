@@ -14,14 +14,14 @@ import pytest
 from support.models import chunk_of, context_of, write
 from support.short_folder import short_folder
 
-from modelops_ray.backends.embedded import _private_folder
+from modelops_ray.backends.ray.embedded import _private_folder
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import ModelError, NodeError
 from modelops_ray.runner import chunk as chunk_side
 from modelops_ray.runner import supervisor
 from modelops_ray.runner.chunk import run_chunk
-from modelops_ray.runner.forked import NoChildError, Wanted, connect
-from modelops_ray.runner.leavings import base_folder
+from modelops_ray.runner.forkserver_client import NoChildError, Wanted, connect
+from modelops_ray.runner.server_folders import base_folder
 from modelops_ray.runner.supervisor import affordable, in_children
 from modelops_ray.study.chunk import Chunk, Simulation
 

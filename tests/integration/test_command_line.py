@@ -12,8 +12,8 @@ from support.commands import enter, invoke, run_locally, summary_of, write_model
 
 import modelops_ray as mr
 from modelops_ray.errors import UsageError
-from modelops_ray.store.files import LocalFolder
-from modelops_ray.store.progress import read_progress
+from modelops_ray.store.heartbeat import read_progress
+from modelops_ray.store.storage.local import LocalFolder
 
 RUN_KEYS = [
     "run_dir",

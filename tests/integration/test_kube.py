@@ -22,8 +22,8 @@ from modelops_ray.cluster.watch.podwatch import Cause
 from modelops_ray.config import RunConfig
 from modelops_ray.core.events import ClusterSaid, Ending, Node, PodDied
 from modelops_ray.errors import BackendError
-from modelops_ray.question import ask
-from modelops_ray.session import execute
+from modelops_ray.run.request import ask
+from modelops_ray.run.session import execute
 from modelops_ray.study.study import Study
 
 PATIENCE_S = 20.0

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from modelops_ray.errors import ModelError
-from modelops_ray.runner.leavings import base_folder, clear, kill_group, locked, sweep, write_server
-from modelops_ray.runner.watch import process, processes
+from modelops_ray.runner.server_folders import base_folder, clear, kill_group, locked, sweep, write_server
+from modelops_ray.sandbox.limits import process, processes
 
 
 @pytest.fixture

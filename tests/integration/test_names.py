@@ -14,9 +14,9 @@ from support.models import chunk_of, context_of, write
 
 from modelops_ray.api import open_run
 from modelops_ray.errors import ModelError
+from modelops_ray.model.resolve import resolve_model
 from modelops_ray.runner.chunk import run_chunk
-from modelops_ray.runner.loading import forget_model
-from modelops_ray.runner.model import resolve_model
+from modelops_ray.sandbox.loading import forget_model
 
 LEVELS = ("fork", "reuse", "fresh", "none")
 ORACLE = "from model import simulate\nprint(simulate({'beta': 2.0, 'n': 1}, 1000)['r']['x'])\n"

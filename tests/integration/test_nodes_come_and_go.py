@@ -12,9 +12,9 @@ from support.ray_workers import importable_tests
 from support.studies import assert_equal_datasets, wait_for_commits, wait_until
 from support.toy_chunks import chunk, run_chunk
 
-from modelops_ray.backends.cluster import connect
-from modelops_ray.backends.ray import RayBackend
-from modelops_ray.backends.ray_task import NAMESPACE
+from modelops_ray.backends.ray.backend import RayBackend
+from modelops_ray.backends.ray.connect import connect
+from modelops_ray.backends.ray.task import NAMESPACE
 from modelops_ray.core.events import ChunkStarted
 from modelops_ray.core.report import Cause
 

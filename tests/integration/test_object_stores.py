@@ -12,10 +12,10 @@ from support.studies import assert_equal_datasets, wait_for_commits
 
 import modelops_ray as mr
 from modelops_ray.errors import RunInUseError, StorageError
-from modelops_ray.store import objects
-from modelops_ray.store.folder import UncertainError
-from modelops_ray.store.places import open_folder
 from modelops_ray.store.reader import RunReader
+from modelops_ray.store.storage import objects
+from modelops_ray.store.storage.base import UncertainError
+from modelops_ray.store.storage.places import open_folder
 
 STUDY = grid(4, 5)
 

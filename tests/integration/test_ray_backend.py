@@ -8,9 +8,9 @@ import pytest
 from support.ray_workers import importable_tests
 from support.toy_chunks import MIB, chunk, run_chunk
 
-from modelops_ray.backends.cluster import connect
-from modelops_ray.backends.ray import RayBackend
-from modelops_ray.backends.ray_task import NAMESPACE
+from modelops_ray.backends.ray.backend import RayBackend
+from modelops_ray.backends.ray.connect import connect
+from modelops_ray.backends.ray.task import NAMESPACE
 from modelops_ray.core.events import ChunkFailed, ChunkFinished, ChunkStarted, ClusterSaid, Node
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import BackendError, PayloadLostError

@@ -18,13 +18,13 @@ from support.ray_workers import importable_tests
 from support.toy_chunks import MIB, chunk, run_chunk
 
 import modelops_ray as mr
-from modelops_ray.backends.cluster import connect
-from modelops_ray.backends.embedded import _private_folder, embedded_addresses
-from modelops_ray.backends.ray import RayBackend
+from modelops_ray.backends.ray.backend import RayBackend
+from modelops_ray.backends.ray.connect import connect
+from modelops_ray.backends.ray.embedded import _private_folder, embedded_addresses
 from modelops_ray.core.events import ChunkFinished
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import BackendError, PayloadLostError, UsageError
-from modelops_ray.machine import available_memory_bytes
+from modelops_ray.sandbox.machine import available_memory_bytes
 
 STUDY = Path(mr.__file__).parent / "examples" / "sir_grid.json"
 CGROUP = Path("/sys/fs/cgroup/memory")

@@ -17,15 +17,15 @@ from support.stores import failure, grid, open_store, payload
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import RunInUseError, StorageError
-from modelops_ray.store.places import open_folder
 from modelops_ray.store.reader import RunReader
+from modelops_ray.store.storage.places import open_folder
 
 SETS, REPLICATES = 40, 10
 STUDY = grid(SETS, REPLICATES)
 
 WRITER = """
 import sys
-from modelops_ray.store.places import place_of
+from modelops_ray.store.storage.places import place_of
 from support.stores import failure, grid, open_store, payload
 
 study = grid(int(sys.argv[2]), int(sys.argv[3]))

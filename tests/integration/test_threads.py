@@ -10,7 +10,7 @@ import pytest
 
 TRACK = """
 import os
-from modelops_ray.runner.threads import ThreadTracker
+from modelops_ray.sandbox.threads import ThreadTracker
 
 tracker = ThreadTracker()
 with tracker:
@@ -103,7 +103,7 @@ def test_an_import_that_a_model_replaced_stays_and_goes_on(tmp_path):
 
 def test_a_thread_found_when_ours_goes_on_is_the_models(tmp_path):
     """What imports next is no module of the model's."""
-    ours = "exec('import colorsys', {'__name__': '_modelops_ray.runner.child'})"
+    ours = "exec('import colorsys', {'__name__': '_modelops_ray.sandbox.child'})"
     _, why_not = tracked(f"{STARTS.strip()}\n    {ours}".replace("\nthreading", "\n    threading"), tmp_path)
     assert why_not.startswith("importing the model starts threads (")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from modelops_ray.model.resolve import resolve_model
 from modelops_ray.runner.executor import ChunkContext
-from modelops_ray.runner.loading import ModelRef, digest_of
-from modelops_ray.runner.model import resolve_model
+from modelops_ray.sandbox.loading import ModelRef, digest_of
 from modelops_ray.study.chunk import Chunk, Payload, Scalar, Simulation
 from modelops_ray.study.rows import RunIdentity
 

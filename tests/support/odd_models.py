@@ -182,7 +182,7 @@ DESCRIPTORS = (
         return int(MAP[:4])
         """, lambda seed: seed, is_forked=False),
     OddModel("everything closed by the import of a server", """
-        if os.environ.get("PYTHONHASHSEED") == "0" and "_modelops_ray.runner.forkserver" in sys.modules:
+        if os.environ.get("PYTHONHASHSEED") == "0" and "_modelops_ray.sandbox.forkserver" in sys.modules:
             os.closerange(0, 4096)
         """, "return seed", lambda seed: seed),
     OddModel("small numbers closed in a simulation", "", """

@@ -10,8 +10,8 @@ import sys
 
 from support.toy_chunks import chunk, run_chunk
 
-from modelops_ray.backends.cluster import connect
-from modelops_ray.backends.ray import RayBackend
+from modelops_ray.backends.ray.backend import RayBackend
+from modelops_ray.backends.ray.connect import connect
 
 CHUNKS = {"kill": {"kill": True}, "eat": {"eat_mib": 6000}, "hang": {"sleep_s": 600}}
 

@@ -27,10 +27,14 @@ from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionErr
 from obstore.store import MemoryStore
 from support.stores import DiedError
 
-from modelops_ray.store import files, names, objects, progress, run_json, session
-from modelops_ray.store.buckets import Bucket
-from modelops_ray.store.objects import ObjectFolder
-from modelops_ray.store.progress import Process
+from modelops_ray.store import heartbeat as progress
+from modelops_ray.store import names, run_json
+from modelops_ray.store import writer as session
+from modelops_ray.store.heartbeat import Process
+from modelops_ray.store.storage import local as files
+from modelops_ray.store.storage import objects
+from modelops_ray.store.storage.buckets import Bucket
+from modelops_ray.store.storage.objects import ObjectFolder
 
 READS = ("stat", "scandir")
 WRITES = ("write", "fsync", "link", "replace", "unlink", "mkdir")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.studies import wait_until
 
-from modelops_ray.runner import forked
+from modelops_ray.runner import forkserver_client
 
 ENDING_S = 30.0
 
@@ -23,7 +23,7 @@ def short_folder(idle_s: float = 1.0) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
         patch.setattr(tempfile, "tempdir", None)
-        patch.setattr(forked, "IDLE_S", idle_s)
+        patch.setattr(forkserver_client, "IDLE_S", idle_s)
         yield folder
         # A server writes into the folder until it has ended.
         wait_until(lambda: not list(folder.glob("modelops-ray-*/*/socket")), "the fork servers to end", ENDING_S)

@@ -17,8 +17,8 @@ from modelops_ray.core.report import Cause, Failure
 from modelops_ray.store.entry import look
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.run_store import RunStore
-from modelops_ray.store.session import utc_now
 from modelops_ray.store.spec import RunSpec
+from modelops_ray.store.writer import utc_now
 from modelops_ray.study.chunk import OutputTable, Payload, Simulation
 from modelops_ray.study.rows import RunIdentity, completed_rows, identity_table
 from modelops_ray.study.schema import parameter_types, repeated

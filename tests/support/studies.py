@@ -21,8 +21,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from modelops_ray.store.commits import read_log
-from modelops_ray.store.places import open_folder
 from modelops_ray.store.reader import RunReader
+from modelops_ray.store.storage.places import open_folder
 
 MB = 10**6
 EVERY_S = 0.05

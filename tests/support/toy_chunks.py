@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from modelops_ray.backends.ray_task import tell_excess
+from modelops_ray.backends.ray.task import tell_excess
 from modelops_ray.core.report import ChunkReport, Measured
 from modelops_ray.errors import ModelError, NodeError
 from modelops_ray.study.chunk import Chunk, OutputTable, Payload, Simulation

@@ -1,9 +1,11 @@
-"""Unit tests decide in virtual time: whoever waits for real, or starts Ray, is told so at once."""
+"""Unit tests decide in virtual time: a test that waits for real, or starts Ray, is told so at once."""
 
 import sys
 import time
 
 import pytest
+
+from modelops_ray.sandbox import loading
 
 
 @pytest.fixture(autouse=True)
@@ -12,6 +14,13 @@ def _no_waiting_and_no_ray(monkeypatch):
     monkeypatch.setattr(time, "sleep", _refuse("time.sleep"))
     if "ray" in sys.modules:
         monkeypatch.setattr(sys.modules["ray"], "init", _refuse("ray.init"))
+
+
+@pytest.fixture(autouse=True)
+def _no_model_left_behind():
+    """Loading a model puts folders and modules into the process."""
+    yield
+    loading.forget_model()
 
 
 def _refuse(what):

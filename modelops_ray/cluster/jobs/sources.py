@@ -16,8 +16,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from modelops_ray.errors import ModelError
-from modelops_ray.runner.digest import SHARED_FOLDERS, python_files
-from modelops_ray.runner.loading import ModelRef, find_top_level, forget_model
+from modelops_ray.sandbox.digest import SHARED_FOLDERS, python_files
+from modelops_ray.sandbox.loading import ModelRef, find_top_level, forget_model
 
 FOLDER = "model"
 """Where the folder of a model that is one file goes, below the job's working directory."""

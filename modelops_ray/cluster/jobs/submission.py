@@ -29,8 +29,8 @@ from modelops_ray.cluster.jobs.package import (
 from modelops_ray.cluster.jobs.sources import FOLDER, Sources, sources_of
 from modelops_ray.config import format_size
 from modelops_ray.errors import BackendError, ModelError
-from modelops_ray.question import Question
-from modelops_ray.runner.loading import ModelRef, digest_of, forget_model
+from modelops_ray.run.request import RunRequest
+from modelops_ray.sandbox.loading import ModelRef, digest_of, forget_model
 from modelops_ray.version import __version__
 
 OURS = Path(__file__).parents[2]
@@ -104,7 +104,7 @@ class Submission:
             self._dashboard.stop(job)
 
 
-def send(question: Question, parcel: Parcel, dashboard: Dashboard, say: Callable[[str], None]) -> Submission:
+def send(question: RunRequest, parcel: Parcel, dashboard: Dashboard, say: Callable[[str], None]) -> Submission:
     """Pack a study with its model and this program, upload them, and start the jobs.
 
     Args:
@@ -138,7 +138,7 @@ def send(question: Question, parcel: Parcel, dashboard: Dashboard, say: Callable
 
 
 @contextmanager
-def _packed(question: Question, sources: Sources) -> Iterator[tuple[Path, Path]]:
+def _packed(question: RunRequest, sources: Sources) -> Iterator[tuple[Path, Path]]:
     """Lay out the job's working directory and this package, each in a folder of its own, for as long as it takes."""
     with tempfile.TemporaryDirectory(prefix="modelops-ray-job-") as place:
         folder, ours = Path(place) / "job", Path(place) / OURS.name
@@ -181,7 +181,7 @@ def _found_lines(there: Installed, lack: Lack) -> Iterator[str]:
         yield f"installs     {', '.join(lack.install)}"
 
 
-def _upload_lines(question: Question, sources: Sources, name: str) -> Iterator[str]:
+def _upload_lines(question: RunRequest, sources: Sources, name: str) -> Iterator[str]:
     n_bytes = sum(path.stat().st_size for path in sources.files.values())
     files = "1 file" if len(sources.files) == 1 else f"{len(sources.files):,} files"
     yield (

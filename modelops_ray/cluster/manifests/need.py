@@ -8,20 +8,20 @@ from modelops_ray.cluster.manifests.sizing import Need
 from modelops_ray.config import RunConfig
 from modelops_ray.core.memory import with_margin
 from modelops_ray.core.policy import Policy
-from modelops_ray.experience import Experience
-from modelops_ray.question import Question
+from modelops_ray.run.priors import Priors
+from modelops_ray.run.request import RunRequest
 from modelops_ray.store.profiles import Profile
 
 MEASURE = "`modelops-ray profile STUDY` measures a few simulations"
 
 
-def need_of(question: Question) -> Need | None:
+def need_of(question: RunRequest) -> Need | None:
     """What is known of a question; None where neither a profile nor --memory says anything.
 
     Raises:
         StorageError: The profile cannot be read.
     """
-    profile = Experience(question).profile
+    profile = Priors(question).profile
     return need(len(question.simulations), profile, question.config)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from modelops_ray.cluster.jobs.sources import imported_names, sources_of
 from modelops_ray.errors import ModelError
-from modelops_ray.runner.loading import ModelRef, digest_of, forget_model
-from modelops_ray.runner.model import find_model, resolve_model
+from modelops_ray.model.resolve import find_model, resolve_model
+from modelops_ray.sandbox.loading import ModelRef, digest_of, forget_model
 
 MODEL = """
 import json

@@ -9,7 +9,7 @@ from modelops_ray.cluster.jobs.dashboard import Installed, _read_installed
 from modelops_ray.cluster.jobs.package import Lack
 from modelops_ray.cluster.jobs.submission import _found_lines, _require_python, _require_same, _some
 from modelops_ray.errors import BackendError, ModelError
-from modelops_ray.runner.loading import ModelRef, digest_of
+from modelops_ray.sandbox.loading import ModelRef, digest_of
 
 
 def test_what_a_cluster_has_is_read_from_what_its_job_printed():

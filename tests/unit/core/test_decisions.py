@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelops_ray.core.dispatch import Dispatch
+from modelops_ray.core.backlog import chunk_size
 from modelops_ray.core.events import (
     CancelChunk,
     Capacity,
@@ -40,11 +40,11 @@ from modelops_ray.core.memory import (
     with_margin,
 )
 from modelops_ray.core.overhead import Overhead
-from modelops_ray.core.plan import chunk_size
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
 from modelops_ray.core.retry import KillGuard, Outcome
-from modelops_ray.core.starvation import Queue
+from modelops_ray.core.scheduler import Dispatch
+from modelops_ray.core.starvation import HoldBack
 from modelops_ray.core.state import RunState
 from modelops_ray.core.window import slots, window_size
 
@@ -631,7 +631,7 @@ def test_slots_are_bounded_by_memory_and_by_cpus():
 
 def test_others_are_held_back_for_the_one_that_was_overtaken_too_often():
     """More than two per slot, and until it begins."""
-    queue = Queue()
+    queue = HoldBack()
     queue.join(1, 8 * GIB)
     for chunk_id in range(2, 7):
         assert not queue.is_held_back(GIB)

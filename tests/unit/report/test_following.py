@@ -5,9 +5,9 @@ import io
 import pytest
 
 from modelops_ray.core.events import Capacity, Node
-from modelops_ray.driver import Snapshot
 from modelops_ray.report.progress import Followed, Lines, _progress, following
 from modelops_ray.report.screen import Screen
+from modelops_ray.run.driver import Snapshot
 
 
 def printed(done, total):

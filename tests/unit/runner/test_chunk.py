@@ -16,10 +16,10 @@ import pyarrow as pa
 import pytest
 from support.models import chunk_of, context_of, write
 
-from modelops_ray.column_types import is_numbered
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import ModelError
 from modelops_ray.runner.chunk import run_chunk
+from modelops_ray.sandbox.column_types import is_numbered
 from modelops_ray.study.identity import task_id
 from modelops_ray.study.schema import identity_fields, simulations_schema
 

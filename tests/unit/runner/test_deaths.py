@@ -6,7 +6,7 @@ import pytest
 
 from modelops_ray.core.report import Cause
 from modelops_ray.runner.deaths import failure_of_death
-from modelops_ray.runner.forked import Death
+from modelops_ray.runner.forkserver_client import Death
 
 MIB = 2**20
 

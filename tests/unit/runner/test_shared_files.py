@@ -5,7 +5,7 @@ from __future__ import annotations
 from support.workrooms import simulating
 
 from modelops_ray.runner.shared_files import SharedFiles
-from modelops_ray.runner.workroom import Workroom
+from modelops_ray.sandbox.workroom import Workroom
 
 
 def test_a_file_that_two_simulations_write_is_told_once():
@@ -39,7 +39,7 @@ def test_a_file_of_the_models_that_changed_unseen_is_told(tmp_path, monkeypatch)
 
 def test_a_folder_with_very_many_entries_is_shared(tmp_path, monkeypatch):
     """Links to all of them would cost more than they protect."""
-    monkeypatch.setattr("modelops_ray.runner.workroom.MAX_ENTRIES", 2)
+    monkeypatch.setattr("modelops_ray.sandbox.workroom.MAX_ENTRIES", 2)
     models = tmp_path / "model"
     models.mkdir()
     for name in "abc":

@@ -8,7 +8,7 @@ from functools import partial
 import pyarrow as pa
 import pytest
 
-from modelops_ray.column_types import numbered
+from modelops_ray.sandbox.column_types import numbered
 from modelops_ray.store.columns import MisfitError, all_hold, conformed, widened
 from modelops_ray.study.schema import plain_schema
 

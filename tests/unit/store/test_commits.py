@@ -9,8 +9,8 @@ from support.stores import grid, run_json_of
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError
 from modelops_ray.store.commits import CommitFile, Part, commit_name, decode, digest_of, encode, genesis, read_log
-from modelops_ray.store.files import LocalFolder
 from modelops_ray.store.run_json import NAME, encode_run_json, read_run_json
+from modelops_ray.store.storage.local import LocalFolder
 
 RUN = "0123456789abcdef" * 2
 OTHER = "fedcba9876543210" * 2

@@ -9,10 +9,10 @@ import pytest
 from support.stores import Clock, grid, open_store, payload
 
 from modelops_ray.errors import ResultsError, RunInUseError
-from modelops_ray.store import progress
-from modelops_ray.store.files import LocalFolder
-from modelops_ray.store.progress import Progress, read_progress, write_progress
+from modelops_ray.store import heartbeat as progress
+from modelops_ray.store.heartbeat import Progress, read_progress, write_progress
 from modelops_ray.store.reader import RunReader
+from modelops_ray.store.storage.local import LocalFolder
 
 
 @pytest.fixture

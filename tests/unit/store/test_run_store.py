@@ -17,15 +17,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.stores import BUNDLE, Clock, DiedError, dying, failure, grid, incidence, open_store, payload
 
-from modelops_ray.column_types import numbered
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import ResultsError, RunInUseError, StorageError
+from modelops_ray.sandbox.column_types import numbered
 from modelops_ray.store import run_json
 from modelops_ray.store.commits import FOLDER
-from modelops_ray.store.files import LocalFolder
-from modelops_ray.store.progress import Process, Progress, read_progress, write_progress
+from modelops_ray.store.heartbeat import Process, Progress, read_progress, write_progress
 from modelops_ray.store.reader import RunReader
+from modelops_ray.store.storage.local import LocalFolder
 from modelops_ray.study.study import Study
 
 

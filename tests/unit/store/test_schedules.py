@@ -17,9 +17,9 @@ from support.stores import grid, open_store, payload
 
 from modelops_ray.errors import ResultsError, RunInUseError, StorageError
 from modelops_ray.store.commits import FOLDER, decode
-from modelops_ray.store.places import open_folder
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.run_json import is_there, read_run_json
+from modelops_ray.store.storage.places import open_folder
 from modelops_ray.study.simulations import Simulations
 
 STUDY = grid(2, 3)

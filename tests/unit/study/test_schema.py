@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from modelops_ray.arrays import plain_array
+from modelops_ray.sandbox.arrays import plain_array
 from modelops_ray.study.schema import identity_fields, parameter_types, simulations_schema
 from modelops_ray.study.study import Study
 

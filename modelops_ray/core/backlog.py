@@ -1,0 +1,288 @@
+"""What waits, and in which order it is taken: the pending simulations and how they are cut into chunks.
+
+Order: repeats first; then one replicate of every parameter set (some, where they are short), because its cost stands
+for the whole set; then the rest of the sets, the costliest first, so that neither large memory nor long runs are left
+for the end.
+Does not know windows, requests or chunks in flight.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+
+from modelops_ray.core.events import Segment
+
+_SETS_LOOKED_AT = 32
+"""How many of the first simulations of a repeat are asked for their parameter sets."""
+
+
+class Need(NamedTuple):
+    """What simulations that run again are known to need, each; bytes, 0 where nothing is.
+
+    `overran_bytes` were not enough, which makes `least_bytes` the least to ask for. `wish_bytes` is what to ask for
+    while no other simulation is known to have needed more than was overrun.
+    """
+
+    overran_bytes: int = 0
+    least_bytes: int = 0
+    wish_bytes: int = 0
+
+
+class Piece(NamedTuple):
+    """Simulations taken together: positions, the parameter set of each, and what each may use and needs.
+
+    `limit_bytes` is what they were given; how much they are given when they run again is decided then, from `need`.
+    """
+
+    positions: tuple[int, ...]
+    sets: tuple[int, ...]
+    limit_bytes: int
+    need: Need = Need()
+
+    def split(self) -> tuple[Piece, Piece]:
+        """Cut in two halves; needs at least two positions."""
+        half = len(self.positions) // 2
+        return (
+            self._replace(positions=self.positions[:half], sets=self.sets[:half]),
+            self._replace(positions=self.positions[half:], sets=self.sets[half:]),
+        )
+
+    def only(self, positions: Collection[int]) -> Piece:
+        """Keep these positions; `in` on them should be fast."""
+        if len(positions) == len(self.positions):
+            return self
+        kept = [(p, s) for p, s in zip(self.positions, self.sets, strict=True) if p in positions]
+        return self._replace(positions=tuple(p for p, _ in kept), sets=tuple(s for _, s in kept))
+
+
+class Candidate(NamedTuple):
+    """Something that could be taken next: some of its parameter sets, what it needs, and seconds where known."""
+
+    kind: str
+    size_class: int
+    need: Need
+    sets: tuple[int, ...]
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Set:
+    """Pending segments of one parameter set and, once a result is known, what one of its simulations takes."""
+
+    segments: deque[Segment]
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Pending:
+    """The simulations that wait. Every position is in at most one place."""
+
+    n: int = 0
+    _sets: dict[int, _Set] = field(default_factory=dict)
+    _fresh: deque[int] = field(default_factory=deque)
+    _begun: dict[int, None] = field(default_factory=dict)
+    _known: dict[int, list[tuple[float, int]]] = field(default_factory=dict)
+    _repeats: dict[int, deque[Piece]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.n
+
+    @property
+    def n_sets(self) -> int:
+        """Parameter sets of which something waits (repeats aside)."""
+        return len(self._sets)
+
+    @property
+    def n_fresh(self) -> int:
+        """Parameter sets of which nothing was taken yet."""
+        return len(self._fresh)
+
+    def holds(self, set_index: int) -> bool:
+        """Whether simulations of this parameter set wait."""
+        return set_index in self._sets
+
+    def positions(self) -> Iterator[int]:
+        """Yield every pending position, in no particular order."""
+        for entry in self._sets.values():
+            for segment in entry.segments:
+                yield from range(segment.start, segment.stop)
+        for pieces in self._repeats.values():
+            for piece in pieces:
+                yield from piece.positions
+
+    def add(self, segments: Iterable[Segment]) -> None:
+        """Take in new simulations, in study order."""
+        for segment in segments:
+            self.n += segment.stop - segment.start
+            if segment.set_index in self._sets:
+                self._sets[segment.set_index].segments.append(segment)
+                continue
+            self._sets[segment.set_index] = _Set(deque([segment]))
+            self._fresh.append(segment.set_index)
+
+    def put_back(self, piece: Piece) -> None:
+        """Have simulations repeated, before those that have not run; those that need most first."""
+        if piece.positions:
+            self.n += len(piece.positions)
+            size_class = _size_class(max(piece.need.least_bytes, piece.need.wish_bytes))
+            self._repeats.setdefault(size_class, deque()).append(piece)
+
+    def is_unranked(self, set_index: int) -> bool:
+        """Whether some of this set were taken, more wait, and what they take is not known."""
+        return set_index in self._begun
+
+    def rank(self, set_index: int, request_bytes: int, seconds: float) -> None:
+        """A simulation of such a set completed: what waits of it is taken by what its tasks declare, then by time."""
+        del self._begun[set_index]
+        self._sets[set_index].seconds = seconds
+        heapq.heappush(self._known.setdefault(_size_class(request_bytes), []), (-seconds, set_index))
+
+    def repeats(self) -> Iterator[Candidate]:
+        """What must be repeated, largest first."""
+        for size_class in sorted(self._repeats, reverse=True):
+            piece = self._repeats[size_class][0]
+            yield Candidate("repeat", size_class, piece.need, tuple(dict.fromkeys(piece.sets[:_SETS_LOOKED_AT])), 0.0)
+
+    def ranked(self) -> Iterator[Candidate]:
+        """The costliest set of each size, largest size first."""
+        for size_class in sorted(self._known, reverse=True):
+            seconds, set_index = self._known[size_class][0]
+            yield Candidate("known", size_class, Need(), (set_index,), -seconds)
+
+    def unranked(self) -> Candidate | None:
+        """Sets of which nothing is known: untouched ones, else those that have begun."""
+        if self._fresh:
+            return Candidate("fresh", 0, Need(), (self._fresh[0],), 0.0)
+        if self._begun:
+            return Candidate("begun", 0, Need(), (next(iter(self._begun)),), 0.0)
+        return None
+
+    def n_of(self, choice: Candidate, most: int, n_first: int) -> int:
+        """How many simulations of a choice just made `take` would remove, counted up to `most`."""
+        if choice.kind == "repeat":
+            return min(most, len(self._repeats[choice.size_class][0].positions))
+        n = 0
+        for set_index in self._sets_of(choice):
+            segments = self._sets[set_index].segments
+            if choice.kind == "fresh":
+                n += min(n_first, segments[0].stop - segments[0].start)
+            else:
+                n += sum(segment.stop - segment.start for segment in islice(segments, most))
+            if n >= most:
+                return most
+        return n
+
+    def _sets_of(self, choice: Candidate) -> Iterable[int]:
+        match choice.kind:
+            case "fresh":
+                return self._fresh
+            case "begun":
+                return self._begun
+            case _:
+                return (set_index for _, set_index in self._known[choice.size_class])
+
+    def take(self, choice: Candidate, n: int, n_first: int = 1) -> Piece:
+        """Remove up to `n` simulations of a choice just made; of sets that are untouched `n_first` each."""
+        if choice.kind == "repeat":
+            piece = self._take_repeat(choice.size_class, n)
+        else:
+            taken = self._take_of(choice, n, n_first)
+            piece = Piece(tuple(p for p, _ in taken), tuple(s for _, s in taken), 0)
+        self.n -= len(piece.positions)
+        return piece
+
+    def _take_of(self, choice: Candidate, n: int, n_first: int) -> list[tuple[int, int]]:
+        match choice.kind:
+            case "fresh":
+                return self._take_fresh(n, n_first)
+            case "begun":
+                return self._take_begun(n)
+            case _:
+                return self._take_known(choice.size_class, n)
+
+    def spread(self, n_parts: int) -> None:
+        """Turn the untouched sets, so that the next ones taken come from all over the study."""
+        self._fresh.rotate(-max(1, len(self._fresh) // max(1, n_parts)))
+
+    def _take_repeat(self, size_class: int, n: int) -> Piece:
+        pieces = self._repeats[size_class]
+        piece = pieces.popleft()
+        if len(piece.positions) > n:
+            pieces.appendleft(piece._replace(positions=piece.positions[n:], sets=piece.sets[n:]))
+        if not pieces:
+            del self._repeats[size_class]
+        return piece._replace(positions=piece.positions[:n], sets=piece.sets[:n])
+
+    def _take_fresh(self, n: int, n_first: int) -> list[tuple[int, int]]:
+        taken: list[tuple[int, int]] = []
+        while self._fresh and len(taken) < n:
+            set_index = self._fresh.popleft()
+            taken += self._pop(set_index, min(n_first, n - len(taken)))
+            if set_index in self._sets:
+                self._begun[set_index] = None
+        return taken
+
+    def _take_begun(self, n: int) -> list[tuple[int, int]]:
+        taken: list[tuple[int, int]] = []
+        while self._begun and len(taken) < n:
+            set_index = next(iter(self._begun))
+            taken += self._pop(set_index, n - len(taken))
+            if set_index not in self._sets:
+                del self._begun[set_index]
+        return taken
+
+    def _take_known(self, size_class: int, n: int) -> list[tuple[int, int]]:
+        taken: list[tuple[int, int]] = []
+        heap = self._known[size_class]
+        while heap and len(taken) < n:
+            set_index = heap[0][1]
+            taken += self._pop(set_index, n - len(taken))
+            if set_index not in self._sets:
+                heapq.heappop(heap)
+        if not heap:
+            del self._known[size_class]
+        return taken
+
+    def _pop(self, set_index: int, n: int) -> list[tuple[int, int]]:
+        segments = self._sets[set_index].segments
+        segment = segments.popleft()
+        stop = min(segment.stop, segment.start + n)
+        if stop < segment.stop:
+            segments.appendleft(Segment(set_index, stop, segment.stop))
+        if not segments:
+            del self._sets[set_index]
+        return [(position, set_index) for position in range(segment.start, stop)]
+
+
+def _size_class(size_bytes: int) -> int:
+    """Sizes that count as alike when the costliest comes first: four classes per doubling."""
+    return int(4 * math.log2(max(1, size_bytes)))
+
+
+def chunk_size(
+    seconds: float,
+    bytes_each: float,
+    n_left_per_slot: float,
+    *,
+    target_s: float,
+    least_s: float,
+    target_bytes: int,
+    most: int,
+) -> int:
+    """How many simulations to give to one task.
+
+    About `target_s` of work and `target_bytes` of outputs, and at the end of a study a quarter of a slot's fair
+    share, so that the last tasks end together (guided self-scheduling, Polychronopoulos and Kuck 1987), but not below
+    `least_s` of work, which is what ending together would cost in tasks.
+    """
+    by_time = target_s / seconds if seconds > 0 else most
+    by_bytes = target_bytes / bytes_each if bytes_each > 0 else most
+    fair = math.ceil(n_left_per_slot / 4)
+    worth_a_task = least_s / seconds if seconds > 0 else 1
+    return max(1, min(most, int(by_time), int(by_bytes), max(fair, int(worth_a_task))))

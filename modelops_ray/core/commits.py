@@ -1,0 +1,135 @@
+"""What has finished and waits to be committed, and when that is due. Does not know what a payload holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from modelops_ray.core.backlog import Piece
+from modelops_ray.core.events import WritePart
+from modelops_ray.core.policy import Policy
+from modelops_ray.core.report import Failure
+
+_WRITE_S = 1.5
+"""What the writing of a commit and the way there are expected to take at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """The completed simulations of a chunk whose payload waits to be committed; the first ended at `since_s`."""
+
+    piece: Piece
+    payload_bytes: int
+    since_s: float
+
+
+@dataclass(slots=True)
+class Journal:
+    """Finished, not yet durable: payloads by chunk, final failures, and the commit that is under way, if any.
+
+    `unwritten_bytes` is what all of it takes, what is told of failures included. `oldest_s` is when the first of those
+    ended that wait for a commit which has not begun; None while none waits.
+    """
+
+    policy: Policy
+    unwritten: dict[int, Unwritten] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    writing: WritePart | None = None
+    unwritten_bytes: int = 0
+    n_unwritten: int = 0
+    n_commits: int = 0
+    oldest_s: float | None = None
+    _began_s: float = 0.0
+    _write_s: float = 0.0
+    _looked_s: float | None = None
+    _pause_s: float = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything that finished is durable."""
+        return not self.unwritten and not self.failures and self.writing is None
+
+    def keep(self, chunk_id: int, piece: Piece, payload_bytes: int, since_s: float) -> None:
+        """A chunk finished; the first of its simulations ended at `since_s`."""
+        self.unwritten[chunk_id] = Unwritten(piece, payload_bytes, since_s)
+        self._waits_since(since_s)
+        self.unwritten_bytes += payload_bytes
+        self.n_unwritten += len(piece.positions)
+
+    def keep_failure(self, failure: Failure) -> None:
+        """A simulation has failed for good."""
+        self.failures.append(failure)
+        self.unwritten_bytes += failure.told_bytes
+
+    def let_go(self, chunk_id: int) -> Piece:
+        """The payload of a chunk is durable, or lost."""
+        written = self.unwritten.pop(chunk_id)
+        self.unwritten_bytes -= written.payload_bytes
+        self.n_unwritten -= len(written.piece.positions)
+        return written.piece
+
+    def next_commit(self, now_s: float, *, is_last: bool) -> WritePart | None:
+        """Begin a commit if one is due; one at a time, the first at once, so that misfits show early.
+
+        Args:
+            now_s: The time.
+            is_last: Nothing runs that could finish.
+        """
+        self._look(now_s)
+        if self.failures:
+            self._waits_since(now_s)
+        if self.writing is not None or not (self.unwritten or self.failures):
+            return None
+        is_due = (
+            is_last
+            or not self.n_commits
+            or self._is_old(now_s)
+            or self._is_enough(self.unwritten_bytes, self.n_unwritten + len(self.failures))
+        )
+        if not is_due:
+            return None
+        self.writing = WritePart(tuple(self._batch()), tuple(self.failures))
+        self.failures, self._began_s = [], now_s
+        written = set(self.writing.chunk_ids)
+        self.oldest_s = min((one.since_s for i, one in self.unwritten.items() if i not in written), default=None)
+        return self.writing
+
+    def _look(self, now_s: float) -> None:
+        """Learn how long it is from one look to the next; several come together, of which the first tells."""
+        pause_s = 0.0 if self._looked_s is None else now_s - self._looked_s
+        self._pause_s, self._looked_s = max(pause_s, self._pause_s / 2), now_s
+
+    def _waits_since(self, since_s: float) -> None:
+        self.oldest_s = since_s if self.oldest_s is None else min(since_s, self.oldest_s)
+
+    def _is_old(self, now_s: float) -> bool:
+        """Whether the oldest would be durable too late if its commit began at the next look.
+
+        A write may have to wait for the one before it, so that two are allowed for.
+        """
+        within_s = self.policy.commit_within_s
+        reserve_s = min(within_s / 2, max(_WRITE_S, 2 * self._write_s)) + min(within_s / 4, self._pause_s)
+        return self.oldest_s is not None and now_s - self.oldest_s >= within_s - reserve_s
+
+    def _batch(self) -> Iterator[int]:
+        """The oldest chunks, up to the size of one commit: a commit holds copies of its payloads in memory."""
+        batch_bytes = n_batch = 0
+        for chunk_id, waiting in self.unwritten.items():
+            yield chunk_id
+            batch_bytes += waiting.payload_bytes
+            n_batch += len(waiting.piece.positions)
+            if self._is_enough(batch_bytes, n_batch):
+                return
+
+    def _is_enough(self, payload_bytes: int, n_simulations: int) -> bool:
+        return payload_bytes >= self.policy.commit_bytes or n_simulations >= self.policy.commit_simulations
+
+    def committed(self, chunk_ids: tuple[int, ...], now_s: float) -> int:
+        """The commit under way is durable; return how many simulations that were."""
+        failures = self.writing.failures if self.writing is not None else ()
+        self.unwritten_bytes -= sum(failure.told_bytes for failure in failures)
+        n_done = len(failures) + sum(len(self.let_go(chunk_id).positions) for chunk_id in chunk_ids)
+        self.n_commits += 1
+        self._write_s = max(now_s - self._began_s, 0.8 * self._write_s)
+        self.writing = None
+        return n_done

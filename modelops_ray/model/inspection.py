@@ -1,0 +1,257 @@
+"""The driver's side of looking at a model, which this process never imports itself.
+
+Owns the process that `look` is, its deadline, and what of its words people see: on stderr, bounded, as text. What comes
+back is foreign and read in one place.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import select
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+import unicodedata
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import IO, Any, Self
+
+from modelops_ray.errors import ModelError, one_line
+from modelops_ray.sandbox import wire
+from modelops_ray.sandbox.boot import LOADING_WITHIN_S, THREAD_LIMITS, command, last_line
+from modelops_ray.sandbox.loading import MAX_MESSAGE, ModelRef, workdir_of
+from modelops_ray.sandbox.pidfd import open_process
+
+SHOWN_CHARACTERS = 64 * 1024
+READ_BYTES = 64 * 1024
+LAST_BYTES = 1000
+ENDING_S = 10.0
+LAST_WORDS_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was seen of a model that can be called: memory in bytes that loading it adds to a bare process.
+
+    `shared` are the names in its folders that are also those of Python's or installed modules; with `again` some of
+    them were found too late for this import.
+    """
+
+    loading_bytes: int
+    shared: tuple[str, ...]
+    again: bool
+
+
+class Look:
+    """A look at a model, which goes on beside this process; leaving its context ends all that it started."""
+
+    def __init__(self, ref: ModelRef, *, measure: bool = False, within_s: float = LOADING_WITHIN_S) -> None:
+        """Begin to look.
+
+        Args:
+            ref: The model.
+            measure: Whether to say what loading it takes, which costs some milliseconds.
+            within_s: How long its import may take.
+
+        Raises:
+            ModelError: Its interpreter cannot be started.
+        """
+        self._ref, self._within_s = ref, within_s
+        self._words = _Words()
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._process = _start(ref, theirs.fileno())
+        except OSError as error:
+            ours.close()
+            raise ModelError(f"model {ref.label}: {_python(ref)} cannot be started: {error.strerror}") from error
+        self._channel = ours
+        asked = {"model": ref.to_json(), "workdir": workdir_of(ref), "within_s": within_s, "measure": measure}
+        # One that has ended already is noticed when its answer is read.
+        with suppress(OSError):
+            wire.send(ours, asked)
+
+    def __enter__(self) -> Self:
+        return self
+
+    @property
+    def pid(self) -> int:
+        """The process that waits for the one that imports."""
+        return self._process.pid
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+        if not _ends(self._process.pid, ENDING_S):
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        _said(self._process).close()
+
+    def result(self) -> Looked:
+        """Wait until it is over; what the model prints meanwhile goes to stderr.
+
+        Raises:
+            ModelError: It cannot be imported or called, or not in time.
+        """
+        answer = self._answer()
+        label = self._ref.label
+        if answer is None:
+            raise ModelError(
+                f"model {label} cannot be looked at: {_python(self._ref)} ended before it began{self._words.last}"
+            )
+        report = _parsed(answer.blobs)
+        if report is not None and "error" in report:
+            raise ModelError(report["error"])
+        if report is not None:
+            return Looked(**report)
+        place = f" ({answer.header['place']})" if answer.header["place"] else ""
+        if answer.header["timed_out"]:
+            raise ModelError(f"model {label} was not imported within {self._within_s:g} s{place}")
+        ended = _ended(answer.header["code"])
+        raise ModelError(f"model {label} does not import: it {ended} while it was imported{place or self._words.last}")
+
+    def _answer(self) -> wire.Message | None:
+        """What the process says at its end; None where it ends without a word."""
+        said = _said(self._process)
+        answer, end_s = None, time.monotonic() + self._within_s + ENDING_S
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._channel, selectors.EVENT_READ)
+            selector.register(said, selectors.EVENT_READ)
+            while selector.get_map() and (left_s := end_s - time.monotonic()) > 0:
+                for key, _ in selector.select(left_s):
+                    if key.fileobj is said:
+                        if not self._words.hear(said):
+                            selector.unregister(said)
+                        continue
+                    self._channel.settimeout(ENDING_S)
+                    with suppress(ValueError, OSError):
+                        answer = wire.receive(self._channel)
+                    selector.unregister(self._channel)
+                    # All that could print has been ended: what it had printed is there.
+                    end_s = time.monotonic() + LAST_WORDS_S
+        self._words.end()
+        return answer
+
+
+def look_at(ref: ModelRef) -> ModelRef:
+    """Make sure that a model can be imported and called, once, in a process made for it; return it with what was seen.
+
+    Raises:
+        ModelError: It cannot, or not in time.
+    """
+    return ref if ref.shared is not None else _seen(ref, measure=False)[0]
+
+
+def measured(ref: ModelRef) -> tuple[ModelRef, int]:
+    """As `look_at`, with the memory in bytes that importing the model and what it imports adds to a bare process."""
+    return _seen(ref, measure=True)
+
+
+def _seen(ref: ModelRef, *, measure: bool) -> tuple[ModelRef, int]:
+    with Look(ref, measure=measure) as look:
+        looked = look.result()
+    seen = replace(ref, shared=looked.shared)
+    if looked.again and ref.shared is None:
+        return _seen(seen, measure=measure)
+    return seen, looked.loading_bytes
+
+
+def _start(ref: ModelRef, channel_fd: int) -> subprocess.Popen[bytes]:
+    surroundings = os.environ | dict.fromkeys(THREAD_LIMITS, "1")
+    return subprocess.Popen(  # noqa: S603 (ourselves)
+        command("look", str(channel_fd), python=_python(ref)), pass_fds=(channel_fd,), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0, start_new_session=True, env=surroundings,
+    )  # fmt: skip
+
+
+def _python(ref: ModelRef) -> str:
+    return ref.python or sys.executable
+
+
+def _said(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert process.stdout is not None  # noqa: S101 - it was asked for
+    return process.stdout
+
+
+def _ends(pid: int, within_s: float) -> bool:
+    """Whether a child of this process ends in time."""
+    pidfd = open_process(pid)
+    try:
+        ending = select.poll()
+        ending.register(pidfd)
+        return bool(ending.poll(1000 * within_s))
+    finally:
+        os.close(pidfd)
+
+
+def _ended(code: int) -> str:
+    if code >= 0:
+        return f"ended Python with exit code {code}"
+    with suppress(ValueError):
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"was ended by signal {-code}"
+
+
+def _parsed(blobs: tuple[bytes | memoryview, ...]) -> dict[str, Any] | None:
+    """Read a report; None where there is none, or something that is none."""
+    try:
+        report = json.loads(b"".join(blobs))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(report, dict):
+        return None
+    if isinstance(error := report.get("error"), str):
+        return {"error": one_line(_shown(error), 2 * MAX_MESSAGE)}
+    n_bytes, shared = report.get("loading_bytes"), report.get("shared")
+    if type(n_bytes) is not int or n_bytes < 0 or not isinstance(shared, list):
+        return None
+    if not all(isinstance(name, str) and name.isidentifier() for name in shared):
+        return None
+    return {"loading_bytes": n_bytes, "shared": tuple(shared), "again": report.get("again") is True}
+
+
+class _Words:
+    """What a model prints while it is imported: shown as it comes, up to a bound; where stderr fails, it is lost."""
+
+    def __init__(self) -> None:
+        self._decode: Callable[..., str] = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._n_shown = 0
+        self._end = b""
+
+    @property
+    def last(self) -> str:
+        """The last line, to go at the end of a sentence; empty if there is none."""
+        return last_line(_shown(self._end.decode(errors="replace")))
+
+    def hear(self, said: IO[bytes]) -> bool:
+        """Take in what is there to be read; False once there is no more to come."""
+        data = os.read(said.fileno(), READ_BYTES)
+        self._end = (self._end + data)[-LAST_BYTES:]
+        if self._n_shown < SHOWN_CHARACTERS:
+            self._show(self._decode(data))
+        return bool(data)
+
+    def end(self) -> None:
+        """Show what is left of a character that was cut off."""
+        self._show(self._decode(b"", True))
+
+    def _show(self, text: str) -> None:
+        shown = _shown(text)[: SHOWN_CHARACTERS - self._n_shown]
+        self._n_shown += len(shown)
+        # Printing decides nothing.
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(shown)
+
+
+def _shown(text: str) -> str:
+    """Without what moves the cursor or cannot be encoded."""
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"} else "\N{REPLACEMENT CHARACTER}"
+        for c in text.replace("\r", "\n")
+    )

@@ -1,0 +1,140 @@
+"""Whether a model keeps state between its simulations: a few run again, each in a new interpreter, and are compared.
+
+Owns the comparison and the sentence that follows from it. The runs are ordinary sessions in folders that are thrown
+away; the run that is checked is only read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from modelops_ray.errors import UsageError
+from modelops_ray.run.request import RunRequest
+from modelops_ray.run.session import Watcher, aside
+from modelops_ray.sandbox.arrays import plain_array
+from modelops_ray.sandbox.column_types import INDEX
+from modelops_ray.store.reader import RunReader
+from modelops_ray.study.sample import sample_positions
+
+SAMPLES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One simulation that came out otherwise when it ran alone, and the first place where it did."""
+
+    task_id: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What running `simulations` of them again showed; not `is_reproducible` where even two new processes differ."""
+
+    model: str
+    simulations: int
+    differences: tuple[Difference, ...] = ()
+    is_reproducible: bool = True
+
+    @property
+    def complaint(self) -> str:
+        """One line that says what is wrong and what to do; empty if nothing is."""
+        if not self.differences:
+            return ""
+        first = self.differences[0]
+        found = f"{len(self.differences)} of {self.simulations} simulations (first {first.task_id}: {first.where})"
+        if not self.is_reproducible:
+            return (
+                f"model {self.model} is not a function of its parameters and its seed: {found} differ between two new "
+                "processes; seed every generator it draws from, and let nothing depend on the time or the process"
+            )
+        return (
+            f"model {self.model} keeps state between simulations: {found} came out otherwise in a new process; "
+            "run the study with --isolation fresh --fresh, or have the model build everything anew"
+        )
+
+
+def check(question: RunRequest, watcher: Watcher, samples: int = SAMPLES) -> Check:
+    """Run a sample of what a run completed again, and compare value for value.
+
+    Raises:
+        UsageError: The run has completed nothing.
+        ModelopsRayError: The simulations cannot be run again.
+    """
+    before = RunReader(question.out)
+    # No stride: it would fall in step with a grid and see one level of a parameter.
+    sample = sample_positions(question.simulations, samples, question.study.digest, before.completed())
+    if not len(sample):
+        raise UsageError(f"{question.out}: nothing completed, so there is nothing to check for leaks")
+    watcher.note(f"checking for leaks: {len(sample)} simulations once more, each in a new process")
+    with aside(question, sample, watcher, isolation="fresh") as alone:
+        differences = tuple(compared(before, alone))
+        if not differences:
+            return Check(question.model.label, len(sample))
+        with aside(question, sample, watcher, isolation="fresh") as again:
+            is_reproducible = not any(compared(alone, again))
+    return Check(question.model.label, len(sample), differences, is_reproducible)
+
+
+def compared(before: RunReader, alone: RunReader) -> Iterator[Difference]:
+    """Yield the simulations of `alone` that have another result in `before`, in study order."""
+    again = alone.simulations().select(["task_id", "status", "error_message"]).to_pylist()
+    task_ids = [row["task_id"] for row in again]
+    runs = [(run, set(run.output_names())) for run in (before, alone)]
+    names = sorted(set.union(*(known for _, known in runs)))
+    nothing = pa.table({"task_id": plain_array([], pa.string())})
+    tables = {
+        name: [run.output_of(name, task_ids) if name in known else nothing for run, known in runs] for name in names
+    }
+    for row in again:
+        if row["status"] != "completed":
+            yield Difference(row["task_id"], f"alone it fails: {row['error_message']}")
+            continue
+        places = (_first_place(name, _rows_of(one, row), _rows_of(other, row)) for name, (one, other) in tables.items())
+        if where := next(filter(None, places), ""):
+            yield Difference(row["task_id"], where)
+
+
+def _rows_of(table: pa.Table, row: dict[str, str]) -> pa.Table:
+    return table.filter(pa.compute.equal(table["task_id"], row["task_id"]))
+
+
+def _first_place(name: str, one: pa.Table, other: pa.Table) -> str:
+    """Where two tables differ; empty if they are equal value for value. Integers may have become floats in a study."""
+    if one.num_rows != other.num_rows:
+        return f"output {name!r} has {other.num_rows} rows alone and {one.num_rows} in the run"
+    if one.num_rows == 0:
+        return ""
+    # Rows of a frame have labels only where some simulation took rows out of one.
+    if {*one.column_names} ^ {*other.column_names} == {INDEX}:
+        one, other = (table.drop_columns([INDEX] if INDEX in table.column_names else []) for table in (one, other))
+    if one.column_names != other.column_names:
+        return f"output {name!r} has the columns {', '.join(other.column_names)} alone"
+    pairs = ((column, one[column].combine_chunks(), other[column].combine_chunks()) for column in one.column_names)
+    different = (column for column, ours, theirs in pairs if not _are_equal(ours, theirs))
+    return next((f"column {column!r} of output {name!r}" for column in different), "")
+
+
+def _are_equal(one: pa.Array, other: pa.Array) -> bool:
+    try:
+        other = other.cast(one.type)
+    except pa.ArrowException:
+        return False
+    if not one.is_null().equals(other.is_null()):
+        return False
+    if pa.types.is_list(one.type) or pa.types.is_fixed_size_list(one.type):
+        lengths_are_equal = one.value_lengths().equals(other.value_lengths())
+        return bool(lengths_are_equal) and _are_equal(one.flatten(), other.flatten())
+    if pa.types.is_struct(one.type):
+        return all(_are_equal(*fields) for fields in zip(one.flatten(), other.flatten(), strict=True))
+    if not pa.types.is_floating(one.type):
+        return bool(one.equals(other))
+    # As bits, for NaN is not equal to itself.
+    bits = (
+        values.fill_null(0.0).to_numpy(zero_copy_only=False).view(f"u{one.type.byte_width}") for values in (one, other)
+    )
+    return np.array_equal(*bits)

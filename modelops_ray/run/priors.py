@@ -1,0 +1,129 @@
+"""What earlier runs of a model taught, in the core's terms, and what a run adds to it.
+
+Owns where profiles are kept and how they become decisions' first knowledge. Their file format is `store.profiles`'.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from modelops_ray.core.memory import bin_of, edge_of
+from modelops_ray.core.policy import Policy
+from modelops_ray.core.scheduler import Dispatch
+from modelops_ray.core.state import RunState
+from modelops_ray.errors import StorageError
+from modelops_ray.run.request import RunRequest
+from modelops_ray.store.profiles import Profile, load_profile, save_profile
+from modelops_ray.store.run_store import Written
+
+WHERE_PROFILES_GO = "XDG_CACHE_HOME says where profiles are kept"
+
+
+class Priors:
+    """What is known of the model of one question.
+
+    Attributes:
+        profile: What earlier runs measured, None if there were none, or if this user has no home to keep it in.
+    """
+
+    def __init__(self, question: RunRequest) -> None:
+        """Read the profile of the model.
+
+        Raises:
+            StorageError: It cannot be read or is damaged.
+        """
+        self._question = question
+        self._folder = _folder()
+        self.profile = None if self._folder is None else _load(self._folder, question.model.digest)
+        self._peaks = _bins(self.profile)
+
+    def state(self, n_completed_before: int) -> RunState:
+        """Begin a run that knows it, of which earlier sessions have kept `n_completed_before` results."""
+        return RunState(
+            self._policy(),
+            known_peaks=self._peaks,
+            known_seconds=self._seconds,
+            n_completed_before=n_completed_before,
+        )
+
+    def dispatch(self) -> Dispatch:
+        """Begin only what decides on memory and concurrency, to ask it what it would do."""
+        return Dispatch(self._policy(), known_peaks=self._peaks, known_seconds=self._seconds)
+
+    def keep(self, state: RunState, written: Written) -> None:
+        """Add what a run begun by `state` has measured, and the size of what it has `written`.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        dispatch, completed = state.dispatch, state.counters.completed
+        overhead = dispatch.memory.overhead
+        measured = Counter(dispatch.memory.counts)
+        measured.subtract(self._peaks)
+        peaks = {edge_of(index): count for index, count in measured.items() if count > 0}
+        if not peaks or self._folder is None:
+            return
+        new = Profile(
+            model_digest=self._question.model.digest,
+            samples=completed,
+            base_bytes=overhead.worker_bytes + overhead.child_bytes,
+            child_bytes=overhead.child_bytes,
+            shared_bytes=overhead.shared_bytes,
+            peaks=peaks,
+            seconds=dispatch.mean_seconds * completed,
+            written=written.simulations,
+            payload_bytes=written.payload_bytes,
+            output_bytes=written.output_bytes,
+        )
+        save_profile(self._folder, new if self.profile is None else self.profile.merged(new))
+
+    @property
+    def _seconds(self) -> float:
+        return (self.profile.seconds_per_simulation or 0.0) if self.profile is not None else 0.0
+
+    def _policy(self) -> Policy:
+        """The core's knobs from the user's."""
+        config, profile = self._question.config, self.profile
+        too_many = config.max_failures
+        return Policy(
+            cpus=config.cpus,
+            memory_bytes=config.memory_bytes,
+            max_memory_bytes=config.max_memory_bytes,
+            attempts=config.attempts,
+            max_failures=None if too_many is None else too_many.count(self._question.n_simulations),
+            timeout_s=config.timeout_s,
+            chunk=config.chunk,
+            window=config.window,
+            supervised=config.isolation != "none" and config.backend == "ray",
+            known_worker_bytes=max(0, profile.base_bytes - profile.child_bytes) if profile is not None else 0,
+            known_child_bytes=profile.child_bytes if profile is not None else 0,
+            known_shared_bytes=profile.shared_bytes if profile is not None else 0,
+        )
+
+
+def _folder() -> Path | None:
+    """`$XDG_CACHE_HOME/modelops-ray/profiles`, or under `~/.cache`; None for a user without a home."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(cache) if cache else Path.home() / ".cache") / "modelops-ray" / "profiles"
+    except RuntimeError:
+        # A container's user may be a number without a name, and so without a home.
+        return None
+
+
+def _load(folder: Path, digest: str) -> Profile | None:
+    try:
+        return load_profile(folder, digest)
+    except StorageError as error:
+        raise StorageError(f"{error}; {WHERE_PROFILES_GO}") from error
+
+
+def _bins(profile: Profile | None) -> Mapping[int, int]:
+    """How many peaks of a profile fall into each bin; a profile with few bins has joined some."""
+    counts: Counter[int] = Counter()
+    for edge_bytes, count in (profile.peaks if profile is not None else {}).items():
+        counts[bin_of(edge_bytes)] += count
+    return counts

@@ -1,0 +1,134 @@
+"""What a session is asked: a checked study, its simulations, its model and the knobs.
+
+Owns what is found wrong before anything is started or touched on disk, and the name of the run directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from modelops_ray.backends.ray.backend import pickle_by_value
+from modelops_ray.config import RunConfig
+from modelops_ray.core.ranges import Ranges
+from modelops_ray.errors import UsageError
+from modelops_ray.model.inspection import look_at
+from modelops_ray.model.resolve import find_model
+from modelops_ray.sandbox.loading import ModelRef
+from modelops_ray.store.shards import FOLDER as SHARDS
+from modelops_ray.store.storage.places import Place, inside
+from modelops_ray.study.identity import task_id
+from modelops_ray.study.rows import RunIdentity
+from modelops_ray.study.schema import parameter_types
+from modelops_ray.study.shards import scope_of
+from modelops_ray.study.simulations import Simulations
+from modelops_ray.study.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """Everything a session needs to know.
+
+    Attributes:
+        out: The run directory of the session: that of the whole run, or of the shard.
+        whole: The run directory of the whole run.
+        scope: The positions that the run directory is to answer where it is that of a shard.
+        only: The positions to run where not all are.
+    """
+
+    study: Study
+    simulations: Simulations
+    model: ModelRef
+    identity: RunIdentity
+    config: RunConfig
+    out: Place
+    whole: Place
+    scope: Ranges | None
+    only: Ranges | None
+
+    @property
+    def n_simulations(self) -> int:
+        """How many simulations the run directory is to answer."""
+        return len(self.simulations) if self.scope is None else len(self.scope)
+
+    @property
+    def n_parameter_sets(self) -> int:
+        """How many parameter sets the simulations that this run has to do are of."""
+        if self.scope is None:
+            return self.simulations.n_parameter_sets
+        outside = self.scope.complement(len(self.simulations))
+        return len({segment.set_index for segment in self.simulations.segments(outside)})
+
+    @property
+    def repeat(self) -> Ranges:
+        """Positions to run although they failed before."""
+        if self.config.only is None and not self.config.retry_failed:
+            return Ranges()
+        return Ranges([(0, len(self.simulations))]) if self.only is None else self.only
+
+    def looked_at(self) -> RunRequest:
+        """Make sure that its model can be called, if that is not known yet; a whole run can be answered without.
+
+        Raises:
+            ModelError: It does not import, or cannot be called.
+        """
+        return replace(self, model=look_at(self.model))
+
+    @property
+    def note_on_repeats(self) -> str | None:
+        """One sentence on simulations that the study lists more than once; None if there are none."""
+        n = self.simulations.repeats
+        if not n:
+            return None
+        verb, runs = ("is", "runs") if n == 1 else ("are", "run")
+        return f"{n:,} simulation{'' if n == 1 else 's'} {verb} listed more than once and {runs} once"
+
+
+def ask(study: Study, model: str | Callable[..., object] | None, config: RunConfig, name: str) -> RunRequest:
+    """Check everything that can be checked without a cluster, the disk, or importing the model.
+
+    Args:
+        study: What to run.
+        model: In place of the study's own; relative to the working directory, the study's to its file.
+        config: The knobs.
+        name: Of the study, for its default run directory.
+
+    Raises:
+        StudyError: The study names no model, or its seeds do not fit the policy.
+        ModelError: The model cannot be found.
+        UsageError: `--only` names no simulation of the study or of the shard, or there are too many shards.
+    """
+    simulations = Simulations(study, config.seeds)
+    base = Path.cwd() if model is not None else study.folder or Path.cwd()
+    chosen = model if model is not None else study.model
+    if chosen is None:
+        raise UsageError("the study names no model; give one with --model path/to/file.py:function")
+    ref = find_model(chosen, base, pickle_by_value)
+    identity = RunIdentity(
+        entrypoint=f"{ref.entrypoint_name}/{study.scenario}",
+        bundle_ref=f"sha256:{ref.digest}",
+        scenario=study.scenario,
+        parameter_types=parameter_types(study.parameter_sets),
+    )
+    out = config.out or Path("runs") / f"{name}-{_short_digest(study.digest, ref.digest, config.seeds)}"
+    scope = None if config.shard is None else scope_of(simulations, config.shard)
+    only = scope if config.only is None else _only(config.only, simulations, identity, scope)
+    place = out if config.shard is None else inside(out, f"{SHARDS}/{config.shard.name}")
+    return RunRequest(study, simulations, ref, identity, config, place, out, scope, only)
+
+
+def _short_digest(*parts: str) -> str:
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:8]
+
+
+def _only(wanted: str, simulations: Simulations, identity: RunIdentity, scope: Ranges | None) -> Ranges:
+    for simulation in simulations:
+        if task_id(identity.bundle_ref, identity.entrypoint, simulation.param_id, simulation.seed) == wanted:
+            if scope is not None and simulation.position not in scope:
+                raise UsageError(f"--only {wanted}: this simulation is in another shard; give the --shard it is in")
+            return Ranges.of([simulation.position])
+    raise UsageError(
+        f"--only {wanted}: no simulation of the study has this task_id; `results --to FILE.csv` lists them"
+    )

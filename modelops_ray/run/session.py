@@ -1,0 +1,375 @@
+"""One session of a run: from the question to the summary of what came of it.
+
+Brings the parts together in the order that leaves nothing started when there is nothing to do. Owns the signals and the
+summary. Shows nothing itself: a `Watcher` is told.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from modelops_ray.backends.base import Backend
+from modelops_ray.backends.local import LocalBackend
+from modelops_ray.backends.ray.backend import RayBackend
+from modelops_ray.backends.ray.connect import connect
+from modelops_ray.backends.ray.task import tell_excess
+from modelops_ray.config import RunConfig
+from modelops_ray.core.events import Ending, Finish
+from modelops_ray.core.forecast import Forecast, forecast
+from modelops_ray.core.ranges import Ranges
+from modelops_ray.errors import NoProgressError, StorageError
+from modelops_ray.model.resolve import installed_versions
+from modelops_ray.run.driver import Driver, Observer, Snapshot
+from modelops_ray.run.priors import WHERE_PROFILES_GO, Priors
+from modelops_ray.run.request import RunRequest
+from modelops_ray.runner.chunk import run_chunk
+from modelops_ray.runner.executor import ChunkContext
+from modelops_ray.store.directory import Largest
+from modelops_ray.store.entry import Entry, look
+from modelops_ray.store.reader import RunReader
+from modelops_ray.store.run_json import RunJson, ShardEntry, StudyEntry
+from modelops_ray.store.run_store import RunStore
+from modelops_ray.store.spec import RunSpec
+from modelops_ray.store.writer import utc_now
+from modelops_ray.study.chunk import RunChunk
+
+Summary = dict[str, Any]
+"""The keys of `--json`, in their order."""
+
+SUMMARY_KEYS = (
+    "run_dir",
+    "simulations",
+    "completed",
+    "failed",
+    "resumed",
+    "attempts",
+    "oom_retries",
+    "infrastructure_retries",
+    "wall_seconds",
+    "simulations_per_second",
+    "seconds_to_first_commit",
+    "peak_bytes_max",
+    "request_bytes_max",
+    "spilled_bytes",
+    "driver_peak_rss_bytes",
+)
+
+PLAN_FROM_SIMULATIONS = 1000
+"""A study of more simulations than this is worth a word before it goes on."""
+
+
+Observing = Callable[[Callable[[str], None]], AbstractContextManager[Observer | None]]
+"""Observes the nodes for as long as its context lasts; notes why where it cannot."""
+
+
+class Watcher(Protocol):
+    """Is told how a session goes, from one thread, often; must be quick."""
+
+    def note(self, text: str) -> None:
+        """One sentence worth a line."""
+        ...
+
+    def update(self, snapshot: Snapshot) -> None:
+        """The run at this moment."""
+        ...
+
+    def planned(self, expected: Forecast) -> None:
+        """What a large study will take, once the first simulations were measured."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a session ended, and its summary."""
+
+    finish: Finish
+    summary: Summary
+
+    def require_complete(self) -> None:
+        """Raise what a caller expects where not every simulation has a row.
+
+        Raises:
+            KeyboardInterrupt: It was told to stop.
+            NoProgressError: It gave up.
+        """
+        if self.finish.ending is Ending.STOPPED:
+            raise KeyboardInterrupt(self.finish.message)
+        if self.finish.ending is Ending.GAVE_UP:
+            raise NoProgressError(self.finish.message)
+
+
+def _unobserved(_note: Callable[[str], None]) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def execute(question: RunRequest, watcher: Watcher, observing: Observing = _unobserved) -> Outcome:
+    """Run what is not done yet, to the end or until told to stop.
+
+    Args:
+        question: What is to be run, and how.
+        watcher: Is told how it goes.
+        observing: Tells what became of nodes, beyond what Ray does.
+
+    Raises:
+        ModelopsRayError: The run could not be done or go on; what had finished is committed.
+    """
+    began_s = time.monotonic()
+    entry = _look(question)
+    if note := question.note_on_repeats:
+        watcher.note(note)
+    with ExitStack() as stack:
+        if not entry.todo:
+            return _nothing_to_do(question, entry)
+        question = question.looked_at()
+        experience = Priors(question)
+        backend = stack.enter_context(_backend(question, watcher))
+        store = entry.begin()
+        for warning in store.warnings:
+            watcher.note(warning)
+        observer = stack.enter_context(observing(watcher.note)) if question.config.backend == "ray" else None
+        session = _Session(question, experience, store, backend, watcher, began_s, observer)
+        return session.run()
+
+
+@contextmanager
+def aside(question: RunRequest, only: Ranges, watcher: Watcher, **changes: Any) -> Iterator[RunReader]:
+    """Run a few simulations in a folder that is thrown away afterwards, with other knobs, and open what they left.
+
+    Raises:
+        ModelopsRayError: As `execute`, or it gave up.
+        KeyboardInterrupt: It was told to stop.
+    """
+    with tempfile.TemporaryDirectory(prefix="modelops-ray-aside-") as folder:
+        out = Path(folder) / "run"
+        config = replace(
+            question.config, out=out, shard=None, fresh=False, retry_failed=False, max_failures=None, **changes
+        )
+        execute(replace(question, config=config, out=out, whole=out, scope=None, only=only), watcher).require_complete()
+        yield RunReader(out)
+
+
+def _look(question: RunRequest) -> Entry:
+    config, study = question.config, question.study
+    shard = config.shard
+    asked = RunJson(
+        study=StudyEntry(digest=study.digest, simulations=len(question.simulations), document=study.to_dict()),
+        model_digest=question.model.digest,
+        model_label=question.model.label,
+        entrypoint=question.identity.entrypoint,
+        bundle_ref=question.identity.bundle_ref,
+        shard=None
+        if shard is None
+        else ShardEntry(number=shard.number, of=shard.of, simulations=question.n_simulations),
+        seed_policy=config.seeds,
+        config=_plain(config),
+        versions=installed_versions(),
+        created=utc_now(),
+    )
+    return look(
+        question.out,
+        RunSpec.of(asked, study, question.simulations, question.scope),
+        whole=question.whole,
+        take_over=config.take_over,
+        fresh=config.fresh,
+        repeat=question.repeat,
+    )
+
+
+def _plain(config: RunConfig) -> dict[str, Any]:
+    """The knobs as JSON values, for the record."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
+
+
+def _nothing_to_do(question: RunRequest, entry: Entry) -> Outcome:
+    """Everything was done before: the summary is that of the run, with nothing new."""
+    entry.begin().close(str(Ending.COMPLETE))
+    largest = RunReader(question.out).largest()
+    summary: Summary = dict.fromkeys(SUMMARY_KEYS, 0)
+    summary |= {
+        "peak_bytes_max": largest.peak_bytes,
+        "request_bytes_max": largest.request_bytes,
+        "run_dir": str(question.out),
+        "simulations": question.n_simulations,
+        "completed": entry.completed,
+        "failed": entry.failed,
+        "resumed": entry.completed + entry.failed,
+        "seconds_to_first_commit": None,
+        "driver_peak_rss_bytes": _peak_rss_bytes(),
+    }
+    return Outcome(Finish(Ending.COMPLETE), summary)
+
+
+@contextmanager
+def _backend(question: RunRequest, watcher: Watcher) -> Iterator[Backend]:
+    config = question.config
+    with ExitStack() as stack:
+        backend: Backend
+        if config.backend == "local":
+            run: RunChunk = functools.partial(run_chunk, _context(question, config.limit_memory_bytes or 0))
+            backend = LocalBackend(run, cpus=config.cpus, memory_bytes=config.limit_memory_bytes)
+        else:
+            cluster = stack.enter_context(
+                connect(
+                    config.address,
+                    environ=os.environ,
+                    limit_memory_bytes=config.limit_memory_bytes,
+                    limit_cpus=config.limit_cpus,
+                )
+            )
+            # What may be used in total is enforced where it is ours to say; a pod has its own limit.
+            node_bytes = cluster.memory_bytes if config.limit_memory_bytes else 0
+            context = replace(_context(question, node_bytes), tell_excess=tell_excess)
+            backend = RayBackend(functools.partial(run_chunk, context), cluster)
+            started = "started" if cluster.owned else f"joined at {cluster.address}"
+            watcher.note(f"Ray {started} in {cluster.start_s:.1f} s")
+        stack.callback(backend.close)
+        yield backend
+
+
+def _context(question: RunRequest, node_bytes: int) -> ChunkContext:
+    config = question.config
+    return ChunkContext(
+        question.model,
+        question.identity,
+        question.study.outputs,
+        config.timeout_s,
+        isolation=config.isolation,
+        cpus=config.cpus,
+        is_hard=config.memory_bytes is not None,
+        cap_bytes=config.max_memory_bytes,
+        per_child=config.per_child,
+        node_bytes=node_bytes,
+    )
+
+
+class _Session:
+    """A driver with everything it needs, and what is left of it for the summary."""
+
+    def __init__(
+        self,
+        question: RunRequest,
+        experience: Priors,
+        store: RunStore,
+        backend: Backend,
+        watcher: Watcher,
+        began_s: float,
+        observer: Observer | None,
+    ) -> None:
+        self._question = question
+        self._store = store
+        self._backend = backend
+        self._watcher = watcher
+        self._began_s = began_s
+        self._experience = experience
+        self._state = self._experience.state(store.completed)
+        self._driver = Driver(
+            self._state,
+            backend,
+            store,
+            question.simulations,
+            only=question.only,
+            n_simulations=question.n_simulations,
+            observer=observer,
+            observe=self._observe,
+        )
+        self._was_planned = question.n_simulations <= PLAN_FROM_SIMULATIONS
+        self._resumed = store.completed + store.failed
+        self._before = RunReader(question.out).largest() if self._resumed else Largest()
+        self._n_noted = 0
+
+    def run(self) -> Outcome:
+        """Run the driver, close the store, keep the profile."""
+        ending = Ending.GAVE_UP
+        try:
+            with _stopping(self._driver.stop):
+                finish = self._driver.run()
+            ending = finish.ending
+        finally:
+            summary = self._summary()
+            self._store.close(str(ending), summary)
+            self._keep()
+        return Outcome(finish, summary)
+
+    def _keep(self) -> None:
+        """Keep the profile; a run is no worse for a cache that cannot be written."""
+        try:
+            self._experience.keep(self._state, self._store.written)
+        except StorageError as error:
+            self._watcher.note(f"the profile of the model is not kept: {error}; {WHERE_PROFILES_GO}")
+
+    def _observe(self, snapshot: Snapshot) -> None:
+        if not self._was_planned and not snapshot.is_probing and snapshot.completed:
+            self._was_planned = True
+            self._watcher.planned(
+                forecast(
+                    self._state.dispatch,
+                    n_simulations=self._question.n_simulations,
+                    n_sets=self._question.n_parameter_sets,
+                    n_left=snapshot.left,
+                    bytes_each=self._store.written.output_bytes_each,
+                )
+            )
+        for notice in list(self._state.notices)[self._n_noted :]:
+            self._n_noted += 1
+            self._watcher.note(notice)
+        self._watcher.update(snapshot)
+
+    def _summary(self) -> Summary:
+        dispatch, counters = self._state.dispatch, self._state.counters
+        wall_s = time.monotonic() - self._began_s
+        values = (
+            str(self._question.out),
+            self._question.n_simulations,
+            self._store.completed,
+            self._store.failed,
+            self._resumed,
+            counters.attempts,
+            counters.oom_retries,
+            counters.infrastructure_retries,
+            round(wall_s, 3),
+            round((counters.completed + counters.failed) / wall_s, 3),
+            _rounded(self._driver.seconds_to_first_commit),
+            max(self._before.peak_bytes, dispatch.memory.peak_bytes_max),
+            max(self._before.request_bytes, dispatch.request_bytes_max),
+            self._backend.spilled_bytes(),
+            _peak_rss_bytes(),
+        )
+        return dict(zip(SUMMARY_KEYS, values, strict=True))
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+def _peak_rss_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@contextmanager
+def _stopping(stop: Callable[[str], None]) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into a request to stop; a second Ctrl-C interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_signal(number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop("Ctrl-C" if number == signal.SIGINT else "SIGTERM")
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,53 @@
+"""How models are called: a function of (params, seed) or of (params, seed, scenario), by position.
+
+Owns reading a signature. Does not find or load anything.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+
+from ..errors import ModelError
+
+Params = Mapping[str, bool | int | float | str]
+Model = Callable[[Params, int, str], object]
+
+
+def calling(function: Callable[..., object], label: str) -> Model:
+    """Make a function one of (params, seed, scenario), whether or not it wants the scenario.
+
+    Raises:
+        ModelError: It takes other parameters, or does not tell which.
+    """
+    wanted = f"model {label} must take (params, seed) or (params, seed, scenario) by position"
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{wanted}; its signature cannot be read: {error}") from error
+    n_arguments = _n_arguments(signature)
+    if n_arguments == 0:
+        raise ModelError(f"{wanted}; it takes {signature}")
+    if n_arguments == 3:
+        return function
+
+    def without_scenario(params: Params, seed: int, _scenario: str) -> object:
+        return function(params, seed)
+
+    return without_scenario
+
+
+def _n_arguments(signature: inspect.Signature) -> int:
+    """How many of (params, seed, scenario) a function wants: 2, 3, or 0 where it fits neither."""
+    parameters = signature.parameters.values()
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if names[:1] == ["seed"] or names[1:2] == ["params"]:
+        return 0
+    wanted = 3 if "scenario" in signature.parameters else 2
+    if wanted == 3 and names[2:3] != ["scenario"]:
+        return 0
+    try:
+        signature.bind(*range(wanted))
+    except TypeError:
+        return 0
+    return wanted

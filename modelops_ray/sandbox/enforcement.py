@@ -1,0 +1,313 @@
+"""The watch of a node: who belongs to the children of a fork server, and which of them have to end for what they use.
+
+Owns living children as processes, and enforcement: hard limits at once; then, where the node is short of memory, one
+child at a time. What is too much is decided by `watch`, which is pure; what a child and its own use, by `family` and
+`segments`. Does not know what a child runs.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from .board import Board
+from .family import Family, Member, Server
+from .limits import (  # fmt: skip
+    PRESSURE,
+    Crawl,
+    Limit,
+    Process,
+    Reading,
+    Strain,
+    descendants,
+    families,
+    newest_pid,
+    over_hard_limit,
+    process,
+    to_relieve,
+)
+from .machine import MemoryBounds, kernel_kills, memory_strain
+from .measure import resident_parts
+from .pidfd import send_signal
+from .segments import Folder, Segments, held_by
+
+SCAN_EVERY_S = 0.25
+STRAIN_EVERY_S = 0.5
+ENDING_S = 5.0
+UNLIMITED = Limit(2**62, is_hard=False)
+MOST_NEWCOMERS = 300
+"""At most this many processes are looked up one by one; more are left to the next scan."""
+SHARED_STEP_BYTES = 2 * 2**20
+TOKEN = "MODELOPS_RAY_CHILD"  # noqa: S105 (no secret: the name of a variable)
+"""The variable that tells which child started a program, wherever that program went."""
+_MIB = 2**20
+_STATUS_BYTES = 4096
+
+
+@dataclass(eq=False)
+class Child:
+    """A living child; `peak_bytes` is the most that was seen of it and its own in the simulation it is in.
+
+    `token` and the inode of its board tell what it started from what others did.
+    """
+
+    pid: int
+    pidfd: int
+    board: Board
+    limit: Limit
+    folder: str
+    workplace: str
+    family: Family
+    segments: Segments
+    token: str
+    board_inode: int
+    started_ticks: int
+    kills_before: int | None
+    kept_fds: tuple[int, ...] = ()
+    n_served: int = 0
+    unmapped_bytes: int = 0
+    peak_bytes: int = 0
+    reason: str = ""
+    _stage: tuple[int, float] = (0, 0.0)
+    _left_bytes: int = 0
+    _used_bytes: int = 0
+
+    @property
+    def others(self) -> dict[int, Member]:
+        """What it started, by process number."""
+        return self.family.others
+
+    def reading(self, *, exactly: bool = False) -> Reading:
+        """Look at it; the peak is that of the simulation it is in."""
+        stage = self.board.state
+        hard_bytes = self.limit.hard_bytes
+        if hard_bytes is not None:
+            hard_bytes -= self.unmapped_bytes
+        is_new = stage != self._stage
+        if is_new:
+            self._stage, self.peak_bytes, self.family.high_bytes = stage, 0, 0
+        used_bytes = self.family.used_bytes(hard_bytes, exactly=exactly) + self.unmapped_bytes
+        if is_new:
+            # What those before it in this process have left is not what it adds.
+            self._left_bytes = min(self._used_bytes, used_bytes)
+        self._used_bytes = used_bytes
+        self.peak_bytes = max(self.peak_bytes, used_bytes, self.family.high_bytes)
+        if self.others or self.unmapped_bytes:
+            self.board.tell_seen(max(0, self.peak_bytes - self._left_bytes), stage[1])
+        return Reading(self.pid, used_bytes, self.limit)
+
+    def arm(self, limit: Limit) -> None:
+        """Hold it to a limit above what it has now."""
+        self.limit, self.peak_bytes, self._used_bytes = limit, 0, 0
+        self.family.rebase()
+
+    def kill(self, reason: str) -> None:
+        """End it and everything it started."""
+        self.reason = self.reason or reason
+        with suppress(ProcessLookupError):
+            send_signal(self.pidfd, signal.SIGKILL)
+        self.kill_others()
+
+    def kill_others(self) -> None:
+        """End everything it started; it has not been waited for, so no other group can have its number."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        for pid in self.others:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+class Warden:
+    """Holds children to their limits; `kernel_kills` is what the kernel had counted at the last scan."""
+
+    def __init__(self, node_bytes: int) -> None:
+        """Begin to watch; all of them together may use `node_bytes`, 0 for what the node has."""
+        self._node_bytes = node_bytes
+        self._memory = MemoryBounds()
+        self._crawl = Crawl()
+        self._scanned_s = self._strained_s = time.monotonic()
+        # What the model's import started is part of the model.
+        spared = [one for one in descendants(os.getpid()) if one.parent == os.getpid()]
+        self._spared = {one.pid for one in spared}
+        self.kernel_kills = kernel_kills()
+        self.server = Server()
+        self._n_spared_forks = sum(one.stack == self.server.stack for one in spared)
+        self.shared_files = Folder()
+        self._inherited = held_by(os.getpid())
+        self._shared_bytes, self._next_segments_s = -SHARED_STEP_BYTES, 0.0
+        self._newest = newest_pid()
+
+    def most_data_bytes(self) -> int:
+        """More than this no child could ever have: asking for it fails in the child, before a page is touched."""
+        bounds = [bound.limit_bytes for bound in self._memory.read()]
+        return min([*bounds, self._node_bytes or bounds[0]]) + resident_parts().made_bytes + 2**30
+
+    def scan(self, everybody: Mapping[int, Child]) -> int | None:
+        """Find what children started, and end what outlived them; say how many those were, None if it is not time."""
+        newcomers = self._newcomers()
+        if time.monotonic() - self._scanned_s <= SCAN_EVERY_S:
+            if newcomers:
+                self._adopt(everybody, newcomers)
+            return None
+        self.kernel_kills = kernel_kills()
+        table = descendants(os.getpid(), [pid for one in everybody.values() for pid in one.others])
+        alive = {one.pid for one in table}
+        for one in everybody.values():
+            for pid in one.others.keys() - alive:
+                del one.others[pid]
+        self._adopt(everybody, table)
+        kept = {*self._spared, *(other for one in everybody.values() for other in one.others)}
+        ours = [one for one in table if one.parent == os.getpid() and one.pid not in everybody]
+        orphans = [one for one in ours if one.pid not in kept or one.state == "Z"]
+        for orphan in orphans:
+            _lay_to_rest(orphan)
+        self.server.n_forks = self._n_spared_forks + sum(one.family.n_forks for one in everybody.values())
+        self.server.n_groups = sum(bool(one.others) for one in everybody.values())
+        self._scanned_s = time.monotonic()
+        return len(orphans)
+
+    def _newcomers(self) -> list[Process]:
+        """Return what processes there are of those that were numbered since the last time; none where that is not told.
+
+        A process may be over before the next scan, and what it used with it.
+        """
+        newest, last = newest_pid(), self._newest
+        self._newest = newest
+        if newest is None or last is None or not last < newest <= last + MOST_NEWCOMERS:
+            return []
+        return [found for pid in range(last + 1, newest + 1) if (found := process(pid)) is not None]
+
+    def _adopt(self, everybody: Mapping[int, Child], table: Sequence[Process]) -> None:
+        """Have every process counted with the child that it belongs to."""
+        known = {pid: one.pid for one in everybody.values() for pid in one.others}
+        by_pid = {one.pid: one for one in table}
+        for one in table:
+            is_stray = one.parent == os.getpid() and one.pid not in everybody and one.pid not in self._spared
+            if is_stray and one.pid not in known and (head := _head_of_stray(one.pid, everybody)) is not None:
+                known[one.pid] = head
+        for head, others in families(everybody, table, known).items():
+            for pid in others:
+                if pid in everybody[head].others or is_process(pid):
+                    everybody[head].family.take_in(by_pid[pid])
+                    everybody[head].segments.pids.add(pid)
+
+    def _look_at_segments(self, everybody: Mapping[int, Child]) -> None:
+        """Find what is in shared memory that no process has mapped, where there is more or less of any than before."""
+        shared_bytes = self._memory.shared_bytes
+        if abs(shared_bytes - self._shared_bytes) < SHARED_STEP_BYTES or time.monotonic() < self._next_segments_s:
+            return
+        began_s = time.thread_time()
+        self._shared_bytes = shared_bytes
+        now = self.shared_files.names()
+        for one in everybody.values():
+            pids = (one.pid, *one.others)
+            one.unmapped_bytes = one.segments.unmapped_bytes(pids, now, self._inherited)
+        # Others on this machine may change it all the time: not more than a tenth of the time goes to looking.
+        self._next_segments_s = time.monotonic() + 10 * (time.thread_time() - began_s)
+
+    def hold(self, everybody: Mapping[int, Child], own_bytes: int, spare_one: Callable[[], bool]) -> None:
+        """Kill who is over a hard limit; short of memory, end one that no supervisor uses, else kill the worst.
+
+        Args:
+            everybody: All children by process number.
+            own_bytes: What the server and the supervisors use.
+            spare_one: Ends a child that no supervisor uses, and says whether there was one.
+        """
+        self._look_at_segments(everybody)
+        readings = [one.reading() for one in everybody.values()]
+        for reading in over_hard_limit(readings):
+            hard_bytes = reading.limit.hard_bytes or 0
+            everybody[reading.pid].kill(f"it used {_mib(reading.used_bytes)}, over its limit of {_mib(hard_bytes)}")
+        if any(one.reason for one in everybody.values()):
+            return  # their pages first
+        bounds = self._bounds(own_bytes + sum(reading.used_bytes for reading in readings))
+        crawls = self._crawls(max(used_bytes / limit_bytes for limit_bytes, used_bytes in bounds))
+        if any(used_bytes > PRESSURE * limit_bytes for limit_bytes, used_bytes in bounds):
+            # What was copied of the server's pages is seen by exact looks only.
+            readings = [one.reading(exactly=True) for one in everybody.values()]
+        for limit_bytes, used_bytes in bounds:
+            worst = to_relieve(readings, used_bytes, limit_bytes, crawls=crawls)
+            if worst is None:
+                continue
+            if not spare_one():
+                self._crawl.relieved()
+                everybody[worst.pid].kill(_why(worst, crawls=crawls))
+            return
+
+    def _bounds(self, ours_bytes: int) -> list[tuple[int, int]]:
+        """What bounds this node's memory, and how much of each is used."""
+        bounds = [(bound.limit_bytes, bound.used_bytes) for bound in self._memory.read()]
+        return [*bounds, (self._node_bytes, ours_bytes)] if self._node_bytes else bounds
+
+    def _crawls(self, fill: float) -> bool:
+        now_s = time.monotonic()
+        if now_s - self._strained_s <= STRAIN_EVERY_S:
+            return False
+        self._strained_s = now_s
+        stalled_s, major_faults = memory_strain()
+        return self._crawl.look(Strain(now_s, stalled_s, major_faults, fill))
+
+
+def end_all() -> None:
+    """Kill every child of this process, and the orphans of theirs that the kernel makes its children."""
+    deadline_s = time.monotonic() + ENDING_S
+    while time.monotonic() < deadline_s:
+        left = [one for one in descendants(os.getpid()) if one.parent == os.getpid()]
+        if not left:
+            return
+        for one in left:
+            _lay_to_rest(one)
+        time.sleep(0.005)
+
+
+def is_process(pid: int) -> bool:
+    """Whether a number is that of a process, and not of a thread of one."""
+    try:
+        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:  # noqa: PTH123 (of every one that is started)
+            return b"\nTgid:\t%d\n" % pid in file.read(_STATUS_BYTES)
+    except OSError:
+        return False
+
+
+def _head_of_stray(pid: int, everybody: Mapping[int, Child]) -> int | None:
+    """Find out which child started a process that left its group and whose parents have ended.
+
+    A program has the environment of its starter; a fork has mapped the board of the child it was forked from.
+    """
+    environ, maps = _read(f"/proc/{pid}/environ"), _read(f"/proc/{pid}/maps")
+    inodes = {int(line.split(None, 5)[4]) for line in maps.splitlines() if b"/board" in line}
+    for one in everybody.values():
+        if one.board_inode in inodes or f"{TOKEN}={one.token}\0".encode() in environ:
+            return one.pid
+    return None
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
+def _lay_to_rest(one: Process) -> None:
+    """Wait for one that has ended; kill one that has not."""
+    if one.state == "Z":
+        with suppress(ChildProcessError):
+            os.waitpid(one.pid, os.WNOHANG)
+    else:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(one.pid, signal.SIGKILL)
+
+
+def _why(worst: Reading, *, crawls: bool) -> str:
+    where = "crawled for want of memory" if crawls else "was short of memory"
+    return f"it used {_mib(worst.used_bytes)} of {_mib(worst.limit.limit_bytes)} asked for when the node {where}"
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / _MIB:,.0f} MiB"

@@ -1,0 +1,258 @@
+"""How many bytes of memory a child and everything it started use: a family, with the child as its head.
+
+Owns reading it, and how often it is worth reading exactly. Who belongs to a family is `watch`'s business, what follows
+from its use `warden`'s.
+
+What counts is anonymous and shared memory, not the pages of files, which the kernel takes back. Of each process that
+is the pages that no other process has (private), and its part of those that others have too: a page's size over the
+number of processes that have it. Where these are all of one family, their parts add up to the page, once. But a fork
+also has all pages of the fork server until it writes to them: those are the server's, and so is every part of them.
+The parts of the server's pages in all forks together are known exactly: all of these pages less the server's own part.
+Each fork has an equal share of that, as far as it still has pages in common with others. So
+
+    used = sum over members of (private + part) - (server's pages - server's part) x forks of the family / all forks
+
+and for a child alone, whose common pages can only be the server's, simply its private memory. A fork also copies some
+pages of the server's by counting references; up to `COPIED_BYTES` of copies are a cost of the child and not counted.
+
+Without a fork server (`--isolation none`) the head is no fork: all that it made is its own, also what its forks have in
+common with it, and a fork uses its private pages and its part of what it shares beyond what it began with.
+
+Such an exact look takes milliseconds for each process. Between two of them, a process is taken to use what the last one
+found and what it has made since, which takes microseconds to read. A child alone that is within its limit is never
+looked at exactly, unless it may have copied enough of the server's pages to be beyond.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+
+from .limits import Process, page_faults, process
+from .measure import PAGE_BYTES, Pages, Rollup, resident_parts, rollup
+from .unseen import COPIED_BYTES
+
+LOOK_SHARE = 0.05
+"""Exact looks at all families together take at most this share of the time."""
+HASTY_SHARE = 0.25
+"""Exact looks at a family that may have copied itself beyond its limit take at most this share."""
+YOUNG_S = 0.5
+"""Seconds after its fork within which a process becomes another program, if at all."""
+
+
+@dataclass
+class Server:
+    """The fork server: its memory, the number of its forks that live, and of families with more than a head."""
+
+    pid: int = field(default_factory=os.getpid)
+    n_forks: int = 1
+    n_groups: int = 1
+    stack: int = field(init=False)
+    _common_bytes: int = 0
+    _looked_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Read where its stack is: its forks, and no other program, have theirs there."""
+        found = process(self.pid)
+        self.stack = 0 if found is None else found.stack
+
+    def common_bytes(self) -> int:
+        """Return the bytes of its pages that count as its forks' parts, of all forks together."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s > YOUNG_S:
+            self._looked_s = now_s
+            found = rollup(self.pid)
+            self._common_bytes = 0 if found is None else found.shared_bytes - found.part_bytes
+        return self._common_bytes
+
+
+@dataclass
+class Member:
+    """One process: it uses `made_bytes` less `base_bytes`, which exact looks set anew.
+
+    That may be negative for one that shares with others what it had at birth: only their sum has a meaning then.
+    """
+
+    pid: int
+    stack: int
+    base_bytes: int
+    inherited_bytes: int = 0
+    faults: int = 0
+    pages: Pages = field(init=False)
+    made_bytes: int = 0
+    since_s: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        """Prepare to read its pages."""
+        self.pages = Pages(self.pid)
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes that it uses, as of the last reading; 0 once it has ended."""
+        return self.made_bytes - self.base_bytes if self.made_bytes else 0
+
+    def be(self, used_bytes: int) -> None:
+        """Have `used_bytes` be what an exact look found."""
+        self.base_bytes = self.made_bytes - used_bytes
+
+    def recognise(self, found: Process) -> None:
+        """See whether this process has become another program: all that it has made since is its own."""
+        if found.stack != self.stack:
+            self.stack, self.base_bytes = found.stack, 0
+
+
+class Family:
+    """A child, the head, and what it started, the others; `base_bytes` is what the head had made at birth."""
+
+    def __init__(self, pid: int, born: Process | None, base_bytes: int, server: Server) -> None:
+        """Begin with a child alone; `born` is what was read of it at birth, None if it has ended."""
+        self._server = server
+        self.head = Member(pid, 0 if born is None else born.stack, base_bytes)
+        self._birth_bytes = base_bytes
+        self.others: dict[int, Member] = {}
+        self.high_bytes = 0
+        self._looked_s = self._look_took_s = 0.0
+
+    @property
+    def is_fork(self) -> bool:
+        """Whether the head is a fork of the server, and no other program."""
+        return self.head.stack == self._server.stack != 0
+
+    @property
+    def n_forks(self) -> int:
+        """How many of its members have pages in common with the server."""
+        return sum(one.stack == self._server.stack for one in self._members)
+
+    @property
+    def _members(self) -> list[Member]:
+        return [self.head, *self.others.values()]
+
+    def rebase(self) -> None:
+        """Count from here on: the supervisor that had the child before is done with it."""
+        self.head.made_bytes = self.head.pages.made_bytes()
+        self._birth_bytes = self.head.base_bytes = self.head.made_bytes
+        found = process(self.head.pid)
+        self.head.stack = self.head.stack if found is None else found.stack
+
+    def take_in(self, found: Process) -> None:
+        """Count a process as a member: another program uses all that it has made, a fork what it has made since.
+
+        A fork begins with all that its parent has made; the most that any member like it has made is taken for that.
+        """
+        one = self.others.get(found.pid)
+        if one is not None:
+            one.recognise(found)
+            return
+        inherited_bytes = [other.pages.made_bytes() for other in self._members if other.stack == found.stack]
+        one = self.others[found.pid] = Member(found.pid, found.stack, 0)
+        one.made_bytes = one.pages.made_bytes()
+        if inherited_bytes:
+            one.inherited_bytes = max(inherited_bytes)
+            one.be(max(0, one.made_bytes - one.inherited_bytes))
+
+    def used_bytes(self, hard_bytes: int | None = None, *, exactly: bool = False) -> int:
+        """Return the bytes that all use now; exactly if they may exceed `hard_bytes`, or where `exactly` is affordable.
+
+        `high_bytes` is then at least that: the most that is known to have been used.
+        """
+        used_bytes = self.roughly_bytes()
+        if self._is_worth_a_look(used_bytes, hard_bytes, exactly=exactly):
+            self._look()
+            used_bytes = sum(one.used_bytes for one in self._members)
+        used_bytes = max(0, used_bytes)
+        self.high_bytes = max(self.high_bytes, used_bytes)
+        return used_bytes
+
+    def roughly_bytes(self) -> int:
+        """Return the bytes all use: of the last exact look and made since it; shared ones may count several times."""
+        self.head.made_bytes = self.head.pages.made_bytes()
+        for one in self.others.values():
+            self._read_other(one)
+        return sum(one.used_bytes for one in self._members) if self.others else self.head.used_bytes
+
+    def _read_other(self, one: Member) -> None:
+        if time.monotonic() - one.since_s < YOUNG_S and (found := process(one.pid)) is not None:
+            one.recognise(found)
+        if one.stack == self.head.stack:
+            one.made_bytes = one.pages.made_bytes()
+            return
+        # The kernel remembers another program's peak; what it reaches after the last reading is not seen.
+        parts = resident_parts(one.pid)
+        one.made_bytes = parts.made_bytes
+        if one.base_bytes == 0:
+            self.high_bytes = max(self.high_bytes, parts.high_bytes - parts.file_bytes)
+
+    def _is_worth_a_look(self, used_bytes: int, hard_bytes: int | None, *, exactly: bool) -> bool:
+        if not self.others and not self.is_fork:
+            return False
+        if hard_bytes is not None and used_bytes > hard_bytes:
+            return True
+        if (self.others or exactly) and self._may_look(LOOK_SHARE / max(1, self._server.n_groups)):
+            return True
+        if hard_bytes is None or not (self.others or self.head.made_bytes > hard_bytes):
+            return False
+        return self._may_look(HASTY_SHARE) and used_bytes + self._copied_at_most_bytes() > hard_bytes
+
+    def _may_look(self, share: float) -> bool:
+        """Whether exact looks at this family, with one now, take no more than a share of the time."""
+        return (time.monotonic() - self._looked_s) * share >= self._look_took_s
+
+    def _copied_at_most_bytes(self) -> int:
+        """What may have been copied since the last exact look: every copy is a page fault."""
+        return sum(max(0, page_faults(one.pid) - one.faults) for one in self._members) * PAGE_BYTES
+
+    def _look(self) -> None:
+        """Read exactly what all members use, and count on from there."""
+        began_s = time.thread_time()
+        # Members are read one after the other: where one is forked or ends meanwhile, the parts of the others change
+        # and pages count twice. Of two readings the smaller one is the less disturbed.
+        known = min((self._rollups() for _ in range(2 if self.others and self._server.pid else 1)), key=_total_bytes)
+        servers_bytes = self._servers_bytes(known)
+        for one, of_it in known:
+            one.be(self._used_bytes(one, of_it, servers_bytes.get(one.pid, 0)))
+            one.faults = page_faults(one.pid)
+        self._looked_s, self._look_took_s = time.monotonic(), time.thread_time() - began_s
+
+    def _rollups(self) -> list[tuple[Member, Rollup]]:
+        """Read all members, one after the other; those that have ended are left out."""
+        return [(one, found) for one in self._members if (found := rollup(one.pid)) is not None]
+
+    def _used_bytes(self, one: Member, found: Rollup, servers_bytes: int) -> int:
+        """Bytes that one uses; `servers_bytes` of its part of common pages are the server's."""
+        if not self._server.pid:
+            return self._used_without_server_bytes(one, found)
+        shares_only_with_server = one is self.head and all(other.stack != one.stack for other in self.others.values())
+        used_bytes = found.private_bytes + (0 if shares_only_with_server else found.part_bytes - servers_bytes)
+        if one is not self.head:
+            return used_bytes
+        if not self.is_fork:
+            return used_bytes - self._birth_bytes
+        copied_bytes = max(0, found.private_bytes - max(0, one.made_bytes - self._birth_bytes))
+        return used_bytes - min(COPIED_BYTES, copied_bytes)
+
+    def _used_without_server_bytes(self, one: Member, found: Rollup) -> int:
+        """Bytes that one uses where the head is no fork, and so owns all pages that its forks began with."""
+        if one is self.head:
+            return one.made_bytes - self._birth_bytes
+        if one.stack != self.head.stack:
+            return found.private_bytes + found.part_bytes
+        return found.private_bytes + min(found.part_bytes, max(0, found.shared_bytes - one.inherited_bytes))
+
+    def _servers_bytes(self, known: list[tuple[Member, Rollup]]) -> dict[int, int]:
+        """Bytes of the server's pages in each fork's part of common ones, by process number."""
+        common = {
+            one.pid: min(found.shared_bytes, self._birth_bytes)
+            for one, found in known
+            if one.stack == self._server.stack != 0
+        }
+        if len(common) < 2:
+            return {}
+        # Of forks in other families it is only known that each began with all pages of the server.
+        others_bytes = max(0, self._server.n_forks - len(common)) * self._birth_bytes
+        total_bytes = max(1, sum(common.values()) + others_bytes)
+        return {pid: self._server.common_bytes() * n_bytes // total_bytes for pid, n_bytes in common.items()}
+
+
+def _total_bytes(known: list[tuple[Member, Rollup]]) -> int:
+    return sum(found.private_bytes + found.part_bytes for _, found in known)

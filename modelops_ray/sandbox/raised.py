@@ -1,0 +1,100 @@
+"""What a simulation raised, as bounded text that can be kept: the same at every level of isolation.
+
+Owns the bounds of what is told of a failure, and which frames are shown. Does not name causes to the driver: `failures`
+and `deaths` do. Runs in the model's interpreter.
+"""
+
+from __future__ import annotations
+
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Optional
+
+from .foreign import authors_code
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+MAX_TYPE_CHARS = 200
+MAX_MESSAGE_CHARS = 4096
+MAX_TRACEBACK_CHARS = 16 * 1024
+KINDS = frozenset({"bad_output", "out_of_memory", "model_error"})
+"""What one simulation's own exception may be called."""
+_OWN_FILES = tuple(str(Path(__file__).parents[1] / room) for room in ("sandbox", "runner"))
+_UNSPEAKABLE = "what it says cannot be shown"
+_name_of = type.__dict__["__name__"].__get__
+
+
+class Told(NamedTuple):
+    """What is told of an exception; `kind` is one of `KINDS`, the texts are bounded and valid UTF-8."""
+
+    kind: str
+    type: str
+    message: str
+    traceback: Optional[str]  # noqa: UP045 (Python 3.9 reads it)
+
+
+def told_of(error: BaseException) -> Told:
+    """Describe what a simulation raised; the frames of ours that led to the model are left out."""
+    from .outputs import BadOutputError
+
+    # What an exception says its class is may be anything, and `isinstance` asks it.
+    if issubclass(type(error), BadOutputError):
+        return Told("bad_output", "BadOutput", bounded_message(str(error)), None)
+    # The class of an exception may answer for itself; a text of its own may do anything when it is asked for.
+    name = type_of(error)
+    kind = "out_of_memory" if issubclass(type(error), MemoryError) else "model_error"
+    message, trace = _UNSPEAKABLE, ""
+    with suppress(_UnspeakableError), authors_code(_UnspeakableError):
+        shown = traceback.TracebackException(type(error), error, _model_frames(error.__traceback__))
+        message, trace = str(shown), "".join(shown.format())
+    return Told(kind, name, bounded_message(message), bounded_traceback(trace))
+
+
+def type_of(error: BaseException) -> str:
+    """The bounded name of the class of an exception."""
+    return bounded_type(_name_of(type(error)))
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says, bounded; its class is the author's, too, and may raise when it is asked."""
+    with suppress(_UnspeakableError), authors_code(_UnspeakableError):
+        return bounded_message(str(error))
+    return _UNSPEAKABLE
+
+
+class _UnspeakableError(Exception):
+    """An exception of the model's cannot be put into words."""
+
+
+def _model_frames(frames: TracebackType | None) -> TracebackType | None:
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
+        frames = frames.tb_next
+    return frames
+
+
+def bounded_type(text: str) -> str:
+    """Keep the beginning of the name of a class."""
+    return _beginning(text, MAX_TYPE_CHARS)
+
+
+def bounded_message(text: str) -> str:
+    """Keep the beginning of a message."""
+    return _beginning(text, MAX_MESSAGE_CHARS)
+
+
+def bounded_traceback(text: str | None) -> str | None:
+    """Keep the end, where the exception itself stands."""
+    kept = storable(str.__str__(text or "")[-MAX_TRACEBACK_CHARS - 1 :])
+    return (kept if len(kept) <= MAX_TRACEBACK_CHARS else "… " + kept[2 - MAX_TRACEBACK_CHARS :]) or None
+
+
+def _beginning(text: str, n_characters: int) -> str:
+    kept = storable(str.__str__(text)[: n_characters + 1])
+    return kept if len(kept) <= n_characters else kept[: n_characters - 2] + " …"
+
+
+def storable(text: str) -> str:
+    """Write what UTF-8 cannot hold as escapes: a message may quote a broken file name."""
+    return str.encode(text, "utf-8", "backslashreplace").decode()

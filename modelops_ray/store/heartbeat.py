@@ -1,0 +1,196 @@
+"""`progress.json`: who writes a run directory and how far it is, for people and for the next session.
+
+Owns the heartbeat and the question whether another session lives. It is no truth about what is done.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from modelops_ray.errors import ResultsError, RunInUseError
+from modelops_ray.sandbox.machine import process_space
+from modelops_ray.store.storage.base import Folder
+
+NAME = "progress.json"
+STALE_AFTER_S = 60.0
+DOUBTFUL_UNTIL_S = 900.0
+LISTEN_EVERY_S, LISTENINGS = 0.5, 14
+"""A session says a word every 3 s, and more seldom while a commit takes long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of one machine. `place` tells machines, boots and containers of the same host name apart."""
+
+    host: str
+    pid: int
+    place: str
+    started_ticks: int | None
+
+    @classmethod
+    def this(cls) -> Process:
+        """Describe the process that asks."""
+        return cls(socket.gethostname(), os.getpid(), process_space(), _started_ticks(os.getpid()))
+
+
+class Progress(BaseModel):
+    """The latest word of a session of the run with this id; `ending` is set when it ended properly."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run: str | None = None
+    session: str
+    host: str
+    pid: Annotated[int, Field(ge=0, lt=2**31)]
+    place: str
+    started_ticks: Annotated[int, Field(ge=0, lt=2**62)] | None
+    heartbeat: AwareDatetime
+    counters: dict[str, JsonValue]
+    ending: str | None = None
+
+    def age_s(self, now: datetime) -> float:
+        """Seconds since the heartbeat; below 0 where the clock of its machine is ahead."""
+        return (now - self.heartbeat).total_seconds()
+
+    def is_running(self, now: datetime) -> bool:
+        """Whether this session may still write: not ended, heard of lately, and not a dead process of this machine.
+
+        A heartbeat of the future is one of a clock that is ahead: it says nothing of how old it is, so it counts.
+        """
+        return self.ending is None and self.age_s(now) < STALE_AFTER_S and not self._is_dead()
+
+    def is_doubtful(self, now: datetime) -> bool:
+        """Whether it counts as over only if its machine's clock is right: on this machine there is one clock."""
+        here = Process.this()
+        is_elsewhere = (self.host, self.place) != (here.host, here.place) or not here.place
+        return self.ending is None and is_elsewhere and STALE_AFTER_S <= self.age_s(now) < DOUBTFUL_UNTIL_S
+
+    def _is_dead(self) -> bool:
+        here = Process.this()
+        if self.host != here.host or self.place != here.place or not here.place:
+            return False
+        try:
+            return _started_ticks(self.pid) != self.started_ticks
+        except PermissionError:  # /proc hides other users' processes; there it counts as alive
+            return False
+
+
+def read_progress(folder: Folder, run: str | None = None) -> Progress | None:
+    """Read the latest word, None if there is none; or of this run, where the file is that of another one.
+
+    Raises:
+        ResultsError: The file is damaged.
+    """
+    data = folder.read(NAME)
+    if data is None:
+        return None
+    try:
+        found = Progress.model_validate_json(data)
+    except ValidationError as error:
+        raise ResultsError(
+            f"{folder.where(NAME)}: not a progress file ({error.errors()[0]['msg'][:200]}); "
+            "delete it, it holds nothing that counts"
+        ) from error
+    return None if run and found.run not in (None, run) else found
+
+
+def write_progress(folder: Folder, progress: Progress) -> None:
+    """Replace the latest word."""
+    folder.replace(NAME, progress.model_dump_json(indent=1).encode() + b"\n")
+
+
+def say(
+    run: str,
+    session: str,
+    process: Process,
+    now: datetime,
+    counters: Mapping[str, JsonValue],
+    ending: str | None = None,
+) -> Progress:
+    """Put together what a session says now."""
+    return Progress(
+        run=run,
+        session=session,
+        host=process.host,
+        pid=process.pid,
+        place=process.place,
+        started_ticks=process.started_ticks,
+        heartbeat=now,
+        counters={name: _storable(value) for name, value in counters.items()},
+        ending=ending,
+    )
+
+
+def _storable(value: JsonValue) -> JsonValue:
+    """Show the bytes of a path that is not UTF-8 as escapes, for JSON holds text only."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def require_free(folder: Folder, run: str | None, now: datetime) -> None:
+    """Make sure that no other session writes this directory.
+
+    Args:
+        folder: The run directory.
+        run: The id of its run, None where that is not known.
+        now: The time of day.
+
+    Raises:
+        RunInUseError: One does, as far as can be seen from here.
+    """
+    found = writer(folder, run, now)
+    if found is not None:
+        raise _in_use(folder, found, _when(found.age_s(now)))
+
+
+def require_silent(folder: Folder, run: str | None, now: datetime) -> None:
+    """Do as `require_free`; where only the clocks of two machines say that a session is over, listen if it goes on.
+
+    Raises:
+        RunInUseError: It does.
+    """
+    require_free(folder, run, now)
+    before = read_progress(folder, run)
+    if before is None or not before.is_doubtful(now):
+        return
+    for _ in range(LISTENINGS):
+        time.sleep(LISTEN_EVERY_S)
+        after = read_progress(folder, run)
+        if after is not None and after != before and after.ending is None:
+            raise _in_use(folder, after, f"just now, by a clock that is {after.age_s(now):.0f} s behind")
+
+
+def writer(folder: Folder, run: str | None, now: datetime) -> Progress | None:
+    """Return the session that writes this directory, None if there is none as far as can be seen from here."""
+    found = read_progress(folder, run)
+    return found if found is not None and found.is_running(now) else None
+
+
+def _in_use(folder: Folder, found: Progress, when: str) -> RunInUseError:
+    return RunInUseError(
+        f"{folder.where()}: process {found.pid} on {found.host} writes this run directory, last heard of "
+        f"{when}; wait for it, stop it, or give --take-over"
+    )
+
+
+def _when(age_s: float) -> str:
+    return f"{age_s:.0f} s ago" if age_s > -1 else f"by a clock that is {-age_s:.0f} s ahead of this machine's"
+
+
+def _started_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None if there is none. Zombies count as gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command may hold anything, so fields are counted from its closing parenthesis.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in "ZX" else int(fields[19])

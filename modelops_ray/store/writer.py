@@ -1,0 +1,197 @@
+"""One writer of one run directory: its name, its next numbers, and the proof that it is still the only one.
+
+Owns appending to the log and taking back what a failed attempt wrote. Does not decide what is committed.
+
+However late a session wakes, what it writes goes to the directory that it holds, or is told from what counts: parts by
+its own name, which no commit names, and commits by the id of its run and the digest of the commit before.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import pyarrow as pa
+from pydantic import JsonValue
+
+from modelops_ray.errors import ResultsError, RunInUseError, StorageError
+from modelops_ray.store.commits import (
+    FOLDER,
+    CommitFile,
+    Log,
+    Part,
+    digest_of,
+    encode,
+    file_name,
+    is_of,
+    read_commit,
+    taken_over,
+)
+from modelops_ray.store.heartbeat import Process, say, write_progress
+from modelops_ray.store.parts import write_part
+from modelops_ray.store.run_json import NAME, Growth, RunJson
+from modelops_ray.store.storage.base import Folder, UncertainError
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The time of day, with a time zone."""
+    return datetime.now(UTC)
+
+
+class Session:
+    """Begins with an opening commit, which ends every other session: its next number is then taken."""
+
+    def __init__(self, folder: Folder, run: RunJson, mark: Hashable, log: Log, clock: Clock) -> None:
+        """Prepare a session of a run.
+
+        Args:
+            folder: The run directory, held.
+            run: What its `run.json` says.
+            mark: That of the `run.json` that was read.
+            log: Its commits so far.
+            clock: The time of day with a time zone.
+        """
+        self.name = _new_name(log)
+        self._folder = folder
+        self._commits = folder.inside(FOLDER).hold(make=True)
+        self._run = run
+        self._mark = mark
+        self._clock = clock
+        self._process = Process.this()
+        self._number = log.last + 1
+        self._tip = log.tip
+        self._is_chained = log.is_chained
+        self._parts = 0
+        self._unnamed: list[str] = []
+        self._counters: dict[str, JsonValue] = {}
+
+    def write(
+        self, folder: str, table: pa.Table, positions: Sequence[tuple[int, int]] = (), *, failed: bool = False
+    ) -> Part:
+        """Write a part; it does not count until `append` names it.
+
+        Raises:
+            RunInUseError: The directory is another one.
+        """
+        self._require_place()
+        self._parts += 1
+        path = f"{folder}/part-{self.name}-{self._parts}.parquet"
+        self._unnamed.append(path)
+        return write_part(self._folder, path, table, positions, failed=failed)
+
+    def append(
+        self,
+        study: str,
+        added: Sequence[Part] = (),
+        retracted: Sequence[str] = (),
+        *,
+        checkpoint: bool = False,
+        grown: Growth | None = None,
+        closed: bool = False,
+    ) -> CommitFile:
+        """Make one step of the log durable; after this it holds.
+
+        Raises:
+            RunInUseError: Another session took over, or the directory is another one.
+        """
+        self.require_alone()
+        commit = CommitFile(
+            run=self._run.id,
+            previous=self._tip,
+            number=self._number,
+            session=self.name,
+            host=self._process.host,
+            pid=self._process.pid,
+            time=self._clock(),
+            study=study,
+            added=tuple(added),
+            retracted=tuple(retracted),
+            checkpoint=checkpoint,
+            grown=grown,
+            closed=closed,
+        )
+        while not self._commits.create(file_name(commit.number), data := encode(commit)):
+            # Taken in this moment: by a session of this run, which ends this one, or by a late one of another run.
+            if (taker := self._taker()) is not None:
+                raise taken_over(self._folder.where(), taker)
+            commit = commit.model_copy(update={"number": self._number})
+        self._number, self._tip, self._is_chained = commit.number + 1, digest_of(data), True
+        self._unnamed.clear()
+        self._require_place()
+        return commit
+
+    @contextmanager
+    def undoing(self) -> Iterator[None]:
+        """Remove the parts written inside unless they were committed."""
+        with self.blaming():
+            try:
+                yield
+            except UncertainError:
+                # The commit may still arrive, and then its parts count; the next session's own commit settles it.
+                raise
+            except BaseException:
+                self._discard()
+                raise
+
+    @contextmanager
+    def blaming(self) -> Iterator[None]:
+        """Tell a directory that was taken over, moved or removed from one that is broken."""
+        try:
+            yield
+        except (RunInUseError, UncertainError):
+            raise
+        except (ResultsError, StorageError):
+            self.require_alone()
+            raise
+
+    def require_alone(self) -> None:
+        """Make sure that this is still the directory and the session that began.
+
+        Raises:
+            RunInUseError: It was moved, removed, or taken over.
+        """
+        self._require_place()
+        taker = self._taker()
+        if taker is not None and taker.session != self.name:
+            raise taken_over(self._folder.where(), taker)
+
+    def _taker(self) -> CommitFile | None:
+        """The commit of this run that has the next number; numbers that late sessions of other runs took are passed."""
+        while (found := read_commit(self._commits, self._number)) is not None:
+            if is_of(found, self._run, is_chained=self._is_chained):
+                return found
+            self._number += 1
+        return None
+
+    def _require_place(self) -> None:
+        if not self._commits.is_in_place() or self._folder.mark(NAME) != self._mark:
+            raise RunInUseError(
+                f"{self._folder.where()}: moved or removed while this session wrote it; "
+                "this session ends here, what it committed is where the directory went"
+            )
+
+    def heartbeat(self, counters: Mapping[str, JsonValue] | None = None, ending: str | None = None) -> None:
+        """Say that this session lives, or how it ended; without counters, those of the last time."""
+        self.require_alone()
+        if counters is not None:
+            self._counters = dict(counters)
+        progress = say(self._run.id, self.name, self._process, self._clock(), self._counters, ending)
+        write_progress(self._folder, progress)
+
+    def _discard(self) -> None:
+        taker = read_commit(self._commits, self._number)
+        if taker is not None and taker.session == self.name:
+            return  # the commit is in place, only what came after it failed: the parts count
+        for path in self._unnamed:
+            self._folder.remove(path)
+        self._unnamed.clear()
+
+
+def _new_name(log: Log) -> str:
+    while (name := secrets.token_hex(4)) in log.sessions:
+        pass
+    return name

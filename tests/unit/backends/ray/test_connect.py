@@ -1,0 +1,32 @@
+"""Who is asked whether a Ray is there, and what is made of the answer."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from modelops_ray.backends.ray.connect import connect
+from modelops_ray.errors import BackendError
+
+
+class Refusing(grpc.GenericRpcHandler):
+    """Answers whatever it is asked with a refusal."""
+
+    def service(self, _details):
+        """Handle a call."""
+        why = "WrongClusterID: another cluster"
+        return grpc.unary_unary_rpc_method_handler(
+            lambda _request, context: context.abort(grpc.StatusCode.UNAUTHENTICATED, why)
+        )
+
+
+def test_a_refusal_for_another_reason_than_a_token_says_that_reason():
+    """A token would not help."""
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[Refusing()])
+    # Ray turns 127.0.0.1 into the address of this machine.
+    port = server.add_insecure_port("0.0.0.0:0")
+    server.start()
+    refusal = rf"what answers at .*:{port} refuses \(WrongClusterID: another cluster\); is it the GCS port\?"
+    with pytest.raises(BackendError, match=refusal), connect(f"127.0.0.1:{port}", environ={}):
+        pass
+    server.stop(None)
