@@ -1,6 +1,7 @@
 """What holds for the package as a whole: what importing it costs, how it fails, how large its parts are."""
 
 import ast
+import importlib
 import pickle
 import subprocess
 import sys
@@ -47,6 +48,12 @@ def test_every_exception_of_the_package_has_one_root_and_an_exit_code():
 def test_a_public_name_is_there(name):
     """What the package promises can be had, however lazily it is loaded."""
     assert getattr(modelops_ray, name) is not None
+
+
+def test_the_function_run_is_not_replaced_by_the_subpackage_of_that_name():
+    """Python sets a subpackage as an attribute of its package when it is imported, which the first run does."""
+    importlib.import_module("modelops_ray.run.request")
+    assert modelops_ray.run is importlib.import_module("modelops_ray.api").run
 
 
 def test_public_lists_are_sorted():
