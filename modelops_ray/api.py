@@ -150,7 +150,7 @@ def run(
         outcome.require_complete()
         if config.check_leaks:
             require_no_leaks(study, model, config, watcher)
-    return Run(outcome.summary["run_dir"])
+    return Run(outcome.summary.run_dir)
 
 
 def run_session(study: Study | str | Path, model: Model | None, config: RunConfig, watcher: Watcher) -> Outcome:

@@ -42,15 +42,15 @@ def work(job: Job) -> None:
     job.ready()
     outcome = run_session(job.study, job.case.model, configure(out=out, **options), watch)
     summary = outcome.summary
-    job.at(summary["completed"], summary["completed"])
-    job.lost = summary["failed"]
+    job.at(summary.completed, summary.completed)
+    job.lost = summary.failed
     job.facts |= {
-        "retries": summary["oom_retries"] + summary["infrastructure_retries"],
-        "killed_by_us": summary["oom_retries"],
-        "spilled_bytes": summary["spilled_bytes"],
-        "driver_peak_bytes": summary["driver_peak_rss_bytes"],
-        "first_commit_s": summary["seconds_to_first_commit"],
-        "request_bytes": summary["request_bytes_max"],
+        "retries": summary.oom_retries + summary.infrastructure_retries,
+        "killed_by_us": summary.oom_retries,
+        "spilled_bytes": summary.spilled_bytes,
+        "driver_peak_bytes": summary.driver_peak_rss_bytes,
+        "first_commit_s": summary.seconds_to_first_commit,
+        "request_bytes": summary.request_bytes_max,
         "ending": f"{outcome.finish.ending}: {outcome.finish.message}"[:300],
         "notes": [note for note in watch.notes if not note.startswith("Ray ")],
     }

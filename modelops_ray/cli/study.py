@@ -10,6 +10,7 @@ import click
 
 from modelops_ray.cli.options import JSON, OUT, SHARD, STUDY, asking, given
 from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end
+from modelops_ray.run.summary import Summary
 
 
 @click.command()
@@ -35,7 +36,7 @@ def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options
     with display(quiet=quiet) as watcher:
         outcome = api.run_session(study, model, config, watcher)
     if as_json:
-        to_stdout().json(outcome.summary)
+        to_stdout().json(outcome.summary.values())
     else:
         _print_outcome(outcome.summary)
     _exit_unless_complete(outcome)
@@ -43,24 +44,24 @@ def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options
         with display(quiet=quiet) as watcher:
             n = api.require_no_leaks(study, model, config, watcher)
         to_stderr().say(f"no leaks: {n} simulations came out the same in a new process")
-    if outcome.summary["failed"] and not config.tolerate_failures:
+    if outcome.summary.failed and not config.tolerate_failures:
         raise SystemExit(EXIT_FAILURES)
 
 
-def _print_outcome(summary: dict[str, Any]) -> None:
+def _print_outcome(summary: Summary) -> None:
     from modelops_ray.report.screen import to_stdout
     from modelops_ray.report.summary import print_failures, print_summary
     from modelops_ray.report.tables import print_first_look
     from modelops_ray.store.reader import RunReader
 
     console = to_stdout()
-    found = RunReader(summary["run_dir"])
+    found = RunReader(summary.run_dir)
     if sizes := found.output_sizes():
-        print_first_look(console, sizes, summary["completed"], found.output)
+        print_first_look(console, sizes, summary.completed, found.output)
         console.say()
     print_summary(console, summary)
-    if summary["failed"]:
-        print_failures(console, found.failures(), summary["run_dir"])
+    if summary.failed:
+        print_failures(console, found.failures(), summary.run_dir)
 
 
 def _exit_unless_complete(outcome: Any) -> None:

@@ -15,6 +15,7 @@ from modelops_ray.core.forecast import Forecast
 from modelops_ray.report.screen import Screen
 from modelops_ray.report.text import count, duration, format_size, one_line, rate
 from modelops_ray.run.planning import Profiled
+from modelops_ray.run.summary import Summary
 from modelops_ray.store.status import Status
 
 _MAX_KINDS = 5
@@ -32,31 +33,31 @@ def facts(console: Screen, rows: Sequence[tuple[str, str]]) -> None:
         console.say(f"{name:<{width}}  {value}")
 
 
-def print_summary(console: Screen, summary: Mapping[str, Any]) -> None:
+def print_summary(console: Screen, summary: Summary) -> None:
     """Print how a run ended."""
     rows = [
-        ("results", f"{summary['completed']:,} of {count(summary['simulations'], 'simulation')}"),
-        ("failed", f"{summary['failed']:,}"),
-        ("run directory", str(summary["run_dir"])),
+        ("results", f"{summary.completed:,} of {count(summary.simulations, 'simulation')}"),
+        ("failed", f"{summary.failed:,}"),
+        ("run directory", summary.run_dir),
     ]
-    if summary["resumed"]:
-        rows.insert(2, ("already there", f"{summary['resumed']:,}"))
-    if summary["attempts"]:
+    if summary.resumed:
+        rows.insert(2, ("already there", f"{summary.resumed:,}"))
+    if summary.attempts:
         rows += [
-            ("time", f"{duration(summary['wall_seconds'])}, {rate(summary['simulations_per_second'], ' simulations')}"),
+            ("time", f"{duration(summary.wall_seconds)}, {rate(summary.simulations_per_second, ' simulations')}"),
             ("memory", _memory(summary)),
         ]
-    if summary["oom_retries"] or summary["infrastructure_retries"]:
-        repeats = f"{summary['oom_retries']:,} for memory, {summary['infrastructure_retries']:,} after losses"
+    if summary.oom_retries or summary.infrastructure_retries:
+        repeats = f"{summary.oom_retries:,} for memory, {summary.infrastructure_retries:,} after losses"
         rows.append(("repeated", repeats))
-    if summary["spilled_bytes"]:
-        rows.append(("spilled", format_size(summary["spilled_bytes"])))
+    if summary.spilled_bytes:
+        rows.append(("spilled", format_size(summary.spilled_bytes)))
     facts(console, rows)
 
 
-def _memory(summary: Mapping[str, Any]) -> str:
-    peak, request = format_size(summary["peak_bytes_max"]), format_size(summary["request_bytes_max"])
-    driver = format_size(summary["driver_peak_rss_bytes"])
+def _memory(summary: Summary) -> str:
+    peak, request = format_size(summary.peak_bytes_max), format_size(summary.request_bytes_max)
+    driver = format_size(summary.driver_peak_rss_bytes)
     return f"up to {peak} a simulation, requests up to {request}, driver {driver}"
 
 

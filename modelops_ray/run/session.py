@@ -33,6 +33,7 @@ from modelops_ray.model.resolve import installed_versions
 from modelops_ray.run.driver import Driver, Observer, Snapshot
 from modelops_ray.run.priors import WHERE_PROFILES_GO, Priors
 from modelops_ray.run.request import RunRequest
+from modelops_ray.run.summary import Summary
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.runner.executor import ChunkContext
 from modelops_ray.store.directory import Largest
@@ -43,27 +44,6 @@ from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.writer import utc_now
 from modelops_ray.study.chunk import RunChunk
-
-Summary = dict[str, Any]
-"""The keys of `--json`, in their order."""
-
-SUMMARY_KEYS = (
-    "run_dir",
-    "simulations",
-    "completed",
-    "failed",
-    "resumed",
-    "attempts",
-    "oom_retries",
-    "infrastructure_retries",
-    "wall_seconds",
-    "simulations_per_second",
-    "seconds_to_first_commit",
-    "peak_bytes_max",
-    "request_bytes_max",
-    "spilled_bytes",
-    "driver_peak_rss_bytes",
-)
 
 PLAN_FROM_SIMULATIONS = 1000
 """A study of more simulations than this is worth a word before it goes on."""
@@ -195,18 +175,16 @@ def _nothing_to_do(question: RunRequest, entry: Entry) -> Outcome:
     """Everything was done before: the summary is that of the run, with nothing new."""
     entry.begin().close(str(Ending.COMPLETE))
     largest = RunReader(question.out).largest()
-    summary: Summary = dict.fromkeys(SUMMARY_KEYS, 0)
-    summary |= {
-        "peak_bytes_max": largest.peak_bytes,
-        "request_bytes_max": largest.request_bytes,
-        "run_dir": str(question.out),
-        "simulations": question.n_simulations,
-        "completed": entry.completed,
-        "failed": entry.failed,
-        "resumed": entry.completed + entry.failed,
-        "seconds_to_first_commit": None,
-        "driver_peak_rss_bytes": _peak_rss_bytes(),
-    }
+    summary = Summary(
+        run_dir=str(question.out),
+        simulations=question.n_simulations,
+        completed=entry.completed,
+        failed=entry.failed,
+        resumed=entry.completed + entry.failed,
+        peak_bytes_max=largest.peak_bytes,
+        request_bytes_max=largest.request_bytes,
+        driver_peak_rss_bytes=_peak_rss_bytes(),
+    )
     return Outcome(Finish(Ending.COMPLETE), summary)
 
 
@@ -297,7 +275,7 @@ class _Session:
             ending = finish.ending
         finally:
             summary = self._summary()
-            self._store.close(str(ending), summary)
+            self._store.close(str(ending), summary.values())
             self._keep()
         return Outcome(finish, summary)
 
@@ -328,24 +306,23 @@ class _Session:
     def _summary(self) -> Summary:
         dispatch, counters = self._state.dispatch, self._state.counters
         wall_s = time.monotonic() - self._began_s
-        values = (
-            str(self._question.out),
-            self._question.n_simulations,
-            self._store.completed,
-            self._store.failed,
-            self._resumed,
-            counters.attempts,
-            counters.oom_retries,
-            counters.infrastructure_retries,
-            round(wall_s, 3),
-            round((counters.completed + counters.failed) / wall_s, 3),
-            _rounded(self._driver.seconds_to_first_commit),
-            max(self._before.peak_bytes, dispatch.memory.peak_bytes_max),
-            max(self._before.request_bytes, dispatch.request_bytes_max),
-            self._backend.spilled_bytes(),
-            _peak_rss_bytes(),
+        return Summary(
+            run_dir=str(self._question.out),
+            simulations=self._question.n_simulations,
+            completed=self._store.completed,
+            failed=self._store.failed,
+            resumed=self._resumed,
+            attempts=counters.attempts,
+            oom_retries=counters.oom_retries,
+            infrastructure_retries=counters.infrastructure_retries,
+            wall_seconds=round(wall_s, 3),
+            simulations_per_second=round((counters.completed + counters.failed) / wall_s, 3),
+            seconds_to_first_commit=_rounded(self._driver.seconds_to_first_commit),
+            peak_bytes_max=max(self._before.peak_bytes, dispatch.memory.peak_bytes_max),
+            request_bytes_max=max(self._before.request_bytes, dispatch.request_bytes_max),
+            spilled_bytes=self._backend.spilled_bytes(),
+            driver_peak_rss_bytes=_peak_rss_bytes(),
         )
-        return dict(zip(SUMMARY_KEYS, values, strict=True))
 
 
 def _rounded(seconds: float | None) -> float | None:

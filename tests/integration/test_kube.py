@@ -225,7 +225,7 @@ def test_a_run_in_a_pod_tells_what_became_of_other_pods(inside, tmp_path):
     watcher = SimpleNamespace(note=notes.append, update=lambda _: None, planned=lambda _: None)
     after(lambda: api.n_watches("pods"), lambda: api.put("pods", lives.oom_killed()))
     outcome = execute(question, watcher, observing)
-    assert (Ending.COMPLETE, 8) == (outcome.finish.ending, outcome.summary["completed"])
+    assert (Ending.COMPLETE, 8) == (outcome.finish.ending, outcome.summary.completed)
     assert "pod study-7xk2p-mem4-worker-abcde of tier mem4 was OOMKilled at its limit of 4 Gi" in notes
 
 
