@@ -98,11 +98,6 @@ class Pending:
         """Parameter sets of which something waits (repeats aside)."""
         return len(self._sets)
 
-    @property
-    def n_fresh(self) -> int:
-        """Parameter sets of which nothing was taken yet."""
-        return len(self._fresh)
-
     def holds(self, set_index: int) -> bool:
         """Whether simulations of this parameter set wait."""
         return set_index in self._sets

@@ -47,7 +47,10 @@ class _Chosen(NamedTuple):
 
 
 class Dispatch:
-    """Pending simulations on one side, outstanding chunks on the other."""
+    """Pending simulations on one side, outstanding chunks on the other.
+
+    `n_slots_asked_for` is how many simulations the outstanding chunks would run at once.
+    """
 
     def __init__(self, policy: Policy, *, known_peaks: Mapping[int, int], known_seconds: float) -> None:
         """Begin empty; see `RunState` for the arguments."""
@@ -61,8 +64,8 @@ class Dispatch:
         )
         self.memory = MemoryModel(policy.memory_bytes, self.sizes, overhead)
         self.outstanding: dict[int, Outstanding] = {}
-        self.n_most_outstanding = 0
         self.request_bytes_max = 0
+        self.n_slots_asked_for = 0
         self._known_peaks = known_peaks
         self._able = Recent(policy.grace_s)
         self._most_cpus = SlowDecay(policy.grace_s)
@@ -128,11 +131,6 @@ class Dispatch:
         return sum(size * count for size, count in self.sizes.in_use.items())
 
     @property
-    def n_slots_asked_for(self) -> int:
-        """Simulations that outstanding chunks would run at once."""
-        return sum(chunk.width for chunk in self.outstanding.values())
-
-    @property
     def _typical_width(self) -> int:
         return self.memory.width_for(self._typical_limit_bytes)
 
@@ -191,6 +189,7 @@ class Dispatch:
         """A chunk ended, one way or another; None if it was not outstanding any more."""
         chunk = self.outstanding.pop(chunk_id, None)
         if chunk is not None:
+            self.n_slots_asked_for -= chunk.width
             self.sizes.release(chunk.request_bytes)
             self.queue.end(chunk_id, self.window.slots_at(chunk.request_bytes, chunk.width))
         return chunk
@@ -381,5 +380,5 @@ class Dispatch:
         if announce:
             self.queue.join(chunk_id, request_bytes)
         self.request_bytes_max = max(self.request_bytes_max, request_bytes)
-        self.n_most_outstanding = max(self.n_most_outstanding, len(self.outstanding))
+        self.n_slots_asked_for += width
         return SubmitChunk(chunk_id, piece.positions, attempts, request_bytes, piece.limit_bytes, announce, width)

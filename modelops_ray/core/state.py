@@ -31,10 +31,12 @@ from modelops_ray.core.events import (
     StopRequested,
     TasksAdded,
 )
+from modelops_ray.core.forecast import Forecast, forecast
 from modelops_ray.core.guards import Counters, NoProgressGuard, PodGuard
 from modelops_ray.core.invariants import Audit
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.scheduler import Dispatch
+from modelops_ray.core.view import Learned, View
 
 SEGMENTS_WANTED = 4096
 """Fewer parameter sets than this pending, and more are asked for."""
@@ -90,6 +92,46 @@ class RunState:
     def is_ending(self) -> bool:
         """Whether the run was told, or decided, to end before everything is done."""
         return self._ending is not None
+
+    @property
+    def has_outstanding(self) -> bool:
+        """Whether a chunk was submitted that has not been heard of."""
+        return bool(self.dispatch.outstanding)
+
+    def view(self) -> View:
+        """The run at this moment."""
+        counters, dispatch = self.counters, self.dispatch
+        return View(
+            completed=counters.completed,
+            failed=counters.failed,
+            committed=counters.committed,
+            attempts=counters.attempts,
+            oom_retries=counters.oom_retries,
+            infrastructure_retries=counters.infrastructure_retries,
+            outstanding=len(dispatch.outstanding),
+            running=min(dispatch.concurrency, dispatch.n_slots_asked_for),
+            is_probing=dispatch.is_probing,
+            requested_bytes=dispatch.requested_bytes,
+            capacity=dispatch.window.capacity,
+            mean_seconds=dispatch.mean_seconds,
+            peak_bytes_max=dispatch.memory.peak_bytes_max,
+            request_bytes_max=dispatch.request_bytes_max,
+        )
+
+    def learned(self) -> Learned:
+        """What is known of the model by now."""
+        memory, overhead = self.dispatch.memory, self.dispatch.memory.overhead
+        return Learned(
+            peaks=dict(memory.counts),
+            mean_seconds=self.dispatch.mean_seconds,
+            worker_bytes=overhead.worker_bytes,
+            child_bytes=overhead.child_bytes,
+            shared_bytes=overhead.shared_bytes,
+        )
+
+    def forecast(self, *, n_simulations: int, n_sets: int, n_left: int, bytes_each: float | None = None) -> Forecast:
+        """What the run will take, see `forecast.forecast`."""
+        return forecast(self.dispatch, n_simulations=n_simulations, n_sets=n_sets, n_left=n_left, bytes_each=bytes_each)
 
     def handle(self, event: Event) -> list[Action]:
         """Take in one event and say what to do about it."""

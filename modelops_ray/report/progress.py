@@ -206,12 +206,12 @@ class Followed:
 
 def headline(snapshot: Snapshot) -> str:
     """Failures, work in flight, and what was repeated."""
-    state = "measuring memory" if snapshot.is_probing else f"{snapshot.outstanding:,} in flight"
-    line = f"{snapshot.failed:,} failed, {state}"
-    if snapshot.oom_retries:
-        line += f", {snapshot.oom_retries:,} repeated with more memory"
-    if snapshot.infrastructure_retries:
-        line += f", {snapshot.infrastructure_retries:,} repeated after a loss"
+    state = "measuring memory" if snapshot.view.is_probing else f"{snapshot.view.outstanding:,} in flight"
+    line = f"{snapshot.view.failed:,} failed, {state}"
+    if snapshot.view.oom_retries:
+        line += f", {snapshot.view.oom_retries:,} repeated with more memory"
+    if snapshot.view.infrastructure_retries:
+        line += f", {snapshot.view.infrastructure_retries:,} repeated after a loss"
     return line
 
 
@@ -225,10 +225,10 @@ def speed(snapshot: Snapshot) -> str:
 
 def memory_line(snapshot: Snapshot) -> str:
     """Memory asked for against what there is."""
-    capacity_bytes = sum(node.memory_bytes for node in snapshot.capacity.nodes)
+    capacity_bytes = sum(node.memory_bytes for node in snapshot.view.capacity.nodes)
     # Chunks that wait ask for memory too; what runs cannot ask for more than there is.
-    requested_bytes = min(snapshot.requested_bytes, capacity_bytes)
-    nodes = count(len(snapshot.capacity.nodes), "node")
+    requested_bytes = min(snapshot.view.requested_bytes, capacity_bytes)
+    nodes = count(len(snapshot.view.capacity.nodes), "node")
     return f"memory {format_size(requested_bytes)} of {format_size(capacity_bytes)} requested on {nodes}"
 
 

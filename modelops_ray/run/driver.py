@@ -29,6 +29,7 @@ from modelops_ray.core.events import (
 )
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.state import RunState
+from modelops_ray.core.view import View
 from modelops_ray.errors import ModelopsRayError
 from modelops_ray.run.committer import Store, Writer
 from modelops_ray.study.chunk import Chunk
@@ -41,33 +42,38 @@ _SEGMENTS_AT_ONCE = 2048
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A run at one moment, for people; sizes in bytes, times in seconds."""
+    """A run at one moment, `elapsed_s` seconds after its start.
 
+    It is to answer `simulations`, of which `resumed` had a row before it began.
+    """
+
+    view: View
     elapsed_s: float
     simulations: int
     resumed: int
-    completed: int
-    failed: int
-    committed: int
-    outstanding: int
-    running: int
-    is_probing: bool
-    requested_bytes: int
-    capacity: Capacity
-    oom_retries: int
-    infrastructure_retries: int
-    mean_seconds: float
-    attempts: int
 
     @property
     def per_second(self) -> float:
         """Results and failures of this session per second."""
-        return (self.completed + self.failed) / self.elapsed_s if self.elapsed_s > 0 else 0.0
+        return (self.view.completed + self.view.failed) / self.elapsed_s if self.elapsed_s > 0 else 0.0
 
     @property
     def left(self) -> int:
         """Simulations without a row."""
-        return self.simulations - self.resumed - self.completed - self.failed
+        return self.simulations - self.resumed - self.view.completed - self.view.failed
+
+    def counters(self) -> dict[str, int | float | str]:
+        """What `status` shows of a live run."""
+        return {
+            "completed": self.view.completed,
+            "failed": self.view.failed,
+            "resumed": self.resumed,
+            "attempts": self.view.attempts,
+            "oom_retries": self.view.oom_retries,
+            "infrastructure_retries": self.view.infrastructure_retries,
+            "outstanding": self.view.outstanding,
+            "elapsed_seconds": round(self.elapsed_s, 3),
+        }
 
 
 class Observer(Protocol):
@@ -127,7 +133,8 @@ class Driver:
         self._n_resumed = len(done)
         self._n_simulations = len(simulations) if n_simulations is None else n_simulations
         self._segments = simulations.segments(done if only is None else done | only.complement(len(simulations)))
-        self._writer = Writer(store, backend, self.counters, clock)
+        self._shown = self.snapshot()
+        self._writer = Writer(store, backend, self._counters, clock)
 
     @property
     def seconds_to_first_commit(self) -> float | None:
@@ -153,40 +160,13 @@ class Driver:
                 raise
         return self._finish
 
-    def counters(self) -> dict[str, int | float | str]:
-        """What `status` shows of a live run."""
-        counters, dispatch = self._state.counters, self._state.dispatch
-        return {
-            "completed": counters.completed,
-            "failed": counters.failed,
-            "resumed": self._n_resumed,
-            "attempts": counters.attempts,
-            "oom_retries": counters.oom_retries,
-            "infrastructure_retries": counters.infrastructure_retries,
-            "outstanding": len(dispatch.outstanding),
-            "elapsed_seconds": round(self._clock() - self._began_s, 3),
-        }
-
     def snapshot(self) -> Snapshot:
         """The run at this moment."""
-        counters, dispatch = self._state.counters, self._state.dispatch
-        return Snapshot(
-            elapsed_s=self._clock() - self._began_s,
-            simulations=self._n_simulations,
-            resumed=self._n_resumed,
-            completed=counters.completed,
-            failed=counters.failed,
-            committed=counters.committed,
-            outstanding=len(dispatch.outstanding),
-            running=min(dispatch.concurrency, dispatch.n_slots_asked_for),
-            is_probing=dispatch.is_probing,
-            requested_bytes=dispatch.requested_bytes,
-            capacity=self._capacity,
-            oom_retries=counters.oom_retries,
-            infrastructure_retries=counters.infrastructure_retries,
-            mean_seconds=dispatch.mean_seconds,
-            attempts=counters.attempts,
-        )
+        return Snapshot(self._state.view(), self._clock() - self._began_s, self._n_simulations, self._n_resumed)
+
+    def _counters(self) -> dict[str, int | float | str]:
+        # The thread that commits does not read the state, which changes while it reads.
+        return self._shown.counters()
 
     def _turn(self) -> None:
         """One turn: look at the cluster, feed, wait, decide, act."""
@@ -198,7 +178,8 @@ class Driver:
             self._stop_reason = None
         for event in events or [Ticked(self._clock())]:
             self._tell(event)
-        self._observe(self.snapshot())
+        self._shown = self.snapshot()
+        self._observe(self._shown)
 
     def _look(self) -> None:
         now_s = self._clock()
@@ -221,7 +202,7 @@ class Driver:
         return [*heard, *self._wait_for_work()]
 
     def _wait_for_work(self) -> list[Event]:
-        if self._state.dispatch.outstanding:
+        if self._state.has_outstanding:
             return [*self._backend.wait(TICK_S), *self._writer.poll()]
         return self._writer.poll(TICK_S)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from modelops_ray.backends.ray.backend import nodes_now
 from modelops_ray.backends.ray.connect import connect, would_start
 from modelops_ray.backends.ray.embedded import sizes
-from modelops_ray.core.events import Capacity, Node
-from modelops_ray.core.forecast import Forecast, forecast
+from modelops_ray.core.events import Capacity, CapacityChanged, Node
+from modelops_ray.core.forecast import Forecast
 from modelops_ray.errors import ModelError, StorageError, UsageError
 from modelops_ray.model.inspection import measured
 from modelops_ray.run.priors import WHERE_PROFILES_GO, Priors
@@ -42,11 +42,10 @@ class Profiled:
 def foresee(question: RunRequest) -> Forecast:
     """Forecast a study from the profile of its model and the machine or cluster it would run on."""
     experience = Priors(question)
-    dispatch = experience.dispatch()
-    dispatch.look(_capacity(question))
+    state = experience.state(0)
+    state.handle(CapacityChanged(0.0, _capacity(question)))
     n_simulations = question.n_simulations
-    expected = forecast(
-        dispatch,
+    expected = state.forecast(
         n_simulations=n_simulations,
         n_sets=question.n_parameter_sets,
         n_left=n_simulations,

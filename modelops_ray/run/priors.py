@@ -12,8 +12,8 @@ from pathlib import Path
 
 from modelops_ray.core.memory import bin_of, edge_of
 from modelops_ray.core.policy import Policy
-from modelops_ray.core.scheduler import Dispatch
 from modelops_ray.core.state import RunState
+from modelops_ray.core.view import Learned
 from modelops_ray.errors import StorageError
 from modelops_ray.run.request import RunRequest
 from modelops_ray.store.profiles import Profile, load_profile, save_profile
@@ -49,31 +49,25 @@ class Priors:
             n_completed_before=n_completed_before,
         )
 
-    def dispatch(self) -> Dispatch:
-        """Begin only what decides on memory and concurrency, to ask it what it would do."""
-        return Dispatch(self._policy(), known_peaks=self._peaks, known_seconds=self._seconds)
-
-    def keep(self, state: RunState, written: Written) -> None:
-        """Add what a run begun by `state` has measured, and the size of what it has `written`.
+    def keep(self, learned: Learned, n_completed: int, written: Written) -> None:
+        """Add what a run begun by `state` has `learned` from `n_completed` results, and the size of what is `written`.
 
         Raises:
             StorageError: It cannot be written.
         """
-        dispatch, completed = state.dispatch, state.counters.completed
-        overhead = dispatch.memory.overhead
-        measured = Counter(dispatch.memory.counts)
+        measured = Counter(learned.peaks)
         measured.subtract(self._peaks)
         peaks = {edge_of(index): count for index, count in measured.items() if count > 0}
         if not peaks or self._folder is None:
             return
         new = Profile(
             model_digest=self._question.model.digest,
-            samples=completed,
-            base_bytes=overhead.worker_bytes + overhead.child_bytes,
-            child_bytes=overhead.child_bytes,
-            shared_bytes=overhead.shared_bytes,
+            samples=n_completed,
+            base_bytes=learned.worker_bytes + learned.child_bytes,
+            child_bytes=learned.child_bytes,
+            shared_bytes=learned.shared_bytes,
             peaks=peaks,
-            seconds=dispatch.mean_seconds * completed,
+            seconds=learned.mean_seconds * n_completed,
             written=written.simulations,
             payload_bytes=written.payload_bytes,
             output_bytes=written.output_bytes,

@@ -26,7 +26,7 @@ from modelops_ray.backends.ray.connect import connect
 from modelops_ray.backends.ray.task import tell_excess
 from modelops_ray.config import RunConfig
 from modelops_ray.core.events import Ending, Finish
-from modelops_ray.core.forecast import Forecast, forecast
+from modelops_ray.core.forecast import Forecast
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import NoProgressError, StorageError
 from modelops_ray.model.resolve import installed_versions
@@ -282,16 +282,15 @@ class _Session:
     def _keep(self) -> None:
         """Keep the profile; a run is no worse for a cache that cannot be written."""
         try:
-            self._experience.keep(self._state, self._store.written)
+            self._experience.keep(self._state.learned(), self._state.view().completed, self._store.written)
         except StorageError as error:
             self._watcher.note(f"the profile of the model is not kept: {error}; {WHERE_PROFILES_GO}")
 
     def _observe(self, snapshot: Snapshot) -> None:
-        if not self._was_planned and not snapshot.is_probing and snapshot.completed:
+        if not self._was_planned and not snapshot.view.is_probing and snapshot.view.completed:
             self._was_planned = True
             self._watcher.planned(
-                forecast(
-                    self._state.dispatch,
+                self._state.forecast(
                     n_simulations=self._question.n_simulations,
                     n_sets=self._question.n_parameter_sets,
                     n_left=snapshot.left,
@@ -304,7 +303,7 @@ class _Session:
         self._watcher.update(snapshot)
 
     def _summary(self) -> Summary:
-        dispatch, counters = self._state.dispatch, self._state.counters
+        view = self._state.view()
         wall_s = time.monotonic() - self._began_s
         return Summary(
             run_dir=str(self._question.out),
@@ -312,14 +311,14 @@ class _Session:
             completed=self._store.completed,
             failed=self._store.failed,
             resumed=self._resumed,
-            attempts=counters.attempts,
-            oom_retries=counters.oom_retries,
-            infrastructure_retries=counters.infrastructure_retries,
+            attempts=view.attempts,
+            oom_retries=view.oom_retries,
+            infrastructure_retries=view.infrastructure_retries,
             wall_seconds=round(wall_s, 3),
-            simulations_per_second=round((counters.completed + counters.failed) / wall_s, 3),
+            simulations_per_second=round((view.completed + view.failed) / wall_s, 3),
             seconds_to_first_commit=_rounded(self._driver.seconds_to_first_commit),
-            peak_bytes_max=max(self._before.peak_bytes, dispatch.memory.peak_bytes_max),
-            request_bytes_max=max(self._before.request_bytes, dispatch.request_bytes_max),
+            peak_bytes_max=max(self._before.peak_bytes, view.peak_bytes_max),
+            request_bytes_max=max(self._before.request_bytes, view.request_bytes_max),
             spilled_bytes=self._backend.spilled_bytes(),
             driver_peak_rss_bytes=_peak_rss_bytes(),
         )

@@ -5,7 +5,6 @@ Owns the file and how measurements are kept small. Where the folder is, the call
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -76,15 +75,6 @@ class Profile(BaseModel):
         what they take in memory.
         """
         return min(self.output_bytes, self.payload_bytes) / self.written if self.written else None
-
-    def quantile_bytes(self, share: float) -> int | None:
-        """The peak, rounded up to its bin, that this share (0 to 1) of simulations stayed within; None without any."""
-        left = math.ceil(share * sum(self.peaks.values()))
-        for edge, count in sorted(self.peaks.items()):
-            left -= count
-            if left <= 0:
-                return edge
-        return None
 
     def merged(self, other: Profile) -> Self:
         """Return the sum of two profiles of one model; what a worker takes is what the later one, `other`, says."""

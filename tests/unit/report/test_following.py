@@ -5,6 +5,7 @@ import io
 import pytest
 
 from modelops_ray.core.events import Capacity, Node
+from modelops_ray.core.view import View
 from modelops_ray.report.progress import Followed, Lines, _progress, following
 from modelops_ray.report.screen import Screen
 from modelops_ray.run.driver import Snapshot
@@ -16,9 +17,8 @@ def printed(done, total):
     times_s = iter([0.0, 60.0])
     lines = Lines(Screen(file=file, width=80), clock=lambda: next(times_s))
     node = Node(4.0, 8 * 2**30)
-    snapshot = Snapshot(
-        60.0, total, 0, done, 0, done, 5, 4, False, 2**30, Capacity((node,)), 3, 1, 1.0, done
-    )  # fmt: skip
+    view = View(done, 0, done, done, 3, 1, 5, 4, False, 2**30, Capacity((node,)), 1.0, 2**28, 2**29)
+    snapshot = Snapshot(view, 60.0, total, 0)
     lines.update(snapshot)
     lines.update(snapshot)
     return file.getvalue()

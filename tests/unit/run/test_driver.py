@@ -107,7 +107,7 @@ def test_a_run_commits_every_simulation_once():
     driver, _, store = drive(120)
     assert Ending.COMPLETE == driver.run().ending
     assert list(range(120)) == sorted(store.completed)
-    assert (120, 120) == (driver.counters()["completed"], driver.snapshot().committed)
+    assert (120, 120) == (driver.snapshot().view.completed, driver.snapshot().view.committed)
     assert driver.seconds_to_first_commit is not None
 
 
@@ -145,7 +145,7 @@ def test_a_lost_payload_is_repeated():
     driver, _, store = drive(60, Script(lost=frozenset({1, 2})))
     assert Ending.COMPLETE == driver.run().ending
     assert list(range(60)) == sorted(store.completed)
-    assert 2 == driver.counters()["infrastructure_retries"]
+    assert 2 == driver.snapshot().view.infrastructure_retries
 
 
 def test_a_chunk_that_dies_is_repeated_with_its_count_of_attempts():
@@ -188,20 +188,20 @@ def test_an_error_of_the_backend_is_raised_after_committing_what_had_finished():
     with pytest.raises(ModelError, match="was edited"):
         driver.run()
     assert () == backend.outstanding
-    assert (40, 40) == (len(store.completed), driver.counters()["completed"])
+    assert (40, 40) == (len(store.completed), driver.snapshot().view.completed)
 
 
 def test_a_stop_commits_what_finished_and_cancels_the_rest():
     """Given a stop after 50 results, nothing more is submitted and all that finished is committed."""
 
     def observe(snapshot):
-        if snapshot.completed >= 50:
+        if snapshot.view.completed >= 50:
             driver.stop("interrupted")
 
     driver, backend, store = drive(3000, observe=observe)
     finish = driver.run()
     assert (Ending.STOPPED, "interrupted") == (finish.ending, finish.message)
-    assert driver.counters()["completed"] == len(store.completed) >= 50
+    assert driver.snapshot().view.completed == len(store.completed) >= 50
     assert () == backend.outstanding
     assert backend.cancelled
 
@@ -232,7 +232,7 @@ def test_outputs_that_do_not_fit_become_failures():
     misfit = Failure(0, Cause.BAD_OUTPUT, "TypeError", "column day is text")
     driver, _, store = drive(30, store=MemoryStore(rejected=(misfit,)))
     assert Ending.COMPLETE == driver.run().ending
-    assert ([0], 29, 1) == (store.failed, driver.counters()["completed"], driver.counters()["failed"])
+    assert ([0], 29, 1) == (store.failed, driver.snapshot().view.completed, driver.snapshot().view.failed)
 
 
 def test_no_more_than_the_window_is_outstanding_for_12000_simulations():
@@ -240,7 +240,7 @@ def test_no_more_than_the_window_is_outstanding_for_12000_simulations():
     seen = []
     capacities = [(0.0, Capacity((Node(4.0, 8 * GIB),)))]
     script = Script(capacities=capacities, seconds=lambda _: 0.001)
-    driver, _, store = drive(12_000, script, observe=lambda snapshot: seen.append(snapshot.outstanding))
+    driver, _, store = drive(12_000, script, observe=lambda snapshot: seen.append(snapshot.view.outstanding))
     driver.run()
     assert 12_000 == len(set(store.completed)) == len(store.completed)
     assert 9 == max(seen)
@@ -249,7 +249,7 @@ def test_no_more_than_the_window_is_outstanding_for_12000_simulations():
 def test_a_fixed_window_is_kept():
     """`--window 2` means two."""
     seen = []
-    driver, _, _ = drive(300, policy=Policy(window=2), observe=lambda snapshot: seen.append(snapshot.outstanding))
+    driver, _, _ = drive(300, policy=Policy(window=2), observe=lambda snapshot: seen.append(snapshot.view.outstanding))
     driver.run()
     assert 2 == max(seen)
 
@@ -276,8 +276,8 @@ def test_what_became_of_pods_reaches_the_run_and_so_does_what_could_come():
     driver, _, _ = drive(30, observer=Pods())
     assert Ending.COMPLETE == driver.run().ending
     assert ["pod w-1 was OOMKilled"] == list(driver._state.notices)
-    assert 3 == len(driver.snapshot().capacity.reachable)
+    assert 3 == len(driver.snapshot().view.capacity.reachable)
     known = Script(capacities=((0.0, Capacity((Node(4.0, 8 * GIB),), (Node(4.0, 8 * GIB),))),))
     driver, _, _ = drive(30, known, observer=Pods())
     driver.run()
-    assert 1 == len(driver.snapshot().capacity.reachable)
+    assert 1 == len(driver.snapshot().view.capacity.reachable)

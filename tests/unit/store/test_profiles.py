@@ -60,9 +60,7 @@ def test_an_empty_profile_has_no_means():
     """Neither zero nor an error."""
     empty = Profile(model_digest=DIGEST)
 
-    assert (
-        empty.seconds_per_simulation, empty.output_bytes_per_simulation, empty.quantile_bytes(0.5)
-    ) == (None, None, None)  # fmt: skip
+    assert (None, None) == (empty.seconds_per_simulation, empty.output_bytes_per_simulation)
 
 
 @given(PEAKS, PEAKS)
@@ -78,15 +76,6 @@ def test_the_later_base_counts():
     left, right = measured([1], base_bytes=9, written=1), measured([1], base_bytes=5, written=2)
 
     assert (left.merged(right).base_bytes, left.merged(right).written) == (5, 3)
-
-
-@given(st.lists(st.integers(1, 2**45), min_size=1, max_size=200), st.floats(0.01, 1))
-def test_a_quantile_covers_its_share(peaks, share):
-    """Rounded up to a bin."""
-    found = measured(peaks).quantile_bytes(share)
-
-    assert share * len(peaks) <= sum(peak <= found for peak in peaks) + 1e-9
-    assert found <= edge_of(bin_of(max(peaks)))
 
 
 def test_a_histogram_stays_small_and_keeps_the_large():

@@ -1,0 +1,48 @@
+"""What a run says of itself: `View`, of one moment, for people; `Learned`, of the model, for later runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelops_ray.core.events import Capacity
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A run at one moment; sizes in bytes, times in seconds.
+
+    `completed` and `failed` are of this session, and include what is not committed yet. `outstanding` counts chunks,
+    `running` simulations. `requested_bytes` is what outstanding chunks ask for, running or waiting. `mean_seconds` is 0
+    while no simulation was measured. `peak_bytes_max` and `request_bytes_max` are the largest of this session.
+    """
+
+    completed: int
+    failed: int
+    committed: int
+    attempts: int
+    oom_retries: int
+    infrastructure_retries: int
+    outstanding: int
+    running: int
+    is_probing: bool
+    requested_bytes: int
+    capacity: Capacity
+    mean_seconds: float
+    peak_bytes_max: int
+    request_bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a run has measured of its model, with what it knew at its start.
+
+    `peaks` counts peaks by bin of `memory.bin_of`. A worker took `worker_bytes` before its first simulation, each
+    process for simulations `child_bytes` more, and the tasks of a node shared `shared_bytes`.
+    """
+
+    peaks: Mapping[int, int]
+    mean_seconds: float
+    worker_bytes: int
+    child_bytes: int
+    shared_bytes: int
