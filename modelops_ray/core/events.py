@@ -226,4 +226,11 @@ class Finish:
     message: str = ""
 
 
-Action = SubmitChunk | CancelChunk | WritePart | Finish
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Tell the user this sentence; the same one comes once in a session."""
+
+    text: str
+
+
+Action = SubmitChunk | CancelChunk | WritePart | Notify | Finish

@@ -25,6 +25,7 @@ from modelops_ray.core.events import (
     Ending,
     Event,
     Finish,
+    Notify,
     PartCommitted,
     PayloadLost,
     PodDied,
@@ -44,7 +45,7 @@ SEGMENTS_WANTED = 4096
 DEAD_POD_REMEMBERED_S = 600.0
 """The next pod may have the same address."""
 MOST_NOTICES = 200
-"""The driver's memory is bounded, and so is what a person reads."""
+"""Sentences that a session tells at most: a person reads no more, and each is kept to be told once."""
 
 
 class RunState:
@@ -72,7 +73,7 @@ class RunState:
         self.counters = Counters()
         self.dispatch = Dispatch(policy, known_peaks=known_peaks or {}, known_seconds=known_seconds)
         self.journal = Journal(policy)
-        self.notices: dict[str, None] = {}
+        self._notices: set[str] = set()
         self._blame = FailurePolicy(policy, self.dispatch, self.journal, self.counters, n_completed_before)
         self._progress = NoProgressGuard(policy.patience_s)
         self._pods = PodGuard()
@@ -146,7 +147,7 @@ class RunState:
     def _take_in(self, event: Event) -> Iterator[Action]:
         match event:
             case ChunkFinished():
-                self._on_finished(event)
+                yield from self._on_finished(event)
             case ChunkFailed():
                 self._on_failed(event)
             case TasksAdded():
@@ -159,28 +160,29 @@ class RunState:
             case CapacityChanged():
                 yield from self._on_capacity(event)
             case PodDied():
-                self._on_pod_died(event)
+                yield from self._on_pod_died(event)
             case ClusterSaid():
-                self._on_said(event)
+                yield from self._on_said(event)
             case StopRequested():
                 self._end(Ending.STOPPED, event.reason)
 
-    def _on_pod_died(self, event: PodDied) -> None:
-        self._notice(event.sentence)
+    def _on_pod_died(self, event: PodDied) -> Iterator[Notify]:
+        yield from self._notify(event.sentence)
         if event.address:
             self._dead_pods[event.address] = event
         if event.is_memory and self._pods.died(self.counters):
             self._end(Ending.GAVE_UP, messages.pods_die(self._pods.deaths, event.sentence))
 
-    def _on_said(self, event: ClusterSaid) -> None:
-        self._notice(event.text)
+    def _on_said(self, event: ClusterSaid) -> Iterator[Notify]:
+        yield from self._notify(event.text)
         if event.hinders:
             self._hindrance = event.text
 
-    def _notice(self, text: str) -> None:
-        """Have people told; a cluster that falls apart for days is not told for ever."""
-        if len(self.notices) < MOST_NOTICES:
-            self.notices[text] = None
+    def _notify(self, text: str) -> Iterator[Notify]:
+        """Have the user told, unless this was told before, or too much was."""
+        if text not in self._notices and len(self._notices) < MOST_NOTICES:
+            self._notices.add(text)
+            yield Notify(text)
 
     def _on_capacity(self, event: CapacityChanged) -> Iterator[CancelChunk]:
         self._autoscaler_says = event.capacity.says
@@ -209,7 +211,7 @@ class RunState:
         if (given if overhead.is_guess else overhead.task_bytes(given)) > top:
             self._end(Ending.GAVE_UP, messages.too_much_memory(given, memory.base_bytes, top))
 
-    def _on_finished(self, event: ChunkFinished) -> None:
+    def _on_finished(self, event: ChunkFinished) -> Iterator[Notify]:
         chunk = self.dispatch.drop(event.chunk_id)
         if chunk is None:
             return
@@ -218,7 +220,7 @@ class RunState:
         self.dispatch.window.recover()
         self.dispatch.memory.overhead.observe(report)
         if report.notice:
-            self._notice(report.notice)
+            yield from self._notify(report.notice)
         told_bytes = sum(failure.told_bytes for failure in report.failures)
         self.dispatch.observe_payload(report.payload_bytes, len(done), told_bytes)
         self.dispatch.observe_life(report.child_life_s)

@@ -20,6 +20,7 @@ from modelops_ray.core.events import (
     Event,
     Finish,
     Node,
+    Notify,
     PartCommitted,
     StopRequested,
     SubmitChunk,
@@ -102,6 +103,7 @@ class Driver:
         n_simulations: int | None = None,
         observer: Observer | None = None,
         observe: Callable[[Snapshot], None] = lambda _: None,
+        notify: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Bring the parts together; `run` does the rest.
@@ -115,6 +117,7 @@ class Driver:
             n_simulations: How many there are to be in the end; by default, all.
             observer: Is asked at every turn what became of the nodes.
             observe: Called at every turn of the loop with what a person may want to see; must be quick.
+            notify: Called with each sentence that the user should be told.
             clock: Seconds, monotonic.
         """
         self._state = state
@@ -122,6 +125,7 @@ class Driver:
         self._simulations = simulations
         self._observer = observer
         self._observe = observe
+        self._notify = notify
         self._clock = clock
         self._began_s = clock()
         self._capacity = Capacity(())
@@ -217,6 +221,8 @@ class Driver:
                     self._backend.cancel(action.chunk_id)
                 case WritePart():
                     self._writer.submit(action)
+                case Notify():
+                    self._notify(action.text)
                 case Finish():
                     self._finish = action
 

@@ -260,11 +260,11 @@ class _Session:
             n_simulations=question.n_simulations,
             observer=observer,
             observe=self._observe,
+            notify=watcher.note,
         )
         self._was_planned = question.n_simulations <= PLAN_FROM_SIMULATIONS
         self._resumed = store.completed + store.failed
         self._before = RunReader(question.out).largest() if self._resumed else Largest()
-        self._n_noted = 0
 
     def run(self) -> Outcome:
         """Run the driver, close the store, keep the profile."""
@@ -297,9 +297,6 @@ class _Session:
                     bytes_each=self._store.written.output_bytes_each,
                 )
             )
-        for notice in list(self._state.notices)[self._n_noted :]:
-            self._n_noted += 1
-            self._watcher.note(notice)
         self._watcher.update(snapshot)
 
     def _summary(self) -> Summary:

@@ -273,9 +273,10 @@ def test_a_snapshot_tells_speed_and_what_is_left():
 
 def test_what_became_of_pods_reaches_the_run_and_so_does_what_could_come():
     """What Ray knows itself comes first; of the rest, an observer tells."""
-    driver, _, _ = drive(30, observer=Pods())
+    told = []
+    driver, _, _ = drive(30, observer=Pods(), notify=told.append)
     assert Ending.COMPLETE == driver.run().ending
-    assert ["pod w-1 was OOMKilled"] == list(driver._state.notices)
+    assert ["pod w-1 was OOMKilled"] == told
     assert 3 == len(driver.snapshot().view.capacity.reachable)
     known = Script(capacities=((0.0, Capacity((Node(4.0, 8 * GIB),), (Node(4.0, 8 * GIB),))),))
     driver, _, _ = drive(30, known, observer=Pods())
