@@ -25,8 +25,9 @@ from modelops_ray.report.progress import display
 from modelops_ray.report.screen import to_stderr
 from modelops_ray.run import leaks, planning
 from modelops_ray.run.planning import Profiled
+from modelops_ray.run.ports import Watcher
 from modelops_ray.run.request import RunRequest, ask
-from modelops_ray.run.session import Outcome, Watcher, execute
+from modelops_ray.run.session import Outcome, execute
 from modelops_ray.sandbox.loading import refuse_while_loading
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.status import Status

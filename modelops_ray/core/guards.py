@@ -50,6 +50,11 @@ class NoProgressGuard:
         """Something finished."""
         self.last_s, self.n_lost = now_s, 0
 
+    def began(self, now_s: float) -> None:
+        """Simulations came after a time in which there were none."""
+        self.moved(now_s)
+        self.kept(now_s)
+
     def lost(self, now_s: float) -> None:
         """What ran was lost and begins again."""
         if self.last_s is not None and now_s - self.last_s > self.patience_s / 3 and self.n_lost < MOST_LOST:

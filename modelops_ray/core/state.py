@@ -151,8 +151,7 @@ class RunState:
             case ChunkFailed():
                 self._on_failed(event)
             case TasksAdded():
-                self.dispatch.pending.add(event.segments)
-                self._last_added = self._last_added or event.last
+                self._on_added(event)
             case PartCommitted():
                 self._on_committed(event)
             case PayloadLost():
@@ -165,6 +164,12 @@ class RunState:
                 yield from self._on_said(event)
             case StopRequested():
                 self._end(Ending.STOPPED, event.reason)
+
+    def _on_added(self, event: TasksAdded) -> None:
+        if event.segments and not self._has_work and self.journal.is_empty:
+            self._progress.began(event.now_s)
+        self.dispatch.pending.add(event.segments)
+        self._last_added = self._last_added or event.last
 
     def _on_pod_died(self, event: PodDied) -> Iterator[Notify]:
         yield from self._notify(event.sentence)
@@ -286,14 +291,17 @@ class RunState:
 
     @property
     def _is_idle(self) -> bool:
-        return self._last_added and not self.dispatch.pending.n and not self.dispatch.outstanding
+        return self._last_added and not self._has_work
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self.dispatch.pending.n or self.dispatch.outstanding)
 
     def _look_for_the_end(self, now_s: float) -> None:
         if reason := self._blame.reason_to_end:
             self._end(Ending.GAVE_UP, reason)
-        has_work = bool(self.dispatch.outstanding or self.dispatch.pending.n)
         may_run_forever = self.policy.timeout_s == 0 and bool(self.dispatch.window.capacity.nodes)
-        if has_work and not may_run_forever and (missing := self._progress.missing(now_s)):
+        if self._has_work and not may_run_forever and (missing := self._progress.missing(now_s)):
             says = (self._autoscaler_says, self._hindrance)
             self._end(Ending.GAVE_UP, messages.no_progress(self.dispatch, missing, *says))
 

@@ -1,6 +1,7 @@
 """The thread that commits: one write at a time, a heartbeat in between, so that the driver never waits for a disk.
 
-Owns the thread and what passes to and fro. What is committed when is `core`'s decision, and how, the store's.
+Owns the thread, what passes to and fro, and what one commit consists of. What is committed when is `core`'s decision,
+and how, the store's.
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol, Self
 
-from modelops_ray.backends.base import Backend
 from modelops_ray.core.events import Event, PartCommitted, PayloadLost, WritePart
-from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Failure
 from modelops_ray.errors import PayloadLostError
+from modelops_ray.run.ports import Snapshot
 from modelops_ray.sandbox import opened
 from modelops_ray.study.chunk import Payload
 
@@ -33,10 +34,6 @@ class Committed(Protocol):
 class Store(Protocol):
     """One run directory, one session."""
 
-    def done(self) -> Ranges:
-        """Positions that have a row already."""
-        ...
-
     def commit(self, payloads: Sequence[Payload], failures: Sequence[Failure]) -> Committed:
         """Make these results and failures durable, all or none."""
         ...
@@ -46,24 +43,45 @@ class Store(Protocol):
         ...
 
 
-class Writer:
-    """The thread that owns the store: commits one after the other, and a heartbeat while there are none.
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Does what a committer is asked, in the thread that calls it.
 
-    A context manager; the thread lives inside it, and ends after the job it is at.
+    `take` hands out the payload of a chunk, or raises PayloadLostError; `clock` is in seconds, monotonic.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        backend: Backend,
-        counters: Callable[[], dict[str, int | float | str]],
-        clock: Callable[[], float],
-    ) -> None:
-        self._store = store
-        self._backend = backend
-        self._counters = counters
-        self._clock = clock
-        self._jobs: queue.SimpleQueue[WritePart | None] = queue.SimpleQueue()
+    store: Store
+    take: Callable[[int], Payload]
+    clock: Callable[[], float]
+
+    def commit(self, write: WritePart, snapshot: Snapshot) -> list[Event]:
+        """Commit the payloads that can still be had, and say what became of each chunk."""
+        payloads: dict[int, Payload] = {}
+        lost: list[Event] = []
+        for chunk_id in write.chunk_ids:
+            try:
+                payloads[chunk_id] = self.take(chunk_id)
+            except PayloadLostError:
+                lost.append(PayloadLost(self.clock(), chunk_id))
+        commit = self.store.commit(list(payloads.values()), write.failures)
+        self.beat(snapshot)
+        return [*lost, PartCommitted(self.clock(), tuple(payloads), commit.rejected)]
+
+    def beat(self, snapshot: Snapshot) -> None:
+        """Say that the session lives, and how far it is."""
+        self.store.heartbeat(snapshot.counters())
+
+
+class CommitThread:
+    """A committer with a thread of its own: it beats while the driver is busy, and the driver works while it commits.
+
+    A context manager; the thread lives inside it, and ends after the commit it is at.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._snapshot: Snapshot | None = None
+        self._jobs: queue.SimpleQueue[tuple[WritePart, Snapshot] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="modelops-ray-writer")
 
@@ -75,25 +93,24 @@ class Writer:
         self._jobs.put(None)
         self._pool.shutdown()
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether it can still commit."""
-        return not self._work.done()
+    def submit(self, write: WritePart, snapshot: Snapshot) -> None:
+        """Commit this after what was submitted before."""
+        self._jobs.put((write, snapshot))
 
-    def submit(self, write: WritePart) -> None:
-        """Commit this; the outcome comes through `poll`."""
-        self._jobs.put(write)
+    def update(self, snapshot: Snapshot) -> None:
+        """Let the next heartbeats show this."""
+        self._snapshot = snapshot
 
     def poll(self, timeout_s: float = 0.0) -> list[Event]:
-        """Return what became of a commit, [] while nothing did.
+        """Return what became of one commit, [] while none has ended.
 
         Raises:
-            ModelopsRayError: Writing failed; the writer has ended. Any other exception is a bug of the store.
+            ModelopsRayError: Writing failed; the thread has ended. Any other exception is a bug of the store.
         """
         try:
             return self._done.get(timeout=timeout_s) if timeout_s else self._done.get_nowait()
         except queue.Empty:
-            if not self.is_alive:
+            if self._work.done():
                 self._work.result()
             return []
 
@@ -107,20 +124,9 @@ class Writer:
         try:
             job = self._jobs.get(timeout=HEARTBEAT_EVERY_S)
         except queue.Empty:
-            self._store.heartbeat(self._counters())
+            if self._snapshot is not None:
+                self._desk.beat(self._snapshot)
             return True
         if job is not None:
-            self._done.put(self._commit(job))
+            self._done.put(self._desk.commit(*job))
         return job is not None
-
-    def _commit(self, write: WritePart) -> list[Event]:
-        payloads: dict[int, Payload] = {}
-        lost: list[Event] = []
-        for chunk_id in write.chunk_ids:
-            try:
-                payloads[chunk_id] = self._backend.take(chunk_id)
-            except PayloadLostError:
-                lost.append(PayloadLost(self._clock(), chunk_id))
-        commit = self._store.commit(list(payloads.values()), write.failures)
-        self._store.heartbeat(self._counters())
-        return [*lost, PartCommitted(self._clock(), tuple(payloads), commit.rejected)]

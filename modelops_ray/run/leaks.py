@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from modelops_ray.errors import UsageError
+from modelops_ray.run.ports import Watcher
 from modelops_ray.run.request import RunRequest
-from modelops_ray.run.session import Watcher, aside
+from modelops_ray.run.session import aside
 from modelops_ray.sandbox.arrays import plain_array
 from modelops_ray.sandbox.column_types import INDEX
 from modelops_ray.store.reader import RunReader

@@ -17,9 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from modelops_ray.backends.base import Backend
 from modelops_ray.backends.local import LocalBackend
 from modelops_ray.backends.ray.backend import RayBackend
 from modelops_ray.backends.ray.connect import connect
@@ -30,9 +29,12 @@ from modelops_ray.core.forecast import Forecast
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import NoProgressError, StorageError
 from modelops_ray.model.resolve import installed_versions
-from modelops_ray.run.driver import Driver, Observer, Snapshot
+from modelops_ray.run.committer import CommitThread, Desk
+from modelops_ray.run.driver import Driver
+from modelops_ray.run.ports import Backend, Observer, Ports, Snapshot, Watcher
 from modelops_ray.run.priors import WHERE_PROFILES_GO, Priors
 from modelops_ray.run.request import RunRequest
+from modelops_ray.run.source import StudySource
 from modelops_ray.run.summary import Summary
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.runner.executor import ChunkContext
@@ -51,22 +53,6 @@ PLAN_FROM_SIMULATIONS = 1000
 
 Observing = Callable[[Callable[[str], None]], AbstractContextManager[Observer | None]]
 """Observes the nodes for as long as its context lasts; notes why where it cannot."""
-
-
-class Watcher(Protocol):
-    """Is told how a session goes, from one thread, often; must be quick."""
-
-    def note(self, text: str) -> None:
-        """One sentence worth a line."""
-        ...
-
-    def update(self, snapshot: Snapshot) -> None:
-        """The run at this moment."""
-        ...
-
-    def planned(self, expected: Forecast) -> None:
-        """What a large study will take, once the first simulations were measured."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,17 +237,11 @@ class _Session:
         self._began_s = began_s
         self._experience = experience
         self._state = self._experience.state(store.completed)
-        self._driver = Driver(
-            self._state,
-            backend,
-            store,
-            question.simulations,
-            only=question.only,
-            n_simulations=question.n_simulations,
-            observer=observer,
-            observe=self._observe,
-            notify=watcher.note,
-        )
+        self._committer = CommitThread(Desk(store, backend.take, time.monotonic))
+        done = store.done()
+        source = StudySource(question.simulations, done, question.only)
+        ports = Ports(backend, self._committer, source, self, time.monotonic, observer)
+        self._driver = Driver(self._state, ports, n_simulations=question.n_simulations, n_resumed=len(done))
         self._was_planned = question.n_simulations <= PLAN_FROM_SIMULATIONS
         self._resumed = store.completed + store.failed
         self._before = RunReader(question.out).largest() if self._resumed else Largest()
@@ -270,7 +250,7 @@ class _Session:
         """Run the driver, close the store, keep the profile."""
         ending = Ending.GAVE_UP
         try:
-            with _stopping(self._driver.stop):
+            with _stopping(self._driver.stop), self._committer:
                 finish = self._driver.run()
             ending = finish.ending
         finally:
@@ -286,7 +266,16 @@ class _Session:
         except StorageError as error:
             self._watcher.note(f"the profile of the model is not kept: {error}; {WHERE_PROFILES_GO}")
 
-    def _observe(self, snapshot: Snapshot) -> None:
+    def note(self, text: str) -> None:
+        """Pass a sentence on."""
+        self._watcher.note(text)
+
+    def planned(self, expected: Forecast) -> None:
+        """Pass a forecast on."""
+        self._watcher.planned(expected)
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Pass on how far it is, and once what a large study will take."""
         if not self._was_planned and not snapshot.view.is_probing and snapshot.view.completed:
             self._was_planned = True
             self._watcher.planned(

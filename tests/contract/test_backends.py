@@ -7,12 +7,12 @@ from support.fakes import FakeBackend
 from support.ray_workers import importable_tests
 from support.toy_chunks import chunk, run_chunk
 
-from modelops_ray.backends.base import Backend
 from modelops_ray.backends.local import LocalBackend
 from modelops_ray.backends.ray.backend import RayBackend
 from modelops_ray.backends.ray.connect import connect
 from modelops_ray.core.events import ChunkFinished, Event
 from modelops_ray.errors import ModelError, PayloadLostError
+from modelops_ray.run.ports import Backend
 
 GIB = 2**30
 

@@ -64,6 +64,10 @@ class FakeBackend:
         """Read the virtual time."""
         return self.now_s
 
+    def sleep(self, seconds: float) -> None:
+        """Let virtual time pass."""
+        self.now_s += seconds
+
     @property
     def outstanding(self) -> tuple[int, ...]:
         """The ids of the chunks that were neither finished nor cancelled, oldest first."""

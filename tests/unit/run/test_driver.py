@@ -1,9 +1,10 @@
 """The driver with a scripted backend and a store in memory: it performs what the core decides, and always ends."""
 
-import threading
+from itertools import pairwise
 
 import pytest
 from support.fakes import FakeBackend, Fault, Script
+from support.in_place import InPlace
 
 from modelops_ray.core.events import Capacity, Ending, Node, PodDied
 from modelops_ray.core.policy import Policy
@@ -11,8 +12,10 @@ from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
 from modelops_ray.core.state import RunState
 from modelops_ray.errors import ModelError, StorageError
-from modelops_ray.run import committer as writer_module
+from modelops_ray.run.committer import Desk
 from modelops_ray.run.driver import Driver
+from modelops_ray.run.ports import NotYet, Ports
+from modelops_ray.run.source import StudySource
 from modelops_ray.study.chunk import Payload
 from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
@@ -93,13 +96,52 @@ def study(n):
     return Simulations(Study.grid({"beta": range(n // replicates)}, replicates=replicates))
 
 
-def drive(n, script=None, store=None, policy=None, run=run_chunk, backend_class=FakeBackend, **kwargs):
-    """Make a driver of `n` simulations; returns it with its backend and store."""
-    backend = backend_class(run, script or Script())
+class Watching:
+    """A watcher that calls one function at every turn, and one with what is told."""
+
+    def __init__(self, update, note):
+        self.update, self.note = update, note
+
+
+class Hesitant(StudySource):
+    """A study of which nothing is known yet at first, and after each batch for a while."""
+
+    def __init__(self, simulations, done, clock, pause_s):
+        super().__init__(simulations, done)
+        self._clock, self._pause_s, self._next_s = clock, pause_s, pause_s
+
+    def next(self):
+        """Hand out a batch when its time has come."""
+        if self._clock() < self._next_s:
+            return NotYet()
+        self._next_s = self._clock() + self._pause_s
+        return super().next()
+
+
+def _ignore(_):
+    """Stand in for a person."""
+
+
+def drive(n, script=None, store=None, policy=None, backend_class=FakeBackend, **kwargs):
+    """Make a driver of `n` simulations; returns it with its backend and store.
+
+    `only`, `observer` and `pause_s` say more; `observe` is called at every turn, and `notify` with what is told.
+    """
+    backend = backend_class(run_chunk, script or Script())
     store = store or MemoryStore()
+    source = StudySource(study(n), store.done(), kwargs.get("only"))
+    if "pause_s" in kwargs:
+        source = Hesitant(study(n), store.done(), backend.clock, kwargs["pause_s"])
+    ports = Ports(
+        backend,
+        InPlace(Desk(store, backend.take, backend.clock), backend.sleep),
+        source,
+        Watching(kwargs.get("observe", _ignore), kwargs.get("notify", _ignore)),
+        backend.clock,
+        kwargs.get("observer"),
+    )
     state = RunState(policy or Policy(), validate=n <= 300)
-    driver = Driver(state, backend, store, study(n), clock=backend.clock, **kwargs)
-    return driver, backend, store
+    return Driver(state, ports, n_simulations=n, n_resumed=len(store.done())), backend, store
 
 
 def test_a_run_commits_every_simulation_once():
@@ -206,16 +248,21 @@ def test_a_stop_commits_what_finished_and_cancels_the_rest():
     assert backend.cancelled
 
 
-def test_heartbeats_go_on_while_nothing_finishes(monkeypatch):
-    """Given a chunk that hangs, the store is told that the session lives."""
-    monkeypatch.setattr(writer_module, "HEARTBEAT_EVERY_S", 0.001)
+def test_heartbeats_go_on_while_nothing_finishes():
+    """Given a chunk that hangs, the store is told every three seconds that the session lives."""
+    driver, _, store = drive(1, Script(hanging=frozenset({1})), policy=Policy(timeout_s=100))
+    assert Ending.GAVE_UP == driver.run().ending
+    beats_s = [counters["elapsed_seconds"] for counters in store.heartbeats if counters["outstanding"]]
+    assert len(beats_s) > 40
+    assert all(3.0 <= later - earlier < 3.5 for earlier, later in pairwise(beats_s))
 
-    def observe(_):
-        if sum(counters["outstanding"] for counters in store.heartbeats) >= 3:
-            driver.stop("seen enough")
 
-    driver, _, store = drive(1, Script(hanging=frozenset({1})), policy=Policy(timeout_s=0), observe=observe)
-    assert Ending.STOPPED == driver.run().ending
+def test_a_source_that_has_nothing_yet_is_asked_again_and_its_end_ends_the_run():
+    """Given batches with an hour between them, the run waits for each, ends after the last, and gives up on none."""
+    driver, backend, store = drive(5000, policy=Policy(timeout_s=10), pause_s=3600.0)
+    assert Ending.COMPLETE == driver.run().ending
+    assert list(range(5000)) == sorted(store.completed)
+    assert backend.clock() > 3 * 3600
 
 
 def test_a_run_in_which_nothing_moves_ends_by_itself():
@@ -252,13 +299,6 @@ def test_a_fixed_window_is_kept():
     driver, _, _ = drive(300, policy=Policy(window=2), observe=lambda snapshot: seen.append(snapshot.view.outstanding))
     driver.run()
     assert 2 == max(seen)
-
-
-def test_the_writing_thread_ends_with_the_run():
-    """Nothing of a session outlives it."""
-    driver, _, _ = drive(30)
-    driver.run()
-    assert "modelops-ray-writer" not in {thread.name.rstrip("_0123456789") for thread in threading.enumerate()}
 
 
 def test_a_snapshot_tells_speed_and_what_is_left():

@@ -3,10 +3,10 @@
 import threading
 
 import pytest
+from support.in_place import SNAPSHOT
 
 from modelops_ray.core.events import WritePart
-from modelops_ray.core.ranges import Ranges
-from modelops_ray.run.committer import Writer
+from modelops_ray.run.committer import CommitThread, Desk
 from modelops_ray.sandbox import opened
 
 
@@ -38,10 +38,6 @@ class FileStore:
     def __init__(self, path):
         self._path = path
 
-    def done(self):
-        """Nothing."""
-        return Ranges()
-
     def commit(self, payloads, failures):
         """Write too."""
         self.heartbeat({})
@@ -56,9 +52,9 @@ class FileStore:
 
 def test_what_our_writer_writes_is_not_told_as_the_models(tmp_path, heard):
     """Where a model runs in the same process, each of its simulations seemed to write the file of the heartbeat."""
-    with Writer(FileStore(tmp_path / "progress.json"), None, dict, lambda: 0.0) as writer:
-        writer.submit(WritePart((), ()))
-        while not writer.poll(0.1):
+    with CommitThread(Desk(FileStore(tmp_path / "progress.json"), None, lambda: 0.0)) as committer:
+        committer.submit(WritePart((), ()), SNAPSHOT)
+        while not committer.poll(0.1):
             pass
         (tmp_path / "of_the_model").write_text("x")
 
