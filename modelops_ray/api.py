@@ -145,29 +145,38 @@ def run(
         ModelopsRayError: Every error with which the command line exits with 1 or 2; what had finished is committed.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after committing all that had finished.
     """
-    config = configure(out=out, **options)
+    request = ask_to_run(study, model, configure(out=out, **options))
     with display(quiet=not progress) as watcher:
-        outcome = run_session(study, model, config, watcher)
+        outcome = run_session(request, watcher)
         outcome.require_complete()
-        if config.check_leaks:
-            require_no_leaks(study, model, config, watcher)
+        if request.config.check_leaks:
+            require_no_leaks(request, watcher)
     return Run(outcome.summary.run_dir)
 
 
-def run_session(study: Study | str | Path, model: Model | None, config: RunConfig, watcher: Watcher) -> Outcome:
-    """Run a study, telling a watcher, and return how it ended instead of raising."""
+def ask_to_run(study: Study | str | Path, model: Model | None, config: RunConfig) -> RunRequest:
+    """Check a study, its model and the knobs of a run; starts nothing, and does not import the model.
+
+    Raises:
+        ModelopsRayError: The study, the model or an option is wrong.
+    """
     refuse_while_loading()
-    return execute(_ask(study, model, config), watcher, functools.partial(observed, os.environ))
+    return _ask(study, model, config)
 
 
-def require_no_leaks(study: Study | str | Path, model: Model | None, config: RunConfig, watcher: Watcher) -> int:
+def run_session(request: RunRequest, watcher: Watcher) -> Outcome:
+    """Run a study, telling a watcher, and return how it ended instead of raising."""
+    return execute(request, watcher, functools.partial(observed, os.environ))
+
+
+def require_no_leaks(request: RunRequest, watcher: Watcher) -> int:
     """Run a sample of what a run completed again, each simulation in a new process; return how many.
 
     Raises:
         ModelError: Some came out otherwise: the model keeps state between simulations, or is not reproducible.
         UsageError: The run completed nothing.
     """
-    found = leaks.check(_ask(study, model, config), watcher)
+    found = leaks.check(request, watcher)
     if found.complaint:
         raise ModelError(found.complaint)
     return found.simulations

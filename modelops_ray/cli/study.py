@@ -32,19 +32,19 @@ def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options
     from modelops_ray.report.progress import display
     from modelops_ray.report.screen import to_stderr, to_stdout
 
-    config = api.configure(**given(options))
+    request = api.ask_to_run(study, model, api.configure(**given(options)))
     with display(quiet=quiet) as watcher:
-        outcome = api.run_session(study, model, config, watcher)
+        outcome = api.run_session(request, watcher)
     if as_json:
         to_stdout().json(outcome.summary.values())
     else:
         _print_outcome(outcome.summary)
     _exit_unless_complete(outcome)
-    if config.check_leaks:
+    if request.config.check_leaks:
         with display(quiet=quiet) as watcher:
-            n = api.require_no_leaks(study, model, config, watcher)
+            n = api.require_no_leaks(request, watcher)
         to_stderr().say(f"no leaks: {n} simulations came out the same in a new process")
-    if outcome.summary.failed and not config.tolerate_failures:
+    if outcome.summary.failed and not request.config.tolerate_failures:
         raise SystemExit(EXIT_FAILURES)
 
 

@@ -38,8 +38,7 @@ from modelops_ray.run.source import StudySource
 from modelops_ray.run.summary import Summary
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.runner.executor import ChunkContext
-from modelops_ray.store.directory import Largest
-from modelops_ray.store.entry import Entry, look
+from modelops_ray.store.opening import Opening, open_directory
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.run_json import RunJson, ShardEntry, StudyEntry
 from modelops_ray.store.run_store import RunStore
@@ -91,16 +90,16 @@ def execute(question: RunRequest, watcher: Watcher, observing: Observing = _unob
         ModelopsRayError: The run could not be done or go on; what had finished is committed.
     """
     began_s = time.monotonic()
-    entry = _look(question)
+    opening = _opened(question)
     if note := question.note_on_repeats:
         watcher.note(note)
     with ExitStack() as stack:
-        if not entry.todo:
-            return _nothing_to_do(question, entry)
+        if not opening.has_work:
+            return _nothing_to_do(question, opening.begin())
         question = question.looked_at()
         experience = Priors(question)
         backend = stack.enter_context(_backend(question, watcher))
-        store = entry.begin()
+        store = opening.begin()
         for warning in store.warnings:
             watcher.note(warning)
         observer = stack.enter_context(observing(watcher.note)) if question.config.backend == "ray" else None
@@ -125,9 +124,20 @@ def aside(question: RunRequest, only: Ranges, watcher: Watcher, **changes: Any) 
         yield RunReader(out)
 
 
-def _look(question: RunRequest) -> Entry:
-    config, study = question.config, question.study
-    shard = config.shard
+def _opened(question: RunRequest) -> Opening:
+    config = question.config
+    return open_directory(
+        question.out,
+        _spec(question),
+        whole=question.whole,
+        take_over=config.take_over,
+        fresh=config.fresh,
+        repeat=question.repeat,
+    )
+
+
+def _spec(question: RunRequest) -> RunSpec:
+    study, shard = question.study, question.config.shard
     asked = RunJson(
         study=StudyEntry(digest=study.digest, simulations=len(question.simulations), document=study.to_dict()),
         model_digest=question.model.digest,
@@ -137,19 +147,12 @@ def _look(question: RunRequest) -> Entry:
         shard=None
         if shard is None
         else ShardEntry(number=shard.number, of=shard.of, simulations=question.n_simulations),
-        seed_policy=config.seeds,
-        config=_plain(config),
+        seed_policy=question.config.seeds,
+        config=_plain(question.config),
         versions=installed_versions(),
         created=utc_now(),
     )
-    return look(
-        question.out,
-        RunSpec.of(asked, study, question.simulations, question.scope),
-        whole=question.whole,
-        take_over=config.take_over,
-        fresh=config.fresh,
-        repeat=question.repeat,
-    )
+    return RunSpec.of(asked, study, question.simulations, question.identity, question.scope)
 
 
 def _plain(config: RunConfig) -> dict[str, Any]:
@@ -157,16 +160,16 @@ def _plain(config: RunConfig) -> dict[str, Any]:
     return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
 
 
-def _nothing_to_do(question: RunRequest, entry: Entry) -> Outcome:
+def _nothing_to_do(question: RunRequest, store: RunStore) -> Outcome:
     """Everything was done before: the summary is that of the run, with nothing new."""
-    entry.begin().close(str(Ending.COMPLETE))
-    largest = RunReader(question.out).largest()
+    store.close(str(Ending.COMPLETE))
+    largest = store.largest()
     summary = Summary(
         run_dir=str(question.out),
         simulations=question.n_simulations,
-        completed=entry.completed,
-        failed=entry.failed,
-        resumed=entry.completed + entry.failed,
+        completed=store.completed,
+        failed=store.failed,
+        resumed=store.completed + store.failed,
         peak_bytes_max=largest.peak_bytes,
         request_bytes_max=largest.request_bytes,
         driver_peak_rss_bytes=_peak_rss_bytes(),
@@ -244,7 +247,7 @@ class _Session:
         self._driver = Driver(self._state, ports, n_simulations=question.n_simulations, n_resumed=len(done))
         self._was_planned = question.n_simulations <= PLAN_FROM_SIMULATIONS
         self._resumed = store.completed + store.failed
-        self._before = RunReader(question.out).largest() if self._resumed else Largest()
+        self._before = store.largest()
 
     def run(self) -> Outcome:
         """Run the driver, close the store, keep the profile."""

@@ -147,6 +147,10 @@ class Log:
         """How many simulations failed, or completed."""
         return sum(part.rows for part in self.parts.values() if len(part.positions) and part.failed == failed)
 
+    def parts_of(self, folder: str) -> list[LivePart]:
+        """The parts of one table, which is a folder of the run directory."""
+        return [part for part in self.parts.values() if part.folder == folder]
+
     def apply(self, commit: CommitFile, name: str) -> None:
         """Take one more commit into account.
 
@@ -315,6 +319,17 @@ def read_commit(commits: Folder, number: int) -> CommitFile | None:
     name = file_name(number)
     data = commits.read(name)
     return None if data is None else _decoded(data, commits.where(name), number)
+
+
+def next_of(commits: Folder, run: RunJson, number: int, *, is_chained: bool) -> tuple[int, CommitFile | None]:
+    """Find the commit of this run that has the first number, from `number`, that no other run's commit took.
+
+    Returns:
+        The number, and the commit, None while the number is free.
+    """
+    while (found := read_commit(commits, number)) is not None and not is_of(found, run, is_chained=is_chained):
+        number += 1
+    return number, found
 
 
 def taken_over(where: str, taker: CommitFile) -> RunInUseError:

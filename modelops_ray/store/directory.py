@@ -2,7 +2,7 @@
 
 Owns which rows count, verified, and their positions. Puts nothing in order, which is `reader`'s, and changes nothing.
 
-A look is at one run: what was read while another one began in its place is read again, or refused.
+All that one method reads is of one run: what was read while another one began in its place is read again, or refused.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from modelops_ray.sandbox.arrays import plain_array
 from modelops_ray.sandbox.column_types import together
 from modelops_ray.store.batch import Positions
 from modelops_ray.store.commits import LivePart, Log, read_log
+from modelops_ray.store.consistent import read_consistently
 from modelops_ray.store.documents import damaged
 from modelops_ray.store.heartbeat import read_progress
-from modelops_ray.store.looking import consistently
 from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, read_parts
 from modelops_ray.store.run_json import NAME, RunJson, read_marked
 from modelops_ray.store.status import Status
@@ -70,7 +70,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Moment:
     """A run and its commits, as they were at one moment; `folder` stays theirs where a place can be held."""
 
     folder: Folder
@@ -101,11 +101,11 @@ class Directory:
 
     def run(self) -> RunJson:
         """Say what it was made for, and what it has grown to since."""
-        return self._consistent(lambda look: look.run)
+        return self._consistent(lambda at: at.run)
 
     def log(self) -> Log:
         """Return what the commits amount to."""
-        return self._consistent(lambda look: look.log)
+        return self._consistent(lambda at: at.log)
 
     def simulations(self) -> Rows:
         """Return one row per simulation with a result or a failure."""
@@ -113,15 +113,15 @@ class Directory:
 
     def output(self, name: str) -> Rows | None:
         """Return the model's rows of one output, those of a simulation in its own order; None if there is none yet."""
-        return self._consistent(lambda look: self._output(look, name))
+        return self._consistent(lambda at: self._output(at, name))
 
     def output_of(self, name: str, task_ids: Sequence[str]) -> list[pa.Table]:
         """Return the rows that some simulations have in one output; reads a part at a time."""
-        return self._consistent(lambda look: self._output_of(look, name, plain_array(task_ids, pa.string())))
+        return self._consistent(lambda at: self._output_of(at, name, plain_array(task_ids, pa.string())))
 
     def completed(self) -> Ranges:
         """Return the positions of all simulations with a result; reads the commits only."""
-        parts = _parts_of(self.log(), SIMULATIONS)
+        parts = self.log().parts_of(SIMULATIONS)
         return Ranges(pair for part in parts if not part.failed for pair in part.positions.tolist())
 
     def failures(self) -> pa.Table:
@@ -131,7 +131,7 @@ class Directory:
     def output_sizes(self) -> dict[str, OutputSize]:
         """Say how large every output is, by name in order; reads the commits only."""
         log = self.log()
-        parts = {name: _parts_of(log, f"{OUTPUTS}/{name}") for name in _output_names(log)}
+        parts = {name: log.parts_of(f"{OUTPUTS}/{name}") for name in _output_names(log)}
         return {
             name: OutputSize(sum(part.rows for part in of_it), sum(part.size_bytes for part in of_it))
             for name, of_it in parts.items()
@@ -139,19 +139,19 @@ class Directory:
 
     def largest(self) -> Largest:
         """Say what the simulations with a row took at most; reads two columns of them."""
-        return self._consistent(self._largest)
+        return self._consistent(lambda at: largest_of(at.folder, at.log.parts_of(SIMULATIONS)))
 
     def status(self, now: datetime) -> Status:
         """Say how far it is."""
-        return self._consistent(lambda look: self._status(look, now))
+        return self._consistent(lambda at: self._status(at, now))
 
-    def _status(self, look: _Look, now: datetime) -> Status:
-        progress = read_progress(look.folder, look.run.id)
+    def _status(self, at: _Moment, now: datetime) -> Status:
+        progress = read_progress(at.folder, at.run.id)
         return Status(
-            total=look.run.simulations,
-            completed=look.log.rows(failed=False),
-            failed=look.log.rows(failed=True),
-            causes=self._causes(look),
+            total=at.run.simulations,
+            completed=at.log.rows(failed=False),
+            failed=at.log.rows(failed=True),
+            causes=self._causes(at),
             running=progress is not None and progress.is_running(now),
             heartbeat_age_s=None if progress is None else max(0.0, progress.age_s(now)),
             heartbeat=None if progress is None else progress.heartbeat,
@@ -161,13 +161,13 @@ class Directory:
             counters={} if progress is None else progress.counters,
         )
 
-    def _consistent(self, read: Callable[[_Look], T]) -> T:
-        return consistently(self._folder.hold, lambda folder: read(self._look(folder)))
+    def _consistent(self, read: Callable[[_Moment], T]) -> T:
+        return read_consistently(self._folder.hold, lambda folder: read(self._moment(folder)))
 
-    def _look(self, folder: Folder) -> _Look:
+    def _moment(self, folder: Folder) -> _Moment:
         run = self._run_of(folder)
         log = read_log(folder, run)
-        return _Look(folder, run.grown(log.grown), log)
+        return _Moment(folder, run.grown(log.grown), log)
 
     def _run_of(self, folder: Folder) -> RunJson:
         run = self._memory.files.get(folder.mark(NAME))
@@ -182,59 +182,55 @@ class Directory:
         self._memory.run_id = run.id
         return run
 
-    def _simulations(self, look: _Look) -> Rows:
-        if not _parts_of(look.log, SIMULATIONS):
-            study = Study.from_dict(look.run.study.document, source=NAME)
+    def _simulations(self, at: _Moment) -> Rows:
+        if not at.log.parts_of(SIMULATIONS):
+            study = Study.from_dict(at.run.study.document, source=NAME)
             return Rows(np.empty(0, np.int64), simulations_schema(parameter_types(study.parameter_sets)).empty_table())
-        return self._unordered(look, None)
+        return self._unordered(at, None)
 
-    def _unordered(self, look: _Look, columns: list[str] | None) -> Rows:
-        parts = _parts_of(look.log, SIMULATIONS)
-        return Rows(
-            np.concatenate([part.position_of_row for part in parts]), _concatenated(look.folder, parts, columns)
-        )
+    def _unordered(self, at: _Moment, columns: list[str] | None) -> Rows:
+        parts = at.log.parts_of(SIMULATIONS)
+        return Rows(np.concatenate([part.position_of_row for part in parts]), _concatenated(at.folder, parts, columns))
 
-    def _output(self, look: _Look, name: str) -> Rows | None:
-        parts = _parts_of(look.log, f"{OUTPUTS}/{name}")
+    def _output(self, at: _Moment, name: str) -> Rows | None:
+        parts = at.log.parts_of(f"{OUTPUTS}/{name}")
         if not parts:
             return None
-        table = _concatenated(look.folder, parts, None)
-        positions, tasks = self._unordered(look, ["task_id"])
-        at = pc.index_in(table["task_id"], value_set=tasks["task_id"].combine_chunks())
-        if at.null_count:
+        table = _concatenated(at.folder, parts, None)
+        positions, tasks = self._unordered(at, ["task_id"])
+        rows = pc.index_in(table["task_id"], value_set=tasks["task_id"].combine_chunks())
+        if rows.null_count:
             raise damaged(self._folder.where(f"{OUTPUTS}/{name}"), "it has rows of a simulation that is not committed")
-        return Rows(positions[at.to_numpy()], table)
+        return Rows(positions[rows.to_numpy()], table)
 
-    def _output_of(self, look: _Look, name: str, task_ids: pa.Array) -> list[pa.Table]:
-        tables = read_parts(look.folder, _parts_of(look.log, f"{OUTPUTS}/{name}"))
+    def _output_of(self, at: _Moment, name: str, task_ids: pa.Array) -> list[pa.Table]:
+        tables = read_parts(at.folder, at.log.parts_of(f"{OUTPUTS}/{name}"))
         return [table.filter(pc.is_in(table["task_id"], task_ids)) for table in tables]
 
-    def _failures(self, look: _Look) -> pa.Table:
-        parts = [part for part in _parts_of(look.log, SIMULATIONS) if part.failed]
+    def _failures(self, at: _Moment) -> pa.Table:
+        parts = [part for part in at.log.parts_of(SIMULATIONS) if part.failed]
         if not parts:
-            return self._simulations(_Look(look.folder, look.run, Log())).table
-        return _concatenated(look.folder, parts, None)
+            return self._simulations(_Moment(at.folder, at.run, Log())).table
+        return _concatenated(at.folder, parts, None)
 
-    def _largest(self, look: _Look) -> Largest:
-        found = Largest()
-        for table in read_parts(look.folder, _parts_of(look.log, SIMULATIONS), list(Largest._fields)):
-            found = found.and_with(Largest(*(pc.max(table[name]).as_py() or 0 for name in Largest._fields)))
-        return found
-
-    def _causes(self, look: _Look) -> dict[str, int]:
-        failed = [part for part in _parts_of(look.log, SIMULATIONS) if part.failed]
+    def _causes(self, at: _Moment) -> dict[str, int]:
+        failed = [part for part in at.log.parts_of(SIMULATIONS) if part.failed]
         counts: Counter[str] = Counter()
-        for table in read_parts(look.folder, failed, ["cause"]):
+        for table in read_parts(at.folder, failed, ["cause"]):
             counts.update(table["cause"].to_pylist())
         return dict(sorted(counts.items()))
 
 
+def largest_of(folder: Folder, parts: Sequence[LivePart]) -> Largest:
+    """Say what the simulations of these parts took at most."""
+    found = Largest()
+    for table in read_parts(folder, parts, list(Largest._fields)):
+        found = found.and_with(Largest(*(pc.max(table[name]).as_py() or 0 for name in Largest._fields)))
+    return found
+
+
 def _concatenated(folder: Folder, parts: list[LivePart], columns: list[str] | None) -> pa.Table:
     return together(read_parts(folder, parts, columns)).combine_chunks()
-
-
-def _parts_of(log: Log, folder: str) -> list[LivePart]:
-    return [part for part in log.parts.values() if part.folder == folder]
 
 
 def _output_names(log: Log) -> list[str]:

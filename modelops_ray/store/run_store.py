@@ -15,18 +15,15 @@ from pydantic import JsonValue
 
 from modelops_ray.core.ranges import Ranges, runs
 from modelops_ray.core.report import Failure
-from modelops_ray.store import opening
+from modelops_ray.errors import ResultsError
 from modelops_ray.store.batch import Batch, Positions, assemble
 from modelops_ray.store.columns import conformed
 from modelops_ray.store.commits import LivePart, Log, Part
-from modelops_ray.store.heartbeat import require_free, writer
-from modelops_ray.store.opening import Found
+from modelops_ray.store.directory import Directory, Largest, largest_of
 from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, part_schema, read_part
-from modelops_ray.store.run_json import other_versions
-from modelops_ray.store.shards import found_in
 from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.storage.base import Folder
-from modelops_ray.store.writer import Clock, Session
+from modelops_ray.store.writer import Session
 from modelops_ray.study.chunk import Payload
 from modelops_ray.study.rows import failure_rows
 
@@ -54,13 +51,24 @@ class Written:
 
 
 class RunStore:
-    """What is done in a run directory, and the only way to add to it; made by `begin`.
+    """What is done in a run directory, and the only way to add to it; `opening` makes one.
 
     Where nothing is left to do there is no session: nothing is written, and `commit` refuses.
     """
 
-    def __init__(self, folder: Folder, spec: RunSpec, log: Log, session: Session | None) -> None:
-        self.warnings: tuple[str, ...] = ()
+    def __init__(
+        self, folder: Folder, spec: RunSpec, log: Log, session: Session | None, warnings: tuple[str, ...] = ()
+    ) -> None:
+        """Go on from these commits.
+
+        Args:
+            folder: The run directory, held.
+            spec: What is asked.
+            log: The commits, the opening one of `session` included.
+            session: Writes; None where there is nothing to do.
+            warnings: What the user should know of the run, a sentence each.
+        """
+        self.warnings = warnings
         self.written = Written()
         self._folder = folder
         self._spec = spec
@@ -73,34 +81,6 @@ class RunStore:
         if session is not None:
             with session.blaming():
                 self._columns = _known_columns(folder, log)
-
-    @classmethod
-    def begin(
-        cls,
-        folder: Folder,
-        spec: RunSpec,
-        whole: Folder,
-        *,
-        clock: Clock,
-        take_over: bool,
-        fresh: bool,
-        repeat: Ranges,
-    ) -> RunStore:
-        """Begin a session that is to hold a run, or a shard of `whole`; `entry.look` says what the arguments mean.
-
-        Raises:
-            ResultsError: The directory is damaged, or of another study, model or seed policy.
-            RunInUseError: Another session writes it.
-            StorageError: Reading or writing failed.
-        """
-        if fresh:
-            _start_over(folder.hold(), clock, take_over=take_over)
-        held = folder.hold(make=True)
-        found = opening.look_or_create(held, spec, whole)
-        session = _session(held, found, spec, _Options(clock, take_over, repeat))
-        store = cls(held, spec, found.log, session)
-        store.warnings = other_versions(found.run.versions, spec.asked.versions)
-        return store
 
     def done(self) -> Ranges:
         """Positions that have a row, completed or failed."""
@@ -116,6 +96,14 @@ class RunStore:
     def failed(self) -> int:
         """How many simulations have a failure."""
         return self._failed
+
+    def largest(self) -> Largest:
+        """Say what the simulations with a row took at most; reads two columns of them."""
+        try:
+            return largest_of(self._folder, self._log.parts_of(SIMULATIONS))
+        except ResultsError:
+            # Where nothing is left to do, another session may have replaced parts since.
+            return Directory(self._folder).largest()
 
     def commit(self, payloads: Sequence[Payload], failures: Sequence[Failure]) -> Commit:
         """Make results and failures durable, all of them or none; at most one new part per table.
@@ -180,7 +168,7 @@ class RunStore:
             yield read_part(self._folder, part)
 
     def _parts_of(self, output: str) -> list[LivePart]:
-        return [part for part in self._log.parts.values() if part.folder == f"{OUTPUTS}/{output}"]
+        return self._log.parts_of(f"{OUTPUTS}/{output}")
 
     def _require_new(self, positions: Positions) -> None:
         again = positions[self._done[positions]]
@@ -218,37 +206,6 @@ class RunStore:
                 added.append(session.write(part.folder, conformed(read_part(self._folder, part), schemas[name])))
                 retracted.append(part.path)
         return retracted, added
-
-
-def _start_over(folder: Folder, clock: Clock, *, take_over: bool) -> None:
-    if not take_over:
-        for each in (folder, *found_in(folder).values()):
-            require_free(each, opening.id_of(each), clock())
-    opening.move_aside(folder, clock)
-
-
-def _session(folder: Folder, found: Found, spec: RunSpec, options: _Options) -> Session | None:
-    """Begin a session unless there is nothing to do."""
-    now = options.clock()
-    if (
-        not found.has_work(spec, options.repeat)
-        and found.move is None
-        and not (found.debris and writer(folder, found.run.id, now) is None)
-    ):
-        return None
-    if not options.take_over:
-        require_free(folder, found.run.id, now)
-    session = Session(folder, found.run, found.mark, found.log, options.clock)
-    with session.blaming():
-        opening.begin(session, folder, found, spec, options.repeat)
-    return session
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    clock: Clock
-    take_over: bool
-    repeat: Ranges
 
 
 def _mask(log: Log, n_simulations: int) -> npt.NDArray[np.bool_]:

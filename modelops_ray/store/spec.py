@@ -8,7 +8,7 @@ from modelops_ray.core.ranges import Ranges
 from modelops_ray.store.batch import TableSchemas
 from modelops_ray.store.run_json import RunJson
 from modelops_ray.study.rows import RunIdentity
-from modelops_ray.study.schema import identity_fields, parameter_types, simulations_schema
+from modelops_ray.study.schema import identity_fields, simulations_schema
 from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
 
@@ -25,14 +25,15 @@ class RunSpec:
     scope: Ranges | None
 
     @classmethod
-    def of(cls, asked: RunJson, study: Study, simulations: Simulations, scope: Ranges | None = None) -> RunSpec:
-        """Work out the columns, which are those of the whole study also for a shard."""
-        types = parameter_types(study.parameter_sets)
-        return cls(
-            asked,
-            study,
-            simulations,
-            RunIdentity(asked.bundle_ref, asked.entrypoint, study.scenario, types),
-            TableSchemas(simulations_schema(types), identity_fields(types)),
-            scope,
-        )
+    def of(
+        cls,
+        asked: RunJson,
+        study: Study,
+        simulations: Simulations,
+        identity: RunIdentity,
+        scope: Ranges | None = None,
+    ) -> RunSpec:
+        """Put together what is asked; the columns are those of the whole study also for a shard."""
+        types = identity.parameter_types
+        schemas = TableSchemas(simulations_schema(types), identity_fields(types))
+        return cls(asked, study, simulations, identity, schemas, scope)

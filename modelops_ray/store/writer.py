@@ -25,7 +25,7 @@ from modelops_ray.store.commits import (
     digest_of,
     encode,
     file_name,
-    is_of,
+    next_of,
     read_commit,
     taken_over,
 )
@@ -161,11 +161,8 @@ class Session:
 
     def _taker(self) -> CommitFile | None:
         """The commit of this run that has the next number; numbers that late sessions of other runs took are passed."""
-        while (found := read_commit(self._commits, self._number)) is not None:
-            if is_of(found, self._run, is_chained=self._is_chained):
-                return found
-            self._number += 1
-        return None
+        self._number, taker = next_of(self._commits, self._run, self._number, is_chained=self._is_chained)
+        return taker
 
     def _require_place(self) -> None:
         if not self._commits.is_in_place() or self._folder.mark(NAME) != self._mark:

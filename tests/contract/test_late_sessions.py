@@ -4,18 +4,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.stores import grid, open_store, payload, run_json_of
+from support.stores import Clock, grid, open_store, opened, payload
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ModelopsRayError, ResultsError, RunInUseError, StorageError
-from modelops_ray.store import opening
-from modelops_ray.store.entry import look
+from modelops_ray.store import aside, opening
 from modelops_ray.store.reader import RunReader
-from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.storage.local import LocalFolder
 from modelops_ray.store.storage.objects import ObjectFolder
 from modelops_ray.store.storage.places import open_folder
-from modelops_ray.study.simulations import Simulations
 
 STUDY = grid(4, 5)
 
@@ -73,9 +70,9 @@ def at_the_moment_of(monkeypatch, method, name, happens):
     happened = []
 
 
-def before(monkeypatch, step, happens):
+def before(monkeypatch, module, step, happens):
     """Let something happen just before a session makes this step of its start, once."""
-    real, happened = getattr(opening, step), []
+    real, happened = getattr(module, step), []
 
     def overtaken(*args):
         if not happened:
@@ -83,7 +80,7 @@ def before(monkeypatch, step, happens):
             happens()
         return real(*args)
 
-    monkeypatch.setattr(opening, step, overtaken)
+    monkeypatch.setattr(module, step, overtaken)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +138,7 @@ def test_a_session_that_begins_late_removes_nothing_of_the_one_that_took_over(ne
     def take_over():
         open_store(place, STUDY, take_over=True).commit([payload(STUDY, [0], by("second"))], [])
 
-    before(monkeypatch, "_forget", take_over)
+    before(monkeypatch, opening, "_forget", take_over)
     with pytest.raises(RunInUseError, match="has taken over"):
         open_store(place, STUDY, take_over=True)
 
@@ -158,7 +155,7 @@ def test_of_two_sessions_that_go_on_with_larger_studies_one_does(new_place, monk
     def take_over():
         open_store(place, grid(6, 5), take_over=True).commit([payload(grid(6, 5), [29], by("second"))], [])
 
-    before(monkeypatch, "_extend", take_over)
+    before(monkeypatch, opening, "_extend", take_over)
     with pytest.raises(RunInUseError, match="has taken over"):
         open_store(place, grid(5, 5), take_over=True)
 
@@ -175,11 +172,11 @@ def test_of_two_that_start_over_at_the_same_moment_one_is_told(new_place, monkey
     def overtake():
         start_over(place).commit([payload(STUDY, [1], by("second"))], [])
 
-    step = "_part_names" if isinstance(place, str) else "require_replaceable"
-    entry = look(place, RunSpec.of(run_json_of(STUDY), STUDY, Simulations(STUDY)), take_over=True, fresh=True)
-    before(monkeypatch, step, overtake)
+    step = "part_names" if isinstance(place, str) else "require_replaceable"
+    found = opened(place, STUDY, take_over=True, fresh=True)
+    before(monkeypatch, aside, step, overtake)
     with pytest.raises(StorageError, match="another session started over at the same moment; start again"):
-        entry.begin()
+        found.begin()
 
     assert ["second"] == RunReader(place).output("o")["by"].to_pylist()
 
@@ -226,3 +223,99 @@ def test_a_reader_that_is_overtaken_reads_again_or_refuses(new_place, monkeypatc
 
     assert moment <= len(reads)
     assert found in (["first"] * 3, ["second"]) or "another run has begun here since it was opened" in found
+
+
+def test_what_another_session_did_after_the_directory_was_read_is_not_done_again(new_place):
+    """It came and went while this one started what runs the simulations."""
+    place = new_place("run")
+    open_store(place, STUDY).close("stopped")
+    late = opened(place, STUDY)
+    other = open_store(place, STUDY)
+    other.commit([payload(STUDY, [0, 1], by("other"))], [])
+    other.close("stopped")
+
+    store = late.begin()
+    assert Ranges([(0, 2)]) == store.done()
+    store.commit([payload(STUDY, [2], by("late"))], [])
+
+    assert ["other", "other", "late"] == RunReader(place).output("o")["by"].to_pylist()
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+def test_another_session_that_began_after_the_directory_was_read_is_not_disturbed(new_place, was_there):
+    """Whether the run is one of before, or began in between."""
+    place = new_place("run")
+    if was_there:
+        open_store(place, STUDY).close("stopped")
+    late = opened(place, STUDY)
+    other = open_store(place, STUDY)
+
+    with pytest.raises(RunInUseError, match="writes this run directory"):
+        late.begin()
+    other.commit([payload(STUDY, [0], by("other"))], [])
+
+    assert ["other"] == RunReader(place).output("o")["by"].to_pylist()
+
+
+def test_a_session_that_wakes_after_the_directory_was_read_is_noticed(new_place):
+    """It had not been heard of for an hour, and then says a word."""
+    place = new_place("run")
+    clock = Clock()
+    slow = open_store(place, STUDY, clock=clock)
+    clock.advance(3600)
+    late = opened(place, STUDY, clock=clock)
+    slow.heartbeat({})
+
+    with pytest.raises(RunInUseError, match="writes this run directory"):
+        late.begin()
+
+
+@pytest.mark.parametrize("happens", [start_over, make_again, empty_and_make_again])
+def test_a_run_that_began_anew_after_the_directory_was_read_is_gone_on_with(new_place, happens):
+    """What was read of the one before does not count."""
+    place = new_place("run")
+    first = open_store(place, STUDY)
+    first.commit([payload(STUDY, [0, 1], by("first"))], [])
+    first.close("stopped")
+    late = opened(place, STUDY)
+    second = happens(place)
+    second.commit([payload(STUDY, [5], by("second"))], [])
+    second.close("stopped")
+
+    store = late.begin()
+    assert Ranges([(5, 6)]) == store.done()
+    store.commit([payload(STUDY, [6], by("late"))], [])
+
+    assert ["second", "late"] == RunReader(place).output("o")["by"].to_pylist()
+
+
+def test_a_directory_that_was_removed_after_it_was_read_is_made_anew(new_place):
+    """Nothing of what was read is there any more."""
+    place = new_place("run")
+    first = open_store(place, STUDY)
+    first.commit([payload(STUDY, [0], by("first"))], [])
+    first.close("stopped")
+    late = opened(place, STUDY)
+    _remove(place)
+
+    store = late.begin()
+    assert Ranges() == store.done()
+    store.commit([payload(STUDY, [1], by("late"))], [])
+
+    assert ["late"] == RunReader(place).output("o")["by"].to_pylist()
+
+
+def test_a_study_that_another_session_finished_after_the_directory_was_read_leaves_nothing_to_do(new_place):
+    """There is no session then, and nothing is written."""
+    place = new_place("run")
+    open_store(place, STUDY).close("stopped")
+    late = opened(place, STUDY)
+    other = open_store(place, STUDY)
+    other.commit([payload(STUDY, range(20), by("other"))], [])
+    other.close("complete")
+    before = open_folder(place).names("_commits")
+
+    store = late.begin()
+    assert (20, 0) == (store.completed, store.failed)
+    store.close("complete")
+    assert before == open_folder(place).names("_commits")

@@ -14,7 +14,7 @@ import pytest
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause, Failure
-from modelops_ray.store.entry import look
+from modelops_ray.store.opening import Opening, open_directory
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.spec import RunSpec
@@ -77,12 +77,17 @@ def run_json_of(study: Study, **changes: Any) -> RunJson:
 
 def open_store(path: Path, study: Study, **changes: Any) -> RunStore:
     """Open a store as the same run would; `changes` are arguments that differ."""
+    return opened(path, study, **changes).begin()
+
+
+def opened(path: Path, study: Study, **changes: Any) -> Opening:
+    """Read a run directory, and begin no session yet; `changes` as for `open_store`."""
     simulations = Simulations(study, changes.get("seed_policy", "job-file"))
     how = {name: changes.pop(name) for name in ("take_over", "fresh", "repeat", "clock") if name in changes}
     if changes.pop("retry_failed", False):
         how["repeat"] = Ranges([(0, len(simulations))])
     asked = run_json_of(study, created=how.get("clock", utc_now)(), **changes)
-    return look(path, RunSpec.of(asked, study, simulations), **how).begin()
+    return open_directory(path, RunSpec.of(asked, study, simulations, _identity(study)), **how)
 
 
 def payload(study: Study, positions: Iterable[int], model: Model = incidence) -> Payload:

@@ -436,7 +436,7 @@ def test_of_two_sessions_that_start_at_once_one_begins(path):
 
 def test_a_run_that_begins_while_it_is_looked_for_is_not_taken_for_something_else(path, monkeypatch):
     """The other session's file is there between a look for it and one at what else there is."""
-    real = run_json.read_run_json
+    real = run_json.read_marked
 
     def too_early(folder):
         monkeypatch.undo()
@@ -444,7 +444,7 @@ def test_a_run_that_begins_while_it_is_looked_for_is_not_taken_for_something_els
         open_store(path, grid())
         return found
 
-    monkeypatch.setattr(run_json, "read_run_json", too_early)
+    monkeypatch.setattr(run_json, "read_marked", too_early)
     store = open_store(path, grid(), take_over=True)
     store.commit([payload(grid(), [0])], [])
     assert Ranges([(0, 1)]) == store.done()

@@ -13,7 +13,7 @@ from pathlib import Path
 import obstore
 import pytest
 from support.schedules import URI, Actor, World, scheduled
-from support.stores import grid, open_store, payload
+from support.stores import grid, open_store, opened, payload
 
 from modelops_ray.errors import ResultsError, RunInUseError, StorageError
 from modelops_ray.store.commits import FOLDER, decode
@@ -91,7 +91,11 @@ class Schedule:
 
     def session(self, actor, how):
         """Begin, commit some, and mostly end."""
-        store = open_store(self.place, STUDY, clock=actor.clock, **how)
+        opening = opened(self.place, STUDY, clock=actor.clock, **how)
+        if self.dice.random() < 0.3:
+            actor.asleep_for = self.dice.randint(20, 400)
+        self.world.step("starts what runs the simulations")
+        store = opening.begin()
         if store._session is None:
             return
         run, name = store._session._run.id, store._session.name

@@ -1,6 +1,6 @@
-"""A look at a run directory that others write meanwhile: at one run, at one moment.
+"""Reading a run directory that other sessions write meanwhile: one run, as it was at one moment.
 
-Owns how it is told that what was read does not belong together. What is read is the caller's.
+Owns how files that do not belong together are noticed, and reading them again. What is read is the caller's.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from modelops_ray.store.commits import last_number
 from modelops_ray.store.run_json import NAME
 from modelops_ray.store.storage.base import Folder
 
-LOOKS = 10
+READINGS = 10
 T = TypeVar("T")
 
 
-def consistently(hold: Callable[[], Folder], look: Callable[[Folder], T]) -> T:
-    """Look, and look again where sessions replaced parts in between, or another run began.
+def read_consistently(hold: Callable[[], Folder], read: Callable[[Folder], T]) -> T:
+    """Read, and read again where sessions replaced parts in between, or another run began.
 
     Args:
-        hold: Opens the run directory for one look.
-        look: Reads it. What it finds wrong counts only if nothing has changed meanwhile.
+        hold: Opens the run directory for one reading.
+        read: Reads it. An error that it raises counts only if no file has changed meanwhile.
 
     Raises:
-        ResultsError: What `look` found wrong, or it is never the same for as long as a look takes.
+        ResultsError: What `read` found wrong, or the directory changed during each of ten readings.
     """
-    for _ in range(LOOKS):
+    for _ in range(READINGS):
         folder = hold()
         before = _state(folder)
         try:
-            found = look(folder)
+            found = read(folder)
         except ResultsError:
             if _state(folder) == before and folder.is_in_place():
                 raise

@@ -1,0 +1,181 @@
+"""What a run directory holds for the study that is asked: read and checked, and nothing in it changed.
+
+Owns what a directory may hold, and whether what was read is still so. What a session writes there is `opening`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from modelops_ray.core.ranges import Ranges
+from modelops_ray.errors import ResultsError
+from modelops_ray.store import run_json
+from modelops_ray.store.commits import FOLDER, Log, next_of, read_log
+from modelops_ray.store.consistent import read_consistently
+from modelops_ray.store.documents import damaged
+from modelops_ray.store.extension import Move, find_move
+from modelops_ray.store.heartbeat import NAME as PROGRESS
+from modelops_ray.store.heartbeat import read_progress
+from modelops_ray.store.parts import require_sizes
+from modelops_ray.store.run_json import RunJson, StudyEntry
+from modelops_ray.store.spec import RunSpec
+from modelops_ray.store.storage.base import Folder
+
+_OURS = {FOLDER, PROGRESS, "simulations", "outputs", "targets"}
+_PART = re.compile(r"part-[0-9a-f]{8}-\d+\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A run, its commits, and the files that no commit names (`debris`), as they were when they were read.
+
+    `folder` is held where a place can be; `mark` is that of the `run.json` that was read; `move` is set where its
+    positions refer to an older study.
+    """
+
+    folder: Folder
+    run: RunJson
+    mark: Hashable
+    log: Log
+    move: Move | None
+    debris: tuple[str, ...]
+
+    def has_work(self, spec: RunSpec, repeat: Ranges) -> bool:
+        """Whether a simulation has no row yet, or that of a failure that is to be repeated."""
+        n_done = self.log.rows(failed=False) + self.log.rows(failed=True)
+        return n_done < spec.asked.simulations or (bool(repeat) and any(map(repeat.__contains__, self._failed())))
+
+    def is_current(self) -> bool:
+        """Whether no session has committed since, and the directory has not been moved, removed or begun anew."""
+        if not self.folder.is_in_place() or self.folder.mark(run_json.NAME) != self.mark:
+            return False
+        commits = self.folder.inside(FOLDER)
+        return next_of(commits, self.run, self.log.last + 1, is_chained=self.log.is_chained)[1] is None
+
+    def _failed(self) -> Ranges:
+        """Positions of failures in the study that is asked."""
+        parts = [part for part in self.log.parts.values() if part.failed]
+        return Ranges(
+            pair for part in parts for pair in (part.positions.tolist() if self.move is None else self.move.runs(part))
+        )
+
+
+def find(folder: Folder, spec: RunSpec) -> Found | None:
+    """Read and check a run directory, None where there is none yet.
+
+    Raises:
+        ResultsError: It is no run directory, is damaged, or answers another question.
+    """
+    return read_consistently(lambda: folder, lambda held: _find(held, spec))
+
+
+def _find(folder: Folder, spec: RunSpec) -> Found | None:
+    found = run_json.read_marked(folder)
+    if found is None:
+        require_empty(folder)
+        return None
+    run, mark = found
+    if run is None:
+        return None
+    path = folder.where(run_json.NAME)
+    run_json.require_same_question(run, spec.asked, path)
+    log = read_log(folder, run)
+    if log.closed:
+        raise ResultsError(
+            f"{folder.where()}: a session that starts over is moving this run aside, or was stopped while it did; "
+            "wait for it, or give --fresh once more"
+        )
+    run = run.grown(log.grown)
+    debris = debris_in(folder, log)
+    _require_log(folder, run, log, debris)
+    _require_positions(log, run.study_of(log.study).simulations, path)
+    require_sizes(folder, log.parts.values())
+    return Found(folder, run, mark, log, _find_move(run, log, spec, path), debris)
+
+
+def require_empty(folder: Folder) -> None:
+    """Where no run was found: nothing else may be there, but one that another session began since then.
+
+    A session that was slow may leave empty folders, a word of its own, or one commit where its run was removed.
+    """
+    names = folder.names()
+    if set(names) <= _OURS and len(folder.names(FOLDER)) <= 1 and not any(map(folder.names, part_folders(folder))):
+        return
+    if names and run_json.NAME not in names:
+        raise ResultsError(
+            f"{folder.where()}: not a run directory, it holds {names[0]} and no {run_json.NAME}; give another --out"
+        )
+
+
+def _require_log(folder: Folder, run: RunJson, log: Log, debris: tuple[str, ...]) -> None:
+    """A session that said a word of its own has made a commit, so that parts without a log mean that it was lost.
+
+    Before that, they are what was left of runs that were moved aside, or of a session of one of them that was slow.
+    """
+    parts = [name for name in debris if _PART.fullmatch(name.rpartition("/")[2])]
+    if parts and log.last < run.log_from and read_progress(folder, run.id) is not None:
+        raise damaged(folder.where(FOLDER), f"no commits, and there are parts such as {parts[0]}")
+
+
+def _require_positions(log: Log, simulations: int, path: str) -> None:
+    for part in log.parts.values():
+        if len(part.positions) and part.positions.max() > simulations:
+            raise damaged(part.commit, f"a position is beyond the {simulations} simulations of {path}")
+
+
+def _find_move(run: RunJson, log: Log, spec: RunSpec, path: str) -> Move | None:
+    asked = spec.asked.study
+    if asked.digest == run.study.digest and log.study in (None, asked.digest):
+        return None
+    move = _move_from(run.study, spec)
+    if move is None:
+        raise ResultsError(
+            f"{path}: run with study {run.study.digest[:12]} ({run.study.simulations} simulations), "
+            f"which study {asked.digest[:12]} ({asked.simulations}) does not contain; "
+            "give another --out, or --fresh to start over"
+        )
+    referred = run.study_of(log.study)
+    if referred is not run.study:
+        move = _move_from(referred, spec)
+    if spec.scope is not None and move is not None:
+        _require_same_shard(log, move, spec.scope, path)
+    return move
+
+
+def _require_same_shard(log: Log, move: Move, scope: Ranges, path: str) -> None:
+    """A larger study may be split in another way, and what is done here may then be another shard's."""
+    outside = scope.complement(len(move.position) and int(move.position.max()) + 1)
+    done = Ranges(pair for part in log.parts.values() if len(part.positions) for pair in move.runs(part))
+    if len(done | outside) < len(done) + len(outside):
+        raise ResultsError(
+            f"{path}: the larger study splits in another way, so that simulations done here belong to another shard; "
+            "add parameter sets at the end of the study only, or give another --out"
+        )
+
+
+def _move_from(older: StudyEntry, spec: RunSpec) -> Move | None:
+    return find_move(older, spec.study, spec.simulations, spec.asked.seed_policy)
+
+
+def debris_in(folder: Folder, log: Log) -> tuple[str, ...]:
+    """Parts of crashed, failed or fenced sessions, and half-written files.
+
+    To be listed after the log was read, and before the commit that ends the sessions which might still name them.
+    """
+    parts = [path for path in part_names(folder) if path not in log.parts]
+    places = ["", FOLDER, *part_folders(folder)]
+    return (*parts, *(f"{place}/{name}".lstrip("/") for place in places for name in folder.leftovers(place)))
+
+
+def part_names(folder: Folder) -> list[str]:
+    """List every part of every table in a directory, whether a commit names it or not."""
+    return [
+        f"{place}/{name}" for place in part_folders(folder) for name in folder.names(place) if _PART.fullmatch(name)
+    ]
+
+
+def part_folders(folder: Folder) -> list[str]:
+    """List the folders of a directory that hold parts, one for each table."""
+    return ["simulations", *(f"{kind}/{name}" for kind in ("outputs", "targets") for name in folder.names(kind))]
