@@ -1,5 +1,8 @@
 """For every suite: object stores, started when the first test asks for them; and how properties are tested."""
 
+import fcntl
+import os
+
 import pytest
 from hypothesis import settings
 from support.object_servers import azure_server, azurite_command, s3_server, why_no_azurite
@@ -7,6 +10,22 @@ from support.object_servers import azure_server, azurite_command, s3_server, why
 # How long an example takes is the machine's business.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def _machine(request, tmp_path_factory):
+    """Have a test that is marked `alone` run while no test of another worker process does."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    common = tmp_path_factory.getbasetemp().parent
+    kind = fcntl.LOCK_SH if request.node.get_closest_marker("alone") is None else fcntl.LOCK_EX
+    with (common / "gate").open("w") as gate, (common / "machine").open("w") as machine:
+        # Who waits for the machine holds the gate, so that tests that share the machine cannot go on passing it.
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        fcntl.flock(machine, kind)
+        fcntl.flock(gate, fcntl.LOCK_UN)
+        yield
 
 
 @pytest.fixture(scope="session")

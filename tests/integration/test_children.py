@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.models import chunk_of, context_of, write
+from support.models import chunk_of, context_of_file, write
 from support.short_folder import short_folder
 
 from modelops_ray.backends.ray.embedded import _private_folder
@@ -29,19 +29,33 @@ MIB = 2**20
 PLAIN = "import os, time\ndef simulate(params, seed): return {'r': {'seed': seed, 'pid': os.getpid()}}"
 
 
-@pytest.fixture(autouse=True)
-def short_temporary_folder(tmp_path):
-    """Servers have one, and end soon; not before `tmp_path`, which looks at the folder for temporary files, too."""
+@pytest.fixture(scope="module", autouse=True)
+def short_temporary_folder(tmp_path_factory):
+    """Servers have one for all tests; pytest looks at the folder for temporary files as well, and has to be first."""
+    tmp_path_factory.getbasetemp()
     with short_folder():
         yield
 
 
 @pytest.fixture
+def folder_of_its_own():
+    """A folder for temporary files in which no other test has had a server."""
+    with short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def one_server(folder_of_its_own):
+    """Give the folder of the only server there is."""
+    return lambda: next(iter({path.parent for path in base_folder().glob("*/server.json")}))
+
+
+@pytest.fixture
 def context(tmp_path):
-    """Make a context of a model given as source."""
+    """Make a context of a model given as source, which this process has not looked at."""
 
     def context(source, isolation, **options):
-        return context_of(write(tmp_path / "model.py", source), isolation=isolation, **options)
+        return context_of_file(write(tmp_path / "model.py", source), isolation=isolation, **options)
 
     return context
 
@@ -62,7 +76,7 @@ def rows(payload):
 @pytest.mark.parametrize("width", [1, 3])
 def test_chunks_of_any_width_return_every_simulation_once(context, isolation, width):
     """One after the other, with children that were kept or not."""
-    ready = context(PLAIN, isolation)
+    ready = context(PLAIN, isolation, target_s=600.0)
     for n in (5, 1, 7):
         report, payload = run_chunk(ready, several(n, width))
         assert list(range(n)) == sorted(done.position for done in report.completed)
@@ -302,12 +316,12 @@ def test_what_was_printed_before_an_exception_is_kept_with_it(context):
     assert all(text in failure.traceback for text in ("to be seen", "from C", "and heard", "LookupError"))
 
 
-def test_a_server_that_cannot_start_a_process_says_so_and_keeps_those_it_has(context):
+def test_a_server_that_cannot_start_a_process_says_so_and_keeps_those_it_has(context, one_server):
     """Whatever it is that has run out."""
     wanted = Wanted(context(PLAIN, "fork").model, 1.0, "fork")
     with closing(connect(wanted)) as connection:
         one = connection.child(10 * MIB, is_hard=False, worker_bytes=0)
-        (folder,) = {path.parent for path in base_folder().glob("*/server.json")}
+        folder = one_server()
         folder.rename(folder.with_suffix(".away"))
         try:
             with pytest.raises(NoChildError, match="no process can be started"):
@@ -339,7 +353,7 @@ def test_a_python_that_lacks_the_newer_system_calls_forks_and_kills_all_the_same
     assert [Cause.TIMEOUT] == [failure.cause for failure in report.failures]
 
 
-def test_a_chunk_on_a_node_without_room_for_a_server_is_the_nodes_doing(context, monkeypatch):
+def test_a_chunk_on_a_node_without_room_for_a_server_is_the_nodes_doing(context, folder_of_its_own, monkeypatch):
     """Whatever it is that the system refuses, such as one more byte on its disk."""
     monkeypatch.setattr(chunk_side, "NODE_PAUSE_S", 0.5)
     wanted, began_s = context(PLAIN, "fork"), time.monotonic()
@@ -353,11 +367,11 @@ def test_a_chunk_on_a_node_without_room_for_a_server_is_the_nodes_doing(context,
     assert time.monotonic() - began_s > 0.5
 
 
-def test_a_node_without_room_for_a_child_is_given_some_time(context, monkeypatch):
+def test_a_node_without_room_for_a_child_is_given_some_time(context, one_server, monkeypatch):
     """Before it is given up."""
     monkeypatch.setattr(supervisor, "NO_CHILD_PAUSE_S", 0.1)
     with in_children(context(PLAIN, "fork"), several(1)) as executor:
-        (folder,) = {path.parent for path in base_folder().glob("*/server.json")}
+        folder = one_server()
         folder.rename(folder.with_suffix(".away"))
         try:
             with pytest.raises(NoChildError, match="no process can be started"):

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.models import context_of, write
+from support.models import context_of_file, write
 from support.short_folder import short_folder
 
 from modelops_ray.core.report import Cause
@@ -35,9 +35,10 @@ def all_of(*processes):
 """
 
 
-@pytest.fixture(autouse=True)
-def short_temporary_folder(tmp_path):
-    """Servers have one, and end soon; nothing of theirs stays in shared memory."""
+@pytest.fixture(scope="module", autouse=True)
+def short_temporary_folder(tmp_path_factory):
+    """Servers have one for all tests, and end soon; nothing of theirs stays in shared memory."""
+    tmp_path_factory.getbasetemp()
     with short_folder(idle_s=0.5):
         yield
 
@@ -62,7 +63,7 @@ def run(tmp_path):
         chunk = Chunk(1, simulations, (1,) * len(simulations), 500 * MIB, limit * MIB, width=width)
         model = write(tmp_path / f"model_{time.monotonic_ns()}.py", HEAD + before + source)
         report, payload = run_chunk(
-            context_of(model, isolation=isolation, is_hard=True, per_child=1, target_s=600.0), chunk
+            context_of_file(model, isolation=isolation, is_hard=True, per_child=1, target_s=600.0), chunk
         )
         return report, [row for output in payload.outputs.get("r", ()) for row in output.table.to_pylist()]
 
@@ -247,7 +248,7 @@ def test_a_block_of_the_imports_or_of_others_that_simulations_attach_to_stays(ru
 
 
 DAEMONS = [
-    "subprocess.run(['sh', '-c', f'setsid sh -c \"sleep 0.9; echo done > {path}; sleep 987\" & :'])",
+    "subprocess.run(['sh', '-c', f'setsid sh -c \"sleep 0.9; echo done > {path}; sleep 978\" & :'])",
     """
 if os.fork() == 0:
     os.setsid()
@@ -256,7 +257,7 @@ if os.fork() == 0:
         held = np.ones(40 * MIB // 8)
         time.sleep(0.9)
         open(path, "w").write("done")
-        time.sleep(987)
+        time.sleep(978)
     os._exit(0)
 os.wait()
 """,
@@ -281,6 +282,6 @@ def test_a_helper_that_left_for_a_session_of_its_own_lives_as_long_as_its_simula
 
 def _sleeps(pid):
     try:
-        return (pid / "cmdline").read_bytes().startswith(b"sleep\x00987")
+        return (pid / "cmdline").read_bytes().startswith(b"sleep\x00978")
     except OSError:
         return False

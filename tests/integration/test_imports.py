@@ -39,8 +39,8 @@ HARMLESS = {
     "closes every descriptor": "import os\nos.closerange(0, 4096)",
     "prints 100 MB": "import os\nfor _ in range(100):\n    os.write(1, b'x' * 2**20)",
     "is forked and goes on twice": "import os\nos.fork()",
-    "starts a process that stays": "import subprocess\nsubprocess.Popen(['sleep', '600'])",
-    "starts one that leaves the group": "import subprocess\nsubprocess.Popen(['sleep', '600'], start_new_session=True)",
+    "starts a process that stays": "import subprocess\nsubprocess.Popen(['sleep', '613'])",
+    "starts one that leaves the group": "import subprocess\nsubprocess.Popen(['sleep', '613'], start_new_session=True)",
     "starts an endless thread": "import threading, time\nthreading.Thread(target=time.sleep, args=[600]).start()",
     "sets an alarm": "import signal\nsignal.setitimer(signal.ITIMER_REAL, 600)",
     "replaces what ours is made of": "import os, json\nos._exit = json.dumps = os.getpid = None",
@@ -96,7 +96,7 @@ def state_of_this_process():
 
 def sleepers():
     """Processes that models of this file leave behind."""
-    found = subprocess.run(["pgrep", "-f", "^sleep 600$"], capture_output=True, text=True, check=False)
+    found = subprocess.run(["pgrep", "-f", "^sleep 613$"], capture_output=True, text=True, check=False)
     return set(found.stdout.split())
 
 
@@ -130,7 +130,7 @@ def test_an_import_that_ends_its_process_is_one_line(here, source, says):
 
 def test_an_import_that_hangs_is_ended_and_says_where(here):
     """With all that it started."""
-    write_model(here, "import subprocess\nstarted = subprocess.Popen(['sleep', '600'])\nstarted.wait()" + SIMULATE)
+    write_model(here, "import subprocess\nstarted = subprocess.Popen(['sleep', '613'])\nstarted.wait()" + SIMULATE)
     asleep = sleepers()
 
     with (

@@ -80,6 +80,7 @@ def driver(action, folder, **environ):
     }
 
 
+@pytest.mark.alone
 def test_an_embedded_ray_keeps_to_its_limits_and_leaves_nothing_behind(folder, monkeypatch):
     """No process, no session or spilled file, nothing in shared memory, although a chunk was running."""
     import ray
@@ -161,6 +162,7 @@ def test_a_killed_driver_takes_its_ray_along_and_the_next_start_removes_its_file
         assert not left.exists()
 
 
+@pytest.mark.alone
 def test_a_kill_by_the_memory_monitor_of_ray_is_out_of_memory(folder):
     """The driver learns how much the simulation had; of Ray itself not a word is on stdout or stderr."""
     if available_memory_bytes() < 4096 * MIB:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from support.models import chunk_of, context_of, write
+from support.models import chunk_of, context_of_file, write
 from support.short_folder import short_folder
 from support.value_forms import FORMS, model_of
 
@@ -20,9 +20,10 @@ NAMES = list(FORMS)
 HALF, FEW = NAMES[::2], NAMES[::25]
 
 
-@pytest.fixture
-def short_temporary_folder(tmp_path):
-    """Servers have one, and end soon."""
+@pytest.fixture(scope="module", autouse=True)
+def short_temporary_folder(tmp_path_factory):
+    """Servers have one for all tests, and end soon."""
+    tmp_path_factory.getbasetemp()
     with short_folder():
         yield
 
@@ -31,7 +32,7 @@ def returned(tmp_path, names, isolation):
     """Return by form what came of it: the model's own columns by output, or the message of its failure."""
     libraries = "pandas, xarray" if isolation in ("fork", "reuse") else "numpy"
     path = write(tmp_path / isolation / "model.py", model_of([FORMS[name].source for name in names], libraries))
-    context = context_of(path, isolation=isolation)
+    context = context_of_file(path, isolation=isolation)
     simulations = chunk_of([{"beta": 0.5, "n": n} for n in range(len(names))]).simulations
     found: dict[str, object] = {}
     # A chunk ends early where it takes long.
@@ -70,7 +71,7 @@ def assert_as_meant(names, found):
 
 
 @pytest.mark.parametrize(("isolation", "names"), [("fork", HALF), ("reuse", HALF), ("fresh", FEW)])
-def test_children_keep_and_refuse_what_this_process_does(tmp_path, short_temporary_folder, isolation, names):
+def test_children_keep_and_refuse_what_this_process_does(tmp_path, isolation, names):
     """Value for value, and word for word; of new interpreters a few, because each imports its libraries anew."""
     inside, outside = (returned(tmp_path, names, level) for level in ("none", isolation))
 
@@ -80,7 +81,7 @@ def test_children_keep_and_refuse_what_this_process_does(tmp_path, short_tempora
 
 @pytest.mark.long
 @pytest.mark.parametrize("isolation", ["fork", "reuse", "fresh"])
-def test_children_keep_and_refuse_all_forms(tmp_path, short_temporary_folder, isolation):
+def test_children_keep_and_refuse_all_forms(tmp_path, isolation):
     """Every form, at every level."""
     inside, outside = (returned(tmp_path, NAMES, level) for level in ("none", isolation))
 
