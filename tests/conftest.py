@@ -14,16 +14,16 @@ settings.load_profile("patient")
 
 @pytest.fixture(autouse=True)
 def _machine(request, tmp_path_factory):
-    """Have a test that is marked `alone` run while no test of another worker process does."""
+    """Have a test that is marked `alone` or `long` run while no test of the other worker process does."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         yield
         return
     common = tmp_path_factory.getbasetemp().parent
-    kind = fcntl.LOCK_SH if request.node.get_closest_marker("alone") is None else fcntl.LOCK_EX
+    is_alone = any(request.node.get_closest_marker(name) for name in ("alone", "long"))
     with (common / "gate").open("w") as gate, (common / "machine").open("w") as machine:
         # Who waits for the machine holds the gate, so that tests that share the machine cannot go on passing it.
         fcntl.flock(gate, fcntl.LOCK_EX)
-        fcntl.flock(machine, kind)
+        fcntl.flock(machine, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH)
         fcntl.flock(gate, fcntl.LOCK_UN)
         yield
 

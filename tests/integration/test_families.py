@@ -95,6 +95,7 @@ STARTING = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("isolation", ["fork", "reuse", "none"])
 def test_the_peak_of_what_a_simulation_starts_is_the_simulations(run, isolation):
     """Or every later study would start as wrong as the first: 80 MiB, whoever has them."""
@@ -148,6 +149,7 @@ LEFT = []
 """
 
 
+@pytest.mark.alone
 def test_shared_memory_counts_once_also_where_it_is_there_at_the_end_or_mapped_by_nobody(run):
     """It is held by the kernel all the same, and removed when it is left."""
     segments = SYSTEM_V.read_text()
@@ -175,6 +177,7 @@ REWRITTEN = {
 }
 
 
+@pytest.mark.alone
 def test_what_is_written_to_of_what_is_shared_is_there_twice(run):
     """A page that is written to is copied; one that is only read is not."""
     report, _ = run(*[body for body, _ in REWRITTEN.values()], before=REWRITING, width=1)
