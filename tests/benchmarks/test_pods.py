@@ -98,7 +98,7 @@ def test_an_interrupt_while_pods_are_ended_leaves_none_of_them(tmp_path, monkeyp
 
     with pytest.raises(KeyboardInterrupt):
         begin_and_end()
-    # Whoever is interrupted reaps nobody.
+    # An interrupted process reaps no child.
     pods[1]._main.wait()
     assert len(pids) >= 6
     assert not any(is_running(pid) for pid in pids)

@@ -22,7 +22,7 @@ def test_records_come_back_as_they_were_kept(tmp_path):
 
 
 def test_a_record_with_an_unknown_field_is_refused(tmp_path):
-    """Figures that nobody reads would rot."""
+    """Figures that are not read would rot."""
     text = record("pool").model_dump_json()[:-1] + ', "speed": 1}'
     (tmp_path / "x.jsonl").write_text(text + "\n")
     with pytest.raises(ValidationError):

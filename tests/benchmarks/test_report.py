@@ -25,7 +25,7 @@ SWEEP = [
 
 
 def test_an_engine_holds_up_to_the_last_need_at_which_everything_was_complete():
-    """A need at which it failed ends that, whatever it did beyond."""
+    """A need at which it failed ends that, also where it did more beyond."""
     found = rows([*SWEEP, record("dask-incident", point=2.0)])
     assert (1.3, 0.7, None) == tuple(holds_up_to(found, one) for one in ("dask-8gi", "dask-incident", "ray-plain"))
 
@@ -46,7 +46,7 @@ def test_the_answer_names_what_is_worth_taking_and_what_changes_nothing():
     assert "modelops-ray completes 2 of 2 points of need_sweep, with no kernel kills: 0.7: 0.95 of the pool" in said[0]
 
 
-def test_the_answer_names_whoever_holds_where_no_proposal_does():
+def test_the_answer_names_the_engine_that_holds_where_no_proposal_does():
     """Ours as well only if it did, and what completes again later is not left out."""
     needs = (0.7, 1.3, 2.0)
     fails = {("dask-8gi", 2.0), ("dask-incident", 1.3), ("modelops-ray", 2.0)}
@@ -88,7 +88,7 @@ def test_the_answer_says_where_ours_falls_short_and_why_where_it_knows():
     ],
 )
 def test_the_answer_says_whether_stopping_at_a_kill_stops(outcome, kernel_kills, says):
-    """Dask's own watch kills before the kernel has to, and nobody looks at that."""
+    """Dask's own watch kills before the kernel has to, and that is not looked at."""
     failed = record("dask-abort", point=1.3, outcome=outcome, done=3, engine_kills=9, kernel_kills=kernel_kills)
     assert any(one.startswith(f"dask-abort {says}") for one in answer(rows([*SWEEP, failed])))
 
@@ -131,7 +131,7 @@ def test_the_readme_table_has_a_row_per_engine_and_a_column_per_need():
 
 
 def test_the_readme_says_what_the_committed_records_say():
-    """Nobody types figures; `python -m benchmarks report` writes them."""
+    """Figures are not typed; `python -m benchmarks report` writes them."""
     found = [one for one in records.read(records.RECORDS) if one.size == "full"]
     assert readme.table(found) in (Path(__file__).parents[2] / "README.md").read_text()
 

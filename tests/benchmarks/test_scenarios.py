@@ -38,7 +38,7 @@ def test_how_many_fit_is_arithmetic():
     ],
 )
 def test_a_model_returns_its_answer(model, params):
-    """The same value from the same seed, whoever computes it."""
+    """The same value from the same seed, on every engine."""
     assert value_of(load(model)(params, 12345)) == models.answer_of(model)(params, 12345)
 
 

@@ -36,7 +36,7 @@ def test_ours_completes_every_scenario_with_the_right_answer(scenario):
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_the_dask_of_the_incident_has_a_row_whatever_it_does(scenario):
+def test_the_dask_of_the_incident_has_a_row_however_it_ends(scenario):
     """Where it fails that is an outcome, and what it returns is right."""
     record = run("dask-incident", scenario)
     assert record.outcome in {"complete", "incomplete", "stuck"}, record.why

@@ -38,7 +38,7 @@ def backend(request):
 
 
 def wait_for(backend: Backend, n_ends: int, patience_s: float = 60.0) -> list[Event]:
-    """Collect events until so many chunks ended."""
+    """Collect events until this number of chunks has ended."""
     events: list[Event] = []
     deadline_s = time.monotonic() + patience_s
     while sum(isinstance(event, ChunkFinished) for event in events) < n_ends and time.monotonic() < deadline_s:
@@ -64,7 +64,7 @@ def test_a_report_says_what_was_completed(backend):
 
 
 def test_events_of_one_wait_are_in_the_order_of_chunks(backend):
-    """Whatever order chunks finish in, one list of events is sorted."""
+    """Chunks finish in any order; one list of events is sorted."""
     for chunk_id in (5, 3, 9, 1):
         backend.submit(chunk(chunk_id))
     ids = []
@@ -86,7 +86,7 @@ def test_a_payload_is_handed_out_once(backend):
 
 
 def test_the_payload_of_a_chunk_that_never_was_is_lost(backend):
-    """Nobody gets an answer made up."""
+    """An answer is never made up."""
     with pytest.raises(PayloadLostError, match="chunk 99"):
         backend.take(99)
 

@@ -80,7 +80,7 @@ def test_a_file_of_many_pieces_is_whole(folder):
 
 
 def test_a_file_that_could_not_be_filled_is_not_there(folder):
-    """Nobody sees half of it."""
+    """A reader sees all of it or nothing."""
 
     def fill(sink):
         sink.write(b"x" * 2**21)

@@ -25,18 +25,18 @@ def by(name):
 
 
 def start_over(place):
-    """Somebody moves the run aside and begins anew."""
+    """Another session moves the run aside and begins anew."""
     return open_store(place, STUDY, take_over=True, fresh=True)
 
 
 def make_again(place):
-    """Somebody removes the directory, and begins anew where it was."""
+    """A user removes the directory, and begins anew where it was."""
     _remove(place)
     return open_store(place, STUDY)
 
 
 def empty_and_make_again(place):
-    """Somebody removes what is in the directory, and begins anew in it."""
+    """A user removes what is in the directory, and begins anew in it."""
     if isinstance(place, Path):
         for each in place.iterdir():
             shutil.rmtree(each) if each.is_dir() else each.unlink()
@@ -198,7 +198,7 @@ def test_a_reader_shows_one_run_or_says_that_another_one_began(new_place):
 
 @pytest.mark.parametrize("moment", [2, 5, 8, 11])
 def test_a_reader_that_is_overtaken_reads_again_or_refuses(new_place, monkeypatch, moment):
-    """Whatever file it was at when another run began."""
+    """At any file that it was writing when another run began."""
     place = new_place("run")
     store = open_store(place, STUDY)
     for position in range(3):

@@ -1,4 +1,4 @@
-"""Whatever is typed or lies in a file: the interface's exit codes, one line for an error, nothing made."""
+"""Anything that may be typed or lie in a file: the interface's exit codes, one line for an error, nothing made."""
 
 import json
 import random

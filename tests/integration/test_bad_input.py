@@ -1,4 +1,4 @@
-"""Whatever is wrong with the input is one line on stderr before anything is started or changed on disk."""
+"""Each mistake in the input is one line on stderr before anything is started or changed on disk."""
 
 import json
 import re
@@ -272,7 +272,7 @@ READERS = [["run", "study.json", "--out", "run"], ["status", "run"], ["results",
 
 @pytest.mark.parametrize("arguments", READERS, ids=lambda arguments: arguments[0])
 def test_a_commit_file_that_is_broken(refusal, run_dir, arguments):
-    """Half a commit is neither skipped nor guessed at, by whoever reads it."""
+    """Half a commit is neither skipped nor guessed at, by any command that reads it."""
     commit = max((run_dir / "_commits").iterdir())
     commit.write_bytes(commit.read_bytes()[:-20])
 
@@ -408,6 +408,6 @@ def test_a_refusal_starts_nothing_and_imports_no_ray(tmp_path):
 
 
 def test_debug_shows_the_traceback(work):
-    """Whoever mends the program asks for more than one line."""
+    """A developer of the program asks for more than one line."""
     with pytest.raises(StudyError, match=r"nowhere\.json: no such file"):
         invoke("run", "nowhere.json", "--debug")

@@ -84,7 +84,7 @@ def test_chunks_of_any_width_return_every_simulation_once(context, isolation, wi
 
 
 def test_a_child_that_came_too_late_for_one_chunk_serves_the_next(context, tmp_path):
-    """It said that it was ready to somebody who has gone."""
+    """It said that it was ready to a supervisor that has gone."""
     first = tmp_path / "first"
     slow = f"import os, time\nif os.getenv('PYTHONHASHSEED') == '0':\n try: os.mkdir({str(first)!r})\n"
     slow += f" except FileExistsError: time.sleep(1.5)\n{PLAIN}"
@@ -139,7 +139,7 @@ def simulate(params, seed):
 
 
 def test_a_model_that_forks_and_goes_on_in_both_is_one_model(context):
-    """What the copy returns is nobody's result."""
+    """What the copy returns is no result."""
     source = "import os\ndef simulate(params, seed):\n    os.fork()\n    return {'r': {'seed': seed}}"
     report, payload = run_chunk(context(source, "fork", per_child=5), several(20))
     assert (20, 0) == (len(report.completed), len(report.failures))
@@ -181,7 +181,7 @@ def test_processes_that_the_import_started_live_as_long_as_the_model(context):
     assert {"S"} == {row["state"] for row in rows(payload).values()}
 
 
-def test_a_child_has_no_descriptor_of_the_servers_whatever_the_limit_says(context):
+def test_a_child_has_no_descriptor_of_the_servers_under_any_limit(context):
     """What the import opened it has, also above a limit that was lowered since; of the server's nothing."""
     source = """
         import os, resource
@@ -317,7 +317,7 @@ def test_what_was_printed_before_an_exception_is_kept_with_it(context):
 
 
 def test_a_server_that_cannot_start_a_process_says_so_and_keeps_those_it_has(context, one_server):
-    """Whatever it is that has run out."""
+    """The reason is that of the system."""
     wanted = Wanted(context(PLAIN, "fork").model, 1.0, "fork")
     with closing(connect(wanted)) as connection:
         one = connection.child(10 * MIB, is_hard=False, worker_bytes=0)
@@ -354,7 +354,7 @@ def test_a_python_that_lacks_the_newer_system_calls_forks_and_kills_all_the_same
 
 
 def test_a_chunk_on_a_node_without_room_for_a_server_is_the_nodes_doing(context, folder_of_its_own, monkeypatch):
-    """Whatever it is that the system refuses, such as one more byte on its disk."""
+    """Here the system refuses one more byte on its disk."""
     monkeypatch.setattr(chunk_side, "NODE_PAUSE_S", 0.5)
     wanted, began_s = context(PLAIN, "fork"), time.monotonic()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -456,7 +456,7 @@ def test_a_chunk_that_ends_early_begins_nothing_more_and_lets_those_that_run_end
 
 
 def test_a_child_gives_back_what_takes_longer_than_was_thought_when_it_was_given(context):
-    """Hours may go by otherwise, in which nobody else can have it."""
+    """Hours may go by otherwise, in which no other worker can have it."""
     source = """
         import time
         def simulate(params, seed):
@@ -493,7 +493,7 @@ def test_who_is_killed_for_what_the_one_before_it_took_is_not_to_blame(context, 
 
 
 @pytest.mark.parametrize("isolation", ["fork", "reuse"])
-def test_nobody_is_killed_for_what_those_before_it_left_in_a_child(context, isolation):
+def test_no_simulation_is_killed_for_what_those_before_it_left_in_a_child(context, isolation):
     """Each uses and leaves 60 of 100 MiB that are allowed."""
     source = """
         import os, time
@@ -510,7 +510,7 @@ def test_nobody_is_killed_for_what_those_before_it_left_in_a_child(context, isol
 
 
 def test_what_a_simulation_uses_beyond_its_soft_limit_is_told_until_it_ends(context):
-    """To somebody who outlives the node, for then nobody else knows who it was."""
+    """To a place that outlives the node, for then nothing else knows which simulation it was."""
     source = """
 import time
 def simulate(params, seed):

@@ -351,7 +351,7 @@ def test_a_large_study_shows_its_plan_once_probes_are_done(work):
 
 
 def test_a_small_study_shows_no_plan(work):
-    """Nobody needs a forecast of two simulations."""
+    """A forecast of two simulations is of no use."""
     assert "plan:" not in run_locally().stderr
 
 
@@ -359,7 +359,7 @@ def test_a_small_study_shows_no_plan(work):
 
 
 def test_plan_says_what_is_not_known_and_how_to_find_out(work):
-    """Null for what nobody measured, with the command that measures it; nothing is run, nothing written."""
+    """Null for what was not measured, with the command that measures it; nothing is run, nothing written."""
     result = invoke("plan", "study.json", "--backend", "local", "--json")
     plan = summary_of(result)
 
@@ -461,10 +461,10 @@ def test_a_user_without_a_home_has_no_profiles(work, monkeypatch):
     for name in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name)
 
-    def nobody(uid):
+    def unknown_user(uid):
         raise KeyError(uid)
 
-    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setattr(pwd, "getpwuid", unknown_user)
 
     assert 0 == run_locally("--out", "run").exit_code
 

@@ -98,7 +98,7 @@ STARTING = {
 @pytest.mark.alone
 @pytest.mark.parametrize("isolation", ["fork", "reuse", "none"])
 def test_the_peak_of_what_a_simulation_starts_is_the_simulations(run, isolation):
-    """Or every later study would start as wrong as the first: 80 MiB, whoever has them."""
+    """Or every later study would start as wrong as the first: 80 MiB, in whichever process."""
     report, _ = run(*STARTING.values(), isolation=isolation)
     odd = {form: peak for form, peak in zip(STARTING, peaks_mib(report), strict=True) if not 75 <= peak <= 125}
     assert {} == odd
@@ -150,7 +150,7 @@ LEFT = []
 
 
 @pytest.mark.alone
-def test_shared_memory_counts_once_also_where_it_is_there_at_the_end_or_mapped_by_nobody(run):
+def test_shared_memory_counts_once_also_where_it_is_there_at_the_end_or_mapped_by_no_process(run):
     """It is held by the kernel all the same, and removed when it is left."""
     segments = SYSTEM_V.read_text()
     bodies = [f"{body}\nLEFT.append(locals())" for body in SHARED.values()]
@@ -173,7 +173,7 @@ REWRITTEN = {
     ),
     "the import's": ("all_of(*[FORK.Process(target=rewrite, args=(OURS,)) for _ in range(3)])", 180),
     "the import's, by the simulation": ("rewrite(OURS)", 60),
-    "nobody's": ("all_of(*[FORK.Process(target=lambda: (OURS.sum(), time.sleep(0.5))) for _ in range(3)])", 0),
+    "only read": ("all_of(*[FORK.Process(target=lambda: (OURS.sum(), time.sleep(0.5))) for _ in range(3)])", 0),
 }
 
 
@@ -235,7 +235,7 @@ def test_nothing_that_simulations_made_is_left_in_shared_memory_however_they_end
 
 @pytest.mark.parametrize("isolation", ["fork", "reuse"])
 def test_a_block_of_the_imports_or_of_others_that_simulations_attach_to_stays(run, isolation):
-    """In Python, whoever attaches to a block removes it; the import's is removed with the server."""
+    """In Python, a process that attaches to a block removes it; the import's is removed with the server."""
     ours = SHM / f"mr-ours-{os.getpid()}"
     ours.write_bytes(b"ours" * 1024)
     making = "if os.getenv('PYTHONHASHSEED') == '0':\n    BLOCK = SharedMemory(create=True, size=1000)\n"
@@ -275,7 +275,7 @@ return result(seed, said=os.path.exists(path))
 
 
 def test_a_helper_that_left_for_a_session_of_its_own_lives_as_long_as_its_simulation(run, tmp_path):
-    """It is counted with it and ended with it, whoever its parent is."""
+    """It is counted with it and ended with it, although its parent is another process."""
     bodies = [WAITING.replace("DAEMON", daemon) for daemon in DAEMONS]
     report, rows = run(*bodies, before=f"FOLDER = {str(tmp_path)!r}\n")
     assert [True, True] == [row["said"] for row in rows], report.failures

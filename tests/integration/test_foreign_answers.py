@@ -156,7 +156,7 @@ ALONE_IN_TIME = {"junk": (), "three bytes": ()}
     ],
 )
 def test_what_is_no_answer_is_the_failure_of_the_simulation_that_sent_it(run, how, per_child):
-    """Also where several share a child, and whatever it is: the chunk goes on, and nothing waits for the rest of it."""
+    """Also where several share a child: the chunk goes on, and nothing waits for the rest of such an answer."""
     batch, failed = run(how, per_child=per_child)
     assert {2: NO_ANSWERS[how]} == failed
     assert [10 + i for i in range(12) if i != 2] == batch.positions.tolist()
@@ -165,7 +165,7 @@ def test_what_is_no_answer_is_the_failure_of_the_simulation_that_sent_it(run, ho
 
 @pytest.mark.parametrize(("isolation", "how"), [("reuse", "junk"), ("fresh", "three bytes and returns")])
 def test_the_same_holds_for_children_that_load_the_model_themselves(run, isolation, how):
-    """What one of them sent does not reach whoever has it next."""
+    """What one of them sent does not reach the supervisor that has the child next."""
     for _ in range(2):
         _, failed = run(how, 4, isolation=isolation, timeout_s=30.0)
         assert {2: GARBLED} == failed
@@ -180,7 +180,7 @@ def test_who_ends_the_server_fails_for_it_and_those_beside_it_run_again(run, iso
 
 
 def test_silence_in_the_middle_of_a_message_ends_without_a_time_limit_too(run, monkeypatch):
-    """Whoever has begun to answer goes on with it."""
+    """A child that has begun to answer goes on with it."""
     monkeypatch.setattr(supervisor, "SILENT_S", 0.5)
     _, failed = run("three bytes", timeout_s=0.0)
     assert {2: GARBLED} == failed

@@ -1,4 +1,4 @@
-"""Whatever is killed, and whenever: results are those of a run that nobody disturbed, and nothing is left running."""
+"""Any process is killed, at any time: results are those of an undisturbed run, and nothing is left running."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_kills_of_server_children_and_workers_change_nothing(place, tmp_path):
 
 
 def test_what_a_server_and_its_supervisors_leave_is_swept_by_the_next_start(place, tmp_path):
-    """Nobody was left to end what a simulation had started."""
+    """Both that would have ended what a simulation had started are gone."""
     (place.folder / "model.py").write_text(MODEL)
     breeds = place.start(place.study([{"what": "breeds"}]), tmp_path / "breeds", "--backend", "local")
     wait_until(lambda: place.processes("grandchild"), "a simulation to start a process", 30)

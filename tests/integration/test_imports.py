@@ -142,7 +142,7 @@ def test_an_import_that_hangs_is_ended_and_says_where(here):
     assert asleep == sleepers()
 
 
-def test_a_look_that_nobody_waits_for_ends_at_once(here):
+def test_a_look_whose_result_is_not_waited_for_ends_at_once(here):
     """A run that is interrupted leaves no import behind."""
     write_model(here, FORK_AND_STAY + "time.sleep(600)" + SIMULATE)
     began_s = time.monotonic()
@@ -165,7 +165,7 @@ def test_what_an_import_prints_is_seen_up_to_a_bound(here, capfd):
     assert len(err) <= 64 * 1024
 
 
-def test_loading_is_measured_whatever_the_model_prints(here):
+def test_loading_is_measured_although_the_model_prints_numbers(here):
     """No number is read from a stream that others write to."""
     write_model(
         here, "import os\nos.write(1, b'7 8\\n')\nHELD = bytearray(30 * 2**20)\nHELD[::4096] = b'x' * 7680" + SIMULATE
@@ -193,7 +193,7 @@ sys.stderr = io.StringIO()
 """
 
 
-def test_json_is_one_line_whatever_an_import_does(here):
+def test_json_is_one_line_although_an_import_prints_and_changes_its_process(here):
     """Under `--backend local`: the run directory can be read, and a second run finds all there."""
     write_model(here, ALL_AT_ONCE + SIMULATE)
     study = write_study(here)
@@ -241,7 +241,7 @@ def test_an_error_after_an_import_that_replaced_stderr_is_seen(here):
 
 
 def test_a_run_that_is_whole_is_answered_without_an_import(here):
-    """Its results are there, whatever the model would do today."""
+    """Its results are there, although the model would not import today."""
     needed = here / "licence.txt"
     needed.write_text("")
     write_model(here, f"open({str(needed)!r}).close()" + SIMULATE)

@@ -85,7 +85,7 @@ def test_a_cap_does_not_make_hard_what_was_learned(here, tmp_path):
 
 
 def test_every_bad_end_is_told_apart_and_the_good_ones_complete(here, tmp_path):
-    """Nobody's end is anybody else's, and nothing is left running."""
+    """The end of one simulation ends no other, and nothing is left running."""
     study = study_of(here, [what for bad in BAD for what in (bad, "works")])
     options = ("--backend", "local", "--isolation", "fork", "--timeout", "3", "--max-memory", "300M", "--attempts", "2")
     ended = here.run(study, tmp_path / "run", *options, "--max-failures", "100%")
@@ -150,7 +150,7 @@ def maps_of(pid):
         return ""
 
 
-def test_nobody_loads_pandas_for_a_model_that_does_without(here, tmp_path):
+def test_no_process_loads_pandas_for_a_model_that_does_without(here, tmp_path):
     """It is 50 MB in every process, and installed with many models."""
     pytest.importorskip("pandas")
     (here.folder / "model.py").write_text(

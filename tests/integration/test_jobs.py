@@ -37,7 +37,7 @@ def folder():
 
 @pytest.fixture
 def here(tmp_path, folder):
-    """Where whoever submits works: a folder with a model and studies."""
+    """Where the user who submits works: a folder with a model and studies."""
     return Place(tmp_path, folder / "at-home")
 
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_submitted_is_refused_in_one_line(here, monkeypatch, argu
 
 @pytest.mark.parametrize(("status", "body"), [(404, b"what?"), (200, b"<html>a shop</html>")])
 def test_a_server_that_is_no_dashboard_is_told_apart(status, body):
-    """Whatever it answers."""
+    """By its status or by its body."""
 
     class Shop(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -242,7 +242,7 @@ def test_what_the_image_lacks_is_installed_or_the_job_says_what_is_not_to_be_had
 
 @pytest.mark.long
 def test_a_cluster_that_wants_a_token_takes_jobs_with_it_and_says_so_without(here, folder, monkeypatch):
-    """By the variables that Ray's own tools read; nothing is written to anybody's home."""
+    """By the variables that Ray's own tools read; nothing is written to a home folder."""
     monkeypatch.setitem(here.environ, "HOME", str(here.folder))
     study = here.study([{"set": 1}])
     with ray_cluster(folder, *ONE_NODE, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN) as cluster:

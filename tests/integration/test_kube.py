@@ -59,7 +59,7 @@ def news(kube):
 
 
 def take(polled, n):
-    """Poll until so many events were heard."""
+    """Poll until this number of events was heard."""
     heard, deadline_s = [], time.monotonic() + PATIENCE_S
     while len(heard) < n:
         assert time.monotonic() < deadline_s, heard
@@ -95,7 +95,7 @@ def test_pods_of_other_clusters_are_not_watched(api, news):
     assert "study-7xk2p-mem4-worker-abcde" == next(news).pod
 
 
-def test_a_pod_created_killed_and_deleted_before_anybody_saw_it_is_told(api, kube):
+def test_a_pod_created_killed_and_deleted_before_a_poll_saw_it_is_told(api, kube):
     """Its deletion carries its last state."""
     seen = kube.watch(kube.pods(lives.CLUSTER))
     assert next(seen) == Listed([])
@@ -163,7 +163,7 @@ def test_a_server_in_trouble_is_asked_again(api, kube):
 
 
 def test_a_server_that_is_not_there_is_said_to_be_so(tmp_path, monkeypatch):
-    """Whatever the library calls it."""
+    """Under each name that the library has for it."""
     known(monkeypatch, kubeconfig(tmp_path / "config", "http://127.0.0.1:1"))
     kube = connect()
     interrupted = next(kube.watch(kube.pods(lives.CLUSTER)))
@@ -280,7 +280,7 @@ def test_a_driver_without_rights_says_so_once_and_goes_on(api, kube):
 
 
 def test_a_driver_that_is_in_no_pod_of_a_cluster_is_silent(account):
-    """On a laptop nobody wants to hear of Kubernetes."""
+    """On a laptop Kubernetes is of no interest."""
     notes = []
     for environ, folder in [({}, account), ({"RAY_CLUSTER_NAME": "c"}, account / "none")]:
         with observed(environ, notes.append, account=folder) as found:
@@ -362,7 +362,7 @@ def test_watch_of_a_job_that_is_deleted_ends_in_one_line(api):
 
 
 def test_watch_of_a_server_that_never_answers_ends_in_one_line(tmp_path, monkeypatch):
-    """Nobody wants to find that out the next morning."""
+    """Or the user would find that out the next morning."""
     known(monkeypatch, kubeconfig(tmp_path / "config", "http://127.0.0.1:1"))
     result = invoke("kuberay", "watch", "study")
     assert (1, 1) == (result.exit_code, len(result.stderr.splitlines()))

@@ -32,7 +32,7 @@ def sleeper():
 
 
 def test_only_this_user_can_open_the_folder_of_servers(place):
-    """Whoever could would run code as this user."""
+    """A user who could would run code as this one."""
     assert 0o700 == base_folder().stat().st_mode & 0o777
 
 
@@ -45,7 +45,7 @@ def test_a_folder_that_others_can_open_is_refused(place, mode):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
-def test_a_folder_that_somebody_else_made_is_refused(place):
+def test_a_folder_that_another_user_made_is_refused(place):
     """They could put a socket there."""
     os.chown(base_folder(), 12345, 12345)
     with pytest.raises(ModelError, match="not a folder of this user alone"):
@@ -89,7 +89,7 @@ def test_a_place_that_cannot_be_written_is_refused_in_one_line(monkeypatch):
 
 
 def test_a_place_where_others_rename_what_is_ours_is_not_used(place):
-    """Whoever may write to a folder without the sticky bit may put another one in the place of ours."""
+    """A user who may write to a folder without the sticky bit may put another one in the place of ours."""
     Path(place).chmod(0o777)
     assert Path("/tmp") == base_folder().parent
     Path(place).chmod(0o1777)
@@ -119,7 +119,7 @@ def test_a_link_that_is_called_like_a_server_is_not_followed(place, tmp_path, sl
 
 @pytest.mark.parametrize("name", ["server", "children"])
 @pytest.mark.parametrize("link", [os.symlink, os.link])
-def test_a_file_of_a_server_that_is_a_link_names_nobody(place, tmp_path, sleeper, name, link):
+def test_a_file_of_a_server_that_is_a_link_names_no_process(place, tmp_path, sleeper, name, link):
     """A symbolic one leads elsewhere, and what has two names is not ours alone."""
     base = base_folder()
     elsewhere = planted(tmp_path, sleeper)
@@ -136,7 +136,7 @@ def test_a_file_of_a_server_that_is_a_link_names_nobody(place, tmp_path, sleeper
 
 
 @pytest.mark.parametrize("lines", ["0 0\n1 1\n-1 5\n", "x y\n1e3 2\n\xff 1\n", "9" * 5000 + " 1\n", "²³ 4\n"])
-def test_lines_that_name_no_process_kill_nobody(place, lines):
+def test_lines_that_name_no_process_kill_none(place, lines):
     """The group 0 would be our own."""
     base = base_folder()
     (base / "dead").mkdir()

@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 
-def test_of_eight_children_the_one_over_its_request_is_killed_and_nobody_else(place, tmp_path):
+def test_of_eight_children_the_one_over_its_request_is_killed_and_no_other(place, tmp_path):
     """It completes with more, no worker of Ray dies, and every other simulation needs one attempt."""
     (place.folder / "model.py").write_text(MODEL)
     sets = [{"mib": 1500 if i == 30 else 60, "hold_s": 1.0, "set": i} for i in range(60)]

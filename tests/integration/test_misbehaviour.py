@@ -137,7 +137,7 @@ GOOD = ["prints", "escapes", "wanders", "reads", "compiles", "counts_sets", "goo
 
 
 @pytest.mark.timeout(300)
-def test_the_worst_of_models_hurt_nobody_else(place, tmp_path):
+def test_the_worst_of_models_hurt_no_other_simulation(place, tmp_path):
     """Every good simulation completes with the right result, every bad one fails with the right cause."""
     (place.folder / "model.py").write_text(MODEL)
     (place.folder / "table.txt").write_text("1\n")

@@ -52,7 +52,7 @@ NAMES = (
 
 
 @pytest.mark.parametrize("form", ["{}.py", "{}/__init__.py"])
-def test_a_helper_is_the_models_whatever_it_is_called(tmp_path, form):
+def test_a_helper_is_the_models_although_a_module_of_pythons_has_its_name(tmp_path, form):
     """At the top of its file and in the function, at every level of isolation, as `python` has it in that folder."""
     for rate, name in enumerate(NAMES):
         write(tmp_path / form.format(name), f"RATE = {rate}")
@@ -68,7 +68,7 @@ def test_a_helper_is_the_models_whatever_it_is_called(tmp_path, form):
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
-def test_one_helper_is_the_models_whatever_it_is_called(tmp_path, name):
+def test_one_helper_is_the_models_under_each_of_these_names(tmp_path, name):
     """Alone, beside a model that imports what of Python's does not need it."""
     write(tmp_path / f"{name}.py", "RATE = 7")
     write(

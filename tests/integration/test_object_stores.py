@@ -270,7 +270,7 @@ def test_a_conflict_with_a_session_that_took_over_ends_this_one(bucket, meddler)
 
 
 @pytest.mark.parametrize("how", ["lose answer", "conflict"])
-def test_a_run_is_moved_aside_once_whatever_is_answered(bucket, meddler, how):
+def test_a_run_is_moved_aside_once_although_answers_are_lost(bucket, meddler, how):
     """The exchange of its `run.json` is repeated, and may find itself."""
     store = open_store(f"{bucket}/sir", STUDY)
     store.commit([payload(STUDY, range(20))], [])

@@ -1,4 +1,4 @@
-"""Odd models at every level of isolation: the same rows, whatever their import does to its process."""
+"""Odd models at every level of isolation: the same rows, although their import changes its process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Printing decides nothing: a study ends as it ended, whatever becomes of what is said about it."""
+"""Printing decides nothing: a study ends as it ended, also where what is said about it cannot be printed."""
 
 import json
 import os

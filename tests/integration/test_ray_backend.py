@@ -44,7 +44,7 @@ def wait_until(backend, done, patience_s=60.0):
 
 
 def ended(n_chunks):
-    """Make the condition that so many chunks ended."""
+    """Make the condition that this number of chunks has ended."""
     return lambda events: sum(isinstance(event, ChunkFinished | ChunkFailed) for event in events) == n_chunks
 
 
@@ -59,7 +59,7 @@ def test_a_killed_worker_is_a_crash_and_the_next_chunk_runs(backend):
 
 
 def test_a_node_that_cannot_run_a_chunk_says_why_and_the_chunk_is_repeated(backend):
-    """Whoever waits meanwhile knows for what."""
+    """The user, who waits meanwhile, is told for what."""
     backend.submit(chunk(1, **{"raise": "NodeError"}))
     said, event = wait_until(backend, ended(1))
     assert (ClusterSaid, "as told", True) == (type(said), said.text, said.hinders)

@@ -118,7 +118,7 @@ def test_a_port_that_another_ray_has_does_not_hold_up_an_embedded_one(folder, mo
         assert "Failed to bind" not in log.read_text()
 
 
-def test_an_embedded_ray_is_nobody_elses(folder, monkeypatch):
+def test_an_embedded_ray_is_joined_by_no_other_run(folder, monkeypatch):
     """`auto` does not find it, of Ray itself or of ours, and by its address no other run joins it."""
     from ray._private.services import find_gcs_addresses
 
@@ -151,7 +151,7 @@ def late(_node, *_arguments, **_options):
 
 
 def test_a_killed_driver_takes_its_ray_along_and_the_next_start_removes_its_files(folder, monkeypatch):
-    """SIGKILL gives nobody a chance to tidy up."""
+    """SIGKILL leaves the driver no time to tidy up."""
     with subprocess.Popen(**driver("hang", folder), stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == "ready\n"
         process.kill()
@@ -200,7 +200,7 @@ def test_a_kill_by_the_kernel_is_a_crash_that_says_so(folder):
 
 @pytest.fixture
 def running(folder, monkeypatch):
-    """A Ray that somebody else has started with `ray start`, with its own folder for addresses; gives its address."""
+    """A Ray that another user has started with `ray start`, with its own folder for addresses; gives its address."""
     monkeypatch.setenv("RAY_TMPDIR", str(folder))
     monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     arguments = ["--head", "--port=0", "--include-dashboard=false", f"--temp-dir={folder}"]

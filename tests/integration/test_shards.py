@@ -51,7 +51,7 @@ def refused(*options, out="run", code=1, study="study.json"):
 
 @pytest.mark.parametrize("new_place", ["local", "s3"], indirect=True)
 def test_shards_together_are_the_run_without_shards(work, new_place):
-    """To the bit and in study order, in whatever order they ran, on disk and in a bucket."""
+    """To the bit and in study order, although they ran in another order, on disk and in a bucket."""
     out = new_place("run")
     summaries = [run_shard(f"{number}/3", out) for number in (2, 3, 1)]
     run_locally("--out", "undivided")
@@ -152,7 +152,7 @@ def test_two_splits_that_begin_at_the_same_moment_do_not_both_go_on(work, monkey
 
 @pytest.mark.parametrize("also", ["1-of-2", "../.."])
 def test_a_simulation_that_may_be_in_two_places_is_shown_in_none(work, also):
-    """Whoever put them together has to say which counts."""
+    """The user who put them together has to say which counts."""
     run_shard("1/3")
     run_locally("--out", "undivided")
     shutil.copytree(
@@ -199,7 +199,7 @@ def test_a_larger_study_that_splits_in_another_way_is_refused(work):
 
 
 def test_shards_whose_columns_do_not_fit_are_named(work):
-    """One session would have refused the second one's rows; nobody guesses afterwards."""
+    """One session would have refused the second one's rows; none is guessed afterwards."""
     write_model(work, 'def simulate(p, seed):\n    return {"o": {"x": "text" if p["beta"] == 1 else 1}}\n')
     write_study(work, SETS[:2])
     for number in (1, 2):
@@ -251,7 +251,7 @@ def _adopt(work, other, name, shard):
 
 
 def test_shards_of_different_questions_are_not_read_as_one(work):
-    """Seeds, model, study: whatever makes the same position another simulation."""
+    """Seeds, model, study: each of them makes the same position another simulation."""
     run_shard("1/3")
     run_shard("2/3", "seeds", "--seeds", "dask-compatible")
     run_shard("3/3", "copy")
@@ -267,7 +267,7 @@ def test_shards_of_different_questions_are_not_read_as_one(work):
 
 
 def test_a_run_that_is_no_shard_is_not_read_as_one(work):
-    """It holds all simulations, whatever its folder is called."""
+    """It holds all simulations, although its folder is called like a shard."""
     run_locally("--out", "undivided")
     shutil.copytree(work / "undivided", work / "run" / "shards" / "1-of-1")
 

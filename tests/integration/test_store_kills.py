@@ -128,7 +128,7 @@ def test_a_writer_that_is_killed_in_the_middle_of_an_upload_leaves_a_run_that_go
 
 
 def test_a_killed_session_is_recognised_at_once(tmp_path):
-    """Its heartbeat is young, and nobody waits a minute for it."""
+    """Its heartbeat is young, and the next session does not wait a minute for it."""
     process = start(tmp_path / "run")
     end(process)
 

@@ -51,7 +51,7 @@ def damages(draw):
 @settings(max_examples=150, deadline=None)
 @given(damages())
 def test_nothing_that_may_stand_in_a_manifest_makes_the_check_crash(damage):
-    """Findings are values; whatever is removed or replaced, there are some or none."""
+    """Findings are values: with anything removed or replaced, there are some or none."""
     number, operation = damage
     contents = [copy.deepcopy(resource.content) for resource in base()]
     contents[number] = jsonpatch.apply_patch(contents[number], [operation])

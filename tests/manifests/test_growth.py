@@ -32,7 +32,7 @@ def cluster(overlay="base/job", **of_first_group):
 
 
 def need(limit_bytes, n=1000, **changes):
-    """So many simulations of one size."""
+    """A number of simulations of one size."""
     return Need(**{"simulations": n, "limits": ((limit_bytes, 1),), "worker_bytes": 100 * MIB, **changes})
 
 

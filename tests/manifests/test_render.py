@@ -65,7 +65,7 @@ def jobs(text):
 @settings(max_examples=200, deadline=None)
 @given(need=st.none() | needs(), wish=wishes(), overlay=st.sampled_from(OVERLAYS))
 def test_every_rendering_passes_the_check(need, wish, overlay):
-    """Whatever is needed and wished, and of every overlay."""
+    """For every need and wish, and of every overlay."""
     found = objects(render(overlay_folder(overlay), wish, need).text)
     assert [] == [str(finding) for finding in check_bundle(Bundle("rendered.yaml", tuple(found)))]
     assert wish.shards == sum(resource.kind == "RayJob" for resource in found)

@@ -4,7 +4,7 @@ Owns the configuration, which the wheel of Ray leaves out, free ports, and that 
 the original ends every Ray of the machine before it starts and when it stops.
 """
 
-# ruff: noqa: TID253 (nobody imports this but who starts Ray)
+# ruff: noqa: TID253 (imported only by processes that start Ray)
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EMPTY: dict[str, Any] = {
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port on which no process listens now."""
     with socket.socket() as listener:
         listener.bind(("", 0))
         return int(listener.getsockname()[1])

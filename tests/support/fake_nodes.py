@@ -3,7 +3,7 @@
 The provider of Ray passes `memory` on as a resource of a user's own making, which Ray then refuses.
 """
 
-# ruff: noqa: TID253 (nobody imports this but who starts Ray)
+# ruff: noqa: TID253 (imported only by processes that start Ray)
 
 from __future__ import annotations
 

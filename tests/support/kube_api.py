@@ -31,7 +31,7 @@ class KubeApi:
     """What there is, what happened, and what goes wrong next; by plural, `metrics` being those of pods.
 
     `refused` maps a plural to the status that its requests get. `gone` makes the next watch of a plural fail with 410
-    after something has happened; `dropping` breaks the connection of each watch of a plural after so many events.
+    after something has happened; `dropping` breaks the connection of each watch of a plural after this many events.
     `asked` keeps requests.
     """
 
@@ -61,7 +61,7 @@ class KubeApi:
             self._happened(plural, "DELETED", found)
 
     def forget(self, plural: str, name: str) -> None:
-        """Delete an object without telling any watch: what happens while nobody watches."""
+        """Delete an object without telling any watch: what happens while no watch is on."""
         with self.lock:
             self.version += 1
             del self.objects[plural][name]

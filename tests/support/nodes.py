@@ -35,7 +35,7 @@ class StartedNode:
         self.process.wait()
 
     def kill_raylet(self) -> None:
-        """End its raylet alone; whatever else runs there has to notice by itself."""
+        """End its raylet alone; anything else that runs there has to notice by itself."""
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 is_raylet = (path / "comm").read_text().strip() == "raylet"

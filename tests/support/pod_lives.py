@@ -80,7 +80,7 @@ def preempted() -> Object:
 
 
 def deleted(**status: Any) -> Object:
-    """About to go, because somebody deleted it: this is also how the autoscaler scales down."""
+    """About to go, because a user deleted it: this is also how the autoscaler scales down."""
     found = pod(**status)
     found["metadata"]["deletionTimestamp"] = "2026-08-20T10:00:00Z"
     return found

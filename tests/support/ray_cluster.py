@@ -51,7 +51,7 @@ class RayCluster:
         self.gcs_address = known.read_text()
 
     def start_node(self, name: str, memory_bytes: int, *options: str) -> subprocess.Popen[bytes]:
-        """Start a node of one CPU that may give so much memory to tasks; returns once it has joined."""
+        """Start a node of one CPU that may give `memory_bytes` to tasks; returns once it has joined."""
         joining = (f"--address={self.gcs_address}", "--num-cpus=1", f"--memory={memory_bytes}", *options)
         node = self._start(name, *joining, hostname=name)
         self._wait(node, (self.folder / name / "ray_current_cluster").exists)
@@ -135,7 +135,7 @@ def ray_cluster(folder: Path, *options: str, **environ: str) -> Iterator[RayClus
 
 
 def free_ports(n: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
+    """Ports on which no process listens, all different."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
         for each in sockets:

@@ -161,7 +161,7 @@ class World:
 
 
 class _Os:
-    """`os`, with a turn handed back before whatever touches the storage."""
+    """`os`, with a turn handed back before each call that touches the storage."""
 
     def __init__(self, world: World) -> None:
         self._world = world

@@ -181,7 +181,7 @@ def _title_if(folder: Path, mark: bytes) -> str:
             return ""
         return (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return ""  # it has gone meanwhile, or is somebody else's
+        return ""  # it has gone meanwhile, or is another user's
 
 
 def wait_until(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
@@ -200,7 +200,7 @@ def n_committed(out: Path | str) -> int:
 
 
 def wait_for_commits(command: Command, out: Path | str, at_least: int) -> int:
-    """Wait until so many simulations are committed while the command runs."""
+    """Wait until at least `at_least` simulations are committed while the command runs."""
 
     def reached() -> int:
         n = n_committed(out)

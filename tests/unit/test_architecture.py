@@ -39,7 +39,7 @@ def test_an_exception_survives_pickling_with_its_message(exception):
 
 
 def test_every_exception_of_the_package_has_one_root_and_an_exit_code():
-    """Whoever catches the root has caught all of them."""
+    """To catch the root is to catch all of them."""
     assert all(issubclass(each, errors.ModelopsRayError) for each in EXCEPTIONS)
     assert {1, 2} == {e.exit_code for e in EXCEPTIONS}
 

@@ -87,7 +87,7 @@ def test_jobs_are_named_after_their_study(name, shards, ids):
 
 
 def test_options_arrive_as_they_were_given_and_those_that_were_not_stay_away():
-    """Whatever a shell makes of the command line, the program sees these."""
+    """A shell reads the command line, and the program sees these."""
     options = {
         "memory": "4Gi", "max_failures": "5%", "retry_failed": True, "fresh": False, "window": None, "cpus": 0.5,
         "only": "-x; rm $HOME 'y'", "model": "m.py:f", "out": "/o",

@@ -17,13 +17,13 @@ def told(*objects, readings=None):
 
 
 def test_a_pod_killed_for_its_memory_is_named_with_its_tier_and_sizes():
-    """The limit is the manifest's, the use that of whoever measured last."""
+    """The limit is the manifest's, the use that of the last measurement."""
     [died] = told(lives.pod(), lives.oom_killed(), readings={"study-7xk2p-mem4-worker-abcde": int(3.9 * GIB)})
     assert f"{POD} was OOMKilled at 3.9 of 4 Gi" == died.sentence
     assert (Cause.OUT_OF_MEMORY, "10.244.1.7", 4 * GIB) == (died.cause, died.address, died.limit_bytes)
 
 
-def test_where_nobody_measures_the_limit_is_named_alone():
+def test_where_nothing_measures_the_limit_is_named_alone():
     """A metrics server is not everywhere."""
     [died] = told(lives.oom_killed())
     assert f"{POD} was OOMKilled at its limit of 4 Gi" == died.sentence
@@ -58,7 +58,7 @@ def test_a_pod_first_seen_in_its_deletion_has_died_of_what_its_last_state_says()
     ],
 )
 def test_every_other_death_has_its_cause_and_is_told_once(found, cause, words):
-    """Whatever else is in the same status."""
+    """Beside anything else in the same status."""
     [died] = told(found, found)
     assert cause == died.cause
     assert words in died.sentence
@@ -66,7 +66,7 @@ def test_every_other_death_has_its_cause_and_is_told_once(found, cause, words):
 
 
 def test_what_is_scaled_down_has_not_died():
-    """Neither while it goes nor when it is gone, whatever code its processes end with."""
+    """Neither while it goes nor when it is gone, with any code of its processes."""
     watch = PodWatch()
     going = lives.deleted(containerStatuses=[lives.container(terminated=lives.terminated(137))])
     assert [] == watch.changed("ADDED", lives.pod())
@@ -99,8 +99,8 @@ def test_a_container_that_is_being_created_is_not_stuck():
     assert [] == told(lives.waiting("ContainerCreating", ""), lives.waiting("PodInitializing", ""))
 
 
-def test_pods_that_went_while_nobody_watched_are_named_with_what_events_tell():
-    """After a gap the list is shorter; without events it is said that nobody saw the end."""
+def test_pods_that_went_while_no_watch_was_on_are_named_with_what_events_tell():
+    """After a gap the list is shorter; without events it is said that the end was not seen."""
     watch = PodWatch()
     assert ([], []) == watch.listed([lives.pod("a"), lives.pod("b")])
     news, gone = watch.listed([lives.pod("b")])
@@ -143,7 +143,7 @@ def test_pods_that_are_gone_are_forgotten():
 
 
 def test_what_is_no_pod_is_left_alone():
-    """Error objects, and pods of a kind nobody has seen yet."""
+    """Error objects, and pods of an unknown kind."""
     watch = PodWatch()
     assert [] == watch.changed("MODIFIED", {"kind": "Status"})
     assert [] == watch.changed("MODIFIED", {"metadata": {"name": "x"}, "status": {"conditions": 7}})

@@ -13,7 +13,7 @@ from modelops_ray.sandbox.loading import ModelRef, digest_of
 
 
 def test_what_a_cluster_has_is_read_from_what_its_job_printed():
-    """Among whatever else is in the log."""
+    """Among other lines of the log."""
     log = 'Running entrypoint\nmodelops-ray found {"python": "3.12.1", "versions": {"ray": "2.60"}}\nbye\n'
     assert Installed(python="3.12.1", versions={"ray": "2.60"}) == _read_installed(log, "http://h")
 

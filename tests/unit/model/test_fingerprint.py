@@ -28,7 +28,7 @@ def digest_of(function):
 
 
 def printed_by(script):
-    """What a script prints, whatever the order of sets is."""
+    """What a script prints, with sets in any order."""
     [text] = {
         subprocess.run(
             [sys.executable, "-c", script],

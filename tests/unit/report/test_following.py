@@ -12,7 +12,7 @@ from modelops_ray.run.ports import Snapshot
 
 
 def printed(done, total):
-    """What a run in a job prints when so many are done."""
+    """What a run in a job prints when this number is done."""
     file = io.StringIO()
     times_s = iter([0.0, 60.0])
     lines = Lines(Screen(file=file, width=80), clock=lambda: next(times_s))
@@ -31,7 +31,7 @@ def terminal():
 
 
 def test_the_bar_is_where_the_job_is(terminal):
-    """Whatever pieces its log arrives in; every other line is shown as it is."""
+    """Its log arrives in any pieces; every other line is shown as it is."""
     text = "Ray joined\n" + printed(1200, 12_000) + "the model's [bold]line\n" + printed(3000, 12_000) + "last"
     with _progress(terminal) as progress:
         followed = Followed(progress)

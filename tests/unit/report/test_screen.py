@@ -125,7 +125,7 @@ def test_a_stream_that_is_closed_takes_nothing():
 
 
 def test_the_display_of_a_run_goes_on_where_stderr_is_full():
-    """Nobody stops a study for want of a line."""
+    """A study does not stop for want of a line."""
     Lines(Screen(Failing(errno.ENOSPC))).note("one")
 
 
@@ -190,7 +190,7 @@ def test_a_failure_on_stdout_is_said_once_at_the_end(number, said, monkeypatch):
     ],
 )
 def test_every_error_is_one_line_of_text(arguments, tmp_path, monkeypatch):
-    """Ours and click's, whatever was typed."""
+    """Ours and click's, with anything typed."""
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, arguments, prog_name="modelops-ray")
 

@@ -36,7 +36,7 @@ def shown(status):
 
 
 def test_numbers_add_up_and_extremes_stay_extremes():
-    """Whatever a session says of itself that is a number; words are left out."""
+    """Every number that a session says of itself; words are left out."""
     first = state(
         9, 6, 2, counters={"attempts": 10, "wall_seconds": 5.0, "run_dir": "a", "seconds_to_first_commit": 3.0}
     )

@@ -209,7 +209,7 @@ def test_a_failing_store_ends_the_run_with_its_error():
 
 
 def test_a_bug_in_the_store_ends_the_run_too():
-    """Given an error that nobody foresaw in the writing thread, the run ends with it instead of waiting for ever."""
+    """Given an error that is not handled in the writing thread, the run ends with it instead of waiting for ever."""
     driver, _, _ = drive(3000, store=MemoryStore(broken={0: ZeroDivisionError("a bug")}))
     with pytest.raises(ZeroDivisionError, match="a bug"):
         driver.run()

@@ -207,7 +207,7 @@ def test_a_chunk_ends_early_when_much_is_told_of_its_failures(run):
 
 
 def test_a_chunk_ends_early_when_its_simulations_take_long(run):
-    """Whatever was thought of them: what has finished is not kept from being committed."""
+    """Although more was planned: what has finished is not kept from being committed."""
     report, payload = run("def simulate(p, s): return {'x': 1}", [{"beta": 1, "n": 1}] * 10, target_s=0.0)
 
     assert (10,) == payload.positions == tuple(done.position for done in report.completed)
@@ -266,7 +266,7 @@ def test_the_models_own_exception_is_its_failure(run):
         ("while True: pass", Cause.TIMEOUT, "Timeout", "it took longer than 0.2 s; raise --timeout"),
     ],
 )
-def test_whatever_ends_a_simulation_has_its_cause(run, statement, cause, error_type, message):
+def test_each_end_of_a_simulation_has_its_cause(run, statement, cause, error_type, message):
     """Nothing a model does in Python ends the chunk, and what is told fits a row."""
     report, _ = run(f"def simulate(params, seed):\n    {statement}", timeout_s=0.2)
     failure = only_failure(report)
@@ -339,7 +339,7 @@ def test_a_seed_column_that_is_the_seed_is_ours(run, output):
 
 @pytest.mark.parametrize("prints", ["print('hello')", "os.system('echo hello')", "os.write(1, b'hello\\n')"])
 def test_what_a_model_prints_stays_off_stdout(run, capfd, prints):
-    """It goes to stderr, with the log, whoever prints it and also at import; what is there afterwards is stdout."""
+    """It goes to stderr, with the log, printed by Python or C, also at import; what is there afterwards is stdout."""
     run(f"import os\n{prints}\ndef simulate(params, seed):\n {prints}\n return {{'x': 1}}")
     os.write(1, b"ours")
 
@@ -356,7 +356,7 @@ def interruptible():
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupt_from_outside_is_nobodys_failure(tmp_path):
+def test_an_interrupt_from_outside_is_no_failure(tmp_path):
     """Ctrl-C ends the chunk and is not booked on the simulation that was running."""
     source = "import os, signal\ndef simulate(p, s):\n os.kill(os.getpid(), signal.SIGINT)\n while True: pass"
     context = context_of(write(tmp_path / "sir.py", source), timeout_s=20.0)

@@ -34,7 +34,7 @@ def test_a_chunk_ends_before_its_first_result_has_waited_too_long(seconds, n):
 
 @pytest.mark.parametrize("seed", range(50))
 def test_no_result_waits_longer_than_allowed_but_for_what_the_last_simulation_took_more_than_expected(seed):
-    """Whatever the mix."""
+    """In every mix."""
     rng = random.Random(seed)
     seconds = [rng.lognormvariate(-1.0, 1.0) for _ in range(200)]
     n, waited_s = chunk(seconds)

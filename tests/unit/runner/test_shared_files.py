@@ -19,7 +19,7 @@ def test_a_file_that_two_simulations_write_is_told_once():
 
 
 def test_a_file_of_the_models_that_changed_unseen_is_told(tmp_path, monkeypatch):
-    """A library in C that writes over a large one asks nobody."""
+    """A library in C that writes over a large one is not seen doing so."""
     models, place = tmp_path / "model", tmp_path / "place"
     models.mkdir()
     place.mkdir()

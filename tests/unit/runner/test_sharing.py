@@ -21,7 +21,7 @@ def learned(sharing: Sharing, first_s: float, later_s: float, n: int = N_TRIED) 
 
 
 def test_a_simulation_longer_than_twenty_children_cost_has_one_of_its_own():
-    """Whatever the parameter sets."""
+    """For any parameter sets."""
     sharing = learned(Sharing(fork_s=0.01), 0.3, 0.3)
     assert 0 == sharing.batch(ONE, [0] * 49, 1)
     assert 1 == sharing.batch(Served(), [0] * 49, 1)
@@ -91,7 +91,7 @@ def test_slots_share_what_waits():
     st.floats(1e-6, 10), st.floats(1e-4, 1), st.integers(0, 1000), st.lists(st.integers(0, 5), min_size=1, max_size=60),
     st.integers(1, 16),
 )  # fmt: skip
-def test_a_new_child_always_gets_something_and_nobody_more_than_there_is(simulation_s, fork_s, n, waiting, slots):
+def test_a_new_child_always_gets_something_and_none_more_than_there_is(simulation_s, fork_s, n, waiting, slots):
     """And never a fourth parameter set."""
     sharing = Sharing(fork_s=fork_s, simulation_s=simulation_s)
     assert 1 <= sharing.batch(Served(), waiting, slots) <= len(waiting)

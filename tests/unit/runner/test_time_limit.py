@@ -96,7 +96,7 @@ def test_in_another_thread_nothing_is_limited():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_from_outside_is_remembered_and_handed_on(number):
-    """Whoever handled the signal before still does, and gets its handler back."""
+    """A handler that was there before still handles the signal, and is set again."""
     seen = []
     previous = signal.signal(number, lambda n, _frame: seen.append(n))
     try:
@@ -111,7 +111,7 @@ def test_a_signal_from_outside_is_remembered_and_handed_on(number):
         signal.signal(number, previous)
 
 
-def test_a_signal_nobody_handles_keeps_its_default():
+def test_a_signal_without_a_handler_keeps_its_default():
     """SIGTERM still ends a process that has no handler."""
     previous = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
@@ -123,7 +123,7 @@ def test_a_signal_nobody_handles_keeps_its_default():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_process_that_the_work_forked_ends_by_the_signal_that_ends_it(number):
-    """It has a copy of our handlers, and whoever started it waits for its end: `multiprocessing.Pool` does."""
+    """It has a copy of our handlers, and the process that started it waits for its end: `multiprocessing.Pool` does."""
     before = signal.signal(number, lambda *_: None)
 
     def forks():

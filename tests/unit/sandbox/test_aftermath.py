@@ -128,7 +128,7 @@ def test_a_timer_that_an_import_starts_is_stopped():
 
 
 def test_a_timer_that_ran_before_an_import_goes_on():
-    """Whatever the import did with it."""
+    """Although the import changed it."""
     before = signal.setitimer(signal.ITIMER_VIRTUAL, 500)
     with Aftermath():
         signal.setitimer(signal.ITIMER_VIRTUAL, 9)
@@ -136,7 +136,7 @@ def test_a_timer_that_ran_before_an_import_goes_on():
     signal.setitimer(signal.ITIMER_VIRTUAL, *before)
 
 
-def test_modules_are_found_where_they_were_whatever_became_of_the_search_path():
+def test_modules_are_found_where_they_were_although_the_search_path_changed():
     """Behind what the import put there."""
     before = list(sys.path)
     with Aftermath():
@@ -178,7 +178,7 @@ def test_our_clocks_are_no_members_of_a_module():
     ("told_s", "kept_s"),
     [(2.0, 2.0), (-1.0, 0.0), (float("nan"), 0.0), (float("inf"), 5.0), (1e300, 5.0), (float("-inf"), 0.0)],
 )
-def test_whatever_time_a_simulation_tells_lies_within_its_chunk(told_s, kept_s):
+def test_any_time_that_a_simulation_tells_is_kept_within_its_chunk(told_s, kept_s):
     """A clock that a model patched must not end a run whose results are there."""
     attempt = Attempt({}, told_s, -3).within(5.0)
     assert (kept_s, 0) == (attempt.seconds, attempt.peak_bytes)

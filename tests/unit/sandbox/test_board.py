@@ -19,7 +19,7 @@ while time.monotonic() < end_s:
 """
 
 
-def test_nobody_reads_half_of_what_is_being_written(tmp_path):
+def test_a_reader_never_gets_half_of_what_is_being_written(tmp_path):
     """Or a simulation would seem to have begun at the start of the machine, and be late."""
     fd = Board.create(tmp_path)
     board, began_s = Board(fd), time.monotonic() - 1

@@ -112,7 +112,7 @@ def test_a_lock_stays_with_all(tmp_path, left):
 
 
 def test_a_file_that_is_locked_for_reading_is_read_by_each_alone(letters, left, tmp_path):
-    """Nobody writes to it: the one who holds the lock for all goes on."""
+    """None of them writes to it: the one that holds the lock for all goes on."""
     fd = os.open(letters, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_SH)
     assert "ab" == in_a_fork(left(), tmp_path, lambda: os.read(fd, 2).decode())

@@ -83,7 +83,7 @@ def test_two_functions_of_one_folder_are_two_models(tmp_path):
     ],
 )
 def test_a_folder_that_is_too_large_is_refused(tmp_path, monkeypatch, limit, value, says):
-    """A model in a home folder is told to move, whatever the folder is full of."""
+    """A model in a home folder is told to move, with anything else in that folder."""
     monkeypatch.setattr(digest, limit, value)
     for i in range(3):
         write(tmp_path / f"m{i}.py", SIR)

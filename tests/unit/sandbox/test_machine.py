@@ -108,7 +108,7 @@ def test_kills_are_counted_for_the_machine_where_there_is_no_group(root):
     assert kernel_kills(root) == 5
 
 
-def test_kills_are_unknown_where_nobody_counts(tmp_path):
+def test_kills_are_unknown_where_the_kernel_does_not_count_them(tmp_path):
     """An old kernel has no such number."""
     assert kernel_kills(tmp_path) is None
 
@@ -123,8 +123,8 @@ def test_a_kernel_that_has_stalls_switched_off_counts_page_faults_only(root, pat
     assert memory_strain(root) == (None, 7)
 
 
-def test_page_faults_count_only_where_nobody_counts_the_stalls_of_our_own_group(root):
-    """A model that maps large files has many and waits for nobody; the machine's stalls may be somebody else's."""
+def test_page_faults_count_only_where_the_kernel_does_not_count_the_stalls_of_our_own_group(root):
+    """A model that maps large files has many and waits for no process; the machine's stalls may be others'."""
     write(root, "proc/self/cgroup", "0::/a\n")
     write(root, "proc/vmstat", "pgmajfault 9\n")
     write(root, "proc/pressure/memory", "some avg10=0.00 total=8\nfull avg10=0.00 avg60=0.00 total=5000000\n")
@@ -165,7 +165,7 @@ def test_a_kill_is_recent_for_ten_seconds(root):
     assert seen == [False, True, True, False]
 
 
-def test_nothing_is_known_of_kills_where_nobody_counts(tmp_path):
+def test_nothing_is_known_of_kills_where_no_counter_is(tmp_path):
     """Neither yes nor no."""
     assert KernelKills(lambda: 0.0, tmp_path).recent() is None
 

@@ -238,7 +238,7 @@ def test_nan_keeps_its_bits():
     ],
 )
 def test_a_model_may_use_its_buffers_again(wrap):
-    """What was returned is a copy, whatever it was wrapped in."""
+    """What was returned is a copy, in each wrapper that it may have been in."""
     buffer = np.arange(5.0)
     table = tables(wrap(buffer))["result"]
 

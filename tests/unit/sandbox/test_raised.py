@@ -1,4 +1,4 @@
-"""What is told of an exception is bounded text, whatever the exception is."""
+"""What is told of an exception is bounded text, for exceptions of any kind."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Text(str):
     ],
 )
 def test_texts_are_bounded_and_can_be_kept(error, type_, message):
-    """Whatever asking for them does."""
+    """Although asking for them raises or never ends."""
     kind, name, text, trace = told_of(error)
     assert kind in ("model_error", "bad_output")
     assert name.startswith(type_)

@@ -37,7 +37,7 @@ def test_what_was_told_of_and_not_taken_back_is_what_is_there(record):
     ],
 )  # fmt: skip
 def test_what_is_no_message_or_names_a_file_elsewhere_is_passed_over(record, text):
-    """A model can write there whatever it likes."""
+    """A model can write anything there."""
     os.write(record, text)
     assert set() == recorded(record, 0)
 

@@ -76,7 +76,7 @@ def written(tmp_path_factory):
 
 @pytest.mark.parametrize("reader", READERS)
 def test_what_is_kept_is_read_by_others(written, reader):
-    """With the same values, in whatever types they have for them."""
+    """With the same values, in the types that they have for them."""
     for path, table in written.items():
         (read,) = outputs_of({"read": READERS[reader](path)}).values()
         shown = [name for name in table.column_names if reader != "duckdb" or not has_span(table[name].type)]
@@ -84,6 +84,6 @@ def test_what_is_kept_is_read_by_others(written, reader):
 
 
 def test_pandas_reads_them_in_types_of_its_own_too(written):
-    """Nobody has to know of another backend of types."""
+    """The model need not know of another backend of types."""
     for path, table in written.items():
         assert table.num_rows == len(pd.read_parquet(path))

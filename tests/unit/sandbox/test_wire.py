@@ -25,7 +25,7 @@ def pair():
 
 @given(st.dictionaries(st.text(max_size=5), st.integers() | st.text()), st.lists(st.binary(max_size=2000), max_size=5))
 def test_what_is_sent_arrives(header, blobs):
-    """Whatever is in it."""
+    """Of any bytes."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         wire.send(ours, header, blobs)
@@ -56,7 +56,7 @@ def test_descriptors_travel_beside_a_message(pair):
 
 @pytest.mark.parametrize("sent", [0, 5, 12])
 def test_an_end_in_the_middle_of_a_message_is_an_end(pair, sent):
-    """Whoever was killed while it sent has said nothing."""
+    """A process that was killed while it sent has said nothing."""
     ours, theirs = pair
     whole = struct.pack("!II", 2, 1) + struct.pack("!Q", 10) + b"{}"
     ours.send(whole[:sent])
@@ -74,7 +74,7 @@ def test_what_is_no_message_is_not_waited_for(pair):
 
 @given(st.binary(max_size=3000), st.lists(st.integers(1, 500), min_size=1, max_size=20))
 def test_a_message_that_comes_in_pieces_is_taken_when_it_is_whole(blob, sizes):
-    """Whatever the pieces are, nothing waits for the next one, and the next message is its own."""
+    """In any pieces: nothing waits for the next one, and the next message is its own."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         incoming, data, found = wire.Incoming(theirs), wire.packed({"n": 1}, [blob, b""]) * 2, []

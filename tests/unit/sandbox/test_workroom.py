@@ -107,7 +107,7 @@ def test_what_is_damaged_is_not_taken(worked, models, place, how):
 @pytest.mark.parametrize("path", [b"out", b"data/out", b"../out"])
 @pytest.mark.parametrize("ends_its_simulation", [True, False], ids=["ended", "killed"])
 def test_what_a_library_wrote_unseen_is_removed(worked, path, ends_its_simulation):
-    """It asks nobody, and shows in the times of folders."""
+    """It asks for no name, and shows in the times of folders."""
     first = worked(lambda: ctypes.CDLL(None).mkdir(path, 0o700), ends_its_simulation=ends_its_simulation)
     assert first[1:] == worked()[1:]
 

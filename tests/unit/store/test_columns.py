@@ -185,7 +185,7 @@ def test_values_that_no_type_holds_do_not_fit(one, other):
 
 @pytest.mark.parametrize("other", [[["a"]], [{"b": 1}], [D("1.5")], [b"c"]])
 def test_what_is_missing_throughout_fits_beside_anything(other):
-    """Whatever type it came in: NaN of pandas are numbers that are missing."""
+    """In every type that it came in: NaN of pandas are numbers that are missing."""
     tables = [table(x=pa.array([None], pa.float64())), table(x=other)]
     for first, second in (tables, tables[::-1]):
         schema = widened(widened(None, first, IDENTITY), second, IDENTITY, partial(all_hold, [first]))
@@ -193,7 +193,7 @@ def test_what_is_missing_throughout_fits_beside_anything(other):
         assert [[None], other] == [column(each, schema) for each in tables]
 
 
-def test_a_table_without_rows_fits_whatever_its_columns_are():
+def test_a_table_without_rows_fits_with_columns_of_any_type():
     """A frame that is empty has seldom the columns that it would have."""
     known = widened(None, table(a=[1]), IDENTITY)
 

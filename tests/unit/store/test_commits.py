@@ -130,7 +130,7 @@ def test_a_commit_under_another_number_is_refused(folder):
 
 
 def test_leftovers_of_a_crash_are_not_commits(folder):
-    """A half-written temporary file confuses nobody."""
+    """A half-written temporary file is passed over."""
     write(folder, commit(1))
     folder.replace("_commits/.000002.json.0123abcd.tmp", b'{"format":')
 
@@ -139,7 +139,7 @@ def test_leftovers_of_a_crash_are_not_commits(folder):
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[]", b"{}", b'{"format": true}', b'{"format": 0}'])
 def test_what_is_no_commit_is_named(folder, data):
-    """Whatever is in the file, the message says which file."""
+    """With anything in the file, the message says which file."""
     folder.replace(commit_name(1), data)
 
     with pytest.raises(ResultsError, match=r"000001\.json: .*restore the file"):
@@ -276,7 +276,7 @@ def test_a_run_of_format_1_goes_on_in_a_chain(folder):
     ],
 )
 def test_a_file_that_is_made_to_break_its_reader_is_named_in_one_line(folder, name, data, words):
-    """Whatever a file holds, reading it ends with its name."""
+    """With anything in a file, the error of reading it has its name."""
     write(folder, commit(1))
     folder.replace(name, data)
 

@@ -1,4 +1,4 @@
-"""Whatever is committed, widened, retried or killed in whatever order: nothing is lost, nothing counts twice."""
+"""Commits, wider columns, retries and kills in any order: nothing is lost, nothing counts twice."""
 
 import tempfile
 from pathlib import Path

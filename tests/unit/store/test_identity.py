@@ -32,7 +32,7 @@ def say_again(path, **change):
 
 @pytest.mark.parametrize("ahead_s", [1, 65, 3600, 86400])
 def test_a_heartbeat_of_the_future_is_one_of_a_clock_that_is_ahead(path, ahead_s):
-    """It is younger than a minute, whatever it is; the message says which clock."""
+    """It counts as younger than a minute; the message says which clock."""
     clock = Clock()
     open_store(path, grid(), clock=clock)
     say_again(path, **ELSEWHERE, heartbeat=clock.now + timedelta(seconds=ahead_s))
@@ -59,7 +59,7 @@ def test_a_heartbeat_of_the_future_is_one_of_a_clock_that_is_ahead(path, ahead_s
     ],
 )
 def test_a_session_elsewhere_whose_clock_may_be_behind_is_listened_to(path, monkeypatch, behind_s, listens, says, free):
-    """One that says something is alive, whatever time it says; one that is silent is over."""
+    """One that says something is alive, at any time that it says; one that is silent is over."""
     clock = Clock()
     open_store(path, grid(), clock=clock)
     heartbeat = clock.now - timedelta(seconds=behind_s)

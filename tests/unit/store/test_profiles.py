@@ -114,7 +114,7 @@ def test_a_damaged_profile_is_named_with_the_remedy(tmp_path, text):
 
 
 def test_a_profile_of_another_model_is_not_used(tmp_path):
-    """Somebody renamed it."""
+    """A user renamed it."""
     save_profile(tmp_path, Profile(model_digest="cd" * 32))
     (tmp_path / f"{'cd' * 32}.json").rename(tmp_path / f"{DIGEST}.json")
 

@@ -1,4 +1,4 @@
-"""A reader shows committed rows in study order, verified, whatever happens in the directory meanwhile."""
+"""A reader shows committed rows in study order, verified, while other sessions change the directory."""
 
 import json
 
@@ -117,7 +117,7 @@ def test_a_session_that_ended_says_how(tmp_path):
     assert (status.running, status.ending, status.counters) == (False, "stopped", {"outstanding": 7})
 
 
-def test_status_before_the_first_heartbeat_knows_nobody(path):
+def test_status_before_the_first_heartbeat_knows_no_session(path):
     """`progress.json` may be missing."""
     (path / "progress.json").unlink()
 

@@ -101,7 +101,7 @@ def test_a_commit_has_one_part_per_table_and_one_for_failures(path):
 
 
 def test_a_finished_run_is_opened_without_a_write(path):
-    """Looking at it costs nothing and disturbs nobody, not even a session that seems to write."""
+    """Looking at it costs nothing and disturbs no session, not even a session that seems to write."""
     study = grid(1, 2)
     open_store(path, study).commit([payload(study, range(2))], [])
     before = snapshot(path)
@@ -163,7 +163,7 @@ def test_failures_are_repeated_in_a_study_that_grew(path):
     assert Ranges.of([3, 5]) == open_store(path, newer, repeat=Ranges.of([0, 4])).done()
 
 
-def test_whatever_a_study_says_about_itself_is_kept(path):
+def test_all_that_a_study_says_about_itself_is_kept(path):
     """Half a surrogate pair too, which no UTF-8 has: it came from an escape in a JSON file."""
     study = replace(grid(), metadata={"title": "Übung \ud83d"})
 
@@ -321,7 +321,7 @@ def _break_progress(path):
     ],
 )
 def test_a_damaged_directory_is_named_and_nothing_is_changed(path, damage, message):
-    """Nothing is removed that somebody may want to restore."""
+    """Nothing is removed that a user may want to restore."""
     run_half(path, grid())
     damage(path)
     before = snapshot(path)
@@ -765,7 +765,7 @@ KINDS = [st.booleans(), st.text(), st.integers(-(2**53), 2**53) | st.floats(allo
 
 @given(st.one_of([st.lists(st.none() | kind, min_size=2, max_size=6) for kind in KINDS]))
 def test_a_parameter_that_only_some_sets_have_is_null_in_the_others(values):
-    """Whatever kind it is, and whether a chunk has only such sets, only others, or both."""
+    """Of every kind, and whether a chunk has only such sets, only others, or both."""
     assume(any(value is not None for value in values))
     sets = [{"params": {"i": i} | ({} if value is None else {"p": value})} for i, value in enumerate(values)]
     study = Study.from_dict({"model": "m", "scenario": "baseline", "n_replicates": 1, "parameter_sets": sets})

@@ -34,7 +34,7 @@ HOW = [
     {"fresh": True, "take_over": True},
 ]
 SKEWS_S = [0, 0, 0, 65, -65, 3600]
-# What a session may be told while others do what they like; whatever else it is told, the run is broken.
+# What a session may be told while others do what they like; by any other error the run is broken.
 HARMLESS = [
     "start again",
     "start later",
@@ -114,7 +114,7 @@ class Schedule:
     # What happens to them
 
     def each_step(self):
-        """Somebody dies, or removes the directory, or looks."""
+        """A session dies, or a user removes the directory, or a reader looks."""
         living = [actor for actor in self.actors if not actor.is_over]
         if self.dice.random() < self.deaths:
             self.world.kill(self.dice.choice(living))
@@ -127,7 +127,7 @@ class Schedule:
             self.check()
 
     def remove(self):
-        """Somebody removes the directory, or all that is in it."""
+        """A user removes the directory, or all that is in it."""
         run = read_run_json(open_folder(self.place))
         self.removed.add(None if run is None else run.id)
         self.world.story.append(f"removed {run and run.id[:6]}")
@@ -194,7 +194,7 @@ class Schedule:
         return [f"s3://bucket/{prefix}" for prefix in prefixes if prefix != "runs/run"]
 
     def check_that_it_goes_on(self):
-        """Whoever comes next can do the rest."""
+        """The next session can do the rest."""
         try:
             store = open_store(self.place, STUDY, take_over=True)
         except ResultsError as error:

@@ -93,7 +93,7 @@ def test_a_calibration_spec_is_called_by_its_name(tmp_path, document):
 
 
 def test_a_study_is_not_taken_for_a_calibration():
-    """A kind that is not CalibrationSpec is a study, whatever other keys there are."""
+    """A kind that is not CalibrationSpec is a study, with any other keys."""
     assert 1 == Study.from_json(json.dumps(GOOD | {"kind": "SimulationStudy", "algorithm": "x"})).n_replicates
 
 

@@ -43,7 +43,7 @@ def test_an_sir_depends_on_parameters_and_seed_alone():
 
 
 def test_an_sir_counts_everyone_once():
-    """Whoever was infected was susceptible before, and prevalence never exceeds what incidence brought."""
+    """A person who was infected was susceptible before, and prevalence never exceeds what incidence brought."""
     result = simulate({"beta": 0.05, "gamma": 0.1, "n_agents": 1_000}, 1)
     infections = 10 + result["incidence"]["new_infections"].cumsum()
 

@@ -151,7 +151,7 @@ def test_a_saved_study_has_one_parameter_set_per_line(tmp_path):
 
 
 def test_a_study_without_a_model_is_kept_as_a_dict_but_not_as_a_file(tmp_path):
-    """A run may take its model as a function; a file has nobody to hand one over."""
+    """A run may take its model as a function; a file cannot hand one over."""
     study = Study.grid({"x": [1]})
 
     assert study == Study.from_dict(study.to_dict())

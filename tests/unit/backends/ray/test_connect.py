@@ -10,7 +10,7 @@ from modelops_ray.errors import BackendError
 
 
 class Refusing(grpc.GenericRpcHandler):
-    """Answers whatever it is asked with a refusal."""
+    """Answers every question with a refusal."""
 
     def service(self, _details):
         """Handle a call."""

@@ -26,7 +26,7 @@ GIB = 2**30
 
 @given(available=st.integers(0, 2**44), limit=st.none() | st.integers(1, 2**44), cpus=st.integers(1, 64))
 def test_the_shares_add_up_to_the_limit(available, limit, cpus):
-    """Whatever there is, nothing is promised twice."""
+    """On machines of any size nothing is promised twice."""
     try:
         chosen = sizes(available, cpus, limit)
     except BackendError:
@@ -50,7 +50,7 @@ def test_too_little_memory_says_how_much_is_needed():
 
 
 def test_the_folder_is_private_and_goes_away(tmp_path, monkeypatch):
-    """Nobody else may read what is spilled."""
+    """No other user may read what is spilled."""
     monkeypatch.setattr(tempfile, "tempdir", "/tmp")
     with _private_folder() as folder:
         (folder / "spill").mkdir()
@@ -73,7 +73,7 @@ def test_the_folder_of_a_killed_process_is_removed_and_that_of_a_living_one_kept
 
 @pytest.mark.parametrize("plant", ["folder", "lock", "second name"])
 def test_links_that_others_put_beside_it_are_not_followed(tmp_path, monkeypatch, plant):
-    """Or whoever writes where they lead would be killed, and what lies there removed."""
+    """Or a process that writes where they lead would be killed, and what lies there removed."""
     place, home = tmp_path / "tmp", tmp_path / "home"
     place.mkdir()
     home.mkdir()
@@ -96,7 +96,7 @@ def test_links_that_others_put_beside_it_are_not_followed(tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("plant", ["file", "pipe"])
 def test_what_is_called_like_it_and_is_no_folder_is_left_alone(tmp_path, monkeypatch, plant):
-    """A pipe that nobody writes to must not hold the start up either."""
+    """A pipe without a writer must not hold the start up either."""
     (tmp_path / "modelops-own-file").touch()
     (tmp_path / "modelops-own-pipe").mkdir()
     os.mkfifo(tmp_path / "modelops-own-pipe" / "lock")

@@ -37,7 +37,7 @@ def raised(cause: Exception) -> BaseException:
 
 
 def test_every_exception_class_of_ray_has_a_decision():
-    """A newer Ray with a class that nobody thought about fails here, and not in a run."""
+    """A newer Ray with a class that is not handled fails here, and not in a run."""
     assert set() == set(ray_exceptions()) - set(VERDICTS)
 
 

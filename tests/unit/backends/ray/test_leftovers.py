@@ -48,7 +48,7 @@ def test_a_python_without_handles_of_processes_ends_them_all_the_same(tmp_path, 
 
 
 def test_who_only_reads_below_it_is_left_alone(tmp_path, holder):
-    """Somebody may be looking at the logs."""
+    """A user may be looking at the logs."""
     (tmp_path / "agent.log").touch()
     reader = holder(tmp_path / "agent.log", "r")
     assert [] == end_processes_writing(tmp_path)
@@ -70,7 +70,7 @@ def test_this_process_is_left_alone(tmp_path):
         assert [] == end_processes_writing(tmp_path)
 
 
-def test_without_proc_nobody_is_found(tmp_path):
+def test_without_proc_no_process_is_found(tmp_path):
     """Other systems have none."""
     assert [] == end_processes_writing(tmp_path, tmp_path / "proc")
 

@@ -111,7 +111,7 @@ def test_a_write_taken_in_pieces_is_completed(folder, monkeypatch):
 
 
 def test_a_writer_whose_temporary_file_was_swept_away_lost_the_race(folder, monkeypatch):
-    """Whoever took the name may have cleaned up before the link."""
+    """The session that took the name may have cleaned up before the link."""
     real = os.link
 
     def too_late(source, target, **at):
@@ -141,7 +141,7 @@ def test_a_writer_whose_temporary_file_was_swept_away_for_nothing_tries_again(fo
 
 
 def test_a_lost_temporary_file_without_a_winner_is_an_error(folder, monkeypatch):
-    """Nobody is told that the name was taken when it was not."""
+    """A name that was not taken is not said to be."""
     real = os.link
 
     def lost(source, target, **at):
