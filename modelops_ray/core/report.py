@@ -35,6 +35,7 @@ class Failure:
 
     `peak_bytes` is what was measured before it failed (0 where unknown); `attempts` and `request_bytes` are those of
     the attempt that failed. `is_victim` is set where it was killed for memory although within its limit.
+    `ended_unix_s` is when it ended, in seconds since 1970; None where that is not known.
     """
 
     position: int
@@ -48,6 +49,7 @@ class Failure:
     request_bytes: int = 0
     node: str = ""
     is_victim: bool = False
+    ended_unix_s: float | None = None
 
     @property
     def told_bytes(self) -> int:

@@ -24,7 +24,7 @@ from modelops_ray.runner.supervisor import in_children
 from modelops_ray.sandbox.held import held
 from modelops_ray.sandbox.loading import relocated
 from modelops_ray.study.chunk import Chunk, Payload, Simulation
-from modelops_ray.study.rows import completed_rows, identity_table
+from modelops_ray.study.rows import completed_rows, identity_table, times
 
 NODE_PAUSE_S = 5.0
 
@@ -34,6 +34,7 @@ class _Completed(NamedTuple):
     attempts: int
     seconds: float
     peak_bytes: int
+    ended_unix_s: float
 
 
 def run_chunk(context: ChunkContext, chunk: Chunk) -> tuple[ChunkReport, Payload]:
@@ -109,11 +110,13 @@ class _ChunkRun:
         simulations = self._chunk.simulations
         attempts = {one.position: n for one, n in zip(simulations, self._chunk.attempts, strict=True)}
         began_s = held.monotonic_s()
+        # A clock that is set while the chunk runs changes no simulation's order.
+        epoch_s = held.unix_s() - began_s
         with closing(self._executor.run(simulations)) as attempted:
             for simulation, told in attempted:
                 now_s = held.monotonic_s()
                 attempt = told.within(now_s - began_s)
-                self._take(simulation, attempts[simulation.position], attempt)
+                self._take(simulation, attempts[simulation.position], attempt, epoch_s + now_s)
                 self._holding.ended(now_s, attempt.seconds)
                 if self._has_enough:
                     self._executor.enough()
@@ -126,18 +129,26 @@ class _ChunkRun:
             or self._collector.size_bytes + self._told_bytes >= self._context.target_payload_bytes
         )
 
-    def _take(self, simulation: Simulation, attempts: int, attempt: Attempt) -> None:
+    def _take(self, simulation: Simulation, attempts: int, attempt: Attempt, ended_unix_s: float) -> None:
         outcome, seconds, peak_bytes = attempt
         if isinstance(outcome, Failure):
-            self._fail(outcome, attempts, seconds, peak_bytes)
+            self._fail(outcome, attempts, attempt, ended_unix_s)
             return
         self._collector.add(len(self._completed), simulation.seed, outcome)
-        self._completed.append(_Completed(simulation, attempts, seconds, peak_bytes))
+        self._completed.append(_Completed(simulation, attempts, seconds, peak_bytes, ended_unix_s))
 
-    def _fail(self, failure: Failure, attempts: int, seconds: float, peak_bytes: int) -> None:
+    def _fail(self, failure: Failure, attempts: int, attempt: Attempt, ended_unix_s: float) -> None:
         self._told_bytes += failure.told_bytes
-        measured = replace(failure, attempts=attempts, seconds=seconds, peak_bytes=peak_bytes)
-        self._failures.append(replace(measured, request_bytes=self._request_bytes, node=self._node))
+        measured = replace(
+            failure,
+            attempts=attempts,
+            seconds=attempt.seconds,
+            peak_bytes=attempt.peak_bytes,
+            request_bytes=self._request_bytes,
+            node=self._node,
+            ended_unix_s=ended_unix_s,
+        )
+        self._failures.append(measured)
 
     def _payload(self) -> Payload:
         done, n_done = self._completed, len(self._completed)
@@ -149,6 +160,7 @@ class _ChunkRun:
             "peak_bytes": [c.peak_bytes for c in done],
             "request_bytes": [self._request_bytes] * n_done,
             "node": [self._node] * n_done,
+            **times((c.ended_unix_s, c.seconds) for c in done),
         }
         simulations = completed_rows(self._context.run, identities, outcomes)
         return Payload(positions, simulations, self._collector.tables(positions, identities))

@@ -17,11 +17,22 @@ import pyarrow as pa
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_CODES = {pa.int16(): "h", pa.int32(): "i", pa.int64(): "q", pa.uint64(): "Q", pa.float64(): "d", pa.float32(): "f"}
+UTC_TIME = pa.timestamp("us", "UTC")
+_CODES = {
+    UTC_TIME: "q",
+    pa.int16(): "h",
+    pa.int32(): "i",
+    pa.int64(): "q",
+    pa.uint64(): "Q",
+    pa.float64(): "d",
+    pa.float32(): "f",
+}
 
 
 def plain_array(values: Sequence[bool | int | float | str | None], type_: pa.DataType) -> pa.Array:
     """Make an array of boolean, string, int16, int32, int64, uint64, float32, float64 or null; None becomes null.
+
+    Times are whole microseconds since 1970.
 
     Raises:
         TypeError: A value is of another kind; for booleans, any value counts as true or false and none is refused.

@@ -14,13 +14,14 @@ from typing import Any, NoReturn
 
 
 class _Held:
-    """What a child calls around every simulation; `monotonic_s` and `perf_s` read the clock, in seconds."""
+    """What is called around every simulation; `monotonic_s`, `perf_s` and `unix_s` read a clock, in seconds."""
 
-    __slots__ = ("dumps", "exit", "loads", "monotonic_s", "perf_s", "pid")
+    __slots__ = ("dumps", "exit", "loads", "monotonic_s", "perf_s", "pid", "unix_s")
 
     def __init__(self) -> None:
         self.monotonic_s: Callable[[], float] = time.monotonic
         self.perf_s: Callable[[], float] = time.perf_counter
+        self.unix_s: Callable[[], float] = time.time
         self.pid: Callable[[], int] = os.getpid
         self.exit: Callable[[int], NoReturn] = os._exit
         self.dumps: Callable[[Any], str] = json.JSONEncoder().encode

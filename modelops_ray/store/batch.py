@@ -225,7 +225,7 @@ def _in_order(
 
 
 def _rejection(position: int, simulations: pa.Table, row: int, reasons: Mapping[int, str]) -> Failure:
-    facts = simulations.slice(row, 1).select(["seconds", "peak_bytes", "attempts", "request_bytes", "node"])
+    facts = simulations.slice(row, 1).select(["seconds", "peak_bytes", "attempts", "request_bytes", "node", "ended_at"])
     values = facts.to_pylist()[0]
     return Failure(
         position=position,
@@ -238,4 +238,5 @@ def _rejection(position: int, simulations: pa.Table, row: int, reasons: Mapping[
         attempts=values["attempts"] or 1,
         request_bytes=values["request_bytes"] or 0,
         node=values["node"] or "",
+        ended_unix_s=None if values["ended_at"] is None else values["ended_at"].timestamp(),
     )

@@ -30,7 +30,7 @@ from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, read_parts
 from modelops_ray.store.run_json import NAME, RunJson, read_marked
 from modelops_ray.store.status import Status
 from modelops_ray.store.storage.base import Folder
-from modelops_ray.study.schema import parameter_types, simulations_schema
+from modelops_ray.study.schema import parameter_types, simulations_schema, with_all_columns
 from modelops_ray.study.study import Study
 
 T = TypeVar("T")
@@ -230,7 +230,9 @@ def largest_of(folder: Folder, parts: Sequence[LivePart]) -> Largest:
 
 
 def _concatenated(folder: Folder, parts: list[LivePart], columns: list[str] | None) -> pa.Table:
-    return together(read_parts(folder, parts, columns)).combine_chunks()
+    tables = read_parts(folder, parts, columns)
+    whole = columns is None and all(part.folder == SIMULATIONS for part in parts)
+    return together(map(with_all_columns, tables) if whole else tables).combine_chunks()
 
 
 def _output_names(log: Log) -> list[str]:

@@ -5,7 +5,7 @@ Owns how an outcome becomes a row. Does not own names and types of columns: `stu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,8 @@ def completed_rows(run: RunIdentity, identities: pa.Table, outcomes: Mapping[str
     Args:
         run: What their identities share.
         identities: Their identity columns.
-        outcomes: `attempts`, `seconds`, `peak_bytes`, `request_bytes` and `node`, one value per simulation.
+        outcomes: `attempts`, `seconds`, `peak_bytes`, `request_bytes`, `node`, `started_at` and `ended_at`, one value
+            per simulation; times as `times` returns them.
     """
     return _rows(run, identities, "completed", outcomes)
 
@@ -67,8 +68,19 @@ def failure_rows(run: RunIdentity, failures: Sequence[Failure], simulations: Seq
         "peak_bytes": [failure.peak_bytes for failure in failures],
         "request_bytes": [failure.request_bytes for failure in failures],
         "node": [failure.node for failure in failures],
+        **times([(failure.ended_unix_s, failure.seconds) for failure in failures]),
     }
     return _rows(run, identity_table(run, simulations), "failed", outcomes)
+
+
+def times(ended: Iterable[tuple[float | None, float]]) -> dict[str, list[int | None]]:
+    """Say when simulations began and ended, in microseconds since 1970, None where that is not known.
+
+    Args:
+        ended: When each one ended, in seconds since 1970, and how many seconds it ran.
+    """
+    known = [(None, None) if at_s is None else (int((at_s - for_s) * 1e6), int(at_s * 1e6)) for at_s, for_s in ended]
+    return {"started_at": [started for started, _ in known], "ended_at": [at for _, at in known]}
 
 
 def _rows(run: RunIdentity, identities: pa.Table, status: str, outcomes: Mapping[str, Sequence[Any]]) -> pa.Table:

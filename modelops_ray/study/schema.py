@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from modelops_ray.sandbox.arrays import array_of
+from modelops_ray.sandbox.arrays import UTC_TIME, array_of
 from modelops_ray.study.chunk import Scalar
 from modelops_ray.study.sets import ParameterSet
 
@@ -34,12 +34,22 @@ _OUTCOME = [
     pa.field("peak_bytes", pa.int64()),
     pa.field("request_bytes", pa.int64()),
     pa.field("node", pa.string()),
+    pa.field("started_at", UTC_TIME),
+    pa.field("ended_at", UTC_TIME),
 ]
 
 
 def simulations_schema(parameter_types: Mapping[str, pa.DataType]) -> pa.Schema:
     """Return the columns of `simulations`."""
     return pa.schema([*_IDENTITY, *_OUTCOME, *_parameter_fields(parameter_types)])
+
+
+def with_all_columns(simulations: pa.Table) -> pa.Table:
+    """Return rows of `simulations` with the columns that earlier versions did not write, null there."""
+    for index, field in enumerate([*_IDENTITY, *_OUTCOME]):
+        if field.name not in simulations.column_names:
+            simulations = simulations.add_column(index, field, pa.nulls(simulations.num_rows, field.type))
+    return simulations
 
 
 def identity_fields(parameter_types: Mapping[str, pa.DataType]) -> pa.Schema:

@@ -111,6 +111,7 @@ def _identity(study: Study) -> RunIdentity:
 
 def _rows(study: Study, simulations: Sequence[Simulation]) -> pa.Table:
     facts = {"attempts": 1, "seconds": 0.5, "peak_bytes": 10, "request_bytes": 20, "node": "n0"}
+    facts |= {"started_at": 1_000_000, "ended_at": 1_500_000}
     outcomes = {name: [value] * len(simulations) for name, value in facts.items()}
     run = _identity(study)
     return completed_rows(run, identity_table(run, simulations), outcomes)

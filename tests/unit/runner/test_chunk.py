@@ -9,6 +9,7 @@ import platform
 import random
 import signal
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from modelops_ray.study.identity import task_id
 from modelops_ray.study.schema import identity_fields, simulations_schema
 
 MIB = 2**20
+ROUNDED = timedelta(microseconds=2)
 
 
 @pytest.fixture
@@ -69,8 +71,10 @@ def test_the_rows_of_simulations_say_how_it_went(tmp_path):
     context = context_of(write(tmp_path / "sir.py", "def simulate(p, s): return {'x': 1}"))
     chunk = chunk_of([{"beta": 0.5, "n": 1}, {"beta": 1, "n": 2}])
 
+    before = datetime.now(UTC)
     report, payload = run_chunk(context, chunk)
-    first, _ = payload.simulations.to_pylist()
+    first, second = payload.simulations.to_pylist()
+    started_at, ended_at = first.pop("started_at"), first.pop("ended_at")
 
     assert simulations_schema(context.run.parameter_types) == payload.simulations.schema
     assert {
@@ -80,6 +84,8 @@ def test_the_rows_of_simulations_say_how_it_went(tmp_path):
         "seconds": report.completed[0].seconds, "peak_bytes": report.completed[0].peak_bytes,
         "request_bytes": 500 * MIB, "node": platform.node(), "param_beta": 0.5, "param_n": 1,
     } == first  # fmt: skip
+    assert before < started_at <= ended_at <= second["ended_at"] < datetime.now(UTC)
+    assert timedelta(seconds=report.completed[0].seconds) == pytest.approx(ended_at - started_at, abs=ROUNDED)
     assert (platform.node(), True) == (report.node, report.base_bytes > MIB)
     assert report.payload_bytes >= payload.simulations.nbytes
 

@@ -1,6 +1,7 @@
 """A reader shows committed rows in study order, verified, while other sessions change the directory."""
 
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -8,12 +9,16 @@ import pyarrow.dataset as ds
 import pytest
 from support.stores import Clock, failure, grid, open_store, payload
 
+from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import ResultsError, UsageError
 from modelops_ray.store import directory as directory_module
 from modelops_ray.store import reader as reader_module
+from modelops_ray.store import writer as writer_module
 from modelops_ray.store.directory import Rows
 from modelops_ray.store.reader import RunReader
+from modelops_ray.study.schema import simulations_schema
+from modelops_ray.study.simulations import Simulations
 
 STUDY = grid(2, 3)
 
@@ -60,6 +65,47 @@ def test_more_than_two_gibibytes_of_text_are_put_in_order():
     assert table.equals(reader_module._in_order([Rows(np.arange(n), table)]))
     blocks = reader_module._blocks(table, np.arange(n)[::-1])
     assert list(reversed(range(n))) == [row for block in blocks for row in block["row"].to_pylist()]
+
+
+@pytest.fixture
+def old(tmp_path, monkeypatch):
+    """A run of before simulations had times: one completed, and two failed."""
+    real = writer_module.write_part
+
+    def without_times(folder, path, table, *args, **kwargs):
+        old = table.drop_columns(["started_at", "ended_at"]) if path.startswith("simulations/") else table
+        return real(folder, path, old, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writer_module, "write_part", without_times)
+        store = open_store(tmp_path / "run", STUDY)
+        store.commit([payload(STUDY, [0])], [failure(1), failure(2)])
+        store.close("stopped")
+    return tmp_path / "run"
+
+
+def test_simulations_of_before_there_were_times_are_shown_without(old):
+    """In the columns of today, alone and beside those of a session that goes on."""
+    before = RunReader(old).simulations()
+    open_store(old, STUDY).commit([payload(STUDY, [3])], [])
+    after = RunReader(old).simulations()
+
+    assert after.schema == before.schema == simulations_schema({"beta": pa.float64()})
+    assert [None] * 3 == before["ended_at"].to_pylist() == after["ended_at"].to_pylist()[:3]
+    assert datetime(1970, 1, 1, 0, 0, 1, 500_000, UTC) == after["ended_at"].to_pylist()[3]
+    assert RunReader(old).failures().schema == after.schema
+
+
+@pytest.mark.parametrize(("study", "how"), [(STUDY, {"repeat": Ranges([(1, 2)])}), (grid(3, 3), {}), (grid(2, 4), {})])
+def test_a_run_of_before_there_were_times_is_gone_on_with(old, study, how):
+    """One of its failures is repeated, or the study has grown."""
+    store = open_store(old, study, **how)
+    left = [position for position in range(len(Simulations(study))) if position not in store.done()]
+    store.commit([payload(study, left)], [])
+
+    found = RunReader(old).simulations()
+    assert len(Simulations(study)) == found.num_rows
+    assert found.num_rows - len(left) == found["started_at"].null_count
 
 
 def test_an_unknown_output_is_refused_with_the_known_ones(path):

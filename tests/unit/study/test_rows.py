@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pyarrow as pa
 
 from modelops_ray.core.report import Cause, Failure
@@ -35,10 +37,15 @@ def test_identities_have_their_columns_and_null_where_a_set_lacks_a_parameter():
     ] == table.to_pylist()  # fmt: skip
 
 
+def at(unix_s):
+    """A time of day, in UTC."""
+    return datetime.fromtimestamp(unix_s, UTC)
+
+
 def test_failures_become_rows_of_simulations():
     """Everything that is known about a failure is in its row."""
     failures = [
-        Failure(4, Cause.MODEL_ERROR, "ValueError", "no", "Traceback", 1.5, 10, 3, 20, "node-a"),
+        Failure(4, Cause.MODEL_ERROR, "ValueError", "no", "Traceback", 1.5, 10, 3, 20, "node-a", ended_unix_s=2.0),
         Failure(9, Cause.NODE_LOST, "NodeDiedError", "gone"),
     ]
 
@@ -48,11 +55,25 @@ def test_failures_become_rows_of_simulations():
     assert identity_table(RUN, SIMULATIONS) == table.select(identity_fields(TYPES).names)
     columns = (
         "scenario", "status", "cause", "error_type", "error_message", "traceback", "attempts", "seconds",
-        "peak_bytes", "request_bytes", "node",
+        "peak_bytes", "request_bytes", "node", "started_at", "ended_at",
     )  # fmt: skip
     assert [
-        ("baseline", "failed", "model_error", "ValueError", "no", "Traceback", 3, 1.5, 10, 20, "node-a"),
-        ("baseline", "failed", "node_lost", "NodeDiedError", "gone", None, 1, 0.0, 0, 0, ""),
+        (
+            "baseline",
+            "failed",
+            "model_error",
+            "ValueError",
+            "no",
+            "Traceback",
+            3,
+            1.5,
+            10,
+            20,
+            "node-a",
+            at(0.5),
+            at(2.0),
+        ),
+        ("baseline", "failed", "node_lost", "NodeDiedError", "gone", None, 1, 0.0, 0, 0, "", None, None),
     ] == [tuple(row[name] for name in columns) for row in table.to_pylist()]
 
 

@@ -77,6 +77,8 @@ def test_the_columns_of_simulations():
         ("peak_bytes", "int64"),
         ("request_bytes", "int64"),
         ("node", "string"),
+        ("started_at", "timestamp[us, tz=UTC]"),
+        ("ended_at", "timestamp[us, tz=UTC]"),
         ("param_beta", "double"),
         ("param_n", "int64"),
     ]
