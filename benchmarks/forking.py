@@ -15,27 +15,29 @@ from typing import Any
 
 from benchmarks.records import keep
 from modelops_ray.model.resolve import resolve_model
-from modelops_ray.runner.forkserver_client import Connection, Wanted, connect
-from modelops_ray.runner.supervisor import work_of
+from modelops_ray.runner.forkserver_client import Connection
+from modelops_ray.runner.server_start import Wanted, connect
+from modelops_ray.runner.waiting import work_of
 from modelops_ray.sandbox import wire
+from modelops_ray.sandbox.limits import Limit
+from modelops_ray.sandbox.protocol import work_bytes
 from modelops_ray.study.chunk import Simulation
 
 MODELS = {"starsim": "benchmarks.idle_starsim:simulate", "numpy": "benchmarks.models:noop"}
-ASKED = {"scenario": "baseline", "outputs": None, "measure": False}
-WORK = work_of([Simulation(0, 0, {"x": 1.0}, "0" * 64, 0, 1)])
+WORK = work_bytes(work_of([Simulation(0, 0, {"x": 1.0}, "0" * 64, 0, 1)], "baseline", None, measure=False))
 SECOND_S = 1.0
 
 
 def one_child(connection: Connection) -> tuple[float, float]:
     """Have one child; return the seconds until it answered, and until it was gone."""
     began_s = time.perf_counter()
-    lent = connection.child(2**30, is_hard=False, worker_bytes=0)
-    wire.send(lent.channel, ASKED, [WORK])
+    lent = connection.child(Limit(2**30, is_hard=False), worker_bytes=0)
+    lent.channel.sendall(WORK)
     answer = wire.receive(lent.channel)
     answered_s = time.perf_counter()
     assert answer is not None
     lent.channel.close()
-    while connection.exit_of(lent.pid) is None:
+    while connection.end_of(lent.pid) is None:
         select.select([connection], [], [])
         connection.hear()
     return answered_s - began_s, time.perf_counter() - began_s

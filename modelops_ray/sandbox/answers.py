@@ -1,8 +1,8 @@
-"""What a child tells of the simulations it ran: how it is packed, and how it is taken apart without trust.
+"""What simulations returned, as a child sends it: how the values are packed, and taken apart without trust.
 
-Owns the form of an answer on both sides, its bounds, and the check that it is one. Numbers travel as the bytes they
-are, rows of scalars by column, tables as Arrow streams; nothing that arrives is run. Which simulation pays for a
-message that is none is `supervisor`'s business. Packing runs in the model's interpreter.
+Owns the blobs beside an `Answered`, on both sides, and the check that they are what it says. Numbers travel as the
+bytes they are, rows of scalars by column, tables as Arrow streams; nothing that arrives is run. What the message itself
+may say is `protocol`'s business. Packing runs in the model's interpreter.
 """
 
 from __future__ import annotations
@@ -15,31 +15,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from ..errors import one_line
 from .held import held
-from .raised import KINDS, MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, MAX_TYPE_CHARS, Told
-from .workroom import MAX_PATHS
+from .protocol import MAX_PEAK_BYTES, Answered, GarbledError, Rows, seconds, whole
+from .raised import Told
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from .outputs import Scalars
-    from .wire import Message
 
-CANNOT_ANSWER = 70
-"""How a process of ours ends that cannot say what came of its simulations, because its channel was broken, say."""
 MAX_ROW_COLUMNS = 1000
 """A row with more columns travels as a table."""
-MAX_HEADER_BYTES = 8 * 2**20
-"""A child sends what it has once that is a MiB, and what one simulation adds is bounded by `usable` and `raised`."""
-MAX_SECONDS = 1e9
-MAX_PEAK_BYTES = 2**60
-MAX_CELLS = 2**22
-MAX_PATH_CHARS = 2**14
-_CODES = frozenset("n?qdifs")
-"""How the values of a column of rows travel: no values, truth values, numbers as `array` calls them, text."""
-
-
-class GarbledError(Exception):
-    """What a child sent is no answer; the message says what was wrong with it."""
 
 
 class Answer(NamedTuple):
@@ -49,22 +34,6 @@ class Answer(NamedTuple):
     peak_bytes: int
     failure: Optional[Told]  # noqa: UP045 (Python 3.9 reads it)
     outputs: Mapping[str, Scalars | pa.Table]
-
-
-class Answers(NamedTuple):
-    """One message of a child: answers in the order in which their simulations were given.
-
-    `n_left` of what was given are another's to run, if any. `own_bytes` is what the child owns itself, 0 where it did
-    not measure that. `wrote` are paths outside of its own folder that an answer's simulation wrote to, `changed` are
-    files of the model's that were changed.
-    """
-
-    answers: list[Answer]
-    n_left: int
-    took_s: float
-    own_bytes: int
-    wrote: list[tuple[int, str]]
-    changed: list[str]
 
 
 @dataclass
@@ -115,7 +84,7 @@ class Packer:
     def _begin(self) -> None:
         self.n = self.size_bytes = 0
         self._seconds, self._peaks = array("d"), array("q")
-        self._failures: list[tuple[Any, ...]] = []
+        self._failures: list[tuple[int, Told]] = []
         self._rows: dict[tuple[object, ...], _Rows] = {}
         self._tables: list[tuple[int, str]] = []
         self._streams: list[bytes] = []
@@ -137,7 +106,7 @@ class Packer:
         self._seconds.append(seconds)
         self._peaks.append(peak_bytes)
         if failure is not None:
-            self._failures.append((self.n, *failure))
+            self._failures.append((self.n, failure))
             self.size_bytes += len(failure.message) + len(failure.traceback or "")
         for key, row in packed.rows:
             group = self._rows[key]
@@ -152,17 +121,19 @@ class Packer:
             self.size_bytes += len(stream)
         self.n += 1
 
-    def message(self, **told: object) -> tuple[dict[str, Any], list[bytes]]:
-        """Return all that was gathered as the header and blobs of a message, and begin anew."""
+    def message(
+        self, *, n_left: int, took_s: float, own_bytes: int, wrote: Sequence[tuple[int, str]], changed: Sequence[str]
+    ) -> tuple[Answered, list[bytes]]:
+        """Return all that was gathered as a message and its blobs, and begin anew."""
         blobs = [self._seconds.tobytes(), self._peaks.tobytes(), *self._streams]
         rows = []
         # A simulation that failed may have been the only one with rows of its columns.
         for group in (group for group in self._rows.values() if group.of):
-            rows.append((group.output, group.columns, group.codes, group.of))
+            rows.append(Rows(group.output, group.columns, group.codes, group.of))
             blobs += map(_column, group.codes, zip(*[row.values() for row in group.rows]))
-        header = {"n": self.n, "failures": self._failures, "tables": self._tables, "rows": rows, **told}
+        answered = Answered(self.n, n_left, took_s, own_bytes, self._failures, self._tables, rows, wrote, changed)
         self._begin()
-        return header, blobs
+        return answered, blobs
 
     def _is_new(self, key: _Key, row: Mapping[str, object]) -> bool:
         """Begin rows of these columns, unless they have to travel as tables."""
@@ -193,15 +164,11 @@ def arrow_stream(content: Scalars | pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def answers_of(message: Message, n_given: int) -> Answers:
-    """Take apart what a child sent, which may be anything.
-
-    Args:
-        message: What arrived.
-        n_given: How many simulations it was given and has not answered.
+def answers_of(answered: Answered, blobs: Sequence[bytes | memoryview]) -> list[Answer]:
+    """Take apart what a child sent beside its message, which may be anything; the order is that of its simulations.
 
     Raises:
-        GarbledError: It is not what a child sends.
+        GarbledError: It is not what the message says.
     """
     import pyarrow as pa
 
@@ -212,77 +179,37 @@ def answers_of(message: Message, n_given: int) -> Answers:
         RecursionError,
     )  # fmt: skip
     try:
-        return _Unpacked(message, n_given).answers()
+        each_s, peaks = _numbers(blobs[0], "d", answered.n), _numbers(blobs[1], "q", answered.n)
+        for one_s, peak_bytes in zip(each_s, peaks):
+            seconds(one_s)
+            whole(peak_bytes, 0, MAX_PEAK_BYTES)
+        failures = dict(answered.failures)
+        outputs = _outputs(answered, blobs)
+        return [Answer(each_s[at], peaks[at], failures.get(at), content) for at, content in enumerate(outputs)]
     except unreadable as error:
         raise GarbledError(f"{type(error).__name__}: {one_line(error)}") from error
 
 
-class _Unpacked:
-    """A message, looked at with suspicion."""
+def _outputs(answered: Answered, blobs: Sequence[bytes | memoryview]) -> list[dict[str, Scalars | pa.Table]]:
+    """Return the outputs of every simulation, by name."""
+    from .usable import require_usable
 
-    def __init__(self, message: Message, n_given: int) -> None:
-        self._header, self._blobs = message.header, message.blobs
-        self._n_given = n_given
-        self._n = _whole(self._header["n"], 1, n_given)
-
-    def answers(self) -> Answers:
-        header, n = self._header, self._n
-        n_left = _whole(header["left"], 0, self._n_given - n)
-        own_bytes = _whole(header.get("own_bytes", 0), 0, MAX_PEAK_BYTES)
-        seconds, peaks = self._numbers(0, "d"), self._numbers(1, "q")
-        for one, peak_bytes in zip(seconds, peaks, strict=True):
-            _seconds(one)
-            _whole(peak_bytes, 0, MAX_PEAK_BYTES)
-        failures = self._failures()
-        answers = [
-            Answer(seconds[at], peaks[at], failures.get(at), content) for at, content in enumerate(self._outputs())
-        ]
-        wrote = [
-            (_whole(at, 0, n - 1), _text(path, MAX_PATH_CHARS)) for at, path in header.get("wrote", ())[:MAX_PATHS]
-        ]
-        changed = [_text(path, MAX_PATH_CHARS) for path in header.get("changed", ())[:MAX_PATHS]]
-        return Answers(answers, n_left, _seconds(header["took_s"]), own_bytes, wrote, changed)
-
-    def _numbers(self, at: int, code: str) -> list[Any]:
-        """Return the blob as numbers, one for each simulation."""
-        return _numbers(self._blobs[at], code, self._n)
-
-    def _failures(self) -> dict[int, Told]:
-        found: dict[int, Told] = {}
-        for at, kind, name, text, trace in self._header["failures"]:
-            if kind not in KINDS:
-                raise GarbledError(f"it tells of a failure of the kind {kind!r:.40}")
-            told = Told(
-                kind, _text(name, MAX_TYPE_CHARS), _text(text, MAX_MESSAGE_CHARS),
-                None if trace is None else _text(trace, MAX_TRACEBACK_CHARS),
-            )  # fmt: skip
-            found[_whole(at, 0, self._n - 1)] = told
-        return found
-
-    def _outputs(self) -> list[dict[str, Scalars | pa.Table]]:
-        """Return the outputs of every simulation, by name."""
-        from .usable import require_usable
-
-        outputs: list[dict[str, Scalars | pa.Table]] = [{} for _ in range(self._n)]
-        n_used, n_cells = 2, 0
-        for at, name in self._header["tables"]:
-            table = _table(self._blobs[n_used])
-            require_usable({name: table})
-            outputs[_whole(at, 0, self._n - 1)][name] = table
-            n_used += 1
-        for name, columns, codes, of in self._header["rows"]:
-            n_cells += len(of) * len(columns)
-            if n_cells > MAX_CELLS or not len(set(columns)) == len(columns) == len(codes) > 0:
-                raise GarbledError(f"it tells of rows with {len(columns)} columns and {len(codes)} types")
-            require_usable({name: dict.fromkeys(columns)})
-            blobs = self._blobs[n_used : n_used + len(codes)]
-            values = [_values(blob, code, len(of)) for blob, code in zip(blobs, codes)]
-            n_used += len(codes)
-            for at, row in zip(of, zip(*values)):
-                outputs[_whole(at, 0, self._n - 1)][name] = dict(zip(columns, row))
-        if n_used != len(self._blobs):
-            raise GarbledError(f"it sent {len(self._blobs)} blobs and told of {n_used}")
-        return outputs
+    outputs: list[dict[str, Scalars | pa.Table]] = [{} for _ in range(answered.n)]
+    n_used = 2
+    for at, name in answered.tables:
+        table = _table(blobs[n_used])
+        require_usable({name: table})
+        outputs[at][name] = table
+        n_used += 1
+    for name, columns, codes, of in answered.rows:
+        require_usable({name: dict.fromkeys(columns)})
+        values = [_values(blob, code, len(of)) for blob, code in zip(blobs[n_used : n_used + len(codes)], codes)]
+        n_used += len(codes)
+        for at, row in zip(of, zip(*values)):
+            outputs[at][name] = dict(zip(columns, row))
+    if n_used != len(blobs):
+        raise GarbledError(f"it sent {len(blobs)} blobs and told of {n_used}")
+    return outputs
 
 
 def _table(blob: bytes | memoryview) -> pa.Table:
@@ -296,8 +223,6 @@ def _table(blob: bytes | memoryview) -> pa.Table:
 
 def _values(blob: bytes | memoryview, code: str, n: int) -> list[Any]:
     """Return the values of one column of rows."""
-    if code not in _CODES:
-        raise GarbledError(f"it tells of values of the type {code!r:.40}")
     if code == "n" and len(blob) == 0:
         return [None] * n
     if code == "s":
@@ -306,7 +231,7 @@ def _values(blob: bytes | memoryview, code: str, n: int) -> list[Any]:
         return _exactly(list(texts), n)
     values = _numbers(blob, {"?": "b"}.get(code, code), n)
     if code == "?":
-        return [bool(_whole(value, 0, 1)) for value in values]
+        return [bool(whole(value, 0, 1)) for value in values]
     if code in "fi":
         import numpy as np
 
@@ -323,22 +248,3 @@ def _exactly(values: list[Any], n: int) -> list[Any]:
     if len(values) != n:
         raise GarbledError(f"it sent {len(values)} values for {n} simulations")
     return values
-
-
-def _whole(value: object, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise GarbledError(f"it sent {value!r:.40} for a whole number from {least} to {most}")
-    return value
-
-
-def _seconds(value: object) -> float:
-    if type(value) not in (int, float) or not 0 <= value <= MAX_SECONDS:  # type: ignore[operator]
-        raise GarbledError(f"it sent {value!r:.40} for a number of seconds")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _text(value: object, n_characters: int) -> str:
-    if type(value) is not str or len(value) > n_characters:
-        raise GarbledError(f"it sent a {type(value).__name__} for a text of at most {n_characters} characters")
-    value.encode()
-    return value

@@ -26,9 +26,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ModelError
-from . import opened, wire
+from . import opened, protocol
 from .aftermath import interpreter_state, put_right
-from .answers import CANNOT_ANSWER, Packed, Packer
+from .answers import Packed, Packer
 from .board import ANSWERED, RESTING, Board
 from .boot import command
 from .buffers import flush_standard
@@ -37,6 +37,7 @@ from .held import held
 from .late_pandas import LatePandas
 from .loading import ModelRef, aftermath, load_model, models_folder
 from .measure import peak_meter, private_bytes, resident_parts
+from .protocol import CANNOT_ANSWER, CannotLoad, Ready, Work, receive_work
 from .raised import storable, told_of
 from .segments import record_into
 from .unseen import WholePeak
@@ -109,11 +110,11 @@ def main(server_folder: str, channel_fd: str, board_fd: str, workplace: str) -> 
     try:
         model = model_of(Path(server_folder))
     except ModelError as error:
-        wire.send(channel, {"error": str(error)})
+        protocol.send(channel, CannotLoad(str(error)))
         return
     aftermath().settle()
     warm_up()
-    wire.send(channel, {"ready": True})
+    protocol.send(channel, Ready())
     _serve(channel, Board(int(board_fd)), model, Workroom(models_folder(), workplace, folder), is_fork=False)
 
 
@@ -195,23 +196,22 @@ def _serve(channel: socket.socket, board: Board, model: Model, workroom: Workroo
         with peak_meter() as meter:
             whole = WholePeak(meter, board, is_fork=is_fork)
             board.set(RESTING)
-            while (message := wire.receive(channel)) is not None:
-                _Work(channel, board, meter, model, whole, workroom).do(
-                    message.header, held.loads(bytes(message.blobs[0]))
-                )
+            while (work := receive_work(channel)) is not None:
+                _Batch(work, channel, board, meter, model, workroom, whole).run()
     except BaseException:  # noqa: BLE001 - a model can break what this process answers with
         traceback.print_exc()
         held.exit(CANNOT_ANSWER)
     held.exit(0)
 
 
-class _Work:
+class _Batch:
     """The simulations of one message; what came of them is sent several at a time where they are short."""
 
     def __init__(
-        self, channel: socket.socket, board: Board, meter: Meter, model: Model, whole: WholePeak, workroom: Workroom
-    ) -> None:
-        self._channel, self._board, self._meter, self._model = channel, board, meter, model
+        self, work: Work, channel: socket.socket, board: Board, meter: Meter, model: Model, workroom: Workroom,
+        whole: WholePeak,
+    ) -> None:  # fmt: skip
+        self._work, self._channel, self._board, self._meter, self._model = work, channel, board, meter, model
         self._whole = whole
         self._outputs_of, self._builtins = _at_hand()
         self._own_bytes: int | None = None
@@ -221,27 +221,27 @@ class _Work:
         self._interpreter = interpreter_state()
         self._flushed_s = held.monotonic_s()
 
-    def do(self, asked: Mapping[str, Any], work: Mapping[str, Any]) -> None:
-        began_s = self._flushed_s
-        for index, (at, seed) in enumerate(work["runs"]):
+    def run(self) -> None:
+        began_s, runs = self._flushed_s, self._work.runs
+        for index, (at, seed) in enumerate(runs):
             self._board.set(index)
             self._workroom.enter()
             # Every simulation gets its own, or what one does to it would reach the next.
-            self._workroom.leave(self._simulate(dict(work["params"][at]), seed, asked))
+            self._workroom.leave(self._simulate(dict(self._work.params[at]), seed))
             if self._workroom.wrote and len(self._wrote) < MAX_PATHS:
                 self._wrote += [(self._packer.n - 1, storable(path)) for path in self._workroom.wrote]
             now_s = held.monotonic_s()
             if now_s - began_s > ENOUGH_S:
-                self._flush(asked, n_left=len(work["runs"]) - index - 1)
+                self._flush(n_left=len(runs) - index - 1)
                 break
             if now_s - self._flushed_s > FLUSH_S or self._packer.size_bytes > FLUSH_BYTES:
-                self._flush(asked)
+                self._flush()
         if self._packer.n:
-            self._flush(asked)
+            self._flush()
         # Not before it: an end of this process while answers are sent is the last simulation's doing.
         self._board.set(ANSWERED)
 
-    def _simulate(self, params: Mapping[str, Any], seed: int, asked: Mapping[str, Any]) -> float:
+    def _simulate(self, params: Mapping[str, Any], seed: int) -> float:
         """Run one simulation, and return how many seconds the model took."""
         seed_generators(seed)
         self._meter.begin()
@@ -249,7 +249,7 @@ class _Work:
         began_s = held.perf_s()
         try:
             try:
-                returned = self._model(params, seed, asked["scenario"])
+                returned = self._model(params, seed, self._work.scenario)
             finally:
                 model_s = held.perf_s() - began_s
                 put_right(self._interpreter)
@@ -259,7 +259,7 @@ class _Work:
             if held.pid() != self._pid:
                 held.end_fork(None)
             peak_bytes = self._meter.peak_bytes()
-            packed = self._packer.packed(self._outputs_of(returned, asked["outputs"]))
+            packed = self._packer.packed(self._outputs_of(returned, self._work.outputs))
         except BaseException as error:  # noqa: BLE001 - what a model raises, sys.exit() included, is that simulation's failure
             if held.pid() != self._pid:
                 held.end_fork(error)
@@ -272,20 +272,22 @@ class _Work:
         self._longest_s = max(self._longest_s, seconds)
         return seconds if failure or packed.streams else model_s
 
-    def _flush(self, asked: Mapping[str, Any], n_left: int = 0) -> None:
+    def _flush(self, n_left: int = 0) -> None:
         # What was printed and written arrives before the answers.
         flush_standard()
         aftermath().buffers.flush()
         now_s = held.monotonic_s()
-        told: dict[str, Any] = {"left": n_left, "took_s": now_s - self._flushed_s}
-        self._flushed_s = now_s
+        took_s, self._flushed_s, own_bytes = now_s - self._flushed_s, now_s, 0
         # It takes milliseconds: once where nothing is known yet, and wherever that is nothing beside the simulation.
-        if (asked["measure"] or self._longest_s > WORTH_MEASURING_S) and self._own_bytes is None:
+        if (self._work.measure or self._longest_s > WORTH_MEASURING_S) and self._own_bytes is None:
             self._own_bytes = private_bytes() - self._meter.grown_bytes()
-            told["own_bytes"] = self._whole.own_bytes(self._own_bytes)
+            own_bytes = self._whole.own_bytes(self._own_bytes)
         self._workroom.look()
         changed = list(map(storable, self._workroom.changed))
-        wire.send(self._channel, *self._packer.message(**told, wrote=self._wrote[:MAX_PATHS], changed=changed))
+        answered, blobs = self._packer.message(
+            n_left=n_left, took_s=took_s, own_bytes=own_bytes, wrote=self._wrote[:MAX_PATHS], changed=changed
+        )
+        protocol.send(self._channel, answered, blobs)
         self._wrote = []
         self._workroom.changed.clear()
 

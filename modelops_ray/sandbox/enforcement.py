@@ -147,27 +147,27 @@ class Warden:
         bounds = [bound.limit_bytes for bound in self._memory.read()]
         return min([*bounds, self._node_bytes or bounds[0]]) + resident_parts().made_bytes + 2**30
 
-    def scan(self, everybody: Mapping[int, Child]) -> int | None:
+    def scan(self, children: Mapping[int, Child]) -> int | None:
         """Find what children started, and end what outlived them; say how many those were, None if it is not time."""
         newcomers = self._newcomers()
         if time.monotonic() - self._scanned_s <= SCAN_EVERY_S:
             if newcomers:
-                self._adopt(everybody, newcomers)
+                self._adopt(children, newcomers)
             return None
         self.kernel_kills = kernel_kills()
-        table = descendants(os.getpid(), [pid for one in everybody.values() for pid in one.others])
+        table = descendants(os.getpid(), [pid for one in children.values() for pid in one.others])
         alive = {one.pid for one in table}
-        for one in everybody.values():
+        for one in children.values():
             for pid in one.others.keys() - alive:
                 del one.others[pid]
-        self._adopt(everybody, table)
-        kept = {*self._spared, *(other for one in everybody.values() for other in one.others)}
-        ours = [one for one in table if one.parent == os.getpid() and one.pid not in everybody]
+        self._adopt(children, table)
+        kept = {*self._spared, *(other for one in children.values() for other in one.others)}
+        ours = [one for one in table if one.parent == os.getpid() and one.pid not in children]
         orphans = [one for one in ours if one.pid not in kept or one.state == "Z"]
         for orphan in orphans:
             _lay_to_rest(orphan)
-        self.server.n_forks = self._n_spared_forks + sum(one.family.n_forks for one in everybody.values())
-        self.server.n_groups = sum(bool(one.others) for one in everybody.values())
+        self.server.n_forks = self._n_spared_forks + sum(one.family.n_forks for one in children.values())
+        self.server.n_groups = sum(bool(one.others) for one in children.values())
         self._scanned_s = time.monotonic()
         return len(orphans)
 
@@ -182,21 +182,21 @@ class Warden:
             return []
         return [found for pid in range(last + 1, newest + 1) if (found := process(pid)) is not None]
 
-    def _adopt(self, everybody: Mapping[int, Child], table: Sequence[Process]) -> None:
+    def _adopt(self, children: Mapping[int, Child], table: Sequence[Process]) -> None:
         """Have every process counted with the child that it belongs to."""
-        known = {pid: one.pid for one in everybody.values() for pid in one.others}
+        known = {pid: one.pid for one in children.values() for pid in one.others}
         by_pid = {one.pid: one for one in table}
         for one in table:
-            is_stray = one.parent == os.getpid() and one.pid not in everybody and one.pid not in self._spared
-            if is_stray and one.pid not in known and (head := _head_of_stray(one.pid, everybody)) is not None:
+            is_stray = one.parent == os.getpid() and one.pid not in children and one.pid not in self._spared
+            if is_stray and one.pid not in known and (head := _head_of_stray(one.pid, children)) is not None:
                 known[one.pid] = head
-        for head, others in families(everybody, table, known).items():
+        for head, others in families(children, table, known).items():
             for pid in others:
-                if pid in everybody[head].others or is_process(pid):
-                    everybody[head].family.take_in(by_pid[pid])
-                    everybody[head].segments.pids.add(pid)
+                if pid in children[head].others or is_process(pid):
+                    children[head].family.take_in(by_pid[pid])
+                    children[head].segments.pids.add(pid)
 
-    def _look_at_segments(self, everybody: Mapping[int, Child]) -> None:
+    def _measure_segments(self, children: Mapping[int, Child]) -> None:
         """Find what is in shared memory that no process has mapped, where there is more or less of any than before."""
         shared_bytes = self._memory.shared_bytes
         if abs(shared_bytes - self._shared_bytes) < SHARED_STEP_BYTES or time.monotonic() < self._next_segments_s:
@@ -204,39 +204,39 @@ class Warden:
         began_s = time.thread_time()
         self._shared_bytes = shared_bytes
         now = self.shared_files.names()
-        for one in everybody.values():
+        for one in children.values():
             pids = (one.pid, *one.others)
             one.unmapped_bytes = one.segments.unmapped_bytes(pids, now, self._inherited)
         # Others on this machine may change it all the time: not more than a tenth of the time goes to looking.
         self._next_segments_s = time.monotonic() + 10 * (time.thread_time() - began_s)
 
-    def hold(self, everybody: Mapping[int, Child], own_bytes: int, spare_one: Callable[[], bool]) -> None:
+    def hold(self, children: Mapping[int, Child], own_bytes: int, spare_one: Callable[[], bool]) -> None:
         """Kill who is over a hard limit; short of memory, end one that no supervisor uses, else kill the worst.
 
         Args:
-            everybody: All children by process number.
+            children: All children by process number.
             own_bytes: What the server and the supervisors use.
             spare_one: Ends a child that no supervisor uses, and says whether there was one.
         """
-        self._look_at_segments(everybody)
-        readings = [one.reading() for one in everybody.values()]
+        self._measure_segments(children)
+        readings = [one.reading() for one in children.values()]
         for reading in over_hard_limit(readings):
             hard_bytes = reading.limit.hard_bytes or 0
-            everybody[reading.pid].kill(f"it used {_mib(reading.used_bytes)}, over its limit of {_mib(hard_bytes)}")
-        if any(one.reason for one in everybody.values()):
+            children[reading.pid].kill(f"it used {_mib(reading.used_bytes)}, over its limit of {_mib(hard_bytes)}")
+        if any(one.reason for one in children.values()):
             return  # their pages first
         bounds = self._bounds(own_bytes + sum(reading.used_bytes for reading in readings))
         crawls = self._crawls(max(used_bytes / limit_bytes for limit_bytes, used_bytes in bounds))
         if any(used_bytes > PRESSURE * limit_bytes for limit_bytes, used_bytes in bounds):
             # What was copied of the server's pages is seen by exact looks only.
-            readings = [one.reading(exactly=True) for one in everybody.values()]
+            readings = [one.reading(exactly=True) for one in children.values()]
         for limit_bytes, used_bytes in bounds:
             worst = to_relieve(readings, used_bytes, limit_bytes, crawls=crawls)
             if worst is None:
                 continue
             if not spare_one():
                 self._crawl.relieved()
-                everybody[worst.pid].kill(_why(worst, crawls=crawls))
+                children[worst.pid].kill(_why(worst, crawls=crawls))
             return
 
     def _bounds(self, ours_bytes: int) -> list[tuple[int, int]]:
@@ -274,14 +274,14 @@ def is_process(pid: int) -> bool:
         return False
 
 
-def _head_of_stray(pid: int, everybody: Mapping[int, Child]) -> int | None:
+def _head_of_stray(pid: int, children: Mapping[int, Child]) -> int | None:
     """Find out which child started a process that left its group and whose parents have ended.
 
     A program has the environment of its starter; a fork has mapped the board of the child it was forked from.
     """
     environ, maps = _read(f"/proc/{pid}/environ"), _read(f"/proc/{pid}/maps")
     inodes = {int(line.split(None, 5)[4]) for line in maps.splitlines() if b"/board" in line}
-    for one in everybody.values():
+    for one in children.values():
         if one.board_inode in inodes or f"{TOKEN}={one.token}\0".encode() in environ:
             return one.pid
     return None

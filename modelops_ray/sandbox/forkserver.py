@@ -25,12 +25,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ModelError
 from . import child as child_side
-from . import wire
-from .answers import CANNOT_ANSWER
+from . import protocol, wire
 from .board import BYTES as BOARD_BYTES
 from .board import NOT_READY, Board
 from .boot import FAILED, command
@@ -39,11 +38,26 @@ from .descriptors import high
 from .enforcement import TOKEN, UNLIMITED, Child, Warden, end_all
 from .family import Family
 from .held import held
-from .limits import KILLED, Limit, process
+from .limits import KILLED, process
 from .loading import aftermath
 from .machine import kernel_kills
 from .measure import private_bytes, resident_parts
 from .pidfd import open_process
+from .protocol import (  # fmt: skip
+    CANNOT_ANSWER,
+    MAX_REQUEST_BYTES,
+    Arm,
+    Ended,
+    FromServer,
+    GarbledError,
+    Hello,
+    Kill,
+    Lend,
+    Lent,
+    NoChild,
+    TakeBack,
+    read_to_server,
+)
 from .segments import Folder, Segments, record_into
 from .threads import ThreadTracker
 from .workroom import empty, is_as_made
@@ -56,7 +70,6 @@ REST_S = 1.0
 """How often a server that has nothing to do looks up."""
 READY_WITHIN_S = 10.0
 IDLE_CHILD_S = 30.0
-MAX_ASKED_BYTES = 64 * 1024
 _UCRED = struct.Struct("3i")
 
 
@@ -81,7 +94,7 @@ class Server:
         self._incoming: dict[socket.socket, wire.Incoming] = {}
         self._idle: dict[Child, float] = {}
         self._private_bytes = private_bytes()
-        self._hello = {"private_bytes": self._private_bytes, "notice": notice, "forks": model is not None}
+        self._hello = Hello(self._private_bytes, notice, model is not None)
         self._worker_bytes: dict[socket.socket, int] = {}
         self._has_buried = False
         self._keeper = open_process(terms.keeper)
@@ -143,38 +156,37 @@ class Server:
             connection.close()
             return
         self._children[connection] = {}
-        self._incoming[connection] = wire.Incoming(connection, MAX_ASKED_BYTES)
+        self._incoming[connection] = wire.Incoming(connection, MAX_REQUEST_BYTES)
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._hear(connection))
         _tell(connection, self._hello)
 
     def _is_of_a_child(self, pid: int) -> bool:
         """Whether a process is a child or was started by one: a model finds our socket by its name."""
         try:
-            return os.getpgid(pid) in {one.pid for one in self._everybody()}
+            return os.getpgid(pid) in {one.pid for one in self._all_children()}
         except OSError:
             return True
 
     def _hear(self, connection: socket.socket) -> None:
         try:
             message = self._incoming[connection].next()
-        except (EOFError, ValueError):
+            asked = None if message is None else read_to_server(message.header)
+        except (EOFError, ValueError, GarbledError):
             self._hang_up(connection)
             return
-        if message is None:
-            return
-        asked = message.header
-        if asked["ask"] == "child":
-            self._give(connection, asked)
-            return
-        one = self._children[connection].get(asked["pid"])
-        if one is None:
-            return
-        if asked["ask"] == "kill":
-            one.kill(asked["reason"])
-        elif asked["ask"] == "arm":
-            self._arm(one, asked)
+        if isinstance(asked, Lend):
+            self._lend(connection, asked)
+        elif asked is not None and (one := self._children[connection].get(asked.pid)) is not None:
+            self._do(connection, one, asked)
+
+    def _do(self, connection: socket.socket, one: Child, asked: Arm | Kill | TakeBack) -> None:
+        """Do what a supervisor asks with a child that was lent to it."""
+        if isinstance(asked, Kill):
+            one.kill(asked.reason)
+        elif isinstance(asked, Arm):
+            one.arm(asked.limit)
         else:
-            self._take_back(connection, one, asked["n_served"], asked["retire_after"])
+            self._take_back(connection, one, asked)
 
     def _hang_up(self, connection: socket.socket) -> None:
         """The supervisor has gone: its children are not wanted any more."""
@@ -186,9 +198,9 @@ class Server:
         self._selector.unregister(connection)
         connection.close()
 
-    def _give(self, connection: socket.socket, asked: dict[str, Any]) -> None:
+    def _lend(self, connection: socket.socket, asked: Lend) -> None:
         """Lend a child: one that is idle, else a new one."""
-        self._worker_bytes[connection] = asked["worker_bytes"]
+        self._worker_bytes[connection] = asked.worker_bytes
         one = next(iter(self._idle), None)
         is_ready = one is not None or self._model is not None
         if one is None:
@@ -196,7 +208,7 @@ class Server:
                 one, fds = self._born()
             except OSError as error:
                 # Out of processes, descriptors or disk: those who have children keep them.
-                _tell(connection, {"error": f"no process can be started: {error.strerror}"})
+                _tell(connection, NoChild(f"no process can be started: {error.strerror}"))
                 return
         else:
             del self._idle[one]
@@ -206,10 +218,10 @@ class Server:
         self._name_children()
         self._selector.register(one.pidfd, selectors.EVENT_READ, lambda: self._reap(connection, one))
         if self._model is not None:
-            one.limit = _limit_of(asked)
+            one.limit = asked.limit
         elif is_ready:
-            self._arm(one, asked)
-        _tell(connection, {"pid": one.pid, "ready": is_ready}, fds)
+            one.arm(asked.limit)
+        _tell(connection, Lent(one.pid, is_ready), fds)
         if self._model is not None:
             _close(fds)
 
@@ -279,16 +291,12 @@ class Server:
         finally:
             held.exit(CANNOT_ANSWER)
 
-    def _arm(self, one: Child, asked: dict[str, Any]) -> None:
-        """Hold a child to its limit from here on."""
-        one.arm(_limit_of(asked))
-
-    def _take_back(self, connection: socket.socket, one: Child, n_served: int, retire_after: int) -> None:
-        """A supervisor is done with a child: keep it for the next one, or let it end."""
-        one.n_served += n_served
+    def _take_back(self, connection: socket.socket, one: Child, asked: TakeBack) -> None:
+        """Keep a child for the next supervisor, or let it end."""
+        one.n_served += asked.n_served
         del self._children[connection][one.pid]
         one.limit = UNLIMITED
-        if one.n_served >= retire_after:
+        if one.n_served >= asked.retire_after:
             one.kill("it has served")
             self._bury(one)
             return
@@ -306,14 +314,8 @@ class Server:
         del self._children[connection][one.pid]
         code = self._bury(one)
         kills = kernel_kills() if code in KILLED else one.kills_before
-        told = {
-            "exit": one.pid,
-            "code": code,
-            "reason": one.reason,
-            "peak_bytes": one.peak_bytes,
-            "kernel_killed": None if kills is None or one.kills_before is None else kills > one.kills_before,
-        }
-        _tell(connection, told)
+        killed = None if kills is None or one.kills_before is None else kills > one.kills_before
+        _tell(connection, Ended(one.pid, code, one.reason, one.peak_bytes, killed))
 
     def _bury(self, one: Child) -> int:
         """Wait for a child that has ended or was killed, and leave nothing of it."""
@@ -336,7 +338,7 @@ class Server:
 
     def _name_children(self) -> None:
         """Write down who is to be swept away should this process be killed."""
-        lines = "".join([f"{one.pid} {one.started_ticks}\n" for one in self._everybody()]).encode()
+        lines = "".join([f"{one.pid} {one.started_ticks}\n" for one in self._all_children()]).encode()
         os.pwrite(self._names, lines, 0)
         os.ftruncate(self._names, len(lines))
 
@@ -344,22 +346,22 @@ class Server:
     def _has_children(self) -> bool:
         return any(self._children.values()) or bool(self._idle)
 
-    def _everybody(self) -> Iterator[Child]:
+    def _all_children(self) -> Iterator[Child]:
         for children in self._children.values():
             yield from children.values()
         yield from self._idle
 
     def _watch(self) -> None:
-        everybody = {one.pid: one for one in self._everybody()}
-        if not everybody and not self._has_buried:
+        children = {one.pid: one for one in self._all_children()}
+        if not children and not self._has_buried:
             return
-        n_orphans = self._warden.scan(everybody)
+        n_orphans = self._warden.scan(children)
         if n_orphans is not None:
             # What they had started comes to us in turn.
             self._has_buried = n_orphans > 0
-            self._look_for_the_stuck(everybody, time.monotonic())
+            self._end_the_stuck(children, time.monotonic())
         own_bytes = self._private_bytes + sum(self._worker_bytes.values())
-        self._warden.hold(everybody, own_bytes, self._spare_one)
+        self._warden.hold(children, own_bytes, self._spare_one)
 
     def _spare_one(self) -> bool:
         """End a child that no supervisor uses now; say whether there was one."""
@@ -368,14 +370,14 @@ class Server:
             self._dismiss(one)
         return one is not None
 
-    def _look_for_the_stuck(self, everybody: dict[int, Child], now_s: float) -> None:
+    def _end_the_stuck(self, children: dict[int, Child], now_s: float) -> None:
         """A fork that never comes to run anything holds a lock that a thread of ours held: fork is not safe here."""
         for one, since_s in list(self._idle.items()):
             if now_s - since_s > IDLE_CHILD_S:
                 self._dismiss(one)
         if self._model is None:
             return
-        for one in everybody.values():
+        for one in children.values():
             index, since_s = one.board.state
             if index == NOT_READY and now_s - since_s > READY_WITHIN_S:
                 self._give_up_forking(f"a fork of it did not get anywhere within {READY_WITHIN_S:g} s")
@@ -386,14 +388,10 @@ class Server:
         self._end()
 
 
-def _limit_of(asked: dict[str, Any]) -> Limit:
-    return Limit(asked["limit_bytes"], asked["is_hard"], asked["cap_bytes"])
-
-
-def _tell(connection: socket.socket, header: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+def _tell(connection: socket.socket, message: FromServer, fds: tuple[int, ...] = ()) -> None:
     # A supervisor that has hung up is noticed when its connection is read.
     with suppress(ConnectionError):
-        wire.send(connection, header, fds=fds)
+        protocol.send(connection, message, fds=fds)
 
 
 def _close(fds: tuple[int, ...]) -> None:

@@ -20,9 +20,12 @@ from modelops_ray.errors import ModelError, NodeError
 from modelops_ray.runner import chunk as chunk_side
 from modelops_ray.runner import supervisor
 from modelops_ray.runner.chunk import run_chunk
-from modelops_ray.runner.forkserver_client import NoChildError, Wanted, connect
+from modelops_ray.runner.forkserver_client import NoChildError
 from modelops_ray.runner.server_folders import base_folder
-from modelops_ray.runner.supervisor import affordable, in_children
+from modelops_ray.runner.server_start import Wanted, connect
+from modelops_ray.runner.supervisor import in_children
+from modelops_ray.runner.waiting import affordable
+from modelops_ray.sandbox.limits import Limit
 from modelops_ray.study.chunk import Chunk, Simulation
 
 MIB = 2**20
@@ -320,16 +323,16 @@ def test_a_server_that_cannot_start_a_process_says_so_and_keeps_those_it_has(con
     """The reason is that of the system."""
     wanted = Wanted(context(PLAIN, "fork").model, 1.0, "fork")
     with closing(connect(wanted)) as connection:
-        one = connection.child(10 * MIB, is_hard=False, worker_bytes=0)
+        one = connection.child(Limit(10 * MIB, is_hard=False), worker_bytes=0)
         folder = one_server()
         folder.rename(folder.with_suffix(".away"))
         try:
             with pytest.raises(NoChildError, match="no process can be started"):
-                connection.child(10 * MIB, is_hard=False, worker_bytes=0)
+                connection.child(Limit(10 * MIB, is_hard=False), worker_bytes=0)
             assert Path(f"/proc/{one.pid}").exists()
         finally:
             folder.with_suffix(".away").rename(folder)
-        other = connection.child(10 * MIB, is_hard=False, worker_bytes=0)
+        other = connection.child(Limit(10 * MIB, is_hard=False), worker_bytes=0)
         assert other.is_ready
         for lent in (one, other):
             lent.channel.close()
@@ -384,7 +387,7 @@ def test_an_embedded_ray_that_starts_leaves_the_fork_servers_of_other_runs_alone
     """They share the folder for temporary files, and what a killed Ray left there is removed."""
     wanted = Wanted(context(PLAIN, "fork").model, 1.0, "fork")
     with closing(connect(wanted)) as connection, _private_folder():
-        lent = connection.child(10 * MIB, is_hard=False, worker_bytes=0)
+        lent = connection.child(Limit(10 * MIB, is_hard=False), worker_bytes=0)
         assert lent.is_ready
         lent.channel.close()
         lent.board.close()

@@ -10,7 +10,7 @@ from support.models import chunk_of, context_of, write
 from support.short_folder import short_folder
 from support.studies import rows
 
-from modelops_ray.runner import supervisor
+from modelops_ray.runner import overdue
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.store.batch import TableSchemas, assemble
 from modelops_ray.study.schema import identity_fields, simulations_schema
@@ -181,7 +181,7 @@ def test_who_ends_the_server_fails_for_it_and_those_beside_it_run_again(run, iso
 
 def test_silence_in_the_middle_of_a_message_ends_without_a_time_limit_too(run, monkeypatch):
     """A child that has begun to answer goes on with it."""
-    monkeypatch.setattr(supervisor, "SILENT_S", 0.5)
+    monkeypatch.setattr(overdue, "SILENT_S", 0.5)
     _, failed = run("three bytes", timeout_s=0.0)
     assert {2: GARBLED} == failed
 

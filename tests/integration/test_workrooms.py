@@ -12,7 +12,7 @@ import pytest
 from support.models import chunk_of, context_of, write
 from support.studies import wait_until
 
-from modelops_ray.runner import forkserver_client, inprocess, supervisor
+from modelops_ray.runner import inprocess, learned, server_start
 from modelops_ray.runner.chunk import run_chunk
 
 MODEL = '''
@@ -203,7 +203,7 @@ def context():
         patch.setenv("SHARED", str(tmp / "shared.txt"))
         patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
         patch.setattr(tempfile, "tempdir", None)
-        patch.setattr(forkserver_client, "IDLE_S", 1.0)
+        patch.setattr(server_start, "IDLE_S", 1.0)
         yield context_of(made(tmp / "model"), timeout_s=60.0, target_s=600.0)
         wait_until(lambda: not list(tmp.glob("modelops-ray-*/*/socket")), "the fork servers to end", 20)
         assert not list(tmp.glob("modelops-ray-work-*"))
@@ -274,7 +274,7 @@ def test_children_that_several_share_find_nothing_of_each_other(context):
 def test_a_file_elsewhere_that_several_write_is_told(context, isolation):
     """Once, with its name and what to do; one that writes alone is not."""
     # What ran before has been told of.
-    supervisor._learned.cache_clear()
+    learned.learned.cache_clear()
     inprocess._shared_files.cache_clear()
     _, _, alone = run(context, isolation, ["write", "over", "temporary", "named", "named"])
     assert "" == alone

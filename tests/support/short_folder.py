@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from support.studies import wait_until
 
-from modelops_ray.runner import forkserver_client
+from modelops_ray.runner import server_start
 
 ENDING_S = 30.0
 
@@ -28,7 +28,7 @@ def short_folder(idle_s: float = 1.0) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
         patch.setattr(tempfile, "tempdir", None)
-        patch.setattr(forkserver_client, "IDLE_S", idle_s)
+        patch.setattr(server_start, "IDLE_S", idle_s)
         yield folder
         end_servers(folder)
     shutil.rmtree(folder, ignore_errors=True)

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelops_ray.sandbox import wire
-from modelops_ray.sandbox.answers import MAX_HEADER_BYTES, Answers, GarbledError, Packer, answers_of
+from modelops_ray.sandbox import protocol, wire
+from modelops_ray.sandbox.answers import Packer, answers_of
 from modelops_ray.sandbox.outputs import outputs_of
+from modelops_ray.sandbox.protocol import MAX_ANSWER_HEADER_BYTES, Answered, GarbledError, read_from_child
 from modelops_ray.sandbox.raised import Told
 
 NAN = struct.unpack("d", struct.pack("Q", 0x7FF8000000001234))[0]
@@ -38,7 +39,12 @@ def filled():
 
 def sent(packer, **told):
     """The bytes of a message."""
-    return wire.packed(*packer.message(**({"left": 0, "took_s": 1.5} | told)))
+    message, blobs = packer.message(**({"n_left": 0, "took_s": 1.5, "own_bytes": 0, "wrote": (), "changed": ()} | told))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
+        protocol.send(ours, message, blobs)
+        return theirs.recv(2**20)
 
 
 def heard(data, n_given=4):
@@ -47,15 +53,22 @@ def heard(data, n_given=4):
     with ours, theirs:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
         ours.sendall(data)
-        message = wire.Incoming(theirs, MAX_HEADER_BYTES).next()
-        return None if message is None else answers_of(message, n_given)
+        message = wire.Incoming(theirs, MAX_ANSWER_HEADER_BYTES).next()
+        return None if message is None else read(message.header, message.blobs, n_given)
+
+
+def read(header, blobs, n_given):
+    """What a supervisor makes of a message of a child that runs simulations: what it tells, and the answers."""
+    told = read_from_child(header, n_given, is_ready=True)
+    return told, answers_of(told, blobs)
 
 
 def test_answers_arrive_as_they_were_given():
     """Numbers to the bit, whatever they are the numbers of."""
-    answers, *told = heard(sent(filled(), own_bytes=9, wrote=[(3, "/tmp/out.csv")], changed=["run.parquet"]))
+    told, answers = heard(sent(filled(), own_bytes=9, wrote=[(3, "/tmp/out.csv")], changed=["run.parquet"]))
 
-    assert [0, 1.5, 9, [(3, "/tmp/out.csv")], ["run.parquet"]] == told
+    assert (4, 0, 1.5, 9) == told[:4]
+    assert ([(3, "/tmp/out.csv")], ["run.parquet"]) == (told.wrote, told.changed)
     assert [(0.5, 100, None), (0.25, 7, TOLD), (0.0, 0, None), (1.0, 1, None)] == [answer[:3] for answer in answers]
     assert ROW == answers[0].outputs["r"]
     assert TABLE.equals(answers[0].outputs["t"])
@@ -73,13 +86,13 @@ def test_rows_of_any_columns_arrive_in_order(rows):
     packer = Packer()
     for row in rows:
         packer.add(0.0, 0, None, packer.packed({"r": row}))
-    answers = heard(sent(packer), len(rows)).answers
+    _, answers = heard(sent(packer), len(rows))
     assert repr(rows) == repr([answer.outputs["r"] for answer in answers])
 
 
 def test_narrow_numbers_stay_narrow():
     """A column of them is as narrow."""
-    [answer, *_] = heard(sent(filled())).answers
+    _, [answer, *_] = heard(sent(filled()))
     assert (np.int32, np.float32) == (type(answer.outputs["r"]["narrow"]), type(answer.outputs["r"]["single"]))
 
 
@@ -88,12 +101,12 @@ def test_a_wide_row_and_values_of_other_types_travel_as_tables():
     packer = Packer()
     wide = {f"x{at}": at for at in range(2000)}
     packer.add(0.0, 0, None, packer.packed(outputs_of({"wide": wide, "odd": {"x": b"bytes"}})))
-    [answer] = heard(sent(packer), 1).answers
+    _, [answer] = heard(sent(packer), 1)
     assert [wide] == answer.outputs["wide"].to_pylist()
     assert [{"x": b"bytes"}] == answer.outputs["odd"].to_pylist()
 
 
-HEADER = {"n": 1, "failures": [], "tables": [], "rows": [], "left": 0, "took_s": 1.0}
+MESSAGE = Answered(1, 0, 1.0, 0, [], [], [], [], [])
 NUMBERS = [struct.pack("d", 0.5), struct.pack("q", 1)]
 COLUMN = "\ud800"
 
@@ -128,8 +141,8 @@ def wild_offsets():
         ({"n": True}, NUMBERS),
         ({"n": 1.0}, NUMBERS),
         ({"n": None}, NUMBERS),
-        ({"left": -1}, NUMBERS),
-        ({"left": 4}, NUMBERS),
+        ({"n_left": -1}, NUMBERS),
+        ({"n_left": 4}, NUMBERS),
         ({"took_s": -1}, NUMBERS),
         ({"took_s": math.nan}, NUMBERS),
         ({"took_s": "1"}, NUMBERS),
@@ -188,7 +201,7 @@ def wild_offsets():
 def test_what_is_no_answer_is_refused_by_name(header, blobs):
     """Whichever part of it is wrong; no exception but one comes of it."""
     with pytest.raises(GarbledError):
-        answers_of(wire.Message(HEADER | header, tuple(blobs)), 3)
+        read({"Answered": MESSAGE._replace(**header)}, blobs, 3)
 
 
 VALID = sent(filled())
@@ -205,8 +218,8 @@ def test_a_message_that_was_changed_is_an_answer_or_is_refused(data):
         with_bytes = data.draw(st.binary(max_size=16) | st.just(bytes(changed[at : at + length])))
         changed[at : at + length] = with_bytes
     with suppress(GarbledError, ValueError):
-        answers = heard(bytes(changed))
-        assert answers is None or (isinstance(answers, Answers) and 1 <= len(answers.answers) <= 4)
+        found = heard(bytes(changed))
+        assert found is None or (isinstance(found[0], Answered) and 1 <= len(found[1]) <= 4)
 
 
 nested = st.recursive(
@@ -217,11 +230,11 @@ nested = st.recursive(
 
 
 @settings(max_examples=200)
-@given(st.dictionaries(st.sampled_from(list(HEADER)), nested))
+@given(st.dictionaries(st.sampled_from(MESSAGE._fields), nested))
 def test_a_header_of_any_json_is_an_answer_or_is_refused(header):
     """Whatever stands where something else should."""
-    told = json.loads(json.dumps(HEADER | header))
+    told = json.loads(json.dumps({"Answered": MESSAGE._replace(**header)}))
     try:
-        assert 1 == len(answers_of(wire.Message(told, tuple(NUMBERS)), 1).answers)
+        assert 1 == len(read(told, NUMBERS, 1)[1])
     except GarbledError:
         assert header

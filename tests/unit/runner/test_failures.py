@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from modelops_ray.core.report import Cause
-from modelops_ray.runner.deaths import failure_of_death
-from modelops_ray.runner.forkserver_client import Death
+from modelops_ray.runner.failures import failure_of_end
+from modelops_ray.sandbox.protocol import Ended
 
 MIB = 2**20
 
 
 def failure(code=0, reason="", *, peak_mib=100, kernel_killed=None, limit_mib=400):
-    """What a death comes to."""
-    death = Death(1.0, peak_mib * MIB, code, reason, kernel_killed, "last words")
-    return failure_of_death(death, 7, 30.0, limit_mib * MIB)
+    """What an end comes to."""
+    ended = Ended(1234, code, reason, peak_mib * MIB, kernel_killed)
+    return failure_of_end(ended, "last words", 7, 30.0, limit_mib * MIB)
 
 
 @pytest.mark.parametrize(
