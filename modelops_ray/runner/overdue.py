@@ -7,7 +7,7 @@ Owns the time limits, and telling which simulations use more than their soft lim
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from modelops_ray.errors import ModelError
 from modelops_ray.runner.borrowed import Borrowed
@@ -20,7 +20,7 @@ SILENT_S = 60.0
 CHECK_EVERY_S = 1.0
 
 
-def patience_s(children: Sequence[Borrowed], timeout_s: float) -> float:
+def patience_s(children: Iterable[Borrowed], timeout_s: float) -> float:
     """How many seconds may pass before a child can be late; `timeout_s` is the time limit, 0 for none."""
     if not timeout_s:
         return CHECK_EVERY_S
@@ -28,7 +28,7 @@ def patience_s(children: Sequence[Borrowed], timeout_s: float) -> float:
     return min(CHECK_EVERY_S, max(0.0, min(deadlines, default=float("inf")) - time.monotonic()))
 
 
-def end_overdue(children: Sequence[Borrowed], timeout_s: float, label: str) -> None:
+def end_overdue(children: Iterable[Borrowed], timeout_s: float, label: str) -> None:
     """Kill the children that are late or silent.
 
     Raises:
@@ -68,7 +68,7 @@ class Excess:
         """Whether it is time to update it."""
         return time.monotonic() - self._read_s >= CHECK_EVERY_S
 
-    def update(self, children: Sequence[Borrowed]) -> None:
+    def update(self, children: Iterable[Borrowed]) -> None:
         """Measure the children, and tell what is not as it was told last."""
         self._read_s = time.monotonic()
         used = ((child.running, child.used_bytes) for child in children)

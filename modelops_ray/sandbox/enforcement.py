@@ -113,6 +113,12 @@ class Child:
             send_signal(self.pidfd, signal.SIGKILL)
         self.kill_others()
 
+    def close_kept(self) -> None:
+        """Let go of the descriptors that a supervisor was sent copies of."""
+        for fd in self.kept_fds:
+            os.close(fd)
+        self.kept_fds = ()
+
     def kill_others(self) -> None:
         """End everything it started; it has not been waited for, so no other group can have its number."""
         with suppress(ProcessLookupError, PermissionError):

@@ -17,8 +17,8 @@ from support.short_folder import short_folder
 from modelops_ray.backends.ray.embedded import _private_folder
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import ModelError, NodeError
+from modelops_ray.runner import children
 from modelops_ray.runner import chunk as chunk_side
-from modelops_ray.runner import supervisor
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.runner.forkserver_client import NoChildError
 from modelops_ray.runner.server_folders import base_folder
@@ -372,7 +372,7 @@ def test_a_chunk_on_a_node_without_room_for_a_server_is_the_nodes_doing(context,
 
 def test_a_node_without_room_for_a_child_is_given_some_time(context, one_server, monkeypatch):
     """Before it is given up."""
-    monkeypatch.setattr(supervisor, "NO_CHILD_PAUSE_S", 0.1)
+    monkeypatch.setattr(children, "NO_CHILD_PAUSE_S", 0.1)
     with in_children(context(PLAIN, "fork"), several(1)) as executor:
         folder = one_server()
         folder.rename(folder.with_suffix(".away"))
