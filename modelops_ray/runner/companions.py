@@ -11,7 +11,7 @@ import threading
 from typing import Self
 
 from modelops_ray.sandbox.family import Family, Server
-from modelops_ray.sandbox.limits import Process, descendants, families, newest_pid, process
+from modelops_ray.sandbox.processes import Process, descendants, families, newest_pid, process
 
 LOOK_S = 0.1
 
@@ -24,7 +24,7 @@ class Companions:
         self._pid, self._spared = os.getpid(), frozenset[int]()
         self._spared = frozenset(one.pid for one in self._others())
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="companions", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="companions", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -46,7 +46,7 @@ class Companions:
         """
         return self._peak_bytes or self._rough_bytes
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         newest = None
         while not self._stop.wait(LOOK_S):
             found = newest_pid()

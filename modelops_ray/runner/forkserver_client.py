@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from modelops_ray.sandbox import protocol, wire
 from modelops_ray.sandbox.board import Board
-from modelops_ray.sandbox.limits import Limit, process
+from modelops_ray.sandbox.limits import Limit
+from modelops_ray.sandbox.processes import process
 from modelops_ray.sandbox.protocol import (  # fmt: skip
     Arm,
     Ended,

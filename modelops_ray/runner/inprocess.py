@@ -10,7 +10,6 @@ import functools
 import gc
 import math
 import os
-import random
 import shutil
 import signal
 import sys
@@ -19,7 +18,6 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 
-import numpy as np
 import pyarrow as pa
 
 from modelops_ray.core.report import Failure
@@ -33,6 +31,7 @@ from modelops_ray.sandbox.buffers import flush_c
 from modelops_ray.sandbox.calling import Model
 from modelops_ray.sandbox.descriptors import high
 from modelops_ray.sandbox.foreign import ForksEnded, back_to, working_folder_kept
+from modelops_ray.sandbox.generators import seed_shared
 from modelops_ray.sandbox.held import held
 from modelops_ray.sandbox.loading import aftermath, load_model, models_folder, workdir_of
 from modelops_ray.sandbox.measure import Meter, peak_meter, private_bytes
@@ -162,7 +161,7 @@ class InProcess:
         self.has_enough = True
 
     def _simulate(self, simulation: Simulation) -> Attempt:
-        _seed(simulation.seed)
+        seed_shared(simulation.seed)
         seconds = math.inf
         self.workroom.enter()
         try:
@@ -174,7 +173,7 @@ class InProcess:
             attempt = Attempt(outcome, seconds, max(self.meter.peak_bytes(), self.companions.peak_bytes()))
         finally:
             self.workroom.leave(seconds)
-        self.workroom.look()
+        self.workroom.update_changed()
         if self.workroom.wrote or self.workroom.changed:
             wrote = [(simulation.position, storable(path)) for path in self.workroom.wrote]
             _shared_files(self.context.model.digest).note(wrote, map(storable, self.workroom.changed))
@@ -198,9 +197,3 @@ class InProcess:
             self.names.put_back()
         self.meter.peak_bytes()
         return usable_outputs(returned, self.context.outputs)
-
-
-def _seed(seed: int) -> None:
-    """Seed the global generators that a model may use without knowing; NumPy's takes the seed modulo 2**32."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - the legacy global state is what has to be seeded

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from modelops_ray.errors import ModelError
 from modelops_ray.runner import private
-from modelops_ray.sandbox.limits import Process, process, processes
 from modelops_ray.sandbox.machine import process_space
+from modelops_ray.sandbox.processes import Process, process, processes
 
 MOST_BYTES = 50
 """A socket's path has 107 at most, and of those ours needs 48 below the folder for temporary files."""
@@ -133,7 +133,7 @@ def _has_ended(folder: int) -> bool:
 
 def _is_alive(pid: int, started_ticks: int) -> bool:
     found = process(pid)
-    return found is not None and found.started_ticks == started_ticks and found.state != "Z"
+    return found is not None and found.started_ticks == started_ticks and not found.has_ended
 
 
 def _numbers(name: str, folder: int) -> list[tuple[int, int]] | None:

@@ -25,8 +25,8 @@ from modelops_ray.runner.forkserver_client import Connection
 from modelops_ray.runner.server_folders import base_folder, clear, locked, sweep, write_server
 from modelops_ray.sandbox import wire
 from modelops_ray.sandbox.boot import FAILED, LOADING_WITHIN_S, THREAD_LIMITS, command, last_line
-from modelops_ray.sandbox.limits import process
 from modelops_ray.sandbox.loading import ModelRef, workdir_of
+from modelops_ray.sandbox.processes import process
 from modelops_ray.sandbox.protocol import Hello, read_from_server
 from modelops_ray.version import __version__
 
@@ -64,7 +64,7 @@ def connect(wanted: Wanted) -> Connection:
         ModelError: It does not start, or cannot import the model.
     """
     base, keeper = base_folder(), _keeper(os.getpid())
-    if (found := process(keeper)) is None or found.state == "Z":
+    if (found := process(keeper)) is None or found.has_ended:
         # Its raylet has gone and Ray ends this worker soon: what it would still run has no reader.
         os._exit(1)
     folder = base / _key(wanted, keeper)
@@ -140,7 +140,7 @@ def _started(wanted: Wanted, keeper: int, folder: Path) -> socket.socket | None:
     sweep(folder.parent)
     clear(folder)
     server = _start(wanted, keeper, folder)
-    while server and (found := process(server)) is not None and found.state != "Z":
+    while server and (found := process(server)) is not None and not found.has_ended:
         if (connection := _connected(folder)) is not None:
             return connection
         time.sleep(0.01)

@@ -22,10 +22,10 @@ from .child import Room
 from .enforcement import TOKEN, UNLIMITED, Child, Warden
 from .family import Family
 from .held import held
-from .limits import process
 from .machine import kernel_kills
 from .measure import resident_parts
 from .pidfd import open_process
+from .processes import process
 from .protocol import CANNOT_ANSWER
 from .segments import Segments
 from .workroom import empty, is_as_made

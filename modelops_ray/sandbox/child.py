@@ -12,7 +12,6 @@ import ctypes
 import functools
 import json
 import os
-import random
 import resource
 import signal
 import socket
@@ -22,7 +21,6 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import ModelError
@@ -33,6 +31,7 @@ from .board import ANSWERED, RESTING, Board
 from .boot import command
 from .buffers import flush_standard
 from .descriptors import high
+from .generators import seed_shared
 from .held import held
 from .late_pandas import LatePandas
 from .loading import ModelRef, aftermath, load_model, models_folder
@@ -243,7 +242,7 @@ class _Batch:
 
     def _simulate(self, params: Mapping[str, Any], seed: int) -> float:
         """Run one simulation, and return how many seconds the model took."""
-        seed_generators(seed)
+        seed_shared(seed)
         self._meter.begin()
         failure, packed, peak_bytes = None, Packed(), 0
         began_s = held.perf_s()
@@ -282,7 +281,7 @@ class _Batch:
         if (self._work.measure or self._longest_s > WORTH_MEASURING_S) and self._own_bytes is None:
             self._own_bytes = private_bytes() - self._meter.grown_bytes()
             own_bytes = self._whole.own_bytes(self._own_bytes)
-        self._workroom.look()
+        self._workroom.update_changed()
         changed = list(map(storable, self._workroom.changed))
         answered, blobs = self._packer.message(
             n_left=n_left, took_s=took_s, own_bytes=own_bytes, wrote=self._wrote[:MAX_PATHS], changed=changed
@@ -303,18 +302,10 @@ def _at_hand() -> tuple[Callable[..., dict[str, Any]], dict[str, Any]]:
     return usable_outputs, dict(_BUILTINS)
 
 
-def seed_generators(seed: int) -> None:
-    """Seed the global generators that a model may use without knowing; NumPy's takes the seed modulo 2**32."""
-    random.seed(seed)
-    numpy: ModuleType | None = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed(seed % 2**32)
-
-
 def warm_up() -> None:
     """Import what every child needs besides the model, once, in the server; much of it is lazy."""
     usable_outputs, _ = _at_hand()
-    seed_generators(0)
+    seed_shared(0)
     resident_parts()
     opened.watch(None)
     with LatePandas():

@@ -90,7 +90,7 @@ class ModelsDescriptors:
 
     def __init__(self, fds: Iterable[int] = (), maps_before: str | None = None) -> None:
         """Look at what is open, and at what is mapped now and was not before, where that is known."""
-        found = [one for one in map(_look_at, sorted(fds)) if one is not None]
+        found = [one for one in map(_inspect, sorted(fds)) if one is not None]
         self.fds = frozenset(one.fd for one in found)
         self.any_written = any(one.is_written for one in found)
         self.why_not_fork = next(filter(None, map(_why_not, found)), "")
@@ -150,7 +150,7 @@ def _is_open(fd: int) -> bool:
     return True
 
 
-def _look_at(fd: int) -> _Found | None:
+def _inspect(fd: int) -> _Found | None:
     with suppress(FileNotFoundError):
         there, flags = os.fstat(fd), fcntl.fcntl(fd, fcntl.F_GETFL)
         offset = 0

@@ -1,7 +1,7 @@
 """The watch of a node: who belongs to the children of a fork server, and which of them have to end for what they use.
 
 Owns living children as processes, and enforcement: hard limits at once; then, where the node is short of memory, one
-child at a time. What is too much is decided by `watch`, which is pure; what a child and its own use, by `family` and
+child at a time. What is too much is decided by `limits`, which is pure; what a child and its own use, by `family` and
 `segments`. Does not know what a child runs.
 """
 
@@ -17,23 +17,11 @@ from pathlib import Path
 
 from .board import Board
 from .family import Family, Member, Server
-from .limits import (  # fmt: skip
-    PRESSURE,
-    Crawl,
-    Limit,
-    Process,
-    Reading,
-    Strain,
-    descendants,
-    families,
-    newest_pid,
-    over_hard_limit,
-    process,
-    to_relieve,
-)
+from .limits import PRESSURE, Crawl, Limit, Reading, Strain, over_hard_limit, to_relieve
 from .machine import MemoryBounds, kernel_kills, memory_strain
 from .measure import resident_parts
 from .pidfd import send_signal
+from .processes import Process, descendants, families, is_process, newest_pid, process
 from .segments import Folder, Segments, held_by
 
 SCAN_EVERY_S = 0.25
@@ -46,7 +34,6 @@ SHARED_STEP_BYTES = 2 * 2**20
 TOKEN = "MODELOPS_RAY_CHILD"  # noqa: S105 (no secret: the name of a variable)
 """The variable that tells which child started a program, wherever that program went."""
 _MIB = 2**20
-_STATUS_BYTES = 4096
 
 
 @dataclass(eq=False)
@@ -169,7 +156,7 @@ class Warden:
         self._adopt(children, table)
         kept = {*self._spared, *(other for one in children.values() for other in one.others)}
         ours = [one for one in table if one.parent == os.getpid() and one.pid not in children]
-        orphans = [one for one in ours if one.pid not in kept or one.state == "Z"]
+        orphans = [one for one in ours if one.pid not in kept or one.has_ended]
         for orphan in orphans:
             _lay_to_rest(orphan)
         self.server.n_forks = self._n_spared_forks + sum(one.family.n_forks for one in children.values())
@@ -256,7 +243,7 @@ class Warden:
             return False
         self._strained_s = now_s
         stalled_s, major_faults = memory_strain()
-        return self._crawl.look(Strain(now_s, stalled_s, major_faults, fill))
+        return self._crawl.update(Strain(now_s, stalled_s, major_faults, fill))
 
 
 def end_all() -> None:
@@ -269,15 +256,6 @@ def end_all() -> None:
         for one in left:
             _lay_to_rest(one)
         time.sleep(0.005)
-
-
-def is_process(pid: int) -> bool:
-    """Whether a number is that of a process, and not of a thread of one."""
-    try:
-        with open(f"/proc/{pid}/status", "rb", buffering=0) as file:  # noqa: PTH123 (of every one that is started)
-            return b"\nTgid:\t%d\n" % pid in file.read(_STATUS_BYTES)
-    except OSError:
-        return False
 
 
 def _head_of_stray(pid: int, children: Mapping[int, Child]) -> int | None:
@@ -302,7 +280,7 @@ def _read(path: str) -> bytes:
 
 def _lay_to_rest(one: Process) -> None:
     """Wait for one that has ended; kill one that has not."""
-    if one.state == "Z":
+    if one.has_ended:
         with suppress(ChildProcessError):
             os.waitpid(one.pid, os.WNOHANG)
     else:

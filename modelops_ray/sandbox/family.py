@@ -29,8 +29,8 @@ import os
 import time
 from dataclasses import dataclass, field
 
-from .limits import Process, page_faults, process
 from .measure import PAGE_BYTES, Pages, Rollup, resident_parts, rollup
+from .processes import Process, page_faults, process
 from .unseen import COPIED_BYTES
 
 LOOK_SHARE = 0.05
@@ -158,7 +158,7 @@ class Family:
         """
         used_bytes = self.roughly_bytes()
         if self._is_worth_a_look(used_bytes, hard_bytes, exactly=exactly):
-            self._look()
+            self._update_exactly()
             used_bytes = sum(one.used_bytes for one in self._members)
         used_bytes = max(0, used_bytes)
         self.high_bytes = max(self.high_bytes, used_bytes)
@@ -202,7 +202,7 @@ class Family:
         """What may have been copied since the last exact look: every copy is a page fault."""
         return sum(max(0, page_faults(one.pid) - one.faults) for one in self._members) * PAGE_BYTES
 
-    def _look(self) -> None:
+    def _update_exactly(self) -> None:
         """Read exactly what all members use, and count on from there."""
         began_s = time.thread_time()
         # Members are read one after the other: where one is forked or ends meanwhile, the parts of the others change

@@ -1,8 +1,9 @@
-"""Generators of random numbers that a model's import made: each is seeded anew with every simulation's seed.
+"""Generators of random numbers: each is seeded anew with every simulation's seed.
 
-Otherwise all processes begin with the state that the import left, so that replicates in several of them draw the same
-numbers, and what one draws depends on how many ran before it. Owns finding them: by the names of the model's modules,
-and one step below those in classes, containers, objects and the defaults of functions. Standard library only.
+Those that all modules share, and those that a model's import made. Otherwise all processes begin with the state that
+the import left, so that replicates in several of them draw the same numbers, and what one draws depends on how many ran
+before it. Owns finding them: by the names of the model's modules, and one step below those in classes, containers,
+objects and the defaults of functions. Standard library only.
 """
 
 from __future__ import annotations
@@ -30,6 +31,14 @@ def seeding(model: Model, spaces: Iterable[Mapping[str, Any]]) -> Model:
         return model(params, seed, scenario)
 
     return from_its_seed
+
+
+def seed_shared(seed: int) -> None:
+    """Seed the global generators that a model may use without knowing; NumPy's takes the seed modulo 2**32."""
+    random.seed(seed)
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed(seed % 2**32)
 
 
 def _reseeds(spaces: Iterable[Mapping[str, Any]]) -> list[_Reseed]:

@@ -1,16 +1,13 @@
-"""Who of the children on a node has to go, and which processes belong to each of them.
+"""Which of the children on a node have to end for the memory they use; pure.
 
-Owns the decisions, which are pure, and reading the process table. Does not kill; what processes use is `family`'s.
+Owns the decisions. Does not kill; what children use is `family`'s business.
 """
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 PRESSURE = 0.88
@@ -22,8 +19,6 @@ CRAWLING_FILL = 0.7
 CRAWLING_S = 3.0
 KILLED = frozenset({-signal.SIGKILL, 128 + signal.SIGKILL})
 """Killed by signal 9, as the kernel tells it and as shells do."""
-_PROC = Path("/proc")
-_STAT_BYTES = 4096
 
 
 class Limit(NamedTuple):
@@ -91,7 +86,7 @@ class Crawl:
     last: Strain | None = None
     since_s: float | None = None
 
-    def look(self, now: Strain) -> bool:
+    def update(self, now: Strain) -> bool:
         """Take in what the counters say now, and say whether the node crawls."""
         last, self.last = self.last, now
         if last is None or not _is_strained(last, now):
@@ -114,125 +109,3 @@ def _is_strained(last: Strain, now: Strain) -> bool:
         return True
     # The machine's stall says nothing of one cgroup of several; its own page faults do.
     return now.major_faults - last.major_faults > CRAWLING_FAULTS_PER_S * seconds
-
-
-class Process(NamedTuple):
-    """One line of the process table.
-
-    `stack` is where its program's stack begins: forks have that of the process they were forked from, and another
-    program has its own.
-    """
-
-    pid: int
-    parent: int
-    group: int
-    state: str
-    started_ticks: int
-    stack: int = 0
-
-
-def process(pid: int, proc: Path = _PROC) -> Process | None:
-    """Look one process up; None once it has ended, and where it is hidden, as others' are in some places."""
-    try:
-        fields = _stat(pid, proc)
-        stack = int(fields[25]) if len(fields) > 25 else 0
-        return Process(pid, int(fields[1]), int(fields[2]), fields[0].decode(), int(fields[19]), stack)
-    except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError):
-        return None
-
-
-def page_faults(pid: int, proc: Path = _PROC) -> int:
-    """Return how often a process touched a page for the first time, or copied one; 0 once it has ended."""
-    try:
-        return int(_stat(pid, proc)[7])
-    except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError):
-        return 0
-
-
-def _stat(pid: int, proc: Path) -> list[bytes]:
-    with open(f"{proc}/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 (of every process, often)
-        # The name before it may hold spaces and brackets.
-        return file.read(_STAT_BYTES).rpartition(b")")[2].split()
-
-
-def processes(proc: Path = _PROC) -> list[Process]:
-    """Return the process table."""
-    pids = (int(entry.name) for entry in os.scandir(proc) if entry.name.isdecimal())
-    return [found for pid in pids if (found := process(pid, proc)) is not None]
-
-
-def descendants(ancestor: int, known: Iterable[int] = (), proc: Path = _PROC) -> list[Process]:
-    """Return a process and everything that it, and what it started, has started and that still lives.
-
-    By the kernel's lists of children, one for every thread of the family, and not of other processes; the whole
-    process table where the kernel keeps none.
-
-    Args:
-        ancestor: Its number; what outlives its parent must be handed on to it, or is lost.
-        known: Numbers seen before, which are looked up by themselves: what is being handed on is in no list.
-        proc: Where `/proc` is.
-    """
-    if not Path(f"{proc}/{ancestor}/task/{ancestor}/children").exists():
-        return processes(proc)
-    found: dict[int, Process] = {}
-    todo = [ancestor, *known]
-    while todo:
-        pid = todo.pop()
-        if pid not in found and (one := process(pid, proc)) is not None:
-            found[pid] = one
-            todo += _children(pid, proc)
-    return list(found.values())
-
-
-def _children(pid: int, proc: Path) -> list[int]:
-    found: list[int] = []
-    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-        for thread in os.listdir(f"{proc}/{pid}/task"):  # noqa: PTH208 (of every child, often)
-            found += _children_of_thread(f"{proc}/{pid}/task/{thread}/children")
-    return found
-
-
-def _children_of_thread(path: str) -> list[int]:
-    try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (of every child, often)
-            return [int(pid) for pid in file.readall().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-
-
-def newest_pid(proc: Path = _PROC) -> int | None:
-    """Return the number that was given to a process or thread last; None where that is not told."""
-    try:
-        with open(f"{proc}/loadavg", "rb", buffering=0) as file:  # noqa: PTH123 (often)
-            return int(file.read(_STAT_BYTES).split()[4])
-    except (OSError, IndexError, ValueError):
-        return None
-
-
-def families(heads: Collection[int], table: Iterable[Process], known: Mapping[int, int]) -> dict[int, list[int]]:
-    """Return by head the processes of its group, its descendants, and those that an earlier look counted with it.
-
-    Args:
-        heads: Process numbers of children; each leads its process group.
-        table: All processes that may be among them.
-        known: Head by process number, from an earlier look.
-    """
-    found: dict[int, list[int]] = {head: [] for head in heads}
-    by_pid = {one.pid: one for one in table}
-    for one in by_pid.values():
-        head = _head_of(one, by_pid, found, known)
-        if head is not None and head != one.pid:
-            found[head].append(one.pid)
-    return found
-
-
-def _head_of(
-    one: Process, by_pid: Mapping[int, Process], heads: Collection[int], known: Mapping[int, int]
-) -> int | None:
-    at: Process | None = one
-    while at is not None:
-        for head in (at.pid, at.group, known.get(at.pid, -1), at.parent, known.get(at.parent, -1)):
-            if head in heads:
-                return head
-        at = by_pid.get(at.parent)
-    return None

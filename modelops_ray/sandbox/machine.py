@@ -159,15 +159,15 @@ class KernelKills:
         self._count = kernel_kills(root)
         self._last_s: float | None = None
 
-    def look(self) -> None:
-        """Compare the kernel's count with that of the last look."""
+    def update(self) -> None:
+        """Compare the kernel's count with that of the last update."""
         count = kernel_kills(self._root)
         if count != self._count:
             self._count, self._last_s = count, self._clock()
 
     def recent(self) -> bool | None:
         """Say whether there was a kill within the last 10 seconds; None where the kernel does not count."""
-        self.look()
+        self.update()
         if self._count is None:
             return None
         return self._last_s is not None and self._clock() - self._last_s < RECENT_S

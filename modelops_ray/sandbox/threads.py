@@ -38,7 +38,7 @@ class ThreadTracker:
         self._tasks = os.listdir
 
     def __enter__(self) -> ThreadTracker:  # noqa: PYI034 (Self is of Python 3.11)
-        self._look("the interpreter")
+        self._update("the interpreter")
         self._is_open, self._hook = True, self._imported
         builtins.__import__ = self._hook
         return self
@@ -48,7 +48,7 @@ class ThreadTracker:
         # Else it is the model's, which may well call this one.
         if builtins.__import__ is self._hook:
             builtins.__import__ = self._import
-        self._look("the model")
+        self._update("the model")
 
     def why_not_fork(self) -> str:
         """Name the module that started threads which a fork would lose; empty where nothing would be lost.
@@ -74,13 +74,13 @@ class ThreadTracker:
         importer, module, is_there = _asked_for(*args, **kwargs)
         if is_there:
             return self._import(*args, **kwargs)
-        self._look(importer)
+        self._update(importer)
         try:
             return self._import(*args, **kwargs)
         finally:
-            self._look(module)
+            self._update(module)
 
-    def _look(self, module: str) -> None:
+    def _update(self, module: str) -> None:
         """Note new threads as those of a module: the one that imports before, the imported one after an import."""
         for task in self._tasks(_TASKS):
             self._found.setdefault(int(task), module)

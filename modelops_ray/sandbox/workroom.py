@@ -122,8 +122,8 @@ class Workroom:
                 os.unlink(self._made)
         self._is_touched = True
 
-    def look(self) -> None:
-        """Find out which of the model's files were changed since the last look."""
+    def update_changed(self) -> None:
+        """Find out which of the model's files were changed since this was done last."""
         for path, before in self._stamps.items():
             with suppress(OSError):
                 now = _stamp(path)

@@ -11,13 +11,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from modelops_ray.errors import ResultsError, RunInUseError
 from modelops_ray.sandbox.machine import process_space
+from modelops_ray.sandbox.processes import existing
 from modelops_ray.store.storage.base import Folder
 
 NAME = "progress.json"
@@ -28,7 +28,7 @@ LISTEN_EVERY_S, LISTENINGS = 0.5, 14
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class ProcessIdentity:
     """One process of one machine. `place` tells machines, boots and containers of the same host name apart."""
 
     host: str
@@ -37,7 +37,7 @@ class Process:
     started_ticks: int | None
 
     @classmethod
-    def this(cls) -> Process:
+    def this(cls) -> ProcessIdentity:
         """Describe the process that asks."""
         return cls(socket.gethostname(), os.getpid(), process_space(), _started_ticks(os.getpid()))
 
@@ -70,12 +70,12 @@ class Progress(BaseModel):
 
     def is_doubtful(self, now: datetime) -> bool:
         """Whether it counts as over only if its machine's clock is right: on this machine there is one clock."""
-        here = Process.this()
+        here = ProcessIdentity.this()
         is_elsewhere = (self.host, self.place) != (here.host, here.place) or not here.place
         return self.ending is None and is_elsewhere and STALE_AFTER_S <= self.age_s(now) < DOUBTFUL_UNTIL_S
 
     def _is_dead(self) -> bool:
-        here = Process.this()
+        here = ProcessIdentity.this()
         if self.host != here.host or self.place != here.place or not here.place:
             return False
         try:
@@ -111,7 +111,7 @@ def write_progress(folder: Folder, progress: Progress) -> None:
 def say(
     run: str,
     session: str,
-    process: Process,
+    process: ProcessIdentity,
     now: datetime,
     counters: Mapping[str, JsonValue],
     ending: str | None = None,
@@ -187,10 +187,5 @@ def _when(age_s: float) -> str:
 
 def _started_ticks(pid: int) -> int | None:
     """When a process started, in clock ticks since boot; None if there is none. Zombies count as gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    # The command may hold anything, so fields are counted from its closing parenthesis.
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    found = existing(pid)
+    return None if found is None or found.has_ended else found.started_ticks

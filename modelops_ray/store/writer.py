@@ -29,7 +29,7 @@ from modelops_ray.store.commits import (
     read_commit,
     taken_over,
 )
-from modelops_ray.store.heartbeat import Process, say, write_progress
+from modelops_ray.store.heartbeat import ProcessIdentity, say, write_progress
 from modelops_ray.store.parts import write_part
 from modelops_ray.store.run_json import NAME, Growth, RunJson
 from modelops_ray.store.storage.base import Folder, UncertainError
@@ -61,7 +61,7 @@ class Session:
         self._run = run
         self._mark = mark
         self._clock = clock
-        self._process = Process.this()
+        self._process = ProcessIdentity.this()
         self._number = log.last + 1
         self._tip = log.tip
         self._is_chained = log.is_chained

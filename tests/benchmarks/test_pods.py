@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.cgroups import cpu_cgroup, why_not
 from benchmarks.pods import make_pods
-from modelops_ray.sandbox.limits import process
+from modelops_ray.sandbox.processes import process
 
 MIB = 2**20
 EAT = "x = []\nwhile True: x.append(bytes(2**20 * 8) + b'x')"
@@ -36,7 +36,7 @@ def wait_for(condition, patience_s=60.0):
 def is_running(pid):
     """Whether a process is there, and no zombie that init has not looked at yet."""
     found = process(pid)
-    return found is not None and found.state != "Z"
+    return found is not None and found.has_ended
 
 
 def said(pod):

@@ -15,7 +15,7 @@ from support.short_folder import short_folder
 from modelops_ray.core.report import Cause
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.sandbox.family import Family, Server
-from modelops_ray.sandbox.limits import process
+from modelops_ray.sandbox.processes import process
 from modelops_ray.study.chunk import Chunk, Simulation
 
 MIB = 2**20

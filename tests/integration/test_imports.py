@@ -18,7 +18,7 @@ from modelops_ray.errors import ModelError
 from modelops_ray.model.inspection import Look, measured
 from modelops_ray.model.resolve import find_model, resolve_model
 from modelops_ray.runner.chunk import run_chunk
-from modelops_ray.sandbox.limits import process
+from modelops_ray.sandbox.processes import process
 
 SIMULATE = "\n\ndef simulate(params, seed):\n    return {'r': {'x': params['beta'] * seed}}\n"
 FORK_AND_STAY = "import os, time\nif os.fork() == 0:\n    time.sleep(600)\n"

@@ -11,7 +11,7 @@ import pytest
 
 from modelops_ray.errors import ModelError
 from modelops_ray.runner.server_folders import base_folder, clear, kill_group, locked, sweep, write_server
-from modelops_ray.sandbox.limits import process, processes
+from modelops_ray.sandbox.processes import process, processes
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from support.stores import DiedError
 from modelops_ray.store import heartbeat as progress
 from modelops_ray.store import names, run_json
 from modelops_ray.store import writer as session
-from modelops_ray.store.heartbeat import Process
+from modelops_ray.store.heartbeat import ProcessIdentity
 from modelops_ray.store.storage import local as files
 from modelops_ray.store.storage import objects
 from modelops_ray.store.storage.buckets import Bucket
@@ -273,10 +273,10 @@ def scheduled(world: World) -> Iterator[None]:
         world.now += timedelta(seconds=seconds)
         world.step(f"waits {seconds} s")
 
-    def this() -> Process:
+    def this() -> ProcessIdentity:
         actor = world.me()
         name = "test" if actor is None else actor.name
-        return Process(name, 1, f"boot of {name}", 1)
+        return ProcessIdentity(name, 1, f"boot of {name}", 1)
 
     def bytes_of(n: int) -> str:
         return world.dice.randbytes(n).hex()
@@ -289,8 +289,8 @@ def scheduled(world: World) -> Iterator[None]:
         patch.setattr(objects, "ThreadPoolExecutor", _InPlace)
         patch.setattr(objects, "time", shim)
         patch.setattr(progress, "time", shim)
-        patch.setattr(session, "Process", SimpleNamespace(this=this))
-        patch.setattr(progress, "Process", SimpleNamespace(this=this))
+        patch.setattr(session, "ProcessIdentity", SimpleNamespace(this=this))
+        patch.setattr(progress, "ProcessIdentity", SimpleNamespace(this=this))
         patch.setattr(files, "_renamed", functools.partial(_renamed, world, files._renamed))
         for module in (files, objects, run_json, session):
             patch.setattr(module, "secrets", SimpleNamespace(token_hex=bytes_of))

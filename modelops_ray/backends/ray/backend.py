@@ -99,7 +99,7 @@ class RayBackend:
             BackendError: Ray itself failed.
         """
         if self._kills is not None:
-            self._kills.look()
+            self._kills.update()
         deadline_s = self._clock() + timeout_s
         while True:
             started = self._started()

@@ -29,7 +29,7 @@ def test_a_file_of_the_models_that_changed_unseen_is_told(tmp_path, monkeypatch)
     workroom = Workroom(str(models), str(place))
     with simulating(workroom):
         large.write_bytes(b"changed by something that is not seen")
-    workroom.look()
+    workroom.update_changed()
     files = SharedFiles()
     files.note([], workroom.changed)
     assert files.notice.startswith(f"{large} was changed while simulations ran, where all of them see it; ")

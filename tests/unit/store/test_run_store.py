@@ -23,7 +23,7 @@ from modelops_ray.errors import ResultsError, RunInUseError, StorageError
 from modelops_ray.sandbox.column_types import numbered
 from modelops_ray.store import run_json
 from modelops_ray.store.commits import FOLDER
-from modelops_ray.store.heartbeat import Process, Progress, read_progress, write_progress
+from modelops_ray.store.heartbeat import ProcessIdentity, Progress, read_progress, write_progress
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.storage.local import LocalFolder
 from modelops_ray.study.study import Study
@@ -401,7 +401,7 @@ def test_a_dead_process_of_this_machine_does_not_hold_the_directory(path, change
     open_store(path, grid(), clock=clock)
     folder = LocalFolder(path)
     found = read_progress(folder)
-    assert Process.this().pid == found.pid
+    assert ProcessIdentity.this().pid == found.pid
     write_progress(folder, Progress.model_validate(found.model_dump() | change))
 
     if free:
