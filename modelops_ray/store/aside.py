@@ -1,4 +1,4 @@
-"""Starting over: what is in the place of a run is moved aside, whole, and ends the sessions that write it.
+"""Starting over: the run that is in a directory is moved aside, whole, and the sessions that write it are ended.
 
 Owns that what is there is a run, and the order of the steps where nothing can be renamed. Copying is the storage's.
 """
@@ -28,7 +28,7 @@ def require_replaceable(folder: Folder) -> None:
 
 
 def move_aside(folder: Folder, clock: Clock) -> None:
-    """Keep an old run under another name; anything else that is there is refused.
+    """Keep an old run under another name; a directory that holds other files is refused.
 
     Raises:
         ResultsError: What is there is no run.

@@ -29,7 +29,7 @@ _PART = re.compile(r"part-[0-9a-f]{8}-\d+\.parquet")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A run, its commits, and the files that no commit names (`debris`), as they were when they were read.
+    """A run, its commits, and the files that no commit names (`leftovers`), as they were when they were read.
 
     `folder` is held where a place can be; `mark` is that of the `run.json` that was read; `move` is set where its
     positions refer to an older study.
@@ -40,7 +40,7 @@ class Found:
     mark: Hashable
     log: Log
     move: Move | None
-    debris: tuple[str, ...]
+    leftovers: tuple[str, ...]
 
     def has_work(self, spec: RunSpec, repeat: Ranges) -> bool:
         """Whether a simulation has no row yet, or that of a failure that is to be repeated."""
@@ -88,17 +88,20 @@ def _find(folder: Folder, spec: RunSpec) -> Found | None:
             "wait for it, or give --fresh once more"
         )
     run = run.grown(log.grown)
-    debris = debris_in(folder, log)
-    _require_log(folder, run, log, debris)
+    leftovers = leftovers_in(folder, log)
+    _require_log(folder, run, log, leftovers)
     _require_positions(log, run.study_of(log.study).simulations, path)
     require_sizes(folder, log.parts.values())
-    return Found(folder, run, mark, log, _find_move(run, log, spec, path), debris)
+    return Found(folder, run, mark, log, _find_move(run, log, spec, path), leftovers)
 
 
 def require_empty(folder: Folder) -> None:
-    """Where no run was found: nothing else may be there, but one that another session began since then.
+    """Refuse a directory without `run.json` that holds other files; a run that began since it was read is no such file.
 
-    A session that was slow may leave empty folders, a word of its own, or one commit where its run was removed.
+    A session whose run was removed while it was slow may leave empty folders, `progress.json`, or one commit.
+
+    Raises:
+        ResultsError: It holds other files.
     """
     names = folder.names()
     if set(names) <= _OURS and len(folder.names(FOLDER)) <= 1 and not any(map(folder.names, part_folders(folder))):
@@ -109,12 +112,12 @@ def require_empty(folder: Folder) -> None:
         )
 
 
-def _require_log(folder: Folder, run: RunJson, log: Log, debris: tuple[str, ...]) -> None:
-    """A session that said a word of its own has made a commit, so that parts without a log mean that it was lost.
+def _require_log(folder: Folder, run: RunJson, log: Log, leftovers: tuple[str, ...]) -> None:
+    """Refuse a run whose log was lost: a session writes `progress.json` after its first commit, so the log has begun.
 
-    Before that, they are what was left of runs that were moved aside, or of a session of one of them that was slow.
+    Parts without a log and without this run's `progress.json` are those of runs that were moved aside.
     """
-    parts = [name for name in debris if _PART.fullmatch(name.rpartition("/")[2])]
+    parts = [name for name in leftovers if _PART.fullmatch(name.rpartition("/")[2])]
     if parts and log.last < run.log_from and read_progress(folder, run.id) is not None:
         raise damaged(folder.where(FOLDER), f"no commits, and there are parts such as {parts[0]}")
 
@@ -159,10 +162,11 @@ def _move_from(older: StudyEntry, spec: RunSpec) -> Move | None:
     return find_move(older, spec.study, spec.simulations, spec.asked.seed_policy)
 
 
-def debris_in(folder: Folder, log: Log) -> tuple[str, ...]:
-    """Parts of crashed, failed or fenced sessions, and half-written files.
+def leftovers_in(folder: Folder, log: Log) -> tuple[str, ...]:
+    """List the parts that no commit names, of sessions that crashed or were taken over, and half-written files.
 
-    To be listed after the log was read, and before the commit that ends the sessions which might still name them.
+    A session that is to remove them lists them after it read the log and before its first commit: that commit ends the
+    sessions which might still name them, and later sessions write parts that this one does not know.
     """
     parts = [path for path in part_names(folder) if path not in log.parts]
     places = ["", FOLDER, *part_folders(folder)]

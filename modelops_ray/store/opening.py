@@ -18,7 +18,7 @@ from modelops_ray.store import run_json, shards
 from modelops_ray.store.aside import move_aside, require_replaceable
 from modelops_ray.store.commits import FOLDER, Log, Part, last_number
 from modelops_ray.store.extension import Move, kept, moved_parts
-from modelops_ray.store.found import Found, debris_in, find, require_empty
+from modelops_ray.store.found import Found, find, leftovers_in, require_empty
 from modelops_ray.store.heartbeat import require_free, require_silent, writer
 from modelops_ray.store.parts import read_part
 from modelops_ray.store.run_json import Growth, RunJson
@@ -80,8 +80,8 @@ class Opening:
     def _session(self, found: Found) -> Session | None:
         """Begin a session unless there is nothing to do."""
         folder, now = found.folder, self.clock()
-        is_littered = bool(found.debris) and writer(folder, found.run.id, now) is None
-        if not (found.has_work(self.spec, self.repeat) or found.move is not None or is_littered):
+        has_leftovers = bool(found.leftovers) and writer(folder, found.run.id, now) is None
+        if not (found.has_work(self.spec, self.repeat) or found.move is not None or has_leftovers):
             return None
         if not self.take_over:
             require_free(folder, found.run.id, now)
@@ -178,13 +178,12 @@ def _prepare(session: Session, found: Found, spec: RunSpec, repeat: Ranges) -> N
     """Take the directory over: fence off others, move to a larger study, forget failures to repeat, clean up."""
     folder, log = found.folder, found.log
     before = list(log.parts)
-    # Listed before the commit that ends the sessions which could still name them; those that come after it may write.
-    debris = debris_in(folder, log)
+    leftovers = leftovers_in(folder, log)
     log.apply(session.append(log.study or found.run.study.digest), FOLDER)
     if found.move is not None:
         _extend(session, found, found.move, spec)
     _forget(session, folder, log, spec.asked.study.digest, repeat)
-    for name in (*debris, *(path for path in before if path not in log.parts)):
+    for name in (*leftovers, *(path for path in before if path not in log.parts)):
         folder.remove(name)
     session.heartbeat({})
 
