@@ -26,6 +26,7 @@ from modelops_ray.version import __version__
 
 if TYPE_CHECKING:
     from modelops_ray.api import Run, Submission, open_run, plan, profile, run, submit
+    from modelops_ray.run.run_config import RunConfig
     from modelops_ray.study.study import Study
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "PayloadLostError",
     "ResultsError",
     "Run",
+    "RunConfig",
     "RunInUseError",
     "StorageError",
     "Study",
@@ -52,6 +54,7 @@ __all__ = [
 
 _LAZY = {
     "Run": "modelops_ray.api",
+    "RunConfig": "modelops_ray.run.run_config",
     "Study": "modelops_ray.study.study",
     "Submission": "modelops_ray.api",
     "open_run": "modelops_ray.api",

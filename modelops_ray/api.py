@@ -1,6 +1,7 @@
 """What a script or a notebook calls: run a study, plan it, profile its model, open what a run left.
 
-Owns the public signatures and `Run`. The work is done by `session` and `foresight`; nothing is shown unless asked for.
+Owns the public signatures and `Run`. The work is done by `run.session` and `run.planning`; nothing is shown unless
+asked for.
 """
 
 from __future__ import annotations
@@ -8,9 +9,8 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import pyarrow as pa
 
@@ -18,15 +18,16 @@ from modelops_ray.cluster.jobs.dashboard import Dashboard
 from modelops_ray.cluster.jobs.package import dashboard_address, run_directory
 from modelops_ray.cluster.jobs.submission import Parcel, Submission, send
 from modelops_ray.cluster.watch.pods import observed
-from modelops_ray.config import BackendName, Isolation, MaxFailures, RunConfig, SeedPolicy, Shard, parse_size
+from modelops_ray.config import JobOptions, Options
 from modelops_ray.core.forecast import Forecast
-from modelops_ray.errors import NO_WORKING_FOLDER, ModelError, StorageError, UsageError
+from modelops_ray.errors import NO_WORKING_FOLDER, ModelError, StorageError
 from modelops_ray.report.progress import display
 from modelops_ray.report.screen import to_stderr
 from modelops_ray.run import leaks, planning
 from modelops_ray.run.planning import Profiled
 from modelops_ray.run.ports import Watcher
 from modelops_ray.run.request import RunRequest, ask
+from modelops_ray.run.run_config import RunConfig
 from modelops_ray.run.session import Outcome, execute
 from modelops_ray.sandbox.loading import refuse_while_loading
 from modelops_ray.store.reader import RunReader
@@ -37,37 +38,6 @@ from modelops_ray.study.study import Study
 __all__ = ["JobOptions", "Options", "Run", "Submission", "open_run", "plan", "profile", "run", "submit"]
 
 Model = str | Callable[..., object]
-
-
-class JobOptions(TypedDict, total=False):
-    """The options of `submit`, by the same names; sizes as text (`4Gi`) or bytes, times in seconds."""
-
-    attempts: int
-    check_leaks: bool
-    chunk: int | None
-    cpus: float
-    fresh: bool
-    isolation: Isolation
-    per_child: int
-    max_failures: str | int | None
-    max_memory: str | int | None
-    memory: str | int | None
-    only: str | None
-    retry_failed: bool
-    seeds: SeedPolicy
-    shard: str | None
-    take_over: bool
-    timeout: float
-    window: int | None
-
-
-class Options(JobOptions, total=False):
-    """The options of `run`, by the same names; sizes as text (`4Gi`) or bytes, times in seconds."""
-
-    address: str | None
-    backend: BackendName
-    limit_cpus: int | None
-    limit_memory: str | int | None
 
 
 class Run:
@@ -145,7 +115,7 @@ def run(
         ModelopsRayError: Every error with which the command line exits with 1 or 2; what had finished is committed.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after committing all that had finished.
     """
-    request = ask_to_run(study, model, configure(out=out, **options))
+    request = ask_to_run(study, model, RunConfig(out=out, **options))
     with display(quiet=not progress) as watcher:
         outcome = run_session(request, watcher)
         outcome.require_complete()
@@ -197,7 +167,7 @@ def plan(
     Raises:
         ModelopsRayError: The study, the model or an option is wrong.
     """
-    return planning.foresee(_ask(study, model, configure(out=out, **options)).looked_at())
+    return planning.foresee(_ask(study, model, RunConfig(out=out, **options)).looked_at())
 
 
 def profile(
@@ -216,7 +186,7 @@ def profile(
     """
     refuse_while_loading()
     with display(quiet=True) as watcher:
-        return planning.measure(_ask(study, model, configure(**options)), samples, watcher)
+        return planning.measure(_ask(study, model, RunConfig(**options)), samples, watcher)
 
 
 def submit(  # noqa: PLR0913 (one for each option that is not run's)
@@ -253,7 +223,7 @@ def submit(  # noqa: PLR0913 (one for each option that is not run's)
         ModelopsRayError: The study, the model or an option is wrong, or the cluster does not take the job.
     """
     refuse_while_loading()
-    question = _ask(study, model, configure(tolerate_failures=tolerate_failures, **options)).looked_at()
+    question = _ask(study, model, RunConfig(tolerate_failures=tolerate_failures, **options)).looked_at()
     name = "study" if isinstance(study, Study) else Path(study).stem
     kept = {**options, "tolerate_failures": tolerate_failures}
     parcel = Parcel(name, out, ephemeral, shards, kept, tuple(install))
@@ -272,7 +242,7 @@ def question(study: Study | str | Path, *, model: Model | None = None, **options
     Raises:
         ModelopsRayError: The study, the model or an option is wrong.
     """
-    return _ask(study, model, configure(**options)).looked_at()
+    return _ask(study, model, RunConfig(**options)).looked_at()
 
 
 def open_run(path: str | Path) -> Run:
@@ -282,26 +252,6 @@ def open_run(path: str | Path) -> Run:
         ResultsError: It is no run directory, is damaged, or is of a newer format.
     """
     return Run(path)
-
-
-def configure(
-    *, out: str | Path | None = None, tolerate_failures: bool = False, **options: Unpack[Options]
-) -> RunConfig:
-    """Turn options as users write them into checked knobs.
-
-    Raises:
-        UsageError: One is out of range, or two contradict each other.
-    """
-    given: dict[str, Any] = dict(options)
-    for name in ("memory", "max_memory", "limit_memory"):
-        given[f"{name}_bytes"] = _size(f"--{name.replace('_', '-')}", given.pop(name, None))
-    if "timeout" in given:
-        given["timeout_s"] = given.pop("timeout")
-    if given.get("shard") is not None:
-        given["shard"] = Shard.parse(given["shard"])
-    too_many = given.pop("max_failures", None)
-    config = RunConfig(**given, max_failures=None if too_many is None else MaxFailures.parse(str(too_many)))
-    return replace(config, out=None if out is None else place_of(out), tolerate_failures=tolerate_failures)
 
 
 def _require_working_folder() -> None:
@@ -314,15 +264,6 @@ def _require_working_folder() -> None:
         Path.cwd()
     except FileNotFoundError:
         raise StorageError(NO_WORKING_FOLDER) from None
-
-
-def _size(option: str, size: str | int | None) -> int | None:
-    if size is None:
-        return None
-    try:
-        return parse_size(str(size))
-    except UsageError as error:
-        raise UsageError(f"{option} {error}") from None
 
 
 def _ask(study: Study | str | Path, model: Model | None, config: RunConfig) -> RunRequest:

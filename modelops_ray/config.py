@@ -1,15 +1,18 @@
-"""Every knob of a run with its default, unit and range; read once at the edge, frozen afterwards.
+"""Every option of a run: its type, default, range and unit, its line in `--help`, and the commands that take it.
 
-Owns the parsing of sizes. Does not read the environment: the command line and `api` do, once.
+Owns the reading of what was given, and the sentence about what may not be given. `run.run_config` checks all options of
+a run together; this module imports no pydantic, so that `--help` and a worker need not. Does not read the environment.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
 from modelops_ray.errors import UsageError
 
@@ -71,8 +74,7 @@ class MaxFailures:
         value = 0.0 if match is None else float(match[1] or match[2])
         percent = match is not None and match[2] is not None
         if not (0 < value <= 100 if percent else 1 <= value <= _MOST_FAILURES):
-            shown = _shown(text)
-            raise UsageError(f"--max-failures {shown} must be a whole number from 1, or a percentage such as 5%")
+            raise UsageError(f"{_shown(text)} must be a whole number from 1, or a percentage such as 5%")
         return cls(value, percent)
 
     def count(self, n_simulations: int) -> int:
@@ -96,9 +98,7 @@ class Shard:
         """
         match = _SHARD.fullmatch(text.strip())
         if match is None or not 1 <= int(match[1]) <= int(match[2]) <= MAX_SHARDS:
-            raise UsageError(
-                f"--shard {_shown(text)} must be I/N with I from 1 to N and N up to {MAX_SHARDS:,}, such as 2/8"
-            )
+            raise UsageError(f"{_shown(text)} must be I/N with I from 1 to N and N up to {MAX_SHARDS:,}, such as 2/8")
         return cls(int(match[1]), int(match[2]))
 
     @property
@@ -110,78 +110,213 @@ class Shard:
         return f"{self.number}/{self.of}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunConfig:
-    """The options of `run`, as in the interface; sizes in bytes, times in seconds, None where it is adapted.
+def _read_address(text: str) -> str:
+    if not text.strip():
+        raise UsageError("is empty; give auto or HOST:PORT, or leave the option out")
+    return text
 
-    `out` is a path, or a text that is the URI of a folder in an object store.
+
+_RUN = frozenset({"run"})
+_GOING_ON = _RUN | {"submit"}
+_HERE = _RUN | {"plan", "profile"}
+_ASKING = _HERE | {"submit"}
+_RENDERED = _ASKING | {"render"}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """How an option is shown, which commands take it, and what may be given for it.
+
+    Attributes:
+        help: Its line in `--help`; `{}` stands for its default.
+        metavar: Stands for the value there and names its unit, as SECONDS does.
+        commands: The commands that take it.
+        between: The least and the greatest number that may be given.
+        read: Makes the value of a text; what it raises does not name the option.
+        name: The name of the field that carries this option; `kind` is its type, and `default` its default.
     """
 
-    out: Path | str | None = None
-    model: str | None = None
-    address: str | None = None
-    backend: BackendName = "ray"
-    cpus: float = 1.0
-    memory_bytes: int | None = None
-    max_memory_bytes: int | None = None
-    limit_memory_bytes: int | None = None
-    limit_cpus: int | None = None
-    timeout_s: float = 1800.0
-    attempts: int = 5
-    max_failures: MaxFailures | None = None
-    isolation: Isolation = "fork"
-    per_child: int | None = None
-    chunk: int | None = None
-    window: int | None = None
-    seeds: SeedPolicy = "job-file"
-    only: str | None = None
-    shard: Shard | None = None
-    fresh: bool = False
-    retry_failed: bool = False
-    take_over: bool = False
-    tolerate_failures: bool = False
-    check_leaks: bool = False
+    help: str
+    metavar: str | None = None
+    commands: frozenset[str] = _ASKING
+    between: tuple[float, float] | None = None
+    read: Callable[[str], object] | None = None
+    name: str = ""
+    kind: Any = None
+    default: object = None
 
-    def __post_init__(self) -> None:
-        """Check ranges.
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def shown_help(self) -> str:
+        """Its line in `--help`, with the default."""
+        return self.help.replace("{}", f"{self.default:g}" if isinstance(self.default, float) else str(self.default))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that may be given; empty where it is no choice."""
+        return get_args(self.kind) if get_origin(self.kind) is Literal else ()
+
+    @property
+    def number(self) -> type[int | float] | None:
+        """The type of numbers that may be given; None where it is no number."""
+        if self.between is None:
+            return None
+        return int if int in (self.kind, *get_args(self.kind)) else float
+
+    def value_of(self, given: object) -> object:
+        """Read what was given; its type is checked by the field.
 
         Raises:
-            UsageError: A knob is out of range, or two contradict each other.
+            UsageError: It is out of range, none of the choices, or `read` does not take it.
         """
-        if not (self.address is None or self.address.strip()):
-            raise UsageError("--address is empty; give auto or HOST:PORT, or leave the option out")
-        for name, value, words in (("--backend", self.backend, BackendName), ("--isolation", self.isolation, Isolation),
-                                   ("--seeds", self.seeds, SeedPolicy)):  # fmt: skip
-            if value not in get_args(words):
-                raise UsageError(f"{name} {_shown(str(value))} must be one of {', '.join(get_args(words))}")
-        _between("--cpus", self.cpus, 0.001, 1024)
-        _between("--timeout", self.timeout_s, 0, 10**9)
-        _between("--attempts", self.attempts, 1, 1000)
-        _between("--per-child", self.per_child, 1, 1_000_000)
-        _between("--chunk", self.chunk, 1, 100_000)
-        _between("--window", self.window, 1, 100_000)
-        _between("--limit-cpus", self.limit_cpus, 1, 4096)
-        for name, size in (("--memory", self.memory_bytes), ("--max-memory", self.max_memory_bytes),
-                           ("--limit-memory", self.limit_memory_bytes)):  # fmt: skip
-            _between(name, size, 1, 2**60)
-        if self.memory_bytes and self.max_memory_bytes and self.memory_bytes > self.max_memory_bytes:
-            raise UsageError(
-                f"--memory {format_size(self.memory_bytes)} is above --max-memory {format_size(self.max_memory_bytes)}"
-            )
-        if self.fresh and self.retry_failed:
-            raise UsageError("--fresh starts over and --retry-failed goes on; give one of them")
+        try:
+            return None if given is None and self.default is None else self._read(given)
+        except UsageError as error:
+            raise UsageError(f"{self.flag} {error}") from None
+
+    def _read(self, given: object) -> object:
+        if self.choices and given not in self.choices:
+            raise UsageError(f"{_shown(str(given))} must be one of {', '.join(self.choices)}")
+        if self.between is not None:
+            _require_between(given, *self.between)
+        return given if self.read is None else self.read(str(given))
+
+    def mistyped(self, given: object) -> UsageError:
+        """Say that what was given is not of the type of the field."""
+        expected = "true or false" if self.kind is bool else "a text"
+        if self.between is not None:
+            low, high = self.between
+            expected = f"a {'whole ' if self.number is int else ''}number between {low:g} and {high:g}"
+        return UsageError(f"{self.flag} {_shown(str(given))} must be {expected}")
 
 
-def _between(name: str, value: float | None, low: float, high: float) -> None:
-    if value is None:
-        return
+class Fields:
+    """The options of `run`, as the fields of `RunConfig`; sizes in bytes, times in seconds, None where it is adapted.
+
+    An option is added here, with its name in `JobOptions` or `Options` below for typed keyword arguments. `run.terms`
+    passes on what the core and the workers obey. Those that `profile` does not take say where a run is and which part
+    of it is done; they stand first.
+    """
+
+    out: Annotated[
+        Path | str | None,
+        Option("Run directory, a path or s3://, gs://, az:// (runs/<study>-<8 hex>).", "DIR", _RUN),
+    ] = None
+    shard: Annotated[
+        Shard | None,
+        Option("Part I of N of the study, by parameter set.", "I/N", _RUN | {"plan"}, read=Shard.parse),
+    ] = None
+    fresh: Annotated[bool, Option("Start over; the old run is moved aside.", commands=_GOING_ON)] = False
+    retry_failed: Annotated[bool, Option("Repeat what failed.", commands=_GOING_ON)] = False
+    only: Annotated[str | None, Option("Run one simulation, again if it failed.", "TASK_ID", _GOING_ON)] = None
+    take_over: Annotated[bool, Option("Go on although another session seems to write.", commands=_GOING_ON)] = False
+    tolerate_failures: Annotated[bool, Option("Exit 0 instead of 3.", commands=_GOING_ON)] = False
+    check_leaks: Annotated[
+        bool, Option("At the end, compare a few simulations with new processes.", commands=_GOING_ON)
+    ] = False
+    model: Annotated[
+        str | None,
+        Option("path/to/file.py:function or package.module:function.", "REF", _RENDERED | {"check"}),
+    ] = None
+    address: Annotated[
+        str | None,
+        Option("'auto' or HOST:PORT of a running Ray; default: starts its own Ray.", "ADDR", _HERE, read=_read_address),
+    ] = None
+    backend: Annotated[BackendName, Option("'local' runs in this process.", commands=_HERE)] = "ray"
+    cpus: Annotated[float, Option("CPUs per simulation ({}).", "N", _RENDERED, (0.001, 1024))] = 1.0
+    memory: Annotated[
+        int | None,
+        Option("First request per simulation (512Mi, 4Gi); still raised.", "SIZE", _RENDERED, read=parse_size),
+    ] = None
+    max_memory: Annotated[
+        int | None, Option("The most a simulation may be given.", "SIZE", _RENDERED, read=parse_size)
+    ] = None
+    limit_memory: Annotated[
+        int | None, Option("Limit for that Ray, of this machine's memory.", "SIZE", _HERE, read=parse_size)
+    ] = None
+    limit_cpus: Annotated[
+        int | None, Option("Limit for that Ray; may exceed the machine's.", "N", _HERE, (1, 4096))
+    ] = None
+    timeout: Annotated[float, Option("Per simulation ({}), 0 for none.", "SECONDS", _RENDERED, (0, 10**9))] = 1800.0
+    attempts: Annotated[int, Option("Attempts that run out of memory or crash ({}).", "N", between=(1, 1000))] = 5
+    max_failures: Annotated[
+        MaxFailures | None, Option("Stop when N simulations, or P% of all, failed.", "N|P%", read=MaxFailures.parse)
+    ] = None
+    isolation: Annotated[
+        Isolation,
+        Option(
+            "A fork of the loaded model (fork), a process that goes on (reuse), a new interpreter (fresh), or none."
+        ),
+    ] = "fork"
+    per_child: Annotated[
+        int | None, Option("Simulations per process, instead of adapted.", "N", between=(1, 1_000_000))
+    ] = None
+    chunk: Annotated[int | None, Option("Simulations per task, instead of adapted.", "N", between=(1, 100_000))] = None
+    window: Annotated[int | None, Option("Tasks outstanding, instead of adapted.", "N", between=(1, 100_000))] = None
+    seeds: Annotated[SeedPolicy, Option("Seed policy ({}).", commands=_RENDERED)] = "job-file"
+
+
+class JobOptions(TypedDict, total=False):
+    """The options of `submit`, by the same names; sizes as text (`4Gi`) or bytes, times in seconds."""
+
+    attempts: int
+    check_leaks: bool
+    chunk: int | None
+    cpus: float
+    fresh: bool
+    isolation: Isolation
+    per_child: int | None
+    max_failures: str | int | None
+    max_memory: str | int | None
+    memory: str | int | None
+    only: str | None
+    retry_failed: bool
+    seeds: SeedPolicy
+    shard: str | None
+    take_over: bool
+    timeout: float
+    window: int | None
+
+
+class Options(JobOptions, total=False):
+    """The options of `run`, by the same names; sizes as text (`4Gi`) or bytes, times in seconds."""
+
+    address: str | None
+    backend: BackendName
+    limit_cpus: int | None
+    limit_memory: str | int | None
+
+
+class AllOptions(Options, total=False):
+    """And those that the functions of `api` name in their own signatures."""
+
+    model: str | None
+    out: str | Path | None
+    tolerate_failures: bool
+
+
+@functools.cache
+def options() -> Mapping[str, Option]:
+    """Every option by its name in Python, in the order of `--help`."""
+    found = {}
+    for name, hint in get_type_hints(Fields, include_extras=True).items():
+        kind, option = get_args(hint)
+        found[name] = replace(option, name=name, kind=kind, default=getattr(Fields, name))
+    return found
+
+
+def _require_between(value: object, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"{name} {_shown(str(value))} must be a number between {low:g} and {high:g}")
+        raise UsageError(f"{_shown(str(value))} must be a number between {low:g} and {high:g}")
     if low <= value <= high:
         return
     is_large = isinstance(value, int) and abs(value) > 10**15
     shown = "of more than 15 digits" if is_large else f"{value:g}"
-    raise UsageError(f"{name} {shown} is out of range; it must be between {low:g} and {high:g}")
+    raise UsageError(f"{shown} is out of range; it must be between {low:g} and {high:g}")
 
 
 def _shown(text: str) -> str:

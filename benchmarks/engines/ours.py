@@ -32,7 +32,8 @@ class Watch:
 
 def work(job: Job) -> None:
     """Run a study."""
-    from modelops_ray.api import ask_to_run, configure, run_session
+    from modelops_ray.api import ask_to_run, run_session
+    from modelops_ray.run.run_config import RunConfig
 
     options: dict[str, Any] = {} if job.address else {"limit_cpus": job.layout.slots}
     if job.address:
@@ -40,7 +41,7 @@ def work(job: Job) -> None:
     out = job.folder / "run"
     watch = Watch(job)
     job.ready()
-    outcome = run_session(ask_to_run(job.study, job.case.model, configure(out=out, **options)), watch)
+    outcome = run_session(ask_to_run(job.study, job.case.model, RunConfig(out=out, **options)), watch)
     summary = outcome.summary
     job.at(summary.completed, summary.completed)
     job.lost = summary.failed

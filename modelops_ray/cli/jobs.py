@@ -13,26 +13,13 @@ from typing import Any
 import click
 from rich.table import Table
 
-from modelops_ray.cli.options import DEBUG, JSON, STUDY, given
+from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, of_run
 from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end, say
-from modelops_ray.cli.study import run
 
 ADDRESS = click.option("--address", metavar="URL", help="The cluster's dashboard, http://HOST:8265; or RAY_ADDRESS.")
 JOB = click.argument("job", metavar="JOB")
 
-# What of `run` has no meaning in a job, or another one.
-_NOT_IN_A_JOB = frozenset(
-    {"study", "out", "address", "backend", "limit_memory", "limit_cpus", "as_json", "quiet", "shard"}
-)
 
-
-def _options_of_run(command: click.Command) -> click.Command:
-    """Give a command every other option of `run`."""
-    command.params += [each for each in run.params if each.name not in _NOT_IN_A_JOB]
-    return command
-
-
-@_options_of_run
 @click.command()
 @STUDY
 @ADDRESS
@@ -43,6 +30,8 @@ def _options_of_run(command: click.Command) -> click.Command:
 @click.option("--shards", type=click.IntRange(1, 1000), default=1, metavar="N", help="Submit N jobs, a part each.")
 @click.option("--install", multiple=True, metavar="REQ", help="Install this there as well, as in starsim==3.0.1.")
 @JSON
+@of_run("submit")
+@DEBUG
 def submit(  # noqa: PLR0913 (one for each option)
     study: Path,
     *,

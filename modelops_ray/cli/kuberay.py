@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
-from modelops_ray.cli.options import DEBUG, JSON, STUDY, given
+from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, names_of, of_run
 from modelops_ray.cli.outcomes import end, say
 from modelops_ray.cli.watch import watch
 
-_MODEL = click.option("--model", metavar="REF", help="path/to/file.py:function or package.module:function.")
-_CARRIED = ("cpus", "memory", "max_memory", "timeout", "seeds")
+_CARRIED = [name for name in names_of("render") if name != "model"]
 
 
 @click.group()
@@ -30,12 +29,7 @@ def kuberay() -> None:
 @click.option("--run-dir", metavar="DIR|URI", help="The run directory there (/runs/<study>).")
 @click.option("--shards", type=click.IntRange(1, 1000), default=1, metavar="N", help="Make N jobs, each with a part.")
 @click.option("--pods", "--max-pods", "max_pods", type=click.IntRange(1, 10_000), metavar="N", help="Workers at most.")
-@_MODEL
-@click.option("--cpus", type=float, metavar="N", help="CPUs per simulation (1).")
-@click.option("--memory", metavar="SIZE", help="First request per simulation; still raised.")
-@click.option("--max-memory", metavar="SIZE", help="The most a simulation may be given.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="Per simulation (1800), 0 for none.")
-@click.option("--seeds", type=click.Choice(["job-file", "dask-compatible"]), help="Seed policy (job-file).")
+@of_run("render", memory="First request per simulation; still raised.")
 @JSON
 @DEBUG
 def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool, **options: Any) -> None:
@@ -127,7 +121,7 @@ def _plain(value: object) -> str:
 @kuberay.command()
 @click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="FILE|FOLDER...")
 @click.option("--study", type=click.Path(path_type=Path), metavar="STUDY", help="Ask whether the groups grow for it.")
-@_MODEL
+@of_run("check")
 @JSON
 @DEBUG
 def check(paths: tuple[Path, ...], *, study: Path | None, model: str | None, as_json: bool) -> None:

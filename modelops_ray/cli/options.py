@@ -1,25 +1,26 @@
-"""The options that several commands share, and which of them were given."""
+"""The options of commands: those of a run as `config` declares them, and a few that several commands share."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from modelops_ray.cli.outcomes import DEBUGGING
+from modelops_ray.config import Option, options
 
 RAY_LEVEL = "RAY_BACKEND_LOG_LEVEL"
 
-F = TypeVar("F", bound=Callable[..., None])
+Command = Callable[..., None]
+Decorator = Callable[[Command], Command]
 
 STUDY = click.argument("study", type=click.Path(path_type=Path))
 RUN_DIR = click.argument("run_dir")
-SHARD = click.option("--shard", metavar="I/N", help="Part I of N of the study, by parameter set.")
-OUT = click.option("--out", metavar="DIR", help="Run directory, a path or s3://, gs://, az:// (runs/<study>-<8 hex>).")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout.")
 
 
@@ -37,40 +38,42 @@ DEBUG = click.option(
     "--debug", is_flag=True, expose_value=False, callback=_note_debugging, help="Show tracebacks, and what Ray prints."
 )
 
-_ASK = (
-    click.option("--model", metavar="REF", help="path/to/file.py:function or package.module:function."),
-    click.option(
-        "--address", metavar="ADDR", help="'auto' or HOST:PORT of a running Ray; default: starts its own Ray."
-    ),
-    click.option("--backend", type=click.Choice(["ray", "local"]), help="'local' runs in this process."),
-    click.option("--cpus", type=float, metavar="N", help="CPUs per simulation (1)."),
-    click.option("--memory", metavar="SIZE", help="First request per simulation (512Mi, 4Gi); still raised."),
-    click.option("--max-memory", metavar="SIZE", help="The most a simulation may be given."),
-    click.option("--limit-memory", metavar="SIZE", help="Limit for that Ray, of this machine's memory."),
-    click.option("--limit-cpus", type=int, metavar="N", help="Limit for that Ray; may exceed the machine's."),
-    click.option("--timeout", type=float, metavar="SECONDS", help="Per simulation (1800), 0 for none."),
-    click.option("--attempts", type=int, metavar="N", help="Attempts that run out of memory or crash (5)."),
-    click.option("--max-failures", metavar="N|P%", help="Stop when N simulations, or P% of all, failed."),
-    click.option(
-        "--isolation",
-        type=click.Choice(["fork", "reuse", "fresh", "none"]),
-        help="A fork of the loaded model (fork), a process that goes on (reuse), a new interpreter (fresh), or none.",
-    ),
-    click.option("--per-child", type=int, metavar="N", help="Simulations per process, instead of adapted."),
-    click.option("--chunk", type=int, metavar="N", help="Simulations per task, instead of adapted."),
-    click.option("--window", type=int, metavar="N", help="Tasks outstanding, instead of adapted."),
-    click.option("--seeds", type=click.Choice(["job-file", "dask-compatible"]), help="Seed policy (job-file)."),
-    DEBUG,
-)
+
+def of_run(command: str, *own: Decorator, **helps: str) -> Decorator:
+    """Add the options of a run that a command takes.
+
+    Args:
+        command: Its name in `config`.
+        own: Options of its own; they stand after those that say which part of a run is done, and before those that
+            say what is run and how.
+        helps: Other words for an option, by its name.
+    """
+    taken = [
+        replace(each, help=helps.get(each.name, each.help)) for each in options().values() if command in each.commands
+    ]
+    parts = [_click_option(each) for each in taken if "profile" not in each.commands]
+    ways = [_click_option(each) for each in taken if "profile" in each.commands]
+
+    def add(function: Command) -> Command:
+        for decorator in reversed([*parts, *own, *ways]):
+            function = decorator(function)
+        return function
+
+    return add
 
 
-def asking(command: F) -> F:
-    """Add the options that say what to run and how."""
-    for option in reversed(_ASK):
-        command = option(command)
-    return command
+def names_of(command: str) -> list[str]:
+    """The names in Python of the options of a run that a command takes."""
+    return [each.name for each in options().values() if command in each.commands]
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
+def _click_option(option: Option) -> Decorator:
+    if option.kind is bool:
+        return click.option(option.flag, is_flag=True, help=option.shown_help)
+    kind = click.Choice(option.choices) if option.choices else option.number
+    return click.option(option.flag, type=kind, metavar=option.metavar, help=option.shown_help)
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
     """The options that were given; the others have their defaults in `config`."""
-    return {name: value for name, value in options.items() if value is not None and value is not False}
+    return {name: value for name, value in values.items() if value is not None and value is not False}

@@ -8,31 +8,23 @@ from typing import Any
 
 import click
 
-from modelops_ray.cli.options import JSON, OUT, SHARD, STUDY, asking, given
+from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, of_run
 from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end
 from modelops_ray.run.summary import Summary
 
 
 @click.command()
 @STUDY
-@OUT
-@SHARD
-@click.option("--fresh", is_flag=True, help="Start over; the old run is moved aside.")
-@click.option("--retry-failed", is_flag=True, help="Repeat what failed.")
-@click.option("--only", metavar="TASK_ID", help="Run one simulation, again if it failed.")
-@click.option("--take-over", is_flag=True, help="Go on although another session seems to write.")
-@click.option("--tolerate-failures", is_flag=True, help="Exit 0 instead of 3.")
-@click.option("--check-leaks", is_flag=True, help="At the end, compare a few simulations with new processes.")
-@JSON
-@click.option("--quiet", is_flag=True, help="No display.")
-@asking
+@of_run("run", JSON, click.option("--quiet", is_flag=True, help="No display."))
+@DEBUG
 def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options: Any) -> None:
     """Run STUDY to its end, or go on with it."""
     from modelops_ray import api
     from modelops_ray.report.progress import display
     from modelops_ray.report.screen import to_stderr, to_stdout
+    from modelops_ray.run.run_config import RunConfig
 
-    request = api.ask_to_run(study, model, api.configure(**given(options)))
+    request = api.ask_to_run(study, model, RunConfig(**given(options)))
     with display(quiet=quiet) as watcher:
         outcome = api.run_session(request, watcher)
     if as_json:
@@ -77,9 +69,8 @@ def _exit_unless_complete(outcome: Any) -> None:
 
 @click.command()
 @STUDY
-@SHARD
-@JSON
-@asking
+@of_run("plan", JSON)
+@DEBUG
 def plan(study: Path, *, as_json: bool, model: str | None, **options: Any) -> None:
     """Say what STUDY would take; runs nothing."""
     from modelops_ray import api
@@ -98,7 +89,8 @@ def plan(study: Path, *, as_json: bool, model: str | None, **options: Any) -> No
 @STUDY
 @click.option("--samples", type=click.IntRange(1, 10_000), default=8, show_default=True, help="Simulations to run.")
 @JSON
-@asking
+@of_run("profile")
+@DEBUG
 def profile(study: Path, *, samples: int, as_json: bool, model: str | None, **options: Any) -> None:
     """Measure a few simulations of STUDY and keep what they took."""
     from modelops_ray import api

@@ -72,11 +72,11 @@ def _warnings(question: RunRequest, expected: Forecast) -> list[str]:
 def _capacity(question: RunRequest) -> Capacity:
     config = question.config
     if config.backend == "local":
-        return Capacity((Node(config.cpus, config.limit_memory_bytes or available_memory_bytes()),))
+        return Capacity((Node(config.cpus, config.limit_memory or available_memory_bytes()),))
     if not would_start(config.address, os.environ):
         with connect(config.address, environ=os.environ):
             return Capacity(nodes_now())
-    chosen = sizes(available_memory_bytes(), config.limit_cpus or usable_cpus(), config.limit_memory_bytes)
+    chosen = sizes(available_memory_bytes(), config.limit_cpus or usable_cpus(), config.limit_memory)
     return Capacity((Node(float(chosen.cpus), chosen.memory_bytes),))
 
 

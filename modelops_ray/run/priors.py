@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelops_ray.core.memory import bin_of, edge_of
-from modelops_ray.core.policy import Policy
 from modelops_ray.core.state import RunState
 from modelops_ray.core.view import Learned
 from modelops_ray.errors import StorageError
 from modelops_ray.run.request import RunRequest
+from modelops_ray.run.terms import policy
 from modelops_ray.store.profiles import Profile, load_profile, save_profile
 from modelops_ray.store.run_store import Written
 
@@ -43,7 +43,7 @@ class Priors:
     def state(self, n_completed_before: int) -> RunState:
         """Begin a run that knows it, of which earlier sessions have kept `n_completed_before` results."""
         return RunState(
-            self._policy(),
+            policy(self._question, self.profile),
             known_peaks=self._peaks,
             known_seconds=self._seconds,
             n_completed_before=n_completed_before,
@@ -77,25 +77,6 @@ class Priors:
     @property
     def _seconds(self) -> float:
         return (self.profile.seconds_per_simulation or 0.0) if self.profile is not None else 0.0
-
-    def _policy(self) -> Policy:
-        """The core's knobs from the user's."""
-        config, profile = self._question.config, self.profile
-        too_many = config.max_failures
-        return Policy(
-            cpus=config.cpus,
-            memory_bytes=config.memory_bytes,
-            max_memory_bytes=config.max_memory_bytes,
-            attempts=config.attempts,
-            max_failures=None if too_many is None else too_many.count(self._question.n_simulations),
-            timeout_s=config.timeout_s,
-            chunk=config.chunk,
-            window=config.window,
-            supervised=config.isolation != "none" and config.backend == "ray",
-            known_worker_bytes=max(0, profile.base_bytes - profile.child_bytes) if profile is not None else 0,
-            known_child_bytes=profile.child_bytes if profile is not None else 0,
-            known_shared_bytes=profile.shared_bytes if profile is not None else 0,
-        )
 
 
 def _folder() -> Path | None:

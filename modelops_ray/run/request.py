@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelops_ray.backends.ray.backend import pickle_by_value
-from modelops_ray.config import RunConfig
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import UsageError
 from modelops_ray.model.inspection import look_at
 from modelops_ray.model.resolve import find_model
+from modelops_ray.run.run_config import RunConfig
 from modelops_ray.sandbox.loading import ModelRef
 from modelops_ray.store.shards import FOLDER as SHARDS
 from modelops_ray.store.storage.places import Place, inside
@@ -101,8 +101,9 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
         UsageError: `--only` names no simulation of the study or of the shard, or there are too many shards.
     """
     simulations = Simulations(study, config.seeds)
-    base = Path.cwd() if model is not None else study.folder or Path.cwd()
-    chosen = model if model is not None else study.model
+    given = model if model is not None else config.model
+    base = Path.cwd() if given is not None else study.folder or Path.cwd()
+    chosen = given if given is not None else study.model
     if chosen is None:
         raise UsageError("the study names no model; give one with --model path/to/file.py:function")
     ref = find_model(chosen, base, pickle_by_value)

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from modelops_ray.backends.local import LocalBackend
 from modelops_ray.backends.ray.backend import RayBackend
 from modelops_ray.backends.ray.connect import connect
 from modelops_ray.backends.ray.task import tell_excess
-from modelops_ray.config import RunConfig
 from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.core.ranges import Ranges
@@ -34,10 +33,11 @@ from modelops_ray.run.driver import Driver
 from modelops_ray.run.ports import Backend, Observer, Ports, Snapshot, Watcher
 from modelops_ray.run.priors import WHERE_PROFILES_GO, Priors
 from modelops_ray.run.request import RunRequest
+from modelops_ray.run.run_config import RunConfig
 from modelops_ray.run.source import StudySource
 from modelops_ray.run.summary import Summary
+from modelops_ray.run.terms import chunk_context
 from modelops_ray.runner.chunk import run_chunk
-from modelops_ray.runner.executor import ChunkContext
 from modelops_ray.store.opening import Opening, open_directory
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.run_json import RunJson, ShardEntry, StudyEntry
@@ -117,9 +117,8 @@ def aside(question: RunRequest, only: Ranges, watcher: Watcher, **changes: Any) 
     """
     with tempfile.TemporaryDirectory(prefix="modelops-ray-aside-") as folder:
         out = Path(folder) / "run"
-        config = replace(
-            question.config, out=out, shard=None, fresh=False, retry_failed=False, max_failures=None, **changes
-        )
+        changes |= {"out": out, "shard": None, "fresh": False, "retry_failed": False, "max_failures": None}
+        config = question.config.model_copy(update=changes)
         execute(replace(question, config=config, out=out, whole=out, scope=None, only=only), watcher).require_complete()
         yield RunReader(out)
 
@@ -157,7 +156,7 @@ def _spec(question: RunRequest) -> RunSpec:
 
 def _plain(config: RunConfig) -> dict[str, Any]:
     """The knobs as JSON values, for the record."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(config).items()}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in config.model_dump().items()}
 
 
 def _nothing_to_do(question: RunRequest, store: RunStore) -> Outcome:
@@ -183,41 +182,25 @@ def _backend(question: RunRequest, watcher: Watcher) -> Iterator[Backend]:
     with ExitStack() as stack:
         backend: Backend
         if config.backend == "local":
-            run: RunChunk = functools.partial(run_chunk, _context(question, config.limit_memory_bytes or 0))
-            backend = LocalBackend(run, cpus=config.cpus, memory_bytes=config.limit_memory_bytes)
+            run: RunChunk = functools.partial(run_chunk, chunk_context(question, config.limit_memory or 0))
+            backend = LocalBackend(run, cpus=config.cpus, memory_bytes=config.limit_memory)
         else:
             cluster = stack.enter_context(
                 connect(
                     config.address,
                     environ=os.environ,
-                    limit_memory_bytes=config.limit_memory_bytes,
+                    limit_memory_bytes=config.limit_memory,
                     limit_cpus=config.limit_cpus,
                 )
             )
             # What may be used in total is enforced where it is ours to say; a pod has its own limit.
-            node_bytes = cluster.memory_bytes if config.limit_memory_bytes else 0
-            context = replace(_context(question, node_bytes), tell_excess=tell_excess)
+            node_bytes = cluster.memory_bytes if config.limit_memory else 0
+            context = replace(chunk_context(question, node_bytes), tell_excess=tell_excess)
             backend = RayBackend(functools.partial(run_chunk, context), cluster)
             started = "started" if cluster.owned else f"joined at {cluster.address}"
             watcher.note(f"Ray {started} in {cluster.start_s:.1f} s")
         stack.callback(backend.close)
         yield backend
-
-
-def _context(question: RunRequest, node_bytes: int) -> ChunkContext:
-    config = question.config
-    return ChunkContext(
-        question.model,
-        question.identity,
-        question.study.outputs,
-        config.timeout_s,
-        isolation=config.isolation,
-        cpus=config.cpus,
-        is_hard=config.memory_bytes is not None,
-        cap_bytes=config.max_memory_bytes,
-        per_child=config.per_child,
-        node_bytes=node_bytes,
-    )
 
 
 class _Session:

@@ -19,10 +19,10 @@ from modelops_ray.cluster.watch.jobwatch import follow
 from modelops_ray.cluster.watch.kube import Changed, Interrupted, KubeError, Listed, connect
 from modelops_ray.cluster.watch.pods import Follower, PodObserver, observed
 from modelops_ray.cluster.watch.podwatch import Cause
-from modelops_ray.config import RunConfig
 from modelops_ray.core.events import ClusterSaid, Ending, Node, PodDied
 from modelops_ray.errors import BackendError
 from modelops_ray.run.request import ask
+from modelops_ray.run.run_config import RunConfig
 from modelops_ray.run.session import execute
 from modelops_ray.study.study import Study
 
@@ -219,7 +219,7 @@ def test_a_run_in_a_pod_tells_what_became_of_other_pods(inside, tmp_path):
     (tmp_path / "model.py").write_text(
         "import time\ndef simulate(params, seed):\n    time.sleep(1); return {'r': {'s': seed}}"
     )
-    config = RunConfig(out=tmp_path / "run", limit_memory_bytes=2 * 2**30, limit_cpus=1)
+    config = RunConfig(out=tmp_path / "run", limit_memory="2Gi", limit_cpus=1)
     question = ask(Study.grid({"a": [1]}, replicates=8), f"{tmp_path}/model.py:simulate", config, "study")
     notes = []
     watcher = SimpleNamespace(note=notes.append, update=lambda _: None, planned=lambda _: None)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from modelops_ray.cluster.manifests.sizing import Need
-from modelops_ray.config import RunConfig
 from modelops_ray.core.memory import with_margin
 from modelops_ray.core.policy import Policy
 from modelops_ray.run.priors import Priors
 from modelops_ray.run.request import RunRequest
+from modelops_ray.run.run_config import RunConfig
 from modelops_ray.store.profiles import Profile
 
 MEASURE = "`modelops-ray profile STUDY` measures a few simulations"
@@ -28,7 +28,7 @@ def need_of(question: RunRequest) -> Need | None:
 def need(n_simulations: int, profile: Profile | None, config: RunConfig) -> Need | None:
     """Return what simulations need according to a profile; None where that and the options do not say."""
     if profile is None or not profile.peaks:
-        if config.memory_bytes is None:
+        if config.memory is None:
             return None
         profile = Profile(model_digest="", peaks={1: 1}, base_bytes=Policy().base_guess_bytes)
     on_disk, in_memory = profile.output_bytes_per_simulation, profile.payload_bytes_per_simulation
@@ -42,7 +42,7 @@ def need(n_simulations: int, profile: Profile | None, config: RunConfig) -> Need
         seconds=profile.seconds_per_simulation,
         output_bytes=None if on_disk is None else int(on_disk * n_simulations),
         payload_bytes=None if in_memory is None else int(in_memory * n_simulations),
-        cap_bytes=config.max_memory_bytes,
+        cap_bytes=config.max_memory,
     )
 
 
@@ -50,10 +50,10 @@ def _limits(peaks: Mapping[int, int], config: RunConfig) -> tuple[tuple[int, int
     """Peaks with their margins; never below what the user gives, nor above the user's cap."""
     counts: dict[int, int] = {}
     for edge_bytes, count in peaks.items():
-        limit_bytes = max(with_margin(edge_bytes), config.memory_bytes or 0)
-        if config.memory_bytes is not None and edge_bytes == 1:
-            limit_bytes = config.memory_bytes
-        if config.max_memory_bytes is not None:
-            limit_bytes = min(limit_bytes, config.max_memory_bytes)
+        limit_bytes = max(with_margin(edge_bytes), config.memory or 0)
+        if config.memory is not None and edge_bytes == 1:
+            limit_bytes = config.memory
+        if config.max_memory is not None:
+            limit_bytes = min(limit_bytes, config.max_memory)
         counts[limit_bytes] = counts.get(limit_bytes, 0) + count
     return tuple(sorted(counts.items()))

@@ -1,0 +1,65 @@
+"""The options of a run, checked: each by itself, and those that contradict each other.
+
+Owns the check. What each option is and may be stands in `config`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self, Unpack
+
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator, model_validator
+
+from modelops_ray.config import AllOptions, Fields, format_size, options
+from modelops_ray.errors import UsageError
+from modelops_ray.store.storage.places import Place, place_of
+
+
+class RunConfig(Fields, BaseModel):
+    """The options of `run` but for `--json`, `--quiet` and `--debug`, by their names in Python; frozen.
+
+    Sizes are given as text (`4Gi`) or in bytes and read in bytes; times are in seconds. None is for what is adapted.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    def __init__(self, **given: Unpack[AllOptions]) -> None:
+        """Check options as users write them.
+
+        Raises:
+            UsageError: One is out of range, or two contradict each other.
+            TypeError: There is no such option.
+        """
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            raise _refusal(error) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read(cls, given: object, info: ValidationInfo) -> object:
+        return options()[str(info.field_name)].value_of(given)
+
+    @field_validator("out")
+    @classmethod
+    def _read_out(cls, out: Path | str | None) -> Place | None:
+        return None if out is None else place_of(out)
+
+    @model_validator(mode="after")
+    def _require_agreement(self) -> Self:
+        if self.memory and self.max_memory and self.memory > self.max_memory:
+            raise UsageError(
+                f"--memory {format_size(self.memory)} is above --max-memory {format_size(self.max_memory)}"
+            )
+        if self.fresh and self.retry_failed:
+            raise UsageError("--fresh starts over and --retry-failed goes on; give one of them")
+        return self
+
+
+def _refusal(error: ValidationError) -> UsageError | TypeError:
+    """Say in the words of the option what pydantic found: a value of the wrong type, or a name that is no option's."""
+    first = error.errors(include_url=False)[0]
+    name = str(first["loc"][0])
+    if name not in options():
+        return TypeError(f"{name!r} is no option of run; {', '.join(options())} are")
+    return options()[name].mistyped(first["input"])

@@ -1,0 +1,45 @@
+"""What the core and the workers obey, made of the options of a run: one function each."""
+
+from __future__ import annotations
+
+from modelops_ray.core.policy import Policy
+from modelops_ray.run.request import RunRequest
+from modelops_ray.runner.executor import ChunkContext
+from modelops_ray.store.profiles import Profile
+
+
+def policy(question: RunRequest, profile: Profile | None) -> Policy:
+    """What the core obeys; `profile` says what a worker is known to need, None where nothing is known."""
+    config = question.config
+    too_many = config.max_failures
+    return Policy(
+        cpus=config.cpus,
+        memory_bytes=config.memory,
+        max_memory_bytes=config.max_memory,
+        attempts=config.attempts,
+        max_failures=None if too_many is None else too_many.count(question.n_simulations),
+        timeout_s=config.timeout,
+        chunk=config.chunk,
+        window=config.window,
+        supervised=config.isolation != "none" and config.backend == "ray",
+        known_worker_bytes=max(0, profile.base_bytes - profile.child_bytes) if profile is not None else 0,
+        known_child_bytes=profile.child_bytes if profile is not None else 0,
+        known_shared_bytes=profile.shared_bytes if profile is not None else 0,
+    )
+
+
+def chunk_context(question: RunRequest, node_bytes: int) -> ChunkContext:
+    """What the workers obey; all simulations of a node use `node_bytes` at most, 0 for what the node has."""
+    config = question.config
+    return ChunkContext(
+        question.model,
+        question.identity,
+        question.study.outputs,
+        config.timeout,
+        isolation=config.isolation,
+        cpus=config.cpus,
+        is_hard=config.memory is not None,
+        cap_bytes=config.max_memory,
+        per_child=config.per_child,
+        node_bytes=node_bytes,
+    )
