@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from modelops_ray.core import messages
 from modelops_ray.core.backlog import Need, Piece
@@ -20,6 +20,24 @@ from modelops_ray.core.policy import Policy, mib
 from modelops_ray.core.report import Cause, Failure
 from modelops_ray.core.retry import LOSSES, AttemptHistory, KillGuard, Outcome, Verdict, judge
 from modelops_ray.core.scheduler import Dispatch, Outstanding
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What follows from a failed attempt of these simulations, and what was known of it; sizes in bytes.
+
+    `history` is that of the only simulation, with this attempt; None where several were lost together.
+    `at_maximum` is set where no simulation could have got a larger limit.
+    """
+
+    positions: tuple[int, ...]
+    cause: Cause
+    verdict: Verdict
+    limit_bytes: int
+    request_bytes: int
+    peak_bytes: int = 0
+    at_maximum: bool = False
+    history: AttemptHistory | None = None
 
 
 class FailurePolicy:
@@ -35,6 +53,7 @@ class FailurePolicy:
         self._counters = counters
         self._trouble: dict[int, AttemptHistory] = {}
         self._kills = KillGuard()
+        self._judgements: list[Judgement] = []
         self._failures = FailureGuard(policy.max_failures, policy.alike_failures, n_completed=n_completed_before)
 
     @property
@@ -43,6 +62,11 @@ class FailurePolicy:
         if self._kills.is_hopeless:
             return messages.HOPELESS
         return self._failures.reason
+
+    def take_judgements(self) -> list[Judgement]:
+        """Return what was decided since the last call."""
+        taken, self._judgements = self._judgements, []
+        return taken
 
     def attempt_of(self, position: int) -> int:
         """Which try the next one of a simulation is, from 1."""
@@ -70,7 +94,7 @@ class FailurePolicy:
         elif len(chunk.piece.positions) > 1:
             is_victim = self._is_victim(event, chunk) and not self._dispatch.has_node(chunk)
             is_overrun = event.used_bytes is not None and not is_victim
-            self._several_died(event, chunk.piece, is_overrun=is_overrun)
+            self._several_died(event, chunk, chunk.piece, is_overrun=is_overrun)
         else:
             self._one_died(event, chunk)
         return is_blamed
@@ -100,7 +124,7 @@ class FailurePolicy:
         # A task that had all of a node is no victim of another task.
         is_victim = failure.is_victim and not self._dispatch.has_node(chunk)
         if is_victim and not before.excused:
-            self._excuse(chunk.piece.only((failure.position,)), before)
+            self._excuse(failure, chunk, before)
             return
         self._counters.attempts += 1
         at_top, limit_bytes = self._dispatch.is_at_top(chunk), chunk.piece.limit_bytes
@@ -113,6 +137,7 @@ class FailurePolicy:
             is_alone=self._is_alone({failure.position}),
             may_be_memory=may_be_memory,
         )
+        self._judged(failure, chunk, verdict, trouble)
         if verdict is Verdict.RAISE:
             self._kills.note(Outcome.RAISED)
         if failure.cause is Cause.OUT_OF_MEMORY and not is_victim:
@@ -149,15 +174,20 @@ class FailurePolicy:
                 self.attempt_failed(failure, set_index, chunk)
         others = piece.only(set(piece.positions) - used.keys())
         if others.positions:
-            self._several_died(replace(event, excess=()), others)
+            self._several_died(replace(event, excess=()), chunk, others)
 
-    def _several_died(self, event: ChunkFailed, piece: Piece, *, is_overrun: bool = False) -> None:
+    def _several_died(self, event: ChunkFailed, chunk: Outstanding, piece: Piece, *, is_overrun: bool = False) -> None:
         """Which simulation was at fault cannot be told: none is blamed, and each half tries again alone."""
         self._counters.attempts += len(piece.positions)
         for position in piece.positions:
             self._trouble.setdefault(position, AttemptHistory()).attempts += 1
         self._count_retry(event.cause)
-        if event.cause in LOSSES and not self._is_alone(set(piece.positions)):
+        is_repeated = event.cause in LOSSES and not self._is_alone(set(piece.positions))
+        verdict = Verdict.REPEAT if is_repeated else Verdict.SPLIT
+        self._judgements.append(
+            Judgement(piece.positions, event.cause, verdict, piece.limit_bytes, chunk.request_bytes)
+        )
+        if is_repeated:
             self._dispatch.put_back(piece)
             return
         if event.cause is Cause.OUT_OF_MEMORY and not is_overrun:
@@ -165,13 +195,29 @@ class FailurePolicy:
         for half in piece.split():
             self._dispatch.put_back(half)
 
-    def _excuse(self, piece: Piece, trouble: AttemptHistory) -> None:
+    def _excuse(self, failure: Failure, chunk: Outstanding, before: AttemptHistory) -> None:
         """Killed although within its request: repeat as it was."""
+        history = AttemptHistory(before.attempts + 1, before.blamed, before.excused + 1)
+        self._judged(failure, chunk, Verdict.REPEAT, history)
         self._counters.attempts += 1
         self._count_retry(Cause.OUT_OF_MEMORY)
         self._kills.note(Outcome.KILLED)
-        self._trouble[piece.positions[0]] = AttemptHistory(trouble.attempts + 1, trouble.blamed, trouble.excused + 1)
-        self._dispatch.put_back(piece)
+        self._trouble[failure.position] = history
+        self._dispatch.put_back(chunk.piece.only((failure.position,)))
+
+    def _judged(self, failure: Failure, chunk: Outstanding, verdict: Verdict, history: AttemptHistory) -> None:
+        self._judgements.append(
+            Judgement(
+                (failure.position,),
+                failure.cause,
+                verdict,
+                chunk.piece.limit_bytes,
+                chunk.request_bytes,
+                failure.peak_bytes,
+                self._dispatch.is_at_top(chunk),
+                replace(history),
+            )
+        )
 
     def _raise(self, piece: Piece, failure: Failure, trouble: AttemptHistory) -> Need:
         """What is needed after an overrun; on the last try all there is then, unless others tell what it takes."""

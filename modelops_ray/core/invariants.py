@@ -1,4 +1,4 @@
-"""What must hold after every event, as code. Slow; switched on by `RunState(validate=True)`, in every test.
+"""What must hold after every event, as code: `CheckedRun` is a `RunState` that looks at itself. Slow; for tests.
 
 Positions are counted always and compared one by one while a run is small. Changes nothing.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import Any
 
 from modelops_ray.core.events import (
     Action,
@@ -19,11 +19,10 @@ from modelops_ray.core.events import (
     TasksAdded,
     Ticked,
 )
-
-if TYPE_CHECKING:
-    from modelops_ray.core.state import RunState
+from modelops_ray.core.state import RunState
 
 _SMALL = 2000
+_TOLD = 12
 
 
 class InvariantError(AssertionError):
@@ -37,12 +36,10 @@ class Audit:
     added: set[int] = field(default_factory=set)
     committed: set[int] = field(default_factory=set)
     n_added: int = 0
-    story: list[tuple[Event, list[Action]]] = field(default_factory=list)
     _writing: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def check(self, state: RunState, event: Event, actions: list[Action]) -> None:
         """Raise InvariantError if anything is wrong after this event."""
-        self.story = [*self.story[-12:], (event, actions)]
         if isinstance(event, Ticked) and not actions:
             return
         if isinstance(event, TasksAdded):
@@ -56,7 +53,7 @@ class Audit:
         if any(isinstance(a, Finish) for a in actions) and (
             state.dispatch.outstanding or state.journal.unwritten or state.journal.writing
         ):
-            self._fail("finished with chunks outstanding or unwritten")
+            self._fail(state, "finished with chunks outstanding or unwritten")
 
     def _counts(self, state: RunState) -> None:
         in_flight = sum(len(c.piece.positions) for c in state.dispatch.outstanding.values())
@@ -66,31 +63,31 @@ class Audit:
         )
         total = state.dispatch.pending.n + in_flight + unwritten + waiting_failures + state.counters.committed
         if total != self.n_added:
-            self._fail(f"{self.n_added} simulations were added and {total} are accounted for")
+            self._fail(state, f"{self.n_added} simulations were added and {total} are accounted for")
         if state.counters.completed + state.counters.failed > self.n_added:
-            self._fail("more results than simulations")
+            self._fail(state, "more results than simulations")
         journal = state.journal
         failures = chain(journal.failures, journal.writing.failures if journal.writing else ())
         payload_bytes = sum(unwritten.payload_bytes for unwritten in journal.unwritten.values())
         if journal.unwritten_bytes != payload_bytes + sum(failure.told_bytes for failure in failures):
-            self._fail("the bytes that wait to be committed are counted wrongly")
+            self._fail(state, "the bytes that wait to be committed are counted wrongly")
 
     def _submissions(self, state: RunState, actions: list[Action]) -> None:
         submitted = [a for a in actions if isinstance(a, SubmitChunk)]
         if len(state.dispatch.sizes.in_use) > state.policy.request_sizes:
-            self._fail(f"{len(state.dispatch.sizes.in_use)} request sizes in use")
+            self._fail(state, f"{len(state.dispatch.sizes.in_use)} request sizes in use")
         for action in submitted:
             if state.dispatch.top_bytes and action.request_bytes > state.dispatch.top_bytes:
                 self._fail(
-                    f"a request of {action.request_bytes} is above the largest node ({state.dispatch.top_bytes})"
+                    state, f"a request of {action.request_bytes} is above the largest node ({state.dispatch.top_bytes})"
                 )
         if submitted:
             n_most = max(1, state.dispatch.window.size_at(min(state.dispatch.sizes.in_use)))
             if len(state.dispatch.outstanding) > n_most:
-                self._fail(f"{len(state.dispatch.outstanding)} chunks outstanding, window {n_most}")
+                self._fail(state, f"{len(state.dispatch.outstanding)} chunks outstanding, window {n_most}")
         is_idle = not state.dispatch.outstanding and not state.journal.unwritten_bytes
         if state.dispatch.pending.n and is_idle and not state.is_ending:
-            self._fail("something is pending and nothing is outstanding or waits to be committed")
+            self._fail(state, "something is pending and nothing is outstanding or waits to be committed")
 
     def _positions(self, state: RunState, event: Event) -> None:
         parts = [
@@ -102,20 +99,38 @@ class Audit:
         ]
         seen = list(chain.from_iterable(parts))
         if len(seen) != len(set(seen)):
-            self._fail("a simulation is in two places")
+            self._fail(state, "a simulation is in two places")
         committed = self.added - set(seen)
         if not self.committed - self._rejected(event) <= committed:
-            self._fail("a committed simulation came back")
+            self._fail(state, "a committed simulation came back")
         if len(committed) != state.counters.committed:
-            self._fail(f"{len(committed)} simulations are nowhere, {state.counters.committed} were committed")
+            self._fail(state, f"{len(committed)} simulations are nowhere, {state.counters.committed} were committed")
         if committed != self.committed and not isinstance(event, PartCommitted | ChunkFinished):
-            self._fail("a simulation was done without a commit")
+            self._fail(state, "a simulation was done without a commit")
         self.committed = committed
 
     @staticmethod
     def _rejected(event: Event) -> set[int]:
         return {f.position for f in event.rejected} if isinstance(event, PartCommitted) else set()
 
-    def _fail(self, what: str) -> None:
-        story = [f"{event!s:.300} -> {actions!s:.300}" for event, actions in self.story]
+    @staticmethod
+    def _fail(state: RunState, what: str) -> None:
+        story = [f"{event!s:.300} -> {actions!s:.300}" for event, actions in state.story.last(_TOLD)]
         raise InvariantError("\n".join([what, *story]))
+
+
+class CheckedRun(RunState):
+    """A run that raises InvariantError where it contradicts itself; made as a `RunState`."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        """Begin as a `RunState` does, with the same arguments."""
+        super().__init__(*args, **more)
+        self._audit = Audit()
+
+    def handle(self, event: Event) -> list[Action]:
+        """Do as `RunState.handle`, and look at what it led to."""
+        was_finished = self.is_finished
+        actions = super().handle(event)
+        if not was_finished:
+            self._audit.check(self, event, actions)
+        return actions

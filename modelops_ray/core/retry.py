@@ -25,6 +25,7 @@ class Verdict(Enum):
     """What to do with a simulation whose attempt failed."""
 
     REPEAT = "repeat"
+    SPLIT = "split"
     RAISE = "raise"
     FAIL = "fail"
 

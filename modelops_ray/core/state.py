@@ -31,12 +31,13 @@ from modelops_ray.core.events import (
     PodDied,
     StopRequested,
     TasksAdded,
+    Ticked,
 )
 from modelops_ray.core.forecast import Forecast, forecast
 from modelops_ray.core.guards import Counters, NoProgressGuard, PodGuard
-from modelops_ray.core.invariants import Audit
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.scheduler import Dispatch
+from modelops_ray.core.story import Known, Story
 from modelops_ray.core.view import Learned, View
 
 SEGMENTS_WANTED = 4096
@@ -58,7 +59,6 @@ class RunState:
         known_peaks: Mapping[int, int] | None = None,
         known_seconds: float = 0.0,
         n_completed_before: int = 0,
-        validate: bool = False,
     ) -> None:
         """Begin a run of which nothing is pending yet.
 
@@ -67,7 +67,6 @@ class RunState:
             known_peaks: Peaks of earlier runs of the same model: how many fell into each bin of `memory.bin_of`.
             known_seconds: Mean run time of earlier simulations, 0 if unknown.
             n_completed_before: Results that earlier sessions of this run have kept.
-            validate: Check every invariant after every event; slow, for tests.
         """
         self.policy = policy
         self.counters = Counters()
@@ -81,8 +80,8 @@ class RunState:
         self._autoscaler_says = self._hindrance = ""
         self._last_added = False
         self._ending: Finish | None = None
-        self._finished = False
-        self._audit = Audit() if validate else None
+        self.is_finished = False
+        self.story = Story()
 
     @property
     def wants_tasks(self) -> bool:
@@ -136,13 +135,25 @@ class RunState:
 
     def handle(self, event: Event) -> list[Action]:
         """Take in one event and say what to do about it."""
-        if self._finished or (isinstance(event, ChunkStarted) and not self.dispatch.queue.leave(event.chunk_id)):
+        if self.is_finished or (isinstance(event, ChunkStarted) and not self.dispatch.queue.leave(event.chunk_id)):
             return []
         actions: list[Action] = list(self._take_in(event))
         actions += self._decide(event.now_s)
-        if self._audit is not None:
-            self._audit.check(self, event, actions)
+        if actions or not isinstance(event, Ticked):
+            self.story.note(event, self._blame.take_judgements(), actions, self._known)
         return actions
+
+    @property
+    def _known(self) -> Known:
+        dispatch, memory = self.dispatch, self.dispatch.memory
+        return Known(
+            dispatch.pending.n,
+            len(dispatch.outstanding),
+            memory.n_samples,
+            memory.peak_bytes_max,
+            self.journal.unwritten_bytes,
+            dispatch.window.factor,
+        )
 
     def _take_in(self, event: Event) -> Iterator[Action]:
         match event:
@@ -286,7 +297,7 @@ class RunState:
         if commit := self.journal.next_commit(now_s, is_last=self.is_ending or not self.dispatch.outstanding):
             yield commit
         if finish := self._finish():
-            self._finished = True
+            self.is_finished = True
             yield finish
 
     @property

@@ -28,9 +28,9 @@ from modelops_ray.core.events import (
     Ticked,
     WritePart,
 )
+from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
-from modelops_ray.core.state import RunState
 from modelops_ray.runner.executor import TARGET_PAYLOAD_BYTES, TARGET_S
 from modelops_ray.runner.holding import Holding
 from tests.world.schedule import MIB, Fate, Happening, Machine, Schedule
@@ -85,12 +85,11 @@ class World(Cluster):
 
     def __init__(self, schedule: Schedule, record: Record, began_s: float = 0.0, *, tell: bool = False) -> None:
         policy, done = schedule.policy, Ranges.of(record.rows)
-        state = RunState(
+        state = CheckedRun(
             policy,
             known_peaks=schedule.known_peaks,
             known_seconds=schedule.known_seconds,
             n_completed_before=len(record.rows) - len(record.failures),
-            validate=True,
         )
         sims = schedule.simulations
         workload = Workload([one.seconds for one in sims], [one.need_bytes for one in sims], 1)

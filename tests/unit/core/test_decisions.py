@@ -29,6 +29,7 @@ from modelops_ray.core.events import (
     WritePart,
 )
 from modelops_ray.core.forecast import forecast
+from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.memory import (
     MemoryModel,
     RequestSizes,
@@ -45,7 +46,6 @@ from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
 from modelops_ray.core.retry import KillGuard, Outcome
 from modelops_ray.core.scheduler import Dispatch
 from modelops_ray.core.starvation import HoldBack
-from modelops_ray.core.state import RunState
 from modelops_ray.core.window import slots, window_size
 
 MIB = 2**20
@@ -55,7 +55,7 @@ ONE_NODE = Capacity((Node(4.0, 8 * GIB),))
 
 def begun(n=8, replicates=1, capacity=ONE_NODE, known_seconds=0.0, **policy):
     """A validated state that was fed a study, and the chunks it submitted."""
-    state = RunState(Policy(**policy), validate=True, known_seconds=known_seconds)
+    state = CheckedRun(Policy(**policy), known_seconds=known_seconds)
     actions = state.handle(CapacityChanged(0.0, capacity))
     segments = tuple(Segment(i, i * replicates, (i + 1) * replicates) for i in range(n // replicates))
     actions += state.handle(TasksAdded(0.0, segments, last=True))
@@ -102,7 +102,7 @@ def test_a_study_begins_with_probes_that_ask_for_a_quarter_of_the_machine():
 )
 def test_few_nodes_are_divided_so_that_four_probes_run_at_once(nodes, request_bytes, n):
     """A first simulation may take hours, in which a pod that was kept for it alone would idle."""
-    state = RunState(Policy(), validate=True)
+    state = CheckedRun(Policy())
     state.handle(CapacityChanged(0.0, Capacity(nodes)))
     chunks = of(SubmitChunk, state.handle(TasksAdded(0.0, (Segment(0, 0, 100),), last=True)))
     assert [request_bytes] * n == [chunk.request_bytes for chunk in chunks]
@@ -110,7 +110,7 @@ def test_few_nodes_are_divided_so_that_four_probes_run_at_once(nodes, request_by
 
 def test_the_first_pod_of_a_cluster_that_scales_is_divided_until_others_come():
     """What could come runs nothing now, and asks for no more room than what is there."""
-    state, pod = RunState(Policy(), validate=True), Node(4.0, 4 * GIB)
+    state, pod = CheckedRun(Policy()), Node(4.0, 4 * GIB)
     state.handle(CapacityChanged(0.0, Capacity((pod,), reachable=(pod,) * 20)))
     chunks = of(SubmitChunk, state.handle(TasksAdded(0.0, (Segment(0, 0, 100),), last=True)))
     assert [GIB] * 4 == [chunk.request_bytes for chunk in chunks]
@@ -453,7 +453,7 @@ def test_two_simulations_that_kill_their_workers_do_not_keep_each_other_free_of_
 
 def test_what_earlier_sessions_completed_says_that_the_model_is_not_wrong():
     """The rest may fail alike, and each has its row."""
-    state = RunState(Policy(memory_bytes=100 * MIB), n_completed_before=1, validate=True)
+    state = CheckedRun(Policy(memory_bytes=100 * MIB), n_completed_before=1)
     state.handle(CapacityChanged(0.0, ONE_NODE))
     queue = of(SubmitChunk, state.handle(TasksAdded(0.0, (Segment(0, 0, 40),), last=True)))
     while queue:
@@ -538,7 +538,7 @@ def test_simulations_that_are_simply_too_large_fail_one_by_one_with_their_size()
 
 def test_an_empty_rest_finishes_at_once():
     """Everything was done before."""
-    state = RunState(Policy(), validate=True)
+    state = CheckedRun(Policy())
     state.handle(CapacityChanged(0.0, ONE_NODE))
     assert [Finish(Ending.COMPLETE)] == state.handle(TasksAdded(0.0, (), last=True))
 
@@ -731,7 +731,7 @@ def test_no_chunk_is_made_larger_for_being_worth_a_task_than_outputs_time_and_co
 
 def test_what_an_earlier_run_took_makes_no_chunk_larger():
     """It may have been another machine; nodes that join would find nothing left."""
-    state = RunState(Policy(memory_bytes=100 * MIB), known_seconds=1e-5, validate=True)
+    state = CheckedRun(Policy(memory_bytes=100 * MIB), known_seconds=1e-5)
     state.handle(CapacityChanged(0.0, ONE_NODE))
     chunks = of(SubmitChunk, state.handle(TasksAdded(0.0, (Segment(0, 0, 64),), last=True)))
     assert 4 == max(len(chunk.positions) for chunk in chunks)

@@ -20,9 +20,9 @@ from modelops_ray.core.events import (
     TasksAdded,
     WritePart,
 )
+from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
-from modelops_ray.core.state import RunState
 
 MIB = 2**20
 GIB = 2**30
@@ -37,7 +37,7 @@ class Run:
 
     def __init__(self, n, peak_bytes, capacity, *, shared_bytes=0, n_sets=None, **policy):
         self.peak_bytes, self.shared_bytes = peak_bytes, shared_bytes
-        self.state = RunState(Policy(supervised=True, **policy), validate=True)
+        self.state = CheckedRun(Policy(supervised=True, **policy))
         self.chunks = []
         self.limits = {}
         self.tell(CapacityChanged(0.0, capacity))

@@ -20,9 +20,9 @@ from modelops_ray.core.events import (
     Ticked,
     WritePart,
 )
+from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Cause, ChunkReport, Measured
-from modelops_ray.core.state import RunState
 
 GIB = 2**30
 OOM = "pod w-1 of tier mem4 was OOMKilled at 3.9 of 4 Gi"
@@ -32,7 +32,7 @@ class Cluster:
     """A run of simulations on one node with four slots, driven by hand; `chunks` are those that are outstanding."""
 
     def __init__(self, **policy):
-        self.state = RunState(Policy(memory_bytes=GIB // 2, chunk=1, supervised=True, **policy), validate=True)
+        self.state = CheckedRun(Policy(memory_bytes=GIB // 2, chunk=1, supervised=True, **policy))
         self.chunks: dict[int, SubmitChunk] = {}
         self.finish: Finish | None = None
         self.now_s = 0.0
@@ -148,7 +148,7 @@ def test_nobody_is_blamed_on_a_pod_that_died_of_something_else():
 
 def test_of_several_simulations_of_a_task_only_those_are_blamed_that_used_too_much():
     """Where Kubernetes tells nothing, what they were seen to use does."""
-    state = RunState(Policy(memory_bytes=GIB // 8, chunk=4, supervised=True), validate=True)
+    state = CheckedRun(Policy(memory_bytes=GIB // 8, chunk=4, supervised=True))
     state.handle(CapacityChanged(0.0, Capacity((Node(4.0, 8 * GIB),))))
     asked = next(each for each in state.handle(TasksAdded(0.0, (Segment(0, 0, 8),), last=True)) if each.positions[3:])
     excess = ((asked.positions[2], GIB),)
@@ -168,7 +168,7 @@ def test_a_simulation_that_is_lost_for_good_names_the_pod():
 
 def test_a_cluster_without_any_node_is_asked_for_what_a_simulation_needs():
     """What the first request says is what the autoscaler starts a node for, and what its simulation may use."""
-    state = RunState(Policy(memory_bytes=GIB // 2, supervised=True), validate=True)
+    state = CheckedRun(Policy(memory_bytes=GIB // 2, supervised=True))
     state.handle(CapacityChanged(0.0, Capacity(())))
     [asked] = state.handle(TasksAdded(0.0, (Segment(0, 0, 10),), last=True))
     assert GIB // 2 == asked.limit_bytes
@@ -178,7 +178,7 @@ def test_a_cluster_without_any_node_is_asked_for_what_a_simulation_needs():
 
 def test_a_probe_of_a_cluster_without_any_node_asks_for_plenty_and_not_for_the_moon():
     """Nothing is known of the model, nor of the nodes."""
-    state = RunState(Policy(supervised=True), validate=True)
+    state = CheckedRun(Policy(supervised=True))
     state.handle(CapacityChanged(0.0, Capacity(())))
     [asked] = state.handle(TasksAdded(0.0, (Segment(0, 0, 10),), last=True))
     assert GIB // 2 <= asked.request_bytes <= 2 * GIB

@@ -29,10 +29,10 @@ from modelops_ray.core.events import (
     Ticked,
     WritePart,
 )
+from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
-from modelops_ray.core.state import RunState
 
 GIB = 2**30
 
@@ -53,7 +53,7 @@ class World:
     def session(self, max_events: int) -> Ending:
         """Run one session until it finishes, stopping it after so many events."""
         done = Ranges.of(self.committed)
-        self.state = RunState(self.policy, validate=True)
+        self.state = CheckedRun(self.policy)
         self.alive: dict[int, SubmitChunk] = {}
         self.n_most_alive = 0
         self.writing: WritePart | None = None

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.simulator import Cluster, Result, Workload
 from modelops_ray.core.events import ChunkFinished, Ending
+from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.state import RunState
 
@@ -37,7 +38,7 @@ def bound_s(work: Workload, n_slots: int) -> float:
 
 def run(work: Workload, n_nodes: int, *, validate: bool = False, **options: object) -> tuple[RunState, Result]:
     """Simulate a study."""
-    state = RunState(Policy(), validate=validate)
+    state = (CheckedRun if validate else RunState)(Policy())
     return state, Cluster(state, work, [NODE] * n_nodes, **options).run()
 
 
@@ -54,13 +55,13 @@ def test_fifty_thousand_simulations_keep_fifty_nodes_busy(sigma, most):
 
 def test_invariants_hold_along_a_whole_study():
     """Every event of a study of 1,900 simulations leaves the state consistent."""
-    state, _ = run(workload(1_900, 0.3), 5, validate=True)
+    state, _ = run(workload(1_900, 0.3), 5)
     assert 1_900 == state.counters.committed
 
 
 def test_nodes_that_come_and_go_lose_nothing():
     """Two of five nodes die and three join: everything completes, and nobody is blamed for a loss."""
-    state = RunState(Policy(), validate=True)
+    state = CheckedRun(Policy())
     cluster = Cluster(state, workload(1_500, 0.3), [NODE] * 5)
     for index, at_s in enumerate((50.0, 90.0)):
         cluster.at(at_s, lambda index=index: cluster.lose(index))
@@ -79,7 +80,7 @@ def test_one_request_for_most_of_a_node_runs_within_its_turn(announce):
     peaks = [int(rng.choice([200, 420, 800]) * MIB) for _ in range(600)]
     peaks[0] = 12 * GIB
     work = Workload([10.0] * 600, peaks, 1)
-    state = RunState(Policy(), validate=True)
+    state = CheckedRun(Policy())
     cluster = Cluster(state, work, [NODE], announce=announce)
     ended_s: dict[int, float] = {}
     handle = state.handle
@@ -100,7 +101,7 @@ def test_what_no_node_can_hold_fails_with_sizes_and_the_rest_completes():
     """A simulation above the largest node ends as a failure that says how much it wanted."""
     peaks = [200 * MIB] * 300
     peaks[7] = 40 * GIB
-    state = RunState(Policy(), validate=True)
+    state = CheckedRun(Policy())
     result = Cluster(state, Workload([5.0] * 300, peaks, 10), [NODE] * 2).run()
     assert Ending.COMPLETE == result.finish.ending
     assert (299, 1) == (state.counters.completed, state.counters.failed)

@@ -20,9 +20,9 @@ from modelops_ray.core.events import (
     Ticked,
     WritePart,
 )
+from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Cause, ChunkReport, Measured
-from modelops_ray.core.state import RunState
 
 MIB = 2**20
 GIB = 2**30
@@ -30,7 +30,7 @@ GIB = 2**30
 
 def begun(nodes, n=40, **policy):
     """A state that was fed a study, and the chunks it submitted."""
-    state = RunState(Policy(**policy), validate=True)
+    state = CheckedRun(Policy(**policy))
     actions = state.handle(CapacityChanged(0.0, Capacity(nodes)))
     actions += state.handle(TasksAdded(0.0, (Segment(0, 0, n),), last=True))
     return state, of(SubmitChunk, actions)
@@ -133,7 +133,7 @@ def test_what_is_lost_again_and_again_ends_the_run():
 def test_what_waits_for_a_node_that_is_away_leaves_a_place_for_what_can_run(bound):
     """Where little may be in flight, all that is there would idle."""
     small, large = Node(2.0, 8 * GIB), Node(2.0, 64 * GIB)
-    state = RunState(Policy(memory_bytes=GIB, chunk=1, payload_budget_per_node_bytes=0, **bound), validate=True)
+    state = CheckedRun(Policy(memory_bytes=GIB, chunk=1, payload_budget_per_node_bytes=0, **bound))
     state.handle(CapacityChanged(0.0, Capacity((small,), reachable=(small, large))))
     chunks = of(SubmitChunk, state.handle(TasksAdded(0.0, (Segment(0, 0, 1), Segment(1, 1, 20)), last=True)))
     n_runs = 0

@@ -16,10 +16,10 @@ from modelops_ray.core.events import (
     TasksAdded,
     WritePart,
 )
+from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.memory import bin_of
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Cause, ChunkReport, Measured
-from modelops_ray.core.state import RunState
 
 MIB = 2**20
 GIB = 2**30
@@ -31,9 +31,8 @@ def whole_run(rng):
     peak_bytes, n, each = rng.randint(5, 60) * MIB, rng.randint(20, 300), rng.choice([1, 2, 3, 5])
     known = {"known_worker_bytes": rng.choice([65, 100, 130]) * MIB, "known_child_bytes": 10 * MIB}
     chunk = rng.choice([None, None, 1, 3])
-    state = RunState(
+    state = CheckedRun(
         Policy(supervised=True, chunk=chunk, **known), known_peaks={bin_of(peak_bytes): 20}, known_seconds=2.0,
-        validate=True,
     )  # fmt: skip
     chunks, submitted = [], []
 

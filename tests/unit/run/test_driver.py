@@ -7,6 +7,7 @@ from support.fakes import FakeBackend, Fault, Script
 from support.in_place import InPlace
 
 from modelops_ray.core.events import Capacity, Ending, Node, PodDied
+from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
@@ -140,7 +141,7 @@ def drive(n, script=None, store=None, policy=None, backend_class=FakeBackend, **
         backend.clock,
         kwargs.get("observer"),
     )
-    state = RunState(policy or Policy(), validate=n <= 300)
+    state = (CheckedRun if n <= 300 else RunState)(policy or Policy())
     return Driver(state, ports, n_simulations=n, n_resumed=len(store.done())), backend, store
 
 

@@ -1,0 +1,89 @@
+"""What a run remembers of one simulation, and how much it remembers at most."""
+
+from modelops_ray.core.blame import Judgement
+from modelops_ray.core.events import (
+    Capacity,
+    CapacityChanged,
+    ChunkFailed,
+    ChunkFinished,
+    ClusterSaid,
+    Node,
+    PartCommitted,
+    Segment,
+    SubmitChunk,
+    TasksAdded,
+    WritePart,
+)
+from modelops_ray.core.policy import Policy
+from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
+from modelops_ray.core.retry import Verdict
+from modelops_ray.core.state import RunState
+from modelops_ray.core.story import ENTRIES_KEPT, ITEMS_KEPT, JUDGEMENTS_KEPT, TROUBLED_KEPT, Known, Story
+
+GIB = 2**30
+KNOWN = Known(0, 0, 0, 0, 0, 1.0)
+
+
+def started(**policy):
+    """A run of ten simulations on one node, and the chunk of each by its position."""
+    state = RunState(Policy(memory_bytes=GIB, chunk=1, **policy))
+    state.handle(CapacityChanged(0.0, Capacity((Node(4.0, 8 * GIB),))))
+    actions = state.handle(TasksAdded(0.0, (Segment(0, 0, 10),), last=True))
+    return state, {each.positions[0]: each for each in actions if isinstance(each, SubmitChunk)}
+
+
+def judged(position):
+    """A judgement of one simulation."""
+    return Judgement((position,), Cause.CRASHED, Verdict.REPEAT, GIB, 2 * GIB)
+
+
+def test_the_story_of_a_simulation_has_its_events_and_decisions_in_order_and_no_other():
+    """From its submission to its commit, with a retry after a crash in between."""
+    state, chunks = started()
+    crash = ChunkFailed(1.0, chunks[0].chunk_id, Cause.CRASHED, "Crash", "exit code 139", kernel_killed=False)
+    [again] = [each for each in state.handle(crash) if isinstance(each, SubmitChunk)]
+    finished = ChunkFinished(2.0, again.chunk_id, ChunkReport((Measured(0, 1.0, 2**20),), payload_bytes=10))
+    [write] = [each for each in state.handle(finished) if isinstance(each, WritePart)]
+    committed = PartCommitted(3.0, write.chunk_ids)
+    state.handle(committed)
+    steps = state.story.of(0)
+    assert [chunks[0], crash, again, finished, committed] == [
+        step.what for step in steps if not isinstance(step.what, Judgement)
+    ]
+    [judgement] = [step.what for step in steps if isinstance(step.what, Judgement)]
+    assert (Cause.CRASHED, Verdict.REPEAT, 1) == (judgement.cause, judgement.verdict, judgement.history.blamed)
+    assert [chunks[1]] == [step.what for step in state.story.of(1)]
+
+
+def test_each_step_has_what_was_known_when_it_was_decided():
+    """Of the second decision: one peak was measured."""
+    state, chunks = started()
+    report = ChunkReport((Measured(0, 1.0, 3 * 2**20),))
+    state.handle(ChunkFinished(1.0, chunks[0].chunk_id, report))
+    before, after = state.story.of(0)[:2]
+    assert (0, 1, 3 * 2**20) == (before.known.n_measured, after.known.n_measured, after.known.peak_bytes_max)
+
+
+def test_what_was_decided_on_a_simulation_in_trouble_is_kept_when_its_events_are_gone():
+    """The last judgements of the simulations judged last."""
+    story = Story()
+    for index in range(3 * JUDGEMENTS_KEPT):
+        story.note(ClusterSaid(float(index), "x"), [judged(7)], [], KNOWN)
+    for index in range(ENTRIES_KEPT):
+        story.note(ClusterSaid(1000.0 + index, "x"), [], [], KNOWN)
+    assert [float(at) for at in range(2 * JUDGEMENTS_KEPT, 3 * JUDGEMENTS_KEPT)] == [s.now_s for s in story.of(7)]
+    for position in range(100, 100 + TROUBLED_KEPT):
+        story.note(ClusterSaid(5000.0, "x"), [judged(position)], [], KNOWN)
+    assert [] == story.of(7)
+
+
+def test_large_chunks_leave_room_for_few():
+    """The simulations that a story names are bounded, however many a chunk has."""
+    story = Story()
+    failure = Failure(0, Cause.MODEL_ERROR, "ValueError", "x" * 100_000)
+    for index in range(100):
+        report = ChunkReport(tuple(Measured(position, 1.0, 1) for position in range(5_000)), (failure,))
+        story.note(ChunkFinished(float(index), index, report), [], [], KNOWN)
+    kept = story.last(100)
+    assert ITEMS_KEPT // 6_000 == len(kept)
+    assert 99 == kept[-1][0].chunk_id
