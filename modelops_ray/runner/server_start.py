@@ -27,7 +27,7 @@ from modelops_ray.sandbox import wire
 from modelops_ray.sandbox.boot import FAILED, LOADING_WITHIN_S, THREAD_LIMITS, command, last_line
 from modelops_ray.sandbox.loading import ModelRef, workdir_of
 from modelops_ray.sandbox.processes import process
-from modelops_ray.sandbox.protocol import Hello, read_from_server
+from modelops_ray.sandbox.protocol import Hello, Terms, read_from_server
 from modelops_ray.version import __version__
 
 _OF_ONE_PROCESS = frozenset({*THREAD_LIMITS, "PWD", "OLDPWD", "SHLVL", "_"})
@@ -151,15 +151,8 @@ def _start(wanted: Wanted, keeper: int, folder: Path) -> int:
     """Start a server and return its process; 0 where not even the interpreter starts."""
     ref = wanted.model
     folder.mkdir(mode=0o700)
-    spec = {
-        "model": ref.to_json(),
-        "keeper": keeper,
-        "idle_s": IDLE_S,
-        "workdir": workdir_of(ref),
-        "forks": wanted.forks,
-        "node_bytes": wanted.node_bytes,
-    }
-    (folder / "server.json").write_text(json.dumps(spec))
+    terms = Terms(ref.to_json(), keeper, IDLE_S, workdir_of(ref), wanted.forks, wanted.node_bytes)
+    terms.write(folder)
     limits = dict.fromkeys(THREAD_LIMITS, str(max(1, int(wanted.cpus))))
     cache = folder.parent / "compiled" / ref.digest[:12]
     caches = {name: os.environ.get(name, str(cache)) for name in CACHES}

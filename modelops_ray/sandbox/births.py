@@ -19,7 +19,7 @@ from . import child as child_side
 from .board import BYTES as BOARD_BYTES
 from .board import Board
 from .child import Room
-from .enforcement import TOKEN, UNLIMITED, Child, Warden
+from .enforcement import TOKEN, UNLIMITED, Child, Enforcer
 from .family import Family
 from .held import held
 from .machine import kernel_kills
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 class Births:
     """Forks a server with `model` in it; without it, forks become new interpreters that load the model."""
 
-    def __init__(self, model: Model | None, folder: Path, warden: Warden) -> None:
+    def __init__(self, model: Model | None, folder: Path, enforcer: Enforcer) -> None:
         """Begin in the folder of the server."""
-        self._model, self._folder, self._warden = model, folder, warden
-        self._data_bytes = warden.most_data_bytes()
+        self._model, self._folder, self._enforcer = model, folder, enforcer
+        self._data_bytes = enforcer.most_data_bytes()
         self._names_fd = os.open(folder / "children", os.O_WRONLY | os.O_CREAT, 0o600)
         self._n_born = self._n_workplaces = 0
         self._workplaces: list[str] = []
@@ -54,7 +54,7 @@ class Births:
         Raises:
             OSError: There is no process, descriptor or disk left for it; nothing stays behind.
         """
-        kills = kernel_kills() if is_only else self._warden.kernel_kills
+        kills = kernel_kills() if is_only else self._enforcer.kernel_kills
         self._n_born += 1
         folder, token = f"{self._folder}/child-{self._n_born}", f"{os.getpid()}-{self._n_born}"
         with ExitStack() as always, ExitStack() as undo:
@@ -71,7 +71,7 @@ class Births:
             os.mkdir(folder, 0o700)  # noqa: PTH102 (once per child)
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
             room = Room(theirs.fileno(), write_fd, board_fd, folder, self._workplace(undo), self._data_bytes)
-            before, record_fd = self._warden.shared_files.names(), os.dup(board_fd)
+            before, record_fd = self._enforcer.shared_files.names(), os.dup(board_fd)
             undo.callback(os.close, record_fd)
             pid, pidfd = self._fork(room, token)
             undo.pop_all()
@@ -79,7 +79,7 @@ class Births:
             os.setpgid(pid, pid)
         segments = Segments(record_fd, BOARD_BYTES, before, pids={pid})
         born = process(pid)
-        family = Family(pid, born, resident_parts(pid).made_bytes, self._warden.server)
+        family = Family(pid, born, resident_parts(pid).made_bytes, self._enforcer.server)
         return Child(
             pid, pidfd, Board(board_fd, for_forks=False), UNLIMITED, folder, room.workplace, family, segments, token,
             os.fstat(board_fd).st_ino, 0 if born is None else born.started_ticks, kills,
@@ -120,7 +120,7 @@ class Births:
         one.kill_others()
         _, status = os.waitpid(one.pid, 0)
         os.close(one.pidfd)
-        one.segments.remove(self._warden.shared_files.names())
+        one.segments.remove(self._enforcer.shared_files.names())
         os.close(one.segments.record)
         one.board.close()
         one.close_kept()

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from typing import Union
 
 from ..errors import ModelError
 
-Params = Mapping[str, bool | int | float | str]
+Params = Mapping[str, Union[bool, int, float, str]]
 Model = Callable[[Params, int, str], object]
 
 

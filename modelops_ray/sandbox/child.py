@@ -10,7 +10,6 @@ from __future__ import annotations
 import builtins
 import ctypes
 import functools
-import json
 import os
 import resource
 import signal
@@ -36,7 +35,7 @@ from .held import held
 from .late_pandas import LatePandas
 from .loading import ModelRef, aftermath, load_model, models_folder
 from .measure import peak_meter, private_bytes, resident_parts
-from .protocol import CANNOT_ANSWER, CannotLoad, Ready, Work, receive_work
+from .protocol import CANNOT_ANSWER, CannotLoad, Ready, Terms, Work, receive_work
 from .raised import storable, told_of
 from .segments import record_into
 from .unseen import WholePeak
@@ -123,7 +122,7 @@ def model_of(server_folder: Path) -> Model:
     Raises:
         ModelError: It cannot be loaded.
     """
-    return load_model(ModelRef.from_json(json.loads((server_folder / "server.json").read_text())["model"]))
+    return load_model(ModelRef.from_json(Terms.read(server_folder).model))
 
 
 def _channel(fd: int) -> socket.socket:

@@ -115,7 +115,7 @@ class Child:
                 os.kill(pid, signal.SIGKILL)
 
 
-class Warden:
+class Enforcer:
     """Holds children to their limits; `kernel_kills` is what the kernel had counted at the last scan."""
 
     def __init__(self, node_bytes: int) -> None:
@@ -125,11 +125,11 @@ class Warden:
         self._crawl = Crawl()
         self._scanned_s = self._strained_s = time.monotonic()
         # What the model's import started is part of the model.
-        spared = [one for one in descendants(os.getpid()) if one.parent == os.getpid()]
-        self._spared = {one.pid for one in spared}
+        of_model = [one for one in descendants(os.getpid()) if one.parent == os.getpid()]
+        self._of_model = {one.pid for one in of_model}
         self.kernel_kills = kernel_kills()
         self.server = Server()
-        self._n_spared_forks = sum(one.stack == self.server.stack for one in spared)
+        self._n_model_forks = sum(one.stack == self.server.stack for one in of_model)
         self.shared_files = Folder()
         self._inherited = held_by(os.getpid())
         self._shared_bytes, self._next_segments_s = -SHARED_STEP_BYTES, 0.0
@@ -154,12 +154,12 @@ class Warden:
             for pid in one.others.keys() - alive:
                 del one.others[pid]
         self._adopt(children, table)
-        kept = {*self._spared, *(other for one in children.values() for other in one.others)}
+        kept = {*self._of_model, *(other for one in children.values() for other in one.others)}
         ours = [one for one in table if one.parent == os.getpid() and one.pid not in children]
         orphans = [one for one in ours if one.pid not in kept or one.has_ended]
         for orphan in orphans:
-            _lay_to_rest(orphan)
-        self.server.n_forks = self._n_spared_forks + sum(one.family.n_forks for one in children.values())
+            _end(orphan)
+        self.server.n_forks = self._n_model_forks + sum(one.family.n_forks for one in children.values())
         self.server.n_groups = sum(bool(one.others) for one in children.values())
         self._scanned_s = time.monotonic()
         return len(orphans)
@@ -180,7 +180,7 @@ class Warden:
         known = {pid: one.pid for one in children.values() for pid in one.others}
         by_pid = {one.pid: one for one in table}
         for one in table:
-            is_stray = one.parent == os.getpid() and one.pid not in children and one.pid not in self._spared
+            is_stray = one.parent == os.getpid() and one.pid not in children and one.pid not in self._of_model
             if is_stray and one.pid not in known and (head := _head_of_stray(one.pid, children)) is not None:
                 known[one.pid] = head
         for head, others in families(children, table, known).items():
@@ -203,13 +203,13 @@ class Warden:
         # Others on this machine may change it all the time: not more than a tenth of the time goes to looking.
         self._next_segments_s = time.monotonic() + 10 * (time.thread_time() - began_s)
 
-    def hold(self, children: Mapping[int, Child], own_bytes: int, spare_one: Callable[[], bool]) -> None:
+    def hold(self, children: Mapping[int, Child], own_bytes: int, end_idle_child: Callable[[], bool]) -> None:
         """Kill who is over a hard limit; short of memory, end one that no supervisor uses, else kill the worst.
 
         Args:
             children: All children by process number.
             own_bytes: What the server and the supervisors use.
-            spare_one: Ends a child that no supervisor uses, and says whether there was one.
+            end_idle_child: Ends a child that no supervisor uses, and says whether there was one.
         """
         self._measure_segments(children)
         readings = [one.reading() for one in children.values()]
@@ -227,7 +227,7 @@ class Warden:
             worst = to_relieve(readings, used_bytes, limit_bytes, crawls=crawls)
             if worst is None:
                 continue
-            if not spare_one():
+            if not end_idle_child():
                 self._crawl.relieved()
                 children[worst.pid].kill(_why(worst, crawls=crawls))
             return
@@ -254,7 +254,7 @@ def end_all() -> None:
         if not left:
             return
         for one in left:
-            _lay_to_rest(one)
+            _end(one)
         time.sleep(0.005)
 
 
@@ -278,7 +278,7 @@ def _read(path: str) -> bytes:
         return b""
 
 
-def _lay_to_rest(one: Process) -> None:
+def _end(one: Process) -> None:
     """Wait for one that has ended; kill one that has not."""
     if one.has_ended:
         with suppress(ChildProcessError):

@@ -1,7 +1,7 @@
 """How many bytes of memory a child and everything it started use: a family, with the child as its head.
 
-Owns reading it, and how often it is worth reading exactly. Who belongs to a family is `watch`'s business, what follows
-from its use `warden`'s.
+Owns reading it, and how often it is worth reading exactly. Who belongs to a family is `processes`' business, what
+follows from its use `enforcement`'s.
 
 What counts is anonymous and shared memory, not the pages of files, which the kernel takes back. Of each process that
 is the pages that no other process has (private), and its part of those that others have too: a page's size over the

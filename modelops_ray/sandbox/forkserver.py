@@ -9,7 +9,6 @@ pyarrow.
 from __future__ import annotations
 
 import gc
-import json
 import os
 import resource
 import signal
@@ -24,8 +23,9 @@ from . import child as child_side
 from .boot import FAILED, command
 from .descriptors import high
 from .loading import aftermath
+from .protocol import Terms
 from .segments import Folder, Segments, record_into
-from .serving import Server, Terms, forbid_forks, why_no_forks
+from .serving import Server, forbid_forks, why_no_forks
 from .threads import ThreadTracker
 
 if TYPE_CHECKING:
@@ -48,29 +48,28 @@ def main(step: str, path: str, given_fd: str) -> None:
     os.dup2(2, 1)
     _expect_signals()
     folder = Path(path)
-    spec = json.loads((folder / "server.json").read_text())
+    terms = Terms.read(folder)
     with suppress(FileNotFoundError):
-        os.chdir(spec["workdir"])
+        os.chdir(terms.workdir)
     _adopt_orphans()
     _raise_limit_of_files()
     # What the import makes of shared memory is the server's, for as long as it lives.
     record_fd = high(os.open(folder / "made", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600))
     segments = Segments(record_fd, 0, Folder().names())
     record_into(record_fd)
-    terms = Terms(folder, spec["keeper"], spec["idle_s"], spec["node_bytes"])
     if step == "start":
         listener = _listening(folder)
     else:
         listener = socket.socket(fileno=int(given_fd))
         listener.set_inheritable(False)
         listener.settimeout(None)
-    notice = why_no_forks(folder) if spec["forks"] else ""
+    notice = why_no_forks(folder) if terms.forks else ""
     model = None
-    if spec["forks"] and not notice:
+    if terms.forks and not notice:
         model, listener = _model_to_fork(folder, listener, segments)
     gc.collect()
     gc.freeze()
-    Server(listener, model, terms, notice).run()
+    Server(listener, model, terms, folder, notice).run()
     segments.remove(Folder().names())
 
 

@@ -8,9 +8,11 @@ business, and the values beside a header `answers`'. Runs in the model's interpr
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, Union
 
 from . import wire
@@ -38,11 +40,36 @@ MAX_PID = 2**31 - 1
 CODES = frozenset("n?qdifs")
 """How the values of a column of rows travel: no values, truth values, numbers as `array` calls them, text."""
 
+_TERMS = "server.json"
 T = TypeVar("T")
 
 
 class GarbledError(Exception):
     """What arrived is no message that is expected; the text says what was wrong with it."""
+
+
+class Terms(NamedTuple):
+    """What a server is started with; it stands in a file of the server's folder.
+
+    `model` are the fields of a `ModelRef`, `keeper` is the process the server ends with, `forks` says whether its
+    children are forks where that is safe, and `node_bytes` is what the node may use, 0 for all there is.
+    """
+
+    model: dict[str, Any]
+    keeper: int
+    idle_s: float
+    workdir: str
+    forks: bool
+    node_bytes: int
+
+    def write(self, folder: Path) -> None:
+        """Write them into the server's folder."""
+        (folder / _TERMS).write_text(json.dumps(self._asdict()))
+
+    @staticmethod
+    def read(folder: Path) -> Terms:
+        """Read what `write` wrote."""
+        return Terms(**json.loads((folder / _TERMS).read_text()))
 
 
 class Lend(NamedTuple):

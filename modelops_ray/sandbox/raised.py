@@ -1,7 +1,7 @@
 """What a simulation raised, as bounded text that can be kept: the same at every level of isolation.
 
-Owns the bounds of what is told of a failure, and which frames are shown. Does not name causes to the driver: `failures`
-and `deaths` do. Runs in the model's interpreter.
+Owns the bounds of what is told of a failure, and which frames are shown. Does not name causes to the driver:
+`failures` does. Runs in the model's interpreter.
 """
 
 from __future__ import annotations

@@ -16,14 +16,13 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import protocol, wire
 from .births import Births
 from .board import NOT_READY
-from .enforcement import UNLIMITED, Child, Warden, end_all
+from .enforcement import UNLIMITED, Child, Enforcer, end_all
 from .limits import KILLED
 from .machine import kernel_kills
 from .measure import private_bytes
@@ -40,6 +39,7 @@ from .protocol import (  # fmt: skip
     Lent,
     NoChild,
     TakeBack,
+    Terms,
     read_to_server,
 )
 
@@ -54,22 +54,12 @@ IDLE_CHILD_S = 30.0
 _UCRED = struct.Struct("3i")
 
 
-@dataclass(frozen=True)
-class Terms:
-    """What a server was started with; `node_bytes` is what the node may use, 0 for all there is."""
-
-    folder: Path
-    keeper: int
-    idle_s: float
-    node_bytes: int
-
-
 class Server:
     """Serves supervisors on one socket; with `model` it forks it, without it starts new interpreters."""
 
-    def __init__(self, listener: socket.socket, model: Model | None, terms: Terms, notice: str) -> None:
+    def __init__(self, listener: socket.socket, model: Model | None, terms: Terms, folder: Path, notice: str) -> None:
         """Begin to serve; `notice` is what a user should be told once about this node."""
-        self._listener, self._forks, self._terms = listener, model is not None, terms
+        self._listener, self._forks, self._folder, self._idle_s = listener, model is not None, folder, terms.idle_s
         self._selector = selectors.DefaultSelector()
         self._children: dict[socket.socket, dict[int, Child]] = {}
         self._incoming: dict[socket.socket, wire.Incoming] = {}
@@ -80,8 +70,8 @@ class Server:
         self._has_buried = False
         self._keeper = open_process(terms.keeper)
         self._last_s = self._watched_s = time.monotonic()
-        self._warden = Warden(terms.node_bytes)
-        self._births = Births(model, terms.folder, self._warden)
+        self._enforcer = Enforcer(terms.node_bytes)
+        self._births = Births(model, folder, self._enforcer)
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._selector.register(self._keeper, selectors.EVENT_READ, self._end)
         self._rest_s = min(REST_S, terms.idle_s / 4)
@@ -107,7 +97,7 @@ class Server:
                 self._watched_s = time.monotonic()
             if self._children:
                 self._last_s = time.monotonic()
-            if time.monotonic() - self._last_s > self._terms.idle_s:
+            if time.monotonic() - self._last_s > self._idle_s:
                 self._end()
 
     def _leave(self) -> None:
@@ -117,9 +107,9 @@ class Server:
             self._dismiss(one)
         end_all()
         # Under this name the next server may already be starting while this one still removes files.
-        gone = self._terms.folder.with_suffix(f".{os.getpid()}")
+        gone = self._folder.with_suffix(f".{os.getpid()}")
         with suppress(OSError):
-            self._terms.folder.rename(gone)
+            self._folder.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
 
     def _end(self) -> None:
@@ -246,15 +236,15 @@ class Server:
         children = {one.pid: one for one in self._all_children()}
         if not children and not self._has_buried:
             return
-        n_orphans = self._warden.scan(children)
+        n_orphans = self._enforcer.scan(children)
         if n_orphans is not None:
             # What they had started comes to us in turn.
             self._has_buried = n_orphans > 0
             self._end_the_stuck(children, time.monotonic())
         own_bytes = self._private_bytes + sum(self._worker_bytes.values())
-        self._warden.hold(children, own_bytes, self._spare_one)
+        self._enforcer.hold(children, own_bytes, self._end_idle_child)
 
-    def _spare_one(self) -> bool:
+    def _end_idle_child(self) -> bool:
         """End a child that no supervisor uses now; say whether there was one."""
         one = next(iter(self._idle), None)
         if one is not None:
@@ -275,7 +265,7 @@ class Server:
                 return
 
     def _give_up_forking(self, why: str) -> None:
-        forbid_forks(self._terms.folder, why)
+        forbid_forks(self._folder, why)
         self._end()
 
 

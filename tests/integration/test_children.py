@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.models import chunk_of, context_of_file, write
+from support.models import context_of_file, write
 from support.short_folder import short_folder
 
 from modelops_ray.backends.ray.embedded import _private_folder
@@ -24,7 +24,6 @@ from modelops_ray.runner.forkserver_client import NoChildError
 from modelops_ray.runner.server_folders import base_folder
 from modelops_ray.runner.server_start import Wanted, connect
 from modelops_ray.runner.supervisor import in_children
-from modelops_ray.runner.waiting import affordable
 from modelops_ray.sandbox.limits import Limit
 from modelops_ray.study.chunk import Chunk, Simulation
 
@@ -413,14 +412,6 @@ def test_another_environment_has_a_server_of_its_own(context, monkeypatch):
         monkeypatch.setenv("DISTRICT", district)
         _, payload = run_chunk(ready, several(1))
         assert [district] == [row["seen"] for row in rows(payload).values()]
-
-
-def test_children_are_not_given_more_text_at_once_than_a_few_megabytes():
-    """The first simulation always, and replicates for nothing."""
-    chunk = chunk_of([{"beta": "x" * 5 * MIB, "n": 1}] * 10)
-    assert 3 == affordable(chunk.simulations)
-    assert 1 == affordable(chunk_of([{"beta": "x" * 50 * MIB, "n": 1}] * 2).simulations)
-    assert 100 == affordable(several(100, text="x" * 5 * MIB).simulations)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from modelops_ray.sandbox.protocol import (  # fmt: skip
     NoChild,
     Ready,
     TakeBack,
+    Terms,
     Work,
     read_from_child,
     read_from_server,
@@ -62,6 +63,13 @@ def test_what_the_server_tells_arrives_as_it_was_told(message):
     """As the same type with the same fields."""
     found = read_from_server(through(message))
     assert (type(message), message) == (type(found), found)
+
+
+def test_the_terms_of_a_server_are_read_as_they_were_written(tmp_path):
+    """They stand in its folder for its children, too."""
+    terms = Terms({"label": "epi:simulate"}, 1, 60.0, "/models", True, 2**30)
+    terms.write(tmp_path)
+    assert terms == Terms.read(tmp_path)
 
 
 def test_work_arrives_as_it_was_given():
