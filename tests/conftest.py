@@ -1,7 +1,12 @@
 """For every suite: object stores, started when the first test asks for them; and how properties are tested."""
 
+import compileall
 import fcntl
+import importlib.util
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -10,6 +15,21 @@ from support.object_servers import azure_server, azurite_command, s3_server, why
 # How long an example takes is the machine's business.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+# What the processes that tests start import most of.
+HEAVY = "numpy, pyarrow.parquet, pyarrow.dataset, pydantic, click, rich.console, obstore, ray, pandas, polars, xarray"
+
+
+def pytest_configure(config):
+    """Where Python is told to write no bytecode, compile once instead of in each of the hundreds of processes."""
+    if not sys.dont_write_bytecode or hasattr(config, "workerinput"):
+        return
+    compileall.compile_dir(Path(__file__).parent.parent / "modelops_ray", quiet=2)
+    found = importlib.util.find_spec("pyarrow")
+    if found is not None and not Path(str(found.cached)).exists():
+        environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        subprocess.run([sys.executable, "-W", "ignore", "-c", f"import {HEAVY}"], env=environ, check=False)
 
 
 @pytest.fixture(autouse=True)
