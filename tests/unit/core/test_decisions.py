@@ -1,15 +1,13 @@
-"""Given events, expect actions; and the arithmetic of memory, windows and guards."""
+"""Given events, expect actions."""
 
 from __future__ import annotations
 
 import math
-from itertools import combinations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelops_ray.core.backlog import chunk_size
 from modelops_ray.core.events import (
     CancelChunk,
     Capacity,
@@ -35,18 +33,12 @@ from modelops_ray.core.memory import (
     RequestSizes,
     bin_of,
     edge_of,
-    first_allocation,
-    partition,
-    raised,
     with_margin,
 )
 from modelops_ray.core.overhead import Overhead
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
-from modelops_ray.core.retry import KillGuard, Outcome
 from modelops_ray.core.scheduler import Dispatch
-from modelops_ray.core.starvation import HoldBack
-from modelops_ray.core.window import slots, window_size
 
 MIB = 2**20
 GIB = 2**30
@@ -543,105 +535,6 @@ def test_an_empty_rest_finishes_at_once():
     assert [Finish(Ending.COMPLETE)] == state.handle(TasksAdded(0.0, (), last=True))
 
 
-def test_endless_kills_that_raise_nothing_end_the_run():
-    """More than half of the last 200 attempts, and nothing was raised: somebody else uses the memory."""
-    guard = KillGuard()
-    for _ in range(101):
-        guard.note(Outcome.KILLED)
-    for _ in range(99):
-        assert not guard.is_hopeless
-        guard.note(Outcome.DONE)
-    assert guard.is_hopeless
-    guard.note(Outcome.RAISED)
-    assert not guard.is_hopeless
-
-
-@given(st.dictionaries(st.integers(0, 150), st.integers(1, 50), min_size=1, max_size=12))
-def test_the_first_allocation_is_the_cheapest_there_is(counts):
-    """Compared with every other limit that a peak suggests."""
-    peaks = sorted((edge_of(index), count) for index, count in counts.items())
-    last = with_margin(peaks[-1][0])
-
-    def cost(limit):
-        return sum(n * (limit if with_margin(p) <= limit else limit + max(last, limit * 3 // 2)) for p, n in peaks)
-
-    best = first_allocation(counts)
-    assert all(cost(best) <= cost(with_margin(peak)) for peak, _ in peaks)
-
-
-@given(st.integers(1, 40 * GIB), st.integers(0, 40 * GIB), st.integers(1, 6), st.integers(1, 64 * GIB))
-def test_a_raise_grows_and_the_last_try_is_the_largest(limit, used, tries, top):
-    """Never above the largest, never less than half as much again unless that is the largest."""
-    wanted = raised(limit, used, tries, top)
-    assert wanted <= top
-    assert wanted >= min(top, limit * 3 // 2)
-    assert tries > 1 or wanted == top
-
-
-@given(st.lists(st.tuples(st.integers(1, 100), st.integers(1, 9)), min_size=1, max_size=8), st.integers(1, 4))
-def test_request_sizes_waste_least(weights, n_sizes):
-    """Against every choice of that many sizes."""
-    wishes = {wish for wish, _ in weights}
-
-    def waste(sizes):
-        return sum(n * (min(s for s in sizes if s >= wish) - wish) for wish, n in weights)
-
-    top = max(wishes)
-    choices = [(*rest, top) for k in range(n_sizes) for rest in combinations(sorted(wishes - {top}), k)]
-    merged = {wish: sum(n for other, n in weights if other == wish) for wish in wishes}
-    chosen = partition(list(merged.items()), n_sizes)
-    assert len(chosen) <= n_sizes
-    assert min(waste(choice) for choice in choices) == waste(chosen)
-
-
-@given(st.lists(st.tuples(st.integers(1, 64 * GIB), st.booleans()), max_size=80))
-def test_at_most_twelve_request_sizes_are_in_use(wishes):
-    """Whatever is asked for, and whatever is given back."""
-    sizes, held = RequestSizes(12), []
-    for wanted, give_back in wishes:
-        size = sizes.size_for(wanted, 32 * GIB)
-        assert min(wanted, 32 * GIB) <= size <= 32 * GIB
-        sizes.acquire(size)
-        held.append(size)
-        assert len(sizes.in_use) <= 12
-        if give_back:
-            sizes.release(held.pop(0))
-
-
-@given(st.integers(0, 400))
-def test_a_bin_and_its_edge_agree(index):
-    """So that a profile comes back as it was kept."""
-    assert index == bin_of(edge_of(index))
-
-
-@pytest.mark.parametrize(
-    ("n_slots", "reachable", "expected"), [(0, 0, 1), (4, 4, 9), (4, 100, 150), (0, 10_000, 4000), (8000, 8000, 16_001)]
-)
-def test_the_window_is_two_per_slot_and_up_to_half_more_than_can_be_reached(n_slots, reachable, expected):
-    """The cap bounds what is asked of an autoscaler; slots that are there are kept busy."""
-    assert expected == window_size(n_slots, reachable, 4000)
-
-
-def test_slots_are_bounded_by_memory_and_by_cpus():
-    """Node by node."""
-    nodes = (Node(8.0, 4 * GIB), Node(2.0, 64 * GIB))
-    assert 4 + 2 == slots(nodes, 1.0, GIB)
-    assert 2 + 1 == slots(nodes, 2.0, 2 * GIB)
-
-
-def test_others_are_held_back_for_the_one_that_was_overtaken_too_often():
-    """More than two per slot, and until it begins."""
-    queue = HoldBack()
-    queue.join(1, 8 * GIB)
-    for chunk_id in range(2, 7):
-        assert not queue.is_held_back(GIB)
-        queue.end(chunk_id, 2)
-    assert queue.is_held_back(GIB)
-    assert not queue.is_held_back(8 * GIB)
-    queue.leave(1)
-    assert not queue.is_held_back(GIB)
-
-
 def test_a_forecast_says_how_many_the_memory_holds_and_how_many_without_a_server():
     """What a model's import takes is there once per node, and not once per simulation; it is shared by all requests."""
     known = {"known_worker_bytes": 100 * MIB, "known_child_bytes": 10 * MIB, "known_shared_bytes": 1000 * MIB}
@@ -669,64 +562,10 @@ def test_the_end_of_a_worker_that_only_supervises_costs_a_simulation_nothing(cau
     assert 0 == state.counters.failed
 
 
-def memory_model(peak_bytes, node_bytes=4 * GIB, cpus=4, given_bytes=None):
-    """A model that has seen simulations of one size, on nodes of one size."""
-    overhead = Overhead(100 * MIB, 10 * MIB, 200 * MIB, (node_bytes,), is_guess=False)
-    model = MemoryModel(given_bytes, RequestSizes(12), overhead, slots_per_node=cpus)
-    for _ in range(8):
-        model.observe(peak_bytes, node_bytes)
-    return model
-
-
-def test_a_margin_yields_where_without_it_one_more_fits_on_a_node():
-    """Two of 1.6 GiB on 4 GiB, although with a margin each would ask for more than half."""
-    model = memory_model(int(1.6 * GIB))
-    limit = model.limit_for(0, GIB)
-    assert model.overhead.task_bytes(limit) > 2 * GIB
-    assert 2 * GIB == model.request_for(limit, 4 * GIB, least_limit_bytes=model.least_for(0, limit))
-    assert int(1.6 * GIB) < model.overhead.limit_bytes(2 * GIB)
-
-
-def test_a_margin_stays_where_nothing_is_won_by_giving_it_up():
-    """Where CPUs are what is short, where not even the bare need fits, and where the user said how much."""
-    for model in (
-        memory_model(int(1.6 * GIB), cpus=1),
-        memory_model(int(1.9 * GIB)),
-        memory_model(int(1.6 * GIB), given_bytes=int(1.8 * GIB)),
-    ):
-        limit = model.limit_for(0, GIB)
-        request = model.request_for(limit, 4 * GIB, least_limit_bytes=model.least_for(0, limit))
-        assert request >= model.overhead.task_bytes(limit)
-
-
 def test_not_even_a_probe_may_use_more_than_the_cap():
     """It asks for plenty, and plenty ends there."""
     _, actions = begun(n=8, max_memory_bytes=100 * MIB)
     assert {100 * MIB} == {chunk.limit_bytes for chunk in of(SubmitChunk, actions)}
-
-
-def size_of_next(seconds, n_pending, **changes):
-    """Simulations in the next chunk, on four slots."""
-    rules = {"target_s": 1.0, "least_s": 0.05, "target_bytes": 16 * MIB, "most": 2000} | changes
-    return chunk_size(seconds, 100.0, n_pending / 4, **rules)
-
-
-def test_the_last_chunks_shrink_so_that_all_end_together_but_not_below_what_a_task_is_worth():
-    """A task costs milliseconds, however little it runs."""
-    assert [100, 63, 6, 5, 5] == [size_of_next(0.01, n) for n in (10_000, 1_000, 96, 70, 3)]
-    assert [2000, 2000] == [size_of_next(1e-5, n) for n in (100_000, 10)]
-    assert 1 == size_of_next(2.0, 8)
-
-
-def test_the_last_chunks_hold_one_simulation_even_where_two_would_tell_more():
-    """What there is to learn is not worth a slot that waits."""
-    assert [2, 2, 1] == [size_of_next(2.0, n, target_s=4.0) for n in (80, 20, 16)]
-
-
-@pytest.mark.parametrize("rule", [{"target_bytes": 300}, {"most": 3}, {"target_s": 0.03}])
-def test_no_chunk_is_made_larger_for_being_worth_a_task_than_outputs_time_and_count_allow(rule):
-    """Those are bounds of memory and of what is lost with a worker."""
-    assert 3 == size_of_next(0.01, 3, **rule)
 
 
 def test_what_an_earlier_run_took_makes_no_chunk_larger():
