@@ -1,6 +1,6 @@
 """A million simulations on a thousand simulated nodes: how fast decisions are made, and how good they are.
 
-The real decision core against `simulator`, in virtual time and in one process; nothing is run.
+The real decision core against a simulated cluster, in virtual time and in one process; nothing is run.
 `uv run python -m benchmarks.core_scale [SIMULATIONS NODES]` prints the figures and adds them to `records/figures`.
 """
 
@@ -14,9 +14,9 @@ import tracemalloc
 from typing import Any
 
 from benchmarks.records import keep
-from benchmarks.simulator import Cluster, Result, Workload
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.state import RunState
+from tests.support.simulated_cluster import Cluster, Result, Workload
 
 MIB = 2**20
 NODE = (8.0, 16 * 2**30)

@@ -10,7 +10,6 @@ import heapq
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from benchmarks.simulator import Cluster, SimulatedNode, Workload
 from modelops_ray.core.events import (
     CancelChunk,
     Capacity,
@@ -33,6 +32,7 @@ from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
 from modelops_ray.runner.executor import TARGET_PAYLOAD_BYTES, TARGET_S
 from modelops_ray.runner.holding import Holding
+from tests.support.simulated_cluster import Cluster, SimulatedNode, Workload
 from tests.world.schedule import MIB, Fate, Happening, Machine, Schedule
 
 LOOK_S = 5.0

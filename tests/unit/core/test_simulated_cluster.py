@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
+from support.simulated_cluster import Cluster, Result, Workload
 
-from benchmarks.simulator import Cluster, Result, Workload
 from modelops_ray.core.events import ChunkFinished, Ending
 from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy

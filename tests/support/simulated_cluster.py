@@ -1,4 +1,4 @@
-"""A discrete-event simulator of a cluster that drives the real decision core in virtual time.
+"""A discrete-event simulator of a cluster, in virtual time: behind `Backend`, or as a loop around the decision core.
 
 Nodes have CPUs and memory and come and go; the scheduler places waiting chunks in any order, as Ray does; simulations
 have a run time and a peak; a chunk in which one exceeds its limit is killed. Knows nothing of the core but its events
@@ -33,9 +33,12 @@ from modelops_ray.core.events import (
 )
 from modelops_ray.core.report import Cause, ChunkReport, Measured
 from modelops_ray.core.state import RunState
+from modelops_ray.errors import PayloadLostError
+from modelops_ray.study.chunk import Chunk, Payload
 
 TICK_S = 5.0
 COMMIT_S = 0.1
+CHUNK_S = 0.002
 BASE_BYTES = 100 * 2**20
 
 
@@ -87,20 +90,19 @@ class Result:
     slots_needed_s: float
 
 
-class Cluster:
-    """Runs one workload on some nodes, deciding with a `RunState`."""
+class SimulatedNodes:
+    """Nodes, what runs on them and what waits for them; a subclass says who is told of what happens."""
 
     def __init__(
         self,
-        state: RunState,
         workload: Workload,
         nodes: Sequence[tuple[float, int]],
         *,
+        cpus: float = 1.0,
         seed: int = 0,
         announce: bool = True,
-        chunk_overhead_s: float = 0.002,
     ) -> None:
-        self.state = state
+        """Make the nodes, each of some CPUs and bytes; a simulation asks for `cpus`."""
         self.workload = workload
         self.nodes = [SimulatedNode(i, cpus, memory) for i, (cpus, memory) in enumerate(nodes)]
         self.rng = random.Random(seed)
@@ -109,34 +111,23 @@ class Cluster:
         self.waiting: dict[tuple[int, int], deque[SubmitChunk]] = {}
         self.submitted_s: dict[int, float] = {}
         self.placed: dict[int, tuple[SubmitChunk, SimulatedNode]] = {}
-        self.finish: Finish | None = None
         self.announce = announce
-        self.overhead_s = chunk_overhead_s
         self.longest_wait_s = 0.0
         self._serial = 0
-        self._n_events = 0
-        self._feed = workload.segments()
         self._open = list(self.nodes)
-        self._cpus = state.policy.cpus
+        self._cpus = cpus
+
+    def _tell(self, event: Event) -> None:
+        """Let the run know."""
+        raise NotImplementedError
+
+    def _feed_more(self) -> None:
+        """A chunk ended: let simulations come that the run has room for, where that is this side's to do."""
 
     def at(self, time_s: float, what: Callable[..., None], *args: Any) -> None:
         """Let something happen at a virtual time."""
         self._serial += 1
         heapq.heappush(self.events, (time_s, self._serial, what, args))
-
-    def run(self, limit_s: float = 1e9) -> Result:
-        """Run to the end, in virtual time."""
-        self._tell(CapacityChanged(self.now_s, self.capacity()))
-        self._feed_more()
-        self.at(TICK_S, self._tick)
-        while self.finish is None and self.events:
-            self.now_s, _, what, args = heapq.heappop(self.events)
-            if self.now_s > limit_s:
-                raise AssertionError(f"not finished after {limit_s} virtual seconds")
-            what(*args)
-        assert self.finish is not None, "the run never ended"
-        busy = sum(self.workload.seconds)
-        return Result(self.finish, self.now_s, self._n_events, self.longest_wait_s, busy)
 
     def capacity(self) -> Capacity:
         """What the nodes that are there hold."""
@@ -158,31 +149,6 @@ class Cluster:
         self._open.append(self.nodes[-1])
         self._tell(CapacityChanged(self.now_s, self.capacity()))
         self._fill(self.nodes[-1])
-
-    def _tick(self) -> None:
-        self._tell(Ticked(self.now_s))
-        self.at(self.now_s + TICK_S, self._tick)
-
-    def _tell(self, event: Event) -> None:
-        self._n_events += 1
-        for action in self.state.handle(event):
-            match action:
-                case SubmitChunk():
-                    self._submit(action)
-                case WritePart():
-                    self.at(self.now_s + COMMIT_S, self._committed, action)
-                case CancelChunk():
-                    self._cancel(action.chunk_id)
-                case Finish():
-                    self.finish = action
-
-    def _feed_more(self) -> None:
-        while self.state.wants_tasks:
-            batch = next(self._feed, ())
-            self._tell(TasksAdded(self.now_s, batch, last=not batch))
-
-    def _committed(self, write: WritePart) -> None:
-        self._tell(PartCommitted(self.now_s, write.chunk_ids))
 
     def _submit(self, chunk: SubmitChunk) -> None:
         self.submitted_s[chunk.chunk_id] = self.now_s
@@ -232,7 +198,7 @@ class Cluster:
 
     def _begin(self, chunk: SubmitChunk, _node: SimulatedNode) -> None:
         """Decide when a chunk ends and what it comes to."""
-        seconds, n_ran = self.overhead_s, 0
+        seconds, n_ran = CHUNK_S, 0
         for position in chunk.positions:
             seconds += self.workload.seconds[position]
             n_ran += 1
@@ -256,8 +222,7 @@ class Cluster:
             done = tuple([Measured(p, self.workload.seconds[p], peaks[p]) for p in chunk.positions])
             report = ChunkReport(done, base_bytes=BASE_BYTES, payload_bytes=1000 * len(done))
             self._tell(ChunkFinished(self.now_s, chunk.chunk_id, report))
-        if self.state.wants_tasks:
-            self._feed_more()
+        self._feed_more()
         self._fill(node)
 
     def _kill(self, chunk: SubmitChunk) -> ChunkFailed:
@@ -281,3 +246,158 @@ class Cluster:
             for chunk in list(line):
                 if chunk.chunk_id == chunk_id:
                     line.remove(chunk)
+
+
+class Cluster(SimulatedNodes):
+    """Runs one workload on some nodes, deciding with a `RunState`."""
+
+    def __init__(
+        self,
+        state: RunState,
+        workload: Workload,
+        nodes: Sequence[tuple[float, int]],
+        *,
+        seed: int = 0,
+        announce: bool = True,
+    ) -> None:
+        super().__init__(workload, nodes, cpus=state.policy.cpus, seed=seed, announce=announce)
+        self.state = state
+        self.finish: Finish | None = None
+        self._n_events = 0
+        self._feed = workload.segments()
+
+    def run(self, limit_s: float = 1e9) -> Result:
+        """Run to the end, in virtual time."""
+        self._tell(CapacityChanged(self.now_s, self.capacity()))
+        self._feed_more()
+        self.at(TICK_S, self._tick)
+        while self.finish is None and self.events:
+            self.now_s, _, what, args = heapq.heappop(self.events)
+            if self.now_s > limit_s:
+                raise AssertionError(f"not finished after {limit_s} virtual seconds")
+            what(*args)
+        assert self.finish is not None, "the run never ended"
+        busy = sum(self.workload.seconds)
+        return Result(self.finish, self.now_s, self._n_events, self.longest_wait_s, busy)
+
+    def _tick(self) -> None:
+        self._tell(Ticked(self.now_s))
+        self.at(self.now_s + TICK_S, self._tick)
+
+    def _tell(self, event: Event) -> None:
+        self._n_events += 1
+        for action in self.state.handle(event):
+            match action:
+                case SubmitChunk():
+                    self._submit(action)
+                case WritePart():
+                    self.at(self.now_s + COMMIT_S, self._committed, action)
+                case CancelChunk():
+                    self._cancel(action.chunk_id)
+                case Finish():
+                    self.finish = action
+
+    def _feed_more(self) -> None:
+        while self.state.wants_tasks:
+            batch = next(self._feed, ())
+            self._tell(TasksAdded(self.now_s, batch, last=not batch))
+
+    def _committed(self, write: WritePart) -> None:
+        self._tell(PartCommitted(self.now_s, write.chunk_ids))
+
+
+class SimulatedBackend(SimulatedNodes):
+    """The nodes as the driver sees them: a backend in virtual time, which passes while the driver waits for it.
+
+    `run_chunk` makes the outputs of a chunk in which no simulation exceeded its limit.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        nodes: Sequence[tuple[float, int]],
+        run_chunk: Callable[[Chunk], Payload],
+        *,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(workload, nodes, seed=seed)
+        self._run_chunk = run_chunk
+        self._chunks: dict[int, Chunk] = {}
+        self._payloads: dict[int, Payload] = {}
+        self._told: list[Event] = []
+
+    def clock(self) -> float:
+        """Read the virtual time, in seconds from 0."""
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        """Let virtual time pass, with all that happens in it."""
+        until_s = self.now_s + seconds
+        while self.events and self.events[0][0] <= until_s:
+            self._step()
+        self.now_s = max(self.now_s, until_s)
+
+    def submit(self, chunk: Chunk) -> None:
+        """Place a chunk, or let it wait for a node."""
+        self._chunks[chunk.chunk_id] = chunk
+        positions = tuple(simulation.position for simulation in chunk.simulations)
+        self._submit(
+            SubmitChunk(
+                chunk.chunk_id, positions, chunk.attempts, chunk.request_bytes, chunk.limit_bytes,
+                announce=chunk.announce, width=chunk.width, enough_s=chunk.enough_s,
+            )
+        )  # fmt: skip
+
+    def cancel(self, chunk_id: int) -> None:
+        """Forget a chunk."""
+        self._chunks.pop(chunk_id, None)
+        self._payloads.pop(chunk_id, None)
+        self._cancel(chunk_id)
+        self._told = [event for event in self._told if getattr(event, "chunk_id", None) != chunk_id]
+
+    def wait(self, timeout_s: float) -> list[Event]:
+        """Let time pass until something has happened to a chunk."""
+        until_s = self.now_s + timeout_s
+        while not self._told and self.events and self.events[0][0] <= until_s:
+            self._step()
+        if not self._told:
+            self.now_s = max(self.now_s, until_s)
+        told, self._told = self._told, []
+        return told
+
+    def take(self, chunk_id: int) -> Payload:
+        """Hand out a payload once."""
+        try:
+            return self._payloads.pop(chunk_id)
+        except KeyError:
+            raise PayloadLostError(f"the outputs of chunk {chunk_id} are gone; it has to run again") from None
+
+    def forget(self, share: float) -> None:
+        """Lose the payloads of about this share of the chunks that ended."""
+        for chunk_id in list(self._payloads):
+            if self.rng.random() < share:
+                del self._payloads[chunk_id]
+
+    def spilled_bytes(self) -> int:
+        """Return 0: there is no disk here."""
+        return 0
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._chunks.clear()
+        self._payloads.clear()
+
+    def _step(self) -> None:
+        at_s, _, what, args = heapq.heappop(self.events)
+        self.now_s = max(self.now_s, at_s)
+        what(*args)
+
+    def _tell(self, event: Event) -> None:
+        match event:
+            case ChunkFinished(chunk_id=chunk_id):
+                self._payloads[chunk_id] = self._run_chunk(self._chunks.pop(chunk_id))
+            case ChunkFailed(chunk_id=chunk_id):
+                del self._chunks[chunk_id]
+            case CapacityChanged():
+                return  # the driver asks
+        self._told.append(event)
