@@ -12,7 +12,7 @@ from modelops_ray.store import run_json, shards
 from modelops_ray.store.commits import read_log
 from modelops_ray.store.found import part_names, require_empty
 from modelops_ray.store.storage.base import Folder
-from modelops_ray.store.writer import Clock, Session
+from modelops_ray.store.writer import Session, Surroundings
 
 _TRIES = 10
 
@@ -27,7 +27,7 @@ def require_replaceable(folder: Folder) -> None:
         require_empty(folder)
 
 
-def move_aside(folder: Folder, clock: Clock) -> None:
+def move_aside(folder: Folder, around: Surroundings) -> None:
     """Keep an old run under another name; a directory that holds other files is refused.
 
     Raises:
@@ -38,22 +38,22 @@ def move_aside(folder: Folder, clock: Clock) -> None:
     there = {at: each for at, each in places.items() if run_json.is_there(each)}
     if not there and (not folder.names() or run_json.read_marked(folder) is not None):
         return
-    ending = f".old-{clock():%Y%m%dT%H%M%SZ}"
+    ending = f".old-{around.clock():%Y%m%dT%H%M%SZ}"
     if folder.renames:
         folder.move_aside(ending, {}, run_json.new_stub)
         return
-    heads = {f"{at}{run_json.NAME}": _end_log(each, clock, closed=True) for at, each in there.items()}
+    heads = {f"{at}{run_json.NAME}": _end_log(each, around, closed=True) for at, each in there.items()}
     # Its parts have names that no other session's ever have, so that they can be removed however late this comes.
     left = [(each, part_names(each)) for each in there.values()]
     moved = folder.move_aside(ending, heads, run_json.new_stub)
     for at in there:
-        _end_log(moved.inside(at.rstrip("/")) if at else moved, clock, closed=False)
+        _end_log(moved.inside(at.rstrip("/")) if at else moved, around, closed=False)
     for each, parts in left:
         for name in parts:
             each.remove(name)
 
 
-def _end_log(folder: Folder, clock: Clock, *, closed: bool) -> Hashable:
+def _end_log(folder: Folder, around: Surroundings, *, closed: bool) -> Hashable:
     """End all sessions of a run, and where it is to be copied let none begin; return the mark of its `run.json`.
 
     A log that is damaged has no sessions.
@@ -66,7 +66,7 @@ def _end_log(folder: Folder, clock: Clock, *, closed: bool) -> Hashable:
                 continue
             log = read_log(folder, run)
             if log.closed != closed:
-                Session(folder, run, mark, log, clock).append(log.study or run.study.digest, closed=closed)
+                Session(folder, run, mark, log, around).append(log.study or run.study.digest, closed=closed)
         except RunInUseError:
             continue  # another session committed in this moment
         except ResultsError:

@@ -26,7 +26,7 @@ from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.storage.base import Folder
 from modelops_ray.store.storage.places import Place, open_folder
-from modelops_ray.store.writer import Clock, Session, utc_now
+from modelops_ray.store.writer import REAL, Session, Surroundings
 
 NOTHING = Ranges()
 
@@ -42,7 +42,7 @@ class Opening:
     folder: Folder
     whole: Folder
     spec: RunSpec
-    clock: Clock
+    around: Surroundings
     take_over: bool
     fresh: bool
     repeat: Ranges
@@ -67,25 +67,25 @@ class Opening:
         if self.fresh:
             self._start_over(self.folder.hold())
         if found is None or not found.is_current():
-            found = _find_or_create(self.folder.hold(make=True), self.spec, self.whole)
+            found = _find_or_create(self.folder.hold(make=True), self.spec, self.whole, self.around)
         warnings = run_json.other_versions(found.run.versions, self.spec.asked.versions)
         return RunStore(found.folder, self.spec, found.log, self._session(found), warnings)
 
     def _start_over(self, folder: Folder) -> None:
         if not self.take_over:
             for each, run_id in _written(folder, None):
-                require_free(each, run_id, self.clock())
-        move_aside(folder, self.clock)
+                require_free(each, run_id, self.around.clock())
+        move_aside(folder, self.around)
 
     def _session(self, found: Found) -> Session | None:
         """Begin a session unless there is nothing to do."""
-        folder, now = found.folder, self.clock()
+        folder, now = found.folder, self.around.clock()
         has_leftovers = bool(found.leftovers) and writer(folder, found.run.id, now) is None
         if not (found.has_work(self.spec, self.repeat) or found.move is not None or has_leftovers):
             return None
         if not self.take_over:
             require_free(folder, found.run.id, now)
-        session = Session(folder, found.run, found.mark, found.log, self.clock)
+        session = Session(folder, found.run, found.mark, found.log, self.around)
         with session.blaming():
             _prepare(session, found, self.spec, self.repeat)
         return session
@@ -99,7 +99,7 @@ def open_directory(
     take_over: bool = False,
     fresh: bool = False,
     repeat: Ranges = NOTHING,
-    clock: Clock = utc_now,
+    around: Surroundings = REAL,
 ) -> Opening:
     """Read a run directory, and check that a session may begin where there is anything for it to do.
 
@@ -110,7 +110,7 @@ def open_directory(
         take_over: Go on although another session seems to write.
         fresh: Move what is there aside and start over.
         repeat: Positions that are not done if they failed: their failures are forgotten.
-        clock: The time of day with a time zone.
+        around: What a session takes from outside.
 
     Raises:
         ResultsError: The directory is damaged, or of another study, model or seed policy.
@@ -124,10 +124,10 @@ def open_directory(
     if fresh:
         require_replaceable(held)
     found = None if fresh else find(held, spec)
-    opening = Opening(folder, run, spec, clock, take_over, fresh, repeat, found)
+    opening = Opening(folder, run, spec, around, take_over, fresh, repeat, found)
     if opening.has_work and not take_over:
         for each, run_id in _written(held, found):
-            require_silent(each, run_id, clock())
+            require_silent(each, run_id, around.clock())
     return opening
 
 
@@ -146,9 +146,9 @@ def _id_of(folder: Folder) -> str | None:
     return None
 
 
-def _find_or_create(folder: Folder, spec: RunSpec, whole: Folder) -> Found:
+def _find_or_create(folder: Folder, spec: RunSpec, whole: Folder, around: Surroundings) -> Found:
     """Begin a run where there is none; `whole` is the run that it is a shard of, or itself."""
-    if _create(folder, spec.asked):
+    if _create(folder, spec.asked, around.token(16)):
         mark = folder.mark(run_json.NAME)
         try:
             shards.require_one_split(whole)
@@ -162,12 +162,12 @@ def _find_or_create(folder: Folder, spec: RunSpec, whole: Folder) -> Found:
     return found
 
 
-def _create(folder: Folder, asked: RunJson) -> bool:
-    """Write `run.json` where there is no run; False where there is one, or another session was faster."""
+def _create(folder: Folder, asked: RunJson, run: str) -> bool:
+    """Write `run.json` with this id where there is no run; False where there is one, or another session was faster."""
     there = folder.read_marked(run_json.NAME)
     if there is not None and not run_json.is_stub(there[0]):
         return False
-    data = run_json.encode_run_json(asked.born(last_number(folder) + 1))
+    data = run_json.encode_run_json(asked.born(run, last_number(folder) + 1))
     if there is not None:
         return folder.exchange(run_json.NAME, there[1], data)
     require_empty(folder)

@@ -86,9 +86,9 @@ class RunJson(BaseModel):
         """How many simulations belong into the run directory."""
         return self.study.simulations if self.shard is None else self.shard.simulations
 
-    def born(self, log_from: int) -> Self:
+    def born(self, run: str, log_from: int) -> Self:
         """Return the document with an id that no other run has or will have, and the first number of its log."""
-        return self.model_copy(update={"id": secrets.token_hex(16), "log_from": log_from})
+        return self.model_copy(update={"id": run, "log_from": log_from})
 
     def grown(self, growth: Growth | None) -> Self:
         """What the run is since the log says that it went on with a larger study."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -42,10 +43,26 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a session takes from outside, in which no two sessions are alike.
+
+    `clock` reads the time of day with a time zone, `token` draws that many random bytes as hexadecimal digits, and
+    `process` describes the process that writes.
+    """
+
+    clock: Clock = utc_now
+    token: Callable[[int], str] = field(default_factory=lambda: secrets.token_hex)
+    process: Callable[[], ProcessIdentity] = field(default_factory=lambda: ProcessIdentity.this)
+
+
+REAL = Surroundings()
+
+
 class Session:
     """Begins with an opening commit, which ends every other session: its next number is then taken."""
 
-    def __init__(self, folder: Folder, run: RunJson, mark: Hashable, log: Log, clock: Clock) -> None:
+    def __init__(self, folder: Folder, run: RunJson, mark: Hashable, log: Log, around: Surroundings) -> None:
         """Prepare a session of a run.
 
         Args:
@@ -53,15 +70,15 @@ class Session:
             run: What its `run.json` says.
             mark: That of the `run.json` that was read.
             log: Its commits so far.
-            clock: The time of day with a time zone.
+            around: The time of day, random names and the process.
         """
-        self.name = _new_name(log)
+        self.name = _new_name(log, around)
         self._folder = folder
         self._commits = folder.inside(FOLDER).hold(make=True)
         self._run = run
         self._mark = mark
-        self._clock = clock
-        self._process = ProcessIdentity.this()
+        self._clock = around.clock
+        self._process = around.process()
         self._number = log.last + 1
         self._tip = log.tip
         self._is_chained = log.is_chained
@@ -188,7 +205,7 @@ class Session:
         self._unnamed.clear()
 
 
-def _new_name(log: Log) -> str:
-    while (name := secrets.token_hex(4)) in log.sessions:
+def _new_name(log: Log, around: Surroundings) -> str:
+    while (name := around.token(4)) in log.sessions:
         pass
     return name

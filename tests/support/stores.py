@@ -18,7 +18,7 @@ from modelops_ray.store.opening import Opening, open_directory
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.spec import RunSpec
-from modelops_ray.store.writer import utc_now
+from modelops_ray.store.writer import Surroundings, utc_now
 from modelops_ray.study.chunk import OutputTable, Payload, Simulation
 from modelops_ray.study.rows import RunIdentity, completed_rows, identity_table
 from modelops_ray.study.schema import parameter_types, repeated
@@ -83,16 +83,18 @@ def open_store(path: Path, study: Study, **changes: Any) -> RunStore:
 def opened(path: Path, study: Study, **changes: Any) -> Opening:
     """Read a run directory, and begin no session yet; `changes` as for `open_store`."""
     simulations = Simulations(study, changes.get("seed_policy", "job-file"))
-    how = {name: changes.pop(name) for name in ("take_over", "fresh", "repeat", "clock") if name in changes}
+    how = {name: changes.pop(name) for name in ("take_over", "fresh", "repeat", "around") if name in changes}
+    if "clock" in changes:
+        how["around"] = Surroundings(changes.pop("clock"))
     if changes.pop("retry_failed", False):
         how["repeat"] = Ranges([(0, len(simulations))])
-    asked = run_json_of(study, created=how.get("clock", utc_now)(), **changes)
+    asked = run_json_of(study, created=how.get("around", Surroundings()).clock(), **changes)
     return open_directory(path, RunSpec.of(asked, study, simulations, _identity(study)), **how)
 
 
-def payload(study: Study, positions: Iterable[int], model: Model = incidence) -> Payload:
+def payload(study: Study, positions: Iterable[int], model: Model = incidence, of: Simulations | None = None) -> Payload:
     """What a chunk of these simulations returns; consecutive simulations with equal columns share a table."""
-    simulations = Simulations(study).take(list(positions))
+    simulations = (of or Simulations(study)).take(list(positions))
     return Payload(
         tuple(simulation.position for simulation in simulations),
         _rows(study, simulations),

@@ -263,7 +263,7 @@ class LocalFolder:
         return f"{self._inside}/{name}".strip("/") or "."
 
     def _reporting(self, name: str = "") -> AbstractContextManager[None]:
-        return reporting(Path(self.where(name)))
+        return reporting((self.shown or self.root) / name)
 
     def _stat(self, name: str) -> os.stat_result | None:
         with self._reporting(name):
