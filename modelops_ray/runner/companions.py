@@ -10,7 +10,7 @@ import os
 import threading
 from typing import Self
 
-from modelops_ray.sandbox.family import Family, Server
+from modelops_ray.sandbox.family import Family, ServerMemory
 from modelops_ray.sandbox.processes import Process, descendants, families, newest_pid, process
 
 LOOK_S = 0.1
@@ -56,7 +56,7 @@ class Companions:
 
     def _follow(self) -> None:
         """Look for as long as there is a process below this one."""
-        family = Family(self._pid, process(self._pid), 0, Server(pid=0))
+        family = Family(self._pid, process(self._pid), 0, ServerMemory(pid=0))
         while others := self._others():
             simulation, before_bytes = self._simulation, self._before_bytes
             for pid in family.others.keys() - {one.pid for one in others}:

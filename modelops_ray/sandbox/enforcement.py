@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .board import Board
-from .family import Family, Member, Server
+from .family import Family, Member, ServerMemory
 from .limits import PRESSURE, Crawl, Limit, Reading, Strain, over_hard_limit, to_relieve
 from .machine import MemoryBounds, kernel_kills, memory_strain
 from .measure import resident_parts
@@ -128,7 +128,7 @@ class Enforcer:
         of_model = [one for one in descendants(os.getpid()) if one.parent == os.getpid()]
         self._of_model = {one.pid for one in of_model}
         self.kernel_kills = kernel_kills()
-        self.server = Server()
+        self.server = ServerMemory()
         self._n_model_forks = sum(one.stack == self.server.stack for one in of_model)
         self.shared_files = Folder()
         self._inherited = held_by(os.getpid())

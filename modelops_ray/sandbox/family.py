@@ -42,7 +42,7 @@ YOUNG_S = 0.5
 
 
 @dataclass
-class Server:
+class ServerMemory:
     """The fork server: its memory, the number of its forks that live, and of families with more than a head."""
 
     pid: int = field(default_factory=os.getpid)
@@ -105,7 +105,7 @@ class Member:
 class Family:
     """A child, the head, and what it started, the others; `base_bytes` is what the head had made at birth."""
 
-    def __init__(self, pid: int, born: Process | None, base_bytes: int, server: Server) -> None:
+    def __init__(self, pid: int, born: Process | None, base_bytes: int, server: ServerMemory) -> None:
         """Begin with a child alone; `born` is what was read of it at birth, None if it has ended."""
         self._server = server
         self.head = Member(pid, 0 if born is None else born.stack, base_bytes)

@@ -14,7 +14,7 @@ from support.short_folder import short_folder
 
 from modelops_ray.core.report import Cause
 from modelops_ray.runner.chunk import run_chunk
-from modelops_ray.sandbox.family import Family, Server
+from modelops_ray.sandbox.family import Family, ServerMemory
 from modelops_ray.sandbox.processes import process
 from modelops_ray.study.chunk import Chunk, Simulation
 
@@ -114,7 +114,7 @@ def test_what_a_fork_made_before_the_first_look_at_it_is_known_without_an_exact_
         time.sleep(60)
     try:
         os.read(ready, 1)
-        family = Family(os.getpid(), process(os.getpid()), 0, Server(pid=0))
+        family = Family(os.getpid(), process(os.getpid()), 0, ServerMemory(pid=0))
         before_bytes = family.roughly_bytes()
         family.take_in(process(pid))
         assert 40 * MIB == pytest.approx(family.roughly_bytes() - before_bytes, rel=0.2)
