@@ -1,7 +1,7 @@
 """The whole program in one thread: driver, core, committer and a real run directory, in virtual time.
 
 A seed decides the study, the names, the times and the misfortunes, so that a seed is one run, byte for byte. The
-command for a thousand seeds is `uv run pytest -m long tests/unit/run/test_whole_program.py`.
+command for a thousand seeds is `uv run pytest -n 0 -m long tests/unit/run/test_whole_program.py`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from support.simulated_cluster import SimulatedBackend, Workload
 from support.stores import grid, open_store, payload
 
 from modelops_ray.core.events import Capacity, Ending, Node
+from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
-from modelops_ray.core.state import RunState
 from modelops_ray.run.committer import Desk
 from modelops_ray.run.driver import Driver
 from modelops_ray.run.ports import NotYet, Ports
@@ -73,9 +73,8 @@ class World:
         backend = self._backend()
         self._clock = backend.clock
         self._store = store = open_store(self.out, self.study, around=self._around(), take_over=True)
-        state = RunState(
-            Policy(chunk=self.dice.choice([None, 1, 3])), n_completed_before=store.completed, validate=True
-        )
+        policy = Policy(chunk=self.dice.choice([None, 1, 3]))
+        state = CheckedRun(policy, n_completed_before=store.completed)
         source = Hesitant(self, StudySource(self.simulations, store.done()))
         committer = InPlace(Desk(store, backend.take, backend.clock), backend.sleep)
         ports = Ports(backend, committer, source, self, backend.clock)
