@@ -54,7 +54,7 @@ def processes(word):
     return found
 
 
-def wait_for(condition, patience_s=30.0):
+def wait_for(condition, patience_s=90.0):
     """Look ten times a second until something holds."""
     deadline_s = time.monotonic() + patience_s
     while not condition():
