@@ -34,7 +34,7 @@ class Need(NamedTuple):
     wish_bytes: int = 0
 
 
-class Piece(NamedTuple):
+class Group(NamedTuple):
     """Simulations taken together: positions, the parameter set of each, and what each may use and needs.
 
     `limit_bytes` is what they were given; how much they are given when they run again is decided then, from `need`.
@@ -45,7 +45,7 @@ class Piece(NamedTuple):
     limit_bytes: int
     need: Need = Need()
 
-    def split(self) -> tuple[Piece, Piece]:
+    def split(self) -> tuple[Group, Group]:
         """Cut in two halves; needs at least two positions."""
         half = len(self.positions) // 2
         return (
@@ -53,7 +53,7 @@ class Piece(NamedTuple):
             self._replace(positions=self.positions[half:], sets=self.sets[half:]),
         )
 
-    def only(self, positions: Collection[int]) -> Piece:
+    def only(self, positions: Collection[int]) -> Group:
         """Keep these positions; `in` on them should be fast."""
         if len(positions) == len(self.positions):
             return self
@@ -88,7 +88,7 @@ class Pending:
     _fresh: deque[int] = field(default_factory=deque)
     _begun: dict[int, None] = field(default_factory=dict)
     _known: dict[int, list[tuple[float, int]]] = field(default_factory=dict)
-    _repeats: dict[int, deque[Piece]] = field(default_factory=dict)
+    _repeats: dict[int, deque[Group]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.n
@@ -107,9 +107,9 @@ class Pending:
         for entry in self._sets.values():
             for segment in entry.segments:
                 yield from range(segment.start, segment.stop)
-        for pieces in self._repeats.values():
-            for piece in pieces:
-                yield from piece.positions
+        for groups in self._repeats.values():
+            for group in groups:
+                yield from group.positions
 
     def add(self, segments: Iterable[Segment]) -> None:
         """Take in new simulations, in study order."""
@@ -121,12 +121,12 @@ class Pending:
             self._sets[segment.set_index] = _Set(deque([segment]))
             self._fresh.append(segment.set_index)
 
-    def put_back(self, piece: Piece) -> None:
+    def put_back(self, group: Group) -> None:
         """Have simulations repeated, before those that have not run; those that need most first."""
-        if piece.positions:
-            self.n += len(piece.positions)
-            size_class = _size_class(max(piece.need.least_bytes, piece.need.wish_bytes))
-            self._repeats.setdefault(size_class, deque()).append(piece)
+        if group.positions:
+            self.n += len(group.positions)
+            size_class = _size_class(max(group.need.least_bytes, group.need.wish_bytes))
+            self._repeats.setdefault(size_class, deque()).append(group)
 
     def is_unranked(self, set_index: int) -> bool:
         """Whether some of this set were taken, more wait, and what they take is not known."""
@@ -141,8 +141,8 @@ class Pending:
     def repeats(self) -> Iterator[Candidate]:
         """What must be repeated, largest first."""
         for size_class in sorted(self._repeats, reverse=True):
-            piece = self._repeats[size_class][0]
-            yield Candidate("repeat", size_class, piece.need, tuple(dict.fromkeys(piece.sets[:_SETS_LOOKED_AT])), 0.0)
+            group = self._repeats[size_class][0]
+            yield Candidate("repeat", size_class, group.need, tuple(dict.fromkeys(group.sets[:_SETS_LOOKED_AT])), 0.0)
 
     def ranked(self) -> Iterator[Candidate]:
         """The costliest set of each size, largest size first."""
@@ -182,15 +182,15 @@ class Pending:
             case _:
                 return (set_index for _, set_index in self._known[choice.size_class])
 
-    def take(self, choice: Candidate, n: int, n_first: int = 1) -> Piece:
+    def take(self, choice: Candidate, n: int, n_first: int = 1) -> Group:
         """Remove up to `n` simulations of a choice just made; of sets that are untouched `n_first` each."""
         if choice.kind == "repeat":
-            piece = self._take_repeat(choice.size_class, n)
+            group = self._take_repeat(choice.size_class, n)
         else:
             taken = self._take_of(choice, n, n_first)
-            piece = Piece(tuple(p for p, _ in taken), tuple(s for _, s in taken), 0)
-        self.n -= len(piece.positions)
-        return piece
+            group = Group(tuple(p for p, _ in taken), tuple(s for _, s in taken), 0)
+        self.n -= len(group.positions)
+        return group
 
     def _take_of(self, choice: Candidate, n: int, n_first: int) -> list[tuple[int, int]]:
         match choice.kind:
@@ -205,14 +205,14 @@ class Pending:
         """Turn the untouched sets, so that the next ones taken come from all over the study."""
         self._fresh.rotate(-max(1, len(self._fresh) // max(1, n_parts)))
 
-    def _take_repeat(self, size_class: int, n: int) -> Piece:
-        pieces = self._repeats[size_class]
-        piece = pieces.popleft()
-        if len(piece.positions) > n:
-            pieces.appendleft(piece._replace(positions=piece.positions[n:], sets=piece.sets[n:]))
-        if not pieces:
+    def _take_repeat(self, size_class: int, n: int) -> Group:
+        groups = self._repeats[size_class]
+        group = groups.popleft()
+        if len(group.positions) > n:
+            groups.appendleft(group._replace(positions=group.positions[n:], sets=group.sets[n:]))
+        if not groups:
             del self._repeats[size_class]
-        return piece._replace(positions=piece.positions[:n], sets=piece.sets[:n])
+        return group._replace(positions=group.positions[:n], sets=group.sets[:n])
 
     def _take_fresh(self, n: int, n_first: int) -> list[tuple[int, int]]:
         taken: list[tuple[int, int]] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from modelops_ray.core.backlog import Piece
+from modelops_ray.core.backlog import Group
 from modelops_ray.core.events import WritePart
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Failure
@@ -18,7 +18,7 @@ _WRITE_S = 1.5
 class Unwritten:
     """The completed simulations of a chunk whose payload waits to be committed; the first ended at `since_s`."""
 
-    piece: Piece
+    group: Group
     payload_bytes: int
     since_s: float
 
@@ -49,24 +49,24 @@ class Journal:
         """Whether everything that finished is durable."""
         return not self.unwritten and not self.failures and self.writing is None
 
-    def keep(self, chunk_id: int, piece: Piece, payload_bytes: int, since_s: float) -> None:
+    def keep(self, chunk_id: int, group: Group, payload_bytes: int, since_s: float) -> None:
         """A chunk finished; the first of its simulations ended at `since_s`."""
-        self.unwritten[chunk_id] = Unwritten(piece, payload_bytes, since_s)
+        self.unwritten[chunk_id] = Unwritten(group, payload_bytes, since_s)
         self._waits_since(since_s)
         self.unwritten_bytes += payload_bytes
-        self.n_unwritten += len(piece.positions)
+        self.n_unwritten += len(group.positions)
 
     def keep_failure(self, failure: Failure) -> None:
         """A simulation has failed for good."""
         self.failures.append(failure)
-        self.unwritten_bytes += failure.told_bytes
+        self.unwritten_bytes += failure.text_bytes
 
-    def let_go(self, chunk_id: int) -> Piece:
+    def let_go(self, chunk_id: int) -> Group:
         """The payload of a chunk is durable, or lost."""
         written = self.unwritten.pop(chunk_id)
         self.unwritten_bytes -= written.payload_bytes
-        self.n_unwritten -= len(written.piece.positions)
-        return written.piece
+        self.n_unwritten -= len(written.group.positions)
+        return written.group
 
     def next_commit(self, now_s: float, *, is_last: bool) -> WritePart | None:
         """Begin a commit if one is due; one at a time, the first at once, so that misfits show early.
@@ -75,7 +75,7 @@ class Journal:
             now_s: The time.
             is_last: Nothing runs that could finish.
         """
-        self._look(now_s)
+        self._learn_pause(now_s)
         if self.failures:
             self._waits_since(now_s)
         if self.writing is not None or not (self.unwritten or self.failures):
@@ -94,7 +94,7 @@ class Journal:
         self.oldest_s = min((one.since_s for i, one in self.unwritten.items() if i not in written), default=None)
         return self.writing
 
-    def _look(self, now_s: float) -> None:
+    def _learn_pause(self, now_s: float) -> None:
         """Learn how long it is from one look to the next; several come together, of which the first tells."""
         pause_s = 0.0 if self._looked_s is None else now_s - self._looked_s
         self._pause_s, self._looked_s = max(pause_s, self._pause_s / 2), now_s
@@ -117,7 +117,7 @@ class Journal:
         for chunk_id, waiting in self.unwritten.items():
             yield chunk_id
             batch_bytes += waiting.payload_bytes
-            n_batch += len(waiting.piece.positions)
+            n_batch += len(waiting.group.positions)
             if self._is_enough(batch_bytes, n_batch):
                 return
 
@@ -127,7 +127,7 @@ class Journal:
     def committed(self, chunk_ids: tuple[int, ...], now_s: float) -> int:
         """The commit under way is durable; return how many simulations that were."""
         failures = self.writing.failures if self.writing is not None else ()
-        self.unwritten_bytes -= sum(failure.told_bytes for failure in failures)
+        self.unwritten_bytes -= sum(failure.text_bytes for failure in failures)
         n_done = len(failures) + sum(len(self.let_go(chunk_id).positions) for chunk_id in chunk_ids)
         self.n_commits += 1
         self._write_s = max(now_s - self._began_s, 0.8 * self._write_s)

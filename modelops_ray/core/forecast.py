@@ -47,10 +47,10 @@ def forecast(
         bytes_each: What the results of one take on disk; None where that is not known.
     """
     is_known = dispatch.memory.n_samples > 0 and bool(dispatch.window.capacity.nodes)
-    request_bytes = dispatch.typical_request_bytes if is_known or dispatch.policy.memory_bytes else None
-    concurrency = dispatch.concurrency if request_bytes and is_known else None
+    request_bytes = dispatch.allocator.typical_request_bytes if is_known or dispatch.policy.memory_bytes else None
+    concurrency = dispatch.allocator.concurrency if request_bytes and is_known else None
     seconds = dispatch.mean_seconds if is_known else None
-    together, alone = dispatch.fit_in_memory if request_bytes and is_known else (None, None)
+    together, alone = dispatch.allocator.fit_in_memory if request_bytes and is_known else (None, None)
     return Forecast(
         simulations=n_simulations,
         parameter_sets=n_sets,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from modelops_ray.core.events import ChunkFailed, PodDied
 from modelops_ray.core.report import Cause, Failure
 
 
@@ -27,6 +28,9 @@ class Counters:
 ALL_PATIENCE = 10
 """Nothing may be committed for this many times as long as nothing may finish, even if simulations do finish."""
 
+
+DEAD_POD_REMEMBERED_S = 600.0
+"""The next pod may have the same address."""
 
 MOST_LOST = 3
 """How often a run waits anew because something that had run for long was lost, while nothing finishes."""
@@ -64,7 +68,7 @@ class NoProgressGuard:
         """Something was committed."""
         self.kept_s = now_s
 
-    def look(self, now_s: float, n_slots: int) -> None:
+    def update(self, now_s: float, n_slots: int) -> None:
         """Note the capacity; growth counts as progress, a loss lowers the mark."""
         if n_slots > self.best_slots:
             self.moved(now_s)
@@ -90,9 +94,24 @@ class PodGuard:
 
     deaths: int = 5
     _last: deque[tuple[int, int]] = field(default_factory=deque)
+    _dead: dict[str, PodDied] = field(default_factory=dict)
 
-    def died(self, counters: Counters) -> bool:
-        """Take note of a pod that died of memory, and say whether to give up."""
+    def seen_from(self, event: ChunkFailed) -> ChunkFailed:
+        """The end of a chunk, told as that of the pod it was on where that has died.
+
+        Where a pod died of anything but memory, no simulation on it is to blame for using too much.
+        """
+        pod = self._dead.get(event.address)
+        if pod is None or event.now_s - pod.now_s >= DEAD_POD_REMEMBERED_S:
+            return event
+        return replace(event, message=pod.sentence, excess=event.excess if pod.is_memory else ())
+
+    def died(self, event: PodDied, counters: Counters) -> bool:
+        """Take note of a pod that died, and say whether to give up."""
+        if event.address:
+            self._dead[event.address] = event
+        if not event.is_memory:
+            return False
         self._last.append((counters.completed, counters.attempts - counters.completed))
         if len(self._last) < self.deaths:
             return False

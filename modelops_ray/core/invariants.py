@@ -56,8 +56,8 @@ class Audit:
             self._fail(state, "finished with chunks outstanding or unwritten")
 
     def _counts(self, state: RunState) -> None:
-        in_flight = sum(len(c.piece.positions) for c in state.dispatch.outstanding.values())
-        unwritten = sum(len(u.piece.positions) for u in state.journal.unwritten.values())
+        in_flight = sum(len(c.group.positions) for c in state.dispatch.outstanding.values())
+        unwritten = sum(len(u.group.positions) for u in state.journal.unwritten.values())
         waiting_failures = len(state.journal.failures) + (
             len(state.journal.writing.failures) if state.journal.writing else 0
         )
@@ -69,20 +69,19 @@ class Audit:
         journal = state.journal
         failures = chain(journal.failures, journal.writing.failures if journal.writing else ())
         payload_bytes = sum(unwritten.payload_bytes for unwritten in journal.unwritten.values())
-        if journal.unwritten_bytes != payload_bytes + sum(failure.told_bytes for failure in failures):
+        if journal.unwritten_bytes != payload_bytes + sum(failure.text_bytes for failure in failures):
             self._fail(state, "the bytes that wait to be committed are counted wrongly")
 
     def _submissions(self, state: RunState, actions: list[Action]) -> None:
         submitted = [a for a in actions if isinstance(a, SubmitChunk)]
-        if len(state.dispatch.sizes.in_use) > state.policy.request_sizes:
-            self._fail(state, f"{len(state.dispatch.sizes.in_use)} request sizes in use")
+        if len(state.dispatch.allocator.sizes.in_use) > state.policy.request_sizes:
+            self._fail(state, f"{len(state.dispatch.allocator.sizes.in_use)} request sizes in use")
+        top_bytes = state.dispatch.allocator.top_bytes
         for action in submitted:
-            if state.dispatch.top_bytes and action.request_bytes > state.dispatch.top_bytes:
-                self._fail(
-                    state, f"a request of {action.request_bytes} is above the largest node ({state.dispatch.top_bytes})"
-                )
+            if action.request_bytes > top_bytes:
+                self._fail(state, f"a request of {action.request_bytes} is above the largest node ({top_bytes})")
         if submitted:
-            n_most = max(1, state.dispatch.window.size_at(min(state.dispatch.sizes.in_use)))
+            n_most = max(1, state.dispatch.window.size_at(min(state.dispatch.allocator.sizes.in_use)))
             if len(state.dispatch.outstanding) > n_most:
                 self._fail(state, f"{len(state.dispatch.outstanding)} chunks outstanding, window {n_most}")
         is_idle = not state.dispatch.outstanding and not state.journal.unwritten_bytes
@@ -92,8 +91,8 @@ class Audit:
     def _positions(self, state: RunState, event: Event) -> None:
         parts = [
             list(state.dispatch.pending.positions()),
-            [p for c in state.dispatch.outstanding.values() for p in c.piece.positions],
-            [p for u in state.journal.unwritten.values() for p in u.piece.positions],
+            [p for c in state.dispatch.outstanding.values() for p in c.group.positions],
+            [p for u in state.journal.unwritten.values() for p in u.group.positions],
             [f.position for f in state.journal.failures],
             [f.position for f in state.journal.writing.failures] if state.journal.writing else [],
         ]

@@ -24,9 +24,9 @@ def too_much_memory(memory_bytes: int, base_bytes: int, top_bytes: int) -> str:
     )
 
 
-def needs_more(limit_bytes: int, request_bytes: int, *, at_top: bool, n_blamed: int, detail: str) -> str:
+def needs_more(limit_bytes: int, request_bytes: int, *, at_maximum: bool, n_blamed: int, detail: str) -> str:
     """A simulation ran out of memory for the last time."""
-    where = "the most there is here" if at_top else f"after {n_blamed} attempts"
+    where = "the most there is here" if at_maximum else f"after {n_blamed} attempts"
     return f"needs more than {mib(limit_bytes)} (request {mib(request_bytes)}, {where}): {detail}"
 
 
@@ -41,8 +41,8 @@ def pods_die(n_deaths: int, sentence: str) -> str:
 
 def no_progress(dispatch: Dispatch, missing: str, *says: str) -> str:
     """Nothing came of it for too long; `says` is what the cluster says about it."""
-    requests = ", ".join(mib(size) for size in sorted(dispatch.sizes.in_use)) or "none"
-    n_slots = dispatch.concurrency
+    requests = ", ".join(mib(size) for size in sorted(dispatch.allocator.sizes.in_use)) or "none"
+    n_slots = dispatch.allocator.concurrency
     return (
         f"{missing}: {len(dispatch.outstanding)} tasks wait or run (requests: {requests}; "
         f"{dispatch.policy.cpus:g} CPUs each), {dispatch.pending.n} simulations are pending, and the cluster has "

@@ -51,7 +51,7 @@ class Overhead:
         self.child_bytes = max(self.child_bytes, report.child_bytes)
         self.shared_bytes = max(self.shared_bytes, report.shared_bytes)
 
-    def look(self, node_sizes: Iterable[int]) -> None:
+    def update(self, node_sizes: Iterable[int]) -> None:
         """Take note of the memory of the nodes, in any order."""
         self.node_sizes = tuple(sorted(set(node_sizes)))
 

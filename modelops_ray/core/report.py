@@ -52,7 +52,7 @@ class Failure:
     ended_unix_s: float | None = None
 
     @property
-    def told_bytes(self) -> int:
+    def text_bytes(self) -> int:
         """About how much memory what is told of it takes."""
         return len(self.message) + len(self.traceback or "")
 

@@ -1,7 +1,7 @@
 """The one object that decides: `handle(event)` returns actions, and nothing else changes it.
 
 Ends the run, and composes what is submitted (`dispatch`), what is committed (`journal`) and what follows from failures
-(`blame`).
+(`failures`).
 A simulation is in exactly one of pending, outstanding, unwritten, done, failed. Does not wait, submit, write or print;
 time is in the events.
 """
@@ -9,10 +9,8 @@ time is in the events.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from modelops_ray.core import messages
-from modelops_ray.core.blame import FailurePolicy
 from modelops_ray.core.commits import Journal
 from modelops_ray.core.events import (
     Action,
@@ -33,6 +31,7 @@ from modelops_ray.core.events import (
     TasksAdded,
     Ticked,
 )
+from modelops_ray.core.failures import FailurePolicy
 from modelops_ray.core.forecast import Forecast, forecast
 from modelops_ray.core.guards import Counters, NoProgressGuard, PodGuard
 from modelops_ray.core.policy import Policy
@@ -43,8 +42,6 @@ from modelops_ray.core.view import Learned, View
 SEGMENTS_WANTED = 4096
 """Fewer parameter sets than this pending, and more are asked for."""
 
-DEAD_POD_REMEMBERED_S = 600.0
-"""The next pod may have the same address."""
 MOST_NOTICES = 200
 """Sentences that a session tells at most: a person reads no more, and each is kept to be told once."""
 
@@ -73,10 +70,9 @@ class RunState:
         self.dispatch = Dispatch(policy, known_peaks=known_peaks or {}, known_seconds=known_seconds)
         self.journal = Journal(policy)
         self._notices: set[str] = set()
-        self._blame = FailurePolicy(policy, self.dispatch, self.journal, self.counters, n_completed_before)
+        self._failures = FailurePolicy(policy, self.dispatch, self.journal, self.counters, n_completed_before)
         self._progress = NoProgressGuard(policy.patience_s)
         self._pods = PodGuard()
-        self._dead_pods: dict[str, PodDied] = {}
         self._autoscaler_says = self._hindrance = ""
         self._last_added = False
         self._ending: Finish | None = None
@@ -100,34 +96,11 @@ class RunState:
 
     def view(self) -> View:
         """The run at this moment."""
-        counters, dispatch = self.counters, self.dispatch
-        return View(
-            completed=counters.completed,
-            failed=counters.failed,
-            committed=counters.committed,
-            attempts=counters.attempts,
-            oom_retries=counters.oom_retries,
-            infrastructure_retries=counters.infrastructure_retries,
-            outstanding=len(dispatch.outstanding),
-            running=min(dispatch.concurrency, dispatch.n_slots_asked_for),
-            is_probing=dispatch.is_probing,
-            requested_bytes=dispatch.requested_bytes,
-            capacity=dispatch.window.capacity,
-            mean_seconds=dispatch.mean_seconds,
-            peak_bytes_max=dispatch.memory.peak_bytes_max,
-            request_bytes_max=dispatch.request_bytes_max,
-        )
+        return View.of(self.counters, self.dispatch)
 
     def learned(self) -> Learned:
         """What is known of the model by now."""
-        memory, overhead = self.dispatch.memory, self.dispatch.memory.overhead
-        return Learned(
-            peaks=dict(memory.counts),
-            mean_seconds=self.dispatch.mean_seconds,
-            worker_bytes=overhead.worker_bytes,
-            child_bytes=overhead.child_bytes,
-            shared_bytes=overhead.shared_bytes,
-        )
+        return Learned.of(self.dispatch)
 
     def forecast(self, *, n_simulations: int, n_sets: int, n_left: int, bytes_each: float | None = None) -> Forecast:
         """What the run will take, see `forecast.forecast`."""
@@ -135,25 +108,14 @@ class RunState:
 
     def handle(self, event: Event) -> list[Action]:
         """Take in one event and say what to do about it."""
-        if self.is_finished or (isinstance(event, ChunkStarted) and not self.dispatch.queue.leave(event.chunk_id)):
+        if self.is_finished or (isinstance(event, ChunkStarted) and not self.dispatch.admission.start(event.chunk_id)):
             return []
         actions: list[Action] = list(self._take_in(event))
         actions += self._decide(event.now_s)
         if actions or not isinstance(event, Ticked):
-            self.story.note(event, self._blame.take_judgements(), actions, self._known)
+            known = Known.of(self.dispatch, self.journal.unwritten_bytes)
+            self.story.note(event, self._failures.take_judgements(), actions, known)
         return actions
-
-    @property
-    def _known(self) -> Known:
-        dispatch, memory = self.dispatch, self.dispatch.memory
-        return Known(
-            dispatch.pending.n,
-            len(dispatch.outstanding),
-            memory.n_samples,
-            memory.peak_bytes_max,
-            self.journal.unwritten_bytes,
-            dispatch.window.factor,
-        )
 
     def _take_in(self, event: Event) -> Iterator[Action]:
         match event:
@@ -184,9 +146,7 @@ class RunState:
 
     def _on_pod_died(self, event: PodDied) -> Iterator[Notify]:
         yield from self._notify(event.sentence)
-        if event.address:
-            self._dead_pods[event.address] = event
-        if event.is_memory and self._pods.died(self.counters):
+        if self._pods.died(event, self.counters):
             self._end(Ending.GAVE_UP, messages.pods_die(self._pods.deaths, event.sentence))
 
     def _on_said(self, event: ClusterSaid) -> Iterator[Notify]:
@@ -202,12 +162,12 @@ class RunState:
 
     def _on_capacity(self, event: CapacityChanged) -> Iterator[CancelChunk]:
         self._autoscaler_says = event.capacity.says
-        homeless = self.dispatch.look(event.capacity, event.now_s)
-        n_slots = self.dispatch.concurrency
+        homeless = self.dispatch.update(event.capacity, event.now_s)
+        n_slots = self.dispatch.allocator.concurrency
         if n_slots > self._progress.best_slots:
             # More slots came: what was reported to keep nodes from coming does so no more.
             self._hindrance = ""
-        self._progress.look(event.now_s, n_slots)
+        self._progress.update(event.now_s, n_slots)
         self._refuse_the_impossible()
         if homeless:
             self._progress.lost(event.now_s)
@@ -216,19 +176,19 @@ class RunState:
 
     def _refuse_the_impossible(self) -> None:
         """End a run whose every request no node could ever hold, before it waits for one."""
-        most_cpus = self.dispatch.most_cpus
+        most_cpus = self.dispatch.allocator.most_cpus
         if most_cpus < self.policy.cpus:
             self._end(Ending.GAVE_UP, messages.too_many_cpus(self.policy.cpus, most_cpus))
         given, memory = self.policy.memory_bytes, self.dispatch.memory
         if given is None:
             return
-        top, overhead = self.dispatch.top_bytes, memory.overhead
+        top, overhead = self.dispatch.allocator.top_bytes, memory.overhead
         # Nothing is refused for what a worker is only guessed to take.
         if (given if overhead.is_guess else overhead.task_bytes(given)) > top:
             self._end(Ending.GAVE_UP, messages.too_much_memory(given, memory.base_bytes, top))
 
     def _on_finished(self, event: ChunkFinished) -> Iterator[Notify]:
-        chunk = self.dispatch.drop(event.chunk_id)
+        chunk = self.dispatch.admission.leave(event.chunk_id)
         if chunk is None:
             return
         report, done = event.report, {m.position for m in event.report.completed}
@@ -237,33 +197,29 @@ class RunState:
         self.dispatch.memory.overhead.observe(report)
         if report.notice:
             yield from self._notify(report.notice)
-        told_bytes = sum(failure.told_bytes for failure in report.failures)
-        self.dispatch.observe_payload(report.payload_bytes, len(done), told_bytes)
+        text_bytes = sum(failure.text_bytes for failure in report.failures)
+        self.dispatch.observe_payload(report.payload_bytes, len(done), text_bytes)
         self.dispatch.observe_life(report.child_life_s)
         since_s = event.now_s - report.held_s
-        self.journal.keep(event.chunk_id, chunk.piece.only(done), report.payload_bytes, since_s)
-        set_of = dict(zip(chunk.piece.positions, chunk.piece.sets, strict=True))
-        self._blame.completed(done)
+        self.journal.keep(event.chunk_id, chunk.group.only(done), report.payload_bytes, since_s)
+        set_of = dict(zip(chunk.group.positions, chunk.group.sets, strict=True))
+        self._failures.completed(done)
         for position, seconds, peak_bytes in report.completed:
             self.dispatch.observe(set_of.pop(position), seconds, peak_bytes)
         for failure in report.failures:
-            self._blame.attempt_failed(failure, set_of.pop(failure.position), chunk)
+            self._failures.attempt_failed(failure, set_of.pop(failure.position), chunk)
         if set_of:
-            self.dispatch.put_back(chunk.piece.only(set_of))
+            self.dispatch.put_back(chunk.group.only(set_of))
         self.counters.completed += len(done)
         self.counters.attempts += len(done)
         if report.fatal is not None:
             self._end(Ending.GAVE_UP, report.fatal)
 
     def _on_failed(self, event: ChunkFailed) -> None:
-        chunk = self.dispatch.drop(event.chunk_id)
-        pod = self._dead_pods.get(event.address)
-        if pod is not None and event.now_s - pod.now_s < DEAD_POD_REMEMBERED_S:
-            # Where a pod died of anything but memory, no simulation on it is to blame for using too much.
-            event = replace(event, message=pod.sentence, excess=event.excess if pod.is_memory else ())
+        chunk = self.dispatch.admission.leave(event.chunk_id)
         if chunk is None:
             return
-        if self._blame.chunk_died(event, chunk):
+        if self._failures.chunk_died(self._pods.seen_from(event), chunk):
             # There is an end to what a simulation can be blamed for.
             self._progress.moved(event.now_s)
         else:
@@ -278,22 +234,22 @@ class RunState:
         self.counters.committed += n_done - len(event.rejected)
         self.counters.completed -= len(event.rejected)
         for failure in event.rejected:
-            self._blame.record(failure)
+            self._failures.record(failure)
 
     def _on_payload_lost(self, event: PayloadLost) -> None:
         if event.chunk_id not in self.journal.unwritten:
             return
-        piece = self.journal.let_go(event.chunk_id)
-        self.counters.completed -= len(piece.positions)
+        group = self.journal.let_go(event.chunk_id)
+        self.counters.completed -= len(group.positions)
         self.counters.infrastructure_retries += 1
-        self.dispatch.put_back(piece)
+        self.dispatch.put_back(group)
 
     def _decide(self, now_s: float) -> Iterator[Action]:
-        self._look_for_the_end(now_s)
+        self._check_the_end(now_s)
         if self.is_ending:
             yield from self._cancel_all()
         else:
-            yield from self.dispatch.submissions(self.journal.unwritten_bytes, self._blame.attempt_of)
+            yield from self.dispatch.submissions(self.journal.unwritten_bytes, self._failures.attempt_of)
         if commit := self.journal.next_commit(now_s, is_last=self.is_ending or not self.dispatch.outstanding):
             yield commit
         if finish := self._finish():
@@ -308,8 +264,8 @@ class RunState:
     def _has_work(self) -> bool:
         return bool(self.dispatch.pending.n or self.dispatch.outstanding)
 
-    def _look_for_the_end(self, now_s: float) -> None:
-        if reason := self._blame.reason_to_end:
+    def _check_the_end(self, now_s: float) -> None:
+        if reason := self._failures.reason_to_end:
             self._end(Ending.GAVE_UP, reason)
         may_run_forever = self.policy.timeout_s == 0 and bool(self.dispatch.window.capacity.nodes)
         if self._has_work and not may_run_forever and (missing := self._progress.missing(now_s)):
@@ -321,9 +277,9 @@ class RunState:
             self._ending = Finish(ending, message)
 
     def _cancel(self, chunk_id: int) -> Iterator[CancelChunk]:
-        chunk = self.dispatch.drop(chunk_id)
+        chunk = self.dispatch.admission.leave(chunk_id)
         if chunk is not None:
-            self.dispatch.put_back(chunk.piece)
+            self.dispatch.put_back(chunk.group)
             yield CancelChunk(chunk_id)
 
     def _cancel_all(self) -> Iterator[CancelChunk]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
-from modelops_ray.core.blame import Judgement
 from modelops_ray.core.events import (
     Action,
     CancelChunk,
@@ -25,6 +24,8 @@ from modelops_ray.core.events import (
     SubmitChunk,
     TasksAdded,
 )
+from modelops_ray.core.failures import Judgement
+from modelops_ray.core.scheduler import Dispatch
 
 ENTRIES_KEPT = 500
 """Events that are kept at most: few enough to stay in a processor's cache, as each event is decided."""
@@ -49,6 +50,14 @@ class Known(NamedTuple):
     peak_bytes_max: int
     unwritten_bytes: int
     window_factor: float
+
+    @classmethod
+    def of(cls, dispatch: Dispatch, unwritten_bytes: int) -> Known:
+        """Take it down."""
+        memory = dispatch.memory
+        n_pending, n_outstanding = dispatch.pending.n, len(dispatch.outstanding)
+        peaks = memory.n_samples, memory.peak_bytes_max
+        return cls(n_pending, n_outstanding, *peaks, unwritten_bytes, dispatch.window.factor)
 
 
 class Step(NamedTuple):
@@ -144,7 +153,7 @@ def _n_items(event: Event, actions: Sequence[Action]) -> int:
         n += len(event.report.completed)
         for failure in event.report.failures:
             # A hundred bytes of text count as one simulation.
-            n += failure.told_bytes // 100
+            n += failure.text_bytes // 100
     elif isinstance(event, TasksAdded):
         n += len(event.segments)
     elif isinstance(event, CapacityChanged):

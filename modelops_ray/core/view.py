@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelops_ray.core.events import Capacity
+from modelops_ray.core.guards import Counters
+from modelops_ray.core.scheduler import Dispatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,27 @@ class View:
     peak_bytes_max: int
     request_bytes_max: int
 
+    @classmethod
+    def of(cls, counters: Counters, dispatch: Dispatch) -> View:
+        """Look at a run."""
+        admission = dispatch.admission
+        return cls(
+            completed=counters.completed,
+            failed=counters.failed,
+            committed=counters.committed,
+            attempts=counters.attempts,
+            oom_retries=counters.oom_retries,
+            infrastructure_retries=counters.infrastructure_retries,
+            outstanding=len(dispatch.outstanding),
+            running=min(dispatch.allocator.concurrency, admission.n_slots_asked_for),
+            is_probing=admission.is_probing,
+            requested_bytes=admission.requested_bytes,
+            capacity=dispatch.window.capacity,
+            mean_seconds=dispatch.mean_seconds,
+            peak_bytes_max=dispatch.memory.peak_bytes_max,
+            request_bytes_max=admission.request_bytes_max,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Learned:
@@ -46,3 +69,15 @@ class Learned:
     worker_bytes: int
     child_bytes: int
     shared_bytes: int
+
+    @classmethod
+    def of(cls, dispatch: Dispatch) -> Learned:
+        """Take down what is known by now."""
+        memory, overhead = dispatch.memory, dispatch.memory.overhead
+        return cls(
+            peaks=dict(memory.counts),
+            mean_seconds=dispatch.mean_seconds,
+            worker_bytes=overhead.worker_bytes,
+            child_bytes=overhead.child_bytes,
+            shared_bytes=overhead.shared_bytes,
+        )

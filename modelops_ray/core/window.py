@@ -49,7 +49,7 @@ class SlowDecay:
     amount: float = 0
     _less_since_s: float | None = None
 
-    def look(self, now_s: float, amount: float) -> None:
+    def update(self, now_s: float, amount: float) -> None:
         """Take note of what there is now; nothing at all says nothing."""
         if amount >= self.amount:
             self.amount, self._less_since_s = amount, None
@@ -74,7 +74,7 @@ class Recent:
         """The nodes that were there within the last `grace_s` seconds, or were there last."""
         return self._seen_s.keys()
 
-    def look(self, now_s: float, nodes: Iterable[Node]) -> None:
+    def update(self, now_s: float, nodes: Iterable[Node]) -> None:
         """Take note of what there is now."""
         now = dict.fromkeys(nodes, now_s)
         if now:
@@ -101,7 +101,7 @@ class Window:
     _slots: dict[tuple[int, int], int] = field(default_factory=dict)
     _sizes: dict[tuple[int, int], int] = field(default_factory=dict)
 
-    def look(self, capacity: Capacity) -> None:
+    def update(self, capacity: Capacity) -> None:
         """Take note of the cluster as it is now."""
         if capacity == self.capacity:
             return

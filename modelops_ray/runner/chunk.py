@@ -77,7 +77,7 @@ class _ChunkRun:
         self._collector = Collector(context.run)
         self._completed: list[_Completed] = []
         self._failures: list[Failure] = []
-        self._told_bytes = 0
+        self._text_bytes = 0
         self._holding = Holding(min(context.target_s, chunk.enough_s))
         self._node = platform.node()
         # One simulation's part of what the task declares.
@@ -126,7 +126,7 @@ class _ChunkRun:
         """Whether the rest is better left to other chunks: nothing of this one counts before it has ended."""
         return (
             self._holding.is_enough(held.monotonic_s())
-            or self._collector.size_bytes + self._told_bytes >= self._context.target_payload_bytes
+            or self._collector.size_bytes + self._text_bytes >= self._context.target_payload_bytes
         )
 
     def _take(self, simulation: Simulation, attempts: int, attempt: Attempt, ended_unix_s: float) -> None:
@@ -138,7 +138,7 @@ class _ChunkRun:
         self._completed.append(_Completed(simulation, attempts, seconds, peak_bytes, ended_unix_s))
 
     def _fail(self, failure: Failure, attempts: int, attempt: Attempt, ended_unix_s: float) -> None:
-        self._told_bytes += failure.told_bytes
+        self._text_bytes += failure.text_bytes
         measured = replace(
             failure,
             attempts=attempts,

@@ -346,7 +346,7 @@ class World(Cluster):
         self._failed(chunk, event)
 
     def _overran(self, position: int, chunk: SubmitChunk) -> None:
-        is_all = chunk.limit_bytes >= self.state.dispatch.top_limit_bytes
+        is_all = chunk.limit_bytes >= self.state.dispatch.allocator.top_limit_bytes
         self.record.overruns.setdefault(position, []).append((chunk.limit_bytes, is_all))
 
     def _failed(self, chunk: SubmitChunk, event: ChunkFailed) -> None:

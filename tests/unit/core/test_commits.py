@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from modelops_ray.core.backlog import Piece
+from modelops_ray.core.backlog import Group
 from modelops_ray.core.commits import Journal
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Cause, Failure
@@ -17,7 +17,7 @@ LONG = "x" * 1000
 def begun(**policy):
     """A journal that has committed before."""
     journal = Journal(Policy(**policy))
-    journal.keep(0, Piece((0,), (0,), 1), 1, 0.0)
+    journal.keep(0, Group((0,), (0,), 1), 1, 0.0)
     assert journal.next_commit(0.0, is_last=False)
     journal.committed((0,), 0.0)
     return journal
@@ -53,7 +53,7 @@ def test_so_many_failures_are_a_commit_whatever_is_told_of_them():
 def test_failures_and_payloads_fill_the_same_commit():
     """What is held is the sum."""
     journal = begun(commit_bytes=10_000)
-    journal.keep(1, Piece((1,), (0,), 1), 9_000, 0.5)
+    journal.keep(1, Group((1,), (0,), 1), 9_000, 0.5)
     assert journal.next_commit(1.0, is_last=False) is None
     failed(journal, 2)
     assert journal.next_commit(1.0, is_last=False).chunk_ids == (1,)
@@ -71,7 +71,7 @@ def test_what_has_finished_is_durable_within_ten_seconds(seed):
         for _ in range(rng.randrange(3)):
             chunk_id += 1
             oldest[chunk_id] = now_s - rng.uniform(0.0, hold_s)
-            journal.keep(chunk_id, Piece((chunk_id,), (0,), 1), rng.randrange(2**18), oldest[chunk_id])
+            journal.keep(chunk_id, Group((chunk_id,), (0,), 1), rng.randrange(2**18), oldest[chunk_id])
         if ends_s is not None and now_s >= ends_s:
             worst_s = max(worst_s, *(now_s - oldest.pop(done) for done in journal.writing.chunk_ids))
             journal.committed(journal.writing.chunk_ids, now_s)
@@ -85,9 +85,9 @@ def test_what_has_finished_is_durable_within_ten_seconds(seed):
 def test_what_came_while_a_commit_was_written_does_not_begin_to_wait_after_it():
     """It has waited since it ended."""
     journal = begun()
-    journal.keep(1, Piece((1,), (0,), 1), 1, 1.0)
+    journal.keep(1, Group((1,), (0,), 1), 1, 1.0)
     assert journal.next_commit(8.6, is_last=False).chunk_ids == (1,)
-    journal.keep(2, Piece((2,), (0,), 1), 1, 8.7)
+    journal.keep(2, Group((2,), (0,), 1), 1, 8.7)
     assert journal.next_commit(11.0, is_last=False) is None
     journal.committed((1,), 11.0)
     assert journal.next_commit(11.1, is_last=False) is None
@@ -97,7 +97,7 @@ def test_what_came_while_a_commit_was_written_does_not_begin_to_wait_after_it():
 def test_where_looks_are_rare_a_commit_begins_at_the_last_one_that_is_early_enough():
     """In the driver's own process a chunk keeps it from looking."""
     journal = begun()
-    journal.keep(1, Piece((1,), (0,), 1), 1, 1.0)
+    journal.keep(1, Group((1,), (0,), 1), 1, 1.0)
     assert journal.next_commit(4.0, is_last=False) is None
-    journal.keep(2, Piece((2,), (0,), 1), 1, 4.0)
+    journal.keep(2, Group((2,), (0,), 1), 1, 4.0)
     assert journal.next_commit(7.5, is_last=False).chunk_ids == (1, 2)

@@ -148,7 +148,7 @@ def test_what_fits_on_no_node_makes_no_other_ask_for_all_of_one():
     while chunks := of(SubmitChunk, actions):
         actions = state.handle(killed(chunks[0], used_bytes=chunks[0].request_bytes + MIB))
     assert 1 == state.counters.failed
-    assert 2 * GIB < state.dispatch.memory.limit_for(-1, GIB) < state.dispatch.top_limit_bytes
+    assert 2 * GIB < state.dispatch.memory.limit_for(-1, GIB) < state.dispatch.allocator.top_limit_bytes
 
 
 def test_memory_that_the_user_gives_needs_no_probes():
@@ -484,7 +484,7 @@ def ended_after(failure_of, n=40):
         chunk = queue.pop(0)
         failures = tuple(failure_of(p) for p in chunk.positions)
         queue += of(SubmitChunk, state.handle(ChunkFinished(1.0, chunk.chunk_id, ChunkReport((), failures))))
-    return state.is_ending, state.counters.failed, state._blame.reason_to_end
+    return state.is_ending, state.counters.failed, state._failures.reason_to_end
 
 
 @pytest.mark.parametrize(
@@ -539,7 +539,7 @@ def test_a_forecast_says_how_many_the_memory_holds_and_how_many_without_a_server
     """What a model's import takes is there once per node, and not once per simulation; it is shared by all requests."""
     known = {"known_worker_bytes": 100 * MIB, "known_child_bytes": 10 * MIB, "known_shared_bytes": 1000 * MIB}
     dispatch = Dispatch(Policy(**known), known_peaks={bin_of(50 * MIB): 100}, known_seconds=1.0)
-    dispatch.look(Capacity((Node(64.0, 8 * GIB),)))
+    dispatch.update(Capacity((Node(64.0, 8 * GIB),)))
     expected = forecast(dispatch, n_simulations=100, n_sets=10, n_left=100)
     limit = with_margin(edge_of(bin_of(50 * MIB)))
     assert (8 * GIB) // (1100 * MIB + limit) == expected.fit_unshared

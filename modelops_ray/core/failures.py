@@ -1,25 +1,125 @@
 """What follows from attempts that failed: who is blamed, who tries again with how much, and who has failed for good.
 
-Composes `retry` (one simulation's budget) with the guards that end a run in which nothing can succeed. Does not end it,
-and does not choose what is submitted.
+`judge` is the policy for one simulation, with budgets for each cause; `FailurePolicy` applies it to what was lost, and
+guards against a run in which nothing can succeed. Does not end it, and does not choose what is submitted.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from enum import Enum, IntEnum
 
 from modelops_ray.core import messages
-from modelops_ray.core.backlog import Need, Piece
+from modelops_ray.core.admission import Outstanding
+from modelops_ray.core.backlog import Group, Need
 from modelops_ray.core.commits import Journal
 from modelops_ray.core.events import ChunkFailed
 from modelops_ray.core.guards import Counters, FailureGuard
 from modelops_ray.core.memory import EVERYTHING, FREE_TRIES, raised
 from modelops_ray.core.policy import Policy, mib
 from modelops_ray.core.report import Cause, Failure
-from modelops_ray.core.retry import LOSSES, AttemptHistory, KillGuard, Outcome, Verdict, judge
-from modelops_ray.core.scheduler import Dispatch, Outstanding
+from modelops_ray.core.scheduler import Dispatch
+
+
+@dataclass(slots=True)
+class AttemptHistory:
+    """What one simulation went through: attempts that failed, those it was blamed for, those it was excused for."""
+
+    attempts: int = 0
+    blamed: int = 0
+    excused: int = 0
+
+
+class Verdict(Enum):
+    """What to do with a simulation whose attempt failed."""
+
+    REPEAT = "repeat"
+    SPLIT = "split"
+    RAISE = "raise"
+    FAIL = "fail"
+
+
+FINAL = frozenset({Cause.MODEL_ERROR, Cause.BAD_OUTPUT, Cause.TIMEOUT, Cause.UNSCHEDULABLE})
+"""Causes that are the simulation's own doing: the same again would end the same."""
+
+LOSSES = frozenset({Cause.WORKER_LOST, Cause.NODE_LOST})
+"""Causes outside of the simulation: free as long as anything else can make progress."""
+
+
+def judge(
+    cause: Cause,
+    trouble: AttemptHistory,
+    *,
+    budget: int,
+    overran: bool,
+    at_maximum: bool,
+    is_alone: bool,
+    may_be_memory: bool,
+) -> tuple[Verdict, AttemptHistory]:
+    """Decide after a failed attempt of a simulation, and count it.
+
+    An overrun with less than the largest request is no end, unless nothing is to be repeated: each asks for more than
+    the last, and once the budget is spent for all there is.
+
+    Args:
+        cause: Of this attempt; for memory also where it was a victim.
+        trouble: What it went through before.
+        budget: Attempts it may be blamed for.
+        overran: It used more than it was given, as far as is known. Who was seen within that is a victim of others.
+        at_maximum: It already had the most there is.
+        is_alone: Nothing else is left that could make progress.
+        may_be_memory: A crash may have been the kernel running out of memory.
+    """
+    now = AttemptHistory(trouble.attempts + 1, trouble.blamed, trouble.excused)
+    if cause in FINAL:
+        return Verdict.FAIL, now
+    if cause in LOSSES and not is_alone:
+        return Verdict.REPEAT, now
+    now.blamed += 1
+    if cause is Cause.OUT_OF_MEMORY and overran and budget > 1:
+        return (Verdict.FAIL if at_maximum else Verdict.RAISE), now
+    if now.blamed >= budget:
+        return Verdict.FAIL, now
+    if cause is Cause.OUT_OF_MEMORY or (cause is Cause.CRASHED and may_be_memory):
+        return Verdict.RAISE, now
+    return Verdict.REPEAT, now
+
+
+class Outcome(IntEnum):
+    """One attempt, as the guard against endless killing sees it."""
+
+    DONE = 0
+    KILLED = 1
+    RAISED = 2
+
+
+@dataclass(slots=True)
+class KillGuard:
+    """Tells when a run does nothing but being killed for memory: over half of the last 200, and nothing was raised."""
+
+    window: int = 200
+    _last: deque[Outcome] = field(default_factory=deque)
+    _counts: list[int] = field(default_factory=lambda: [0] * len(Outcome))
+
+    def note(self, outcome: Outcome, n: int = 1) -> None:
+        """Take note of attempts that ended alike."""
+        for _ in range(min(n, self.window)):
+            self._last.append(outcome)
+            self._counts[outcome] += 1
+            if len(self._last) > self.window:
+                self._counts[self._last.popleft()] -= 1
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether to give up."""
+        return (
+            len(self._last) >= self.window
+            and self._counts[Outcome.KILLED] * 2 > self.window
+            and not self._counts[Outcome.RAISED]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +191,17 @@ class FailurePolicy:
         is_blamed = bool(event.excess) or event.cause not in LOSSES
         if event.excess:
             self._lost_for_memory(event, chunk)
-        elif len(chunk.piece.positions) > 1:
-            is_victim = self._is_victim(event, chunk) and not self._dispatch.has_node(chunk)
+        elif len(chunk.group.positions) > 1:
+            is_victim = self._is_victim(event, chunk) and not self._dispatch.allocator.fills_node(chunk.request_bytes)
             is_overrun = event.used_bytes is not None and not is_victim
-            self._several_died(event, chunk, chunk.piece, is_overrun=is_overrun)
+            self._several_died(event, chunk, chunk.group, is_overrun=is_overrun)
         else:
             self._one_died(event, chunk)
         return is_blamed
 
     def _one_died(self, event: ChunkFailed, chunk: Outstanding) -> None:
         """The only simulation of a task died: it is the one to blame."""
-        position, set_index = chunk.piece.positions[0], chunk.piece.sets[0]
+        position, set_index = chunk.group.positions[0], chunk.group.sets[0]
         used_bytes = max(0, (event.used_bytes or 0) - self._dispatch.memory.base_bytes)
         cause = Cause.OUT_OF_MEMORY if event.kernel_killed else event.cause
         failure = Failure(
@@ -122,18 +222,19 @@ class FailurePolicy:
         """An attempt failed, and it is known whose."""
         before = self._trouble.get(failure.position, AttemptHistory())
         # A task that had all of a node is no victim of another task.
-        is_victim = failure.is_victim and not self._dispatch.has_node(chunk)
+        is_victim = failure.is_victim and not self._dispatch.allocator.fills_node(chunk.request_bytes)
         if is_victim and not before.excused:
             self._excuse(failure, chunk, before)
             return
         self._counters.attempts += 1
-        at_top, limit_bytes = self._dispatch.is_at_top(chunk), chunk.piece.limit_bytes
+        limit_bytes = chunk.group.limit_bytes
+        at_maximum = self._dispatch.allocator.is_at_maximum(limit_bytes)
         verdict, trouble = judge(
             failure.cause,
             self._trouble.pop(failure.position, AttemptHistory()),
             budget=self._policy.attempts,
             overran=not is_victim,
-            at_top=at_top,
+            at_maximum=at_maximum,
             is_alone=self._is_alone({failure.position}),
             may_be_memory=may_be_memory,
         )
@@ -141,16 +242,16 @@ class FailurePolicy:
         if verdict is Verdict.RAISE:
             self._kills.note(Outcome.RAISED)
         if failure.cause is Cause.OUT_OF_MEMORY and not is_victim:
-            self._dispatch.observe_overrun(set_index, limit_bytes, failure.peak_bytes, at_top=at_top)
+            self._dispatch.observe_overrun(set_index, limit_bytes, failure.peak_bytes, at_maximum=at_maximum)
         if verdict is Verdict.FAIL:
-            self._fail(failure, trouble, chunk, at_top=at_top)
+            self._fail(failure, trouble, chunk, at_maximum=at_maximum)
             return
         self._count_retry(failure.cause)
         self._trouble[failure.position] = trouble
-        piece = chunk.piece.only((failure.position,))
+        group = chunk.group.only((failure.position,))
         if verdict is Verdict.RAISE:
-            piece = piece._replace(need=self._raise(piece, failure, trouble))
-        self._dispatch.put_back(piece)
+            group = group._replace(need=self._raise(group, failure, trouble))
+        self._dispatch.put_back(group)
 
     def record(self, failure: Failure) -> None:
         """A simulation has failed for good."""
@@ -161,38 +262,38 @@ class FailurePolicy:
     def _is_alone(self, lost: Collection[int]) -> bool:
         """Whether nothing is left, besides what was lost just now, that was not lost or blamed before."""
         n_left = self._dispatch.pending.n
-        n_left += sum(len(chunk.piece.positions) for chunk in self._dispatch.outstanding.values())
+        n_left += sum(len(chunk.group.positions) for chunk in self._dispatch.outstanding.values())
         return n_left <= len(self._trouble) and n_left <= len(self._trouble.keys() - lost)
 
     def _lost_for_memory(self, event: ChunkFailed, chunk: Outstanding) -> None:
         """The node went while some used more than their limit: these are to blame, and the others are not."""
-        used, piece = dict(event.excess), chunk.piece
-        for position, set_index in zip(piece.positions, piece.sets, strict=True):
+        used, group = dict(event.excess), chunk.group
+        for position, set_index in zip(group.positions, group.sets, strict=True):
             if position in used:
                 message = f"{event.message}; it used {mib(used[position])} when it was last seen"
                 failure = Failure(position, Cause.OUT_OF_MEMORY, event.error_type, message, peak_bytes=used[position])
                 self.attempt_failed(failure, set_index, chunk)
-        others = piece.only(set(piece.positions) - used.keys())
+        others = group.only(set(group.positions) - used.keys())
         if others.positions:
             self._several_died(replace(event, excess=()), chunk, others)
 
-    def _several_died(self, event: ChunkFailed, chunk: Outstanding, piece: Piece, *, is_overrun: bool = False) -> None:
+    def _several_died(self, event: ChunkFailed, chunk: Outstanding, group: Group, *, is_overrun: bool = False) -> None:
         """Which simulation was at fault cannot be told: none is blamed, and each half tries again alone."""
-        self._counters.attempts += len(piece.positions)
-        for position in piece.positions:
+        self._counters.attempts += len(group.positions)
+        for position in group.positions:
             self._trouble.setdefault(position, AttemptHistory()).attempts += 1
         self._count_retry(event.cause)
-        is_repeated = event.cause in LOSSES and not self._is_alone(set(piece.positions))
+        is_repeated = event.cause in LOSSES and not self._is_alone(set(group.positions))
         verdict = Verdict.REPEAT if is_repeated else Verdict.SPLIT
         self._judgements.append(
-            Judgement(piece.positions, event.cause, verdict, piece.limit_bytes, chunk.request_bytes)
+            Judgement(group.positions, event.cause, verdict, group.limit_bytes, chunk.request_bytes)
         )
         if is_repeated:
-            self._dispatch.put_back(piece)
+            self._dispatch.put_back(group)
             return
         if event.cause is Cause.OUT_OF_MEMORY and not is_overrun:
             self._kills.note(Outcome.KILLED)
-        for half in piece.split():
+        for half in group.split():
             self._dispatch.put_back(half)
 
     def _excuse(self, failure: Failure, chunk: Outstanding, before: AttemptHistory) -> None:
@@ -203,7 +304,7 @@ class FailurePolicy:
         self._count_retry(Cause.OUT_OF_MEMORY)
         self._kills.note(Outcome.KILLED)
         self._trouble[failure.position] = history
-        self._dispatch.put_back(chunk.piece.only((failure.position,)))
+        self._dispatch.put_back(chunk.group.only((failure.position,)))
 
     def _judged(self, failure: Failure, chunk: Outstanding, verdict: Verdict, history: AttemptHistory) -> None:
         self._judgements.append(
@@ -211,30 +312,32 @@ class FailurePolicy:
                 (failure.position,),
                 failure.cause,
                 verdict,
-                chunk.piece.limit_bytes,
+                chunk.group.limit_bytes,
                 chunk.request_bytes,
                 failure.peak_bytes,
-                self._dispatch.is_at_top(chunk),
+                self._dispatch.allocator.is_at_maximum(chunk.group.limit_bytes),
                 replace(history),
             )
         )
 
-    def _raise(self, piece: Piece, failure: Failure, trouble: AttemptHistory) -> Need:
+    def _raise(self, group: Group, failure: Failure, trouble: AttemptHistory) -> Need:
         """What is needed after an overrun; on the last try all there is then, unless others tell what it takes."""
-        limit, before, tries_left = piece.limit_bytes, piece.need, self._policy.attempts - trouble.blamed
+        limit, before, tries_left = group.limit_bytes, group.need, self._policy.attempts - trouble.blamed
         seen_bytes = max(failure.peak_bytes, self._dispatch.memory.peak_bytes_max)
-        wish = raised(limit, seen_bytes, tries_left, self._dispatch.top_limit_bytes)
+        wish = raised(limit, seen_bytes, tries_left, self._dispatch.allocator.top_limit_bytes)
         return Need(
             overran_bytes=max(before.overran_bytes, limit, failure.peak_bytes),
             least_bytes=EVERYTHING if tries_left <= 0 else raised(limit, failure.peak_bytes, FREE_TRIES, EVERYTHING),
             wish_bytes=EVERYTHING if tries_left <= 1 else wish,
         )
 
-    def _fail(self, failure: Failure, trouble: AttemptHistory, chunk: Outstanding, *, at_top: bool) -> None:
+    def _fail(self, failure: Failure, trouble: AttemptHistory, chunk: Outstanding, *, at_maximum: bool) -> None:
         message = failure.message
         if failure.cause is Cause.OUT_OF_MEMORY:
-            limit, request = chunk.piece.limit_bytes, chunk.request_bytes
-            message = messages.needs_more(limit, request, at_top=at_top, n_blamed=trouble.blamed, detail=message)
+            limit, request = chunk.group.limit_bytes, chunk.request_bytes
+            message = messages.needs_more(
+                limit, request, at_maximum=at_maximum, n_blamed=trouble.blamed, detail=message
+            )
         self.record(replace(failure, message=message, attempts=trouble.attempts, request_bytes=chunk.request_bytes))
 
     def _count_retry(self, cause: Cause) -> None:
