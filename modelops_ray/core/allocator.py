@@ -84,13 +84,13 @@ class Allocator:
 
     @property
     def _typical_limit_bytes(self) -> int:
-        return self.capped(self.memory.limit_for(-1, self.plenty_bytes))
+        return self.capped(self.memory.typical_limit(self.plenty_bytes))
 
     @property
     def typical_request_bytes(self) -> int:
         """What a simulation of which only the model is known asks for: its part of the request of its task."""
         limit, width = self._typical_limit_bytes, self._typical_width
-        least = self.memory.least_for(-1, limit)
+        least = self.memory.typical_least(limit)
         return self.memory.request_for(limit, self.top_bytes, width, least_limit_bytes=least) // width
 
     @property

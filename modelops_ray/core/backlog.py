@@ -13,6 +13,7 @@ import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from itertools import islice
 from typing import NamedTuple
 
@@ -61,10 +62,19 @@ class Group(NamedTuple):
         return self._replace(positions=tuple(p for p, _ in kept), sets=tuple(s for _, s in kept))
 
 
+class Kind(Enum):
+    """Why simulations wait: to be repeated, or of a set untouched, begun without a result, or with one."""
+
+    REPEAT = "repeat"
+    FRESH = "fresh"
+    BEGUN = "begun"
+    KNOWN = "known"
+
+
 class Candidate(NamedTuple):
     """Something that could be taken next: some of its parameter sets, what it needs, and seconds where known."""
 
-    kind: str
+    kind: Kind
     size_class: int
     need: Need
     sets: tuple[int, ...]
@@ -142,30 +152,32 @@ class Pending:
         """What must be repeated, largest first."""
         for size_class in sorted(self._repeats, reverse=True):
             group = self._repeats[size_class][0]
-            yield Candidate("repeat", size_class, group.need, tuple(dict.fromkeys(group.sets[:_SETS_LOOKED_AT])), 0.0)
+            yield Candidate(
+                Kind.REPEAT, size_class, group.need, tuple(dict.fromkeys(group.sets[:_SETS_LOOKED_AT])), 0.0
+            )
 
     def ranked(self) -> Iterator[Candidate]:
         """The costliest set of each size, largest size first."""
         for size_class in sorted(self._known, reverse=True):
             seconds, set_index = self._known[size_class][0]
-            yield Candidate("known", size_class, Need(), (set_index,), -seconds)
+            yield Candidate(Kind.KNOWN, size_class, Need(), (set_index,), -seconds)
 
     def unranked(self) -> Candidate | None:
         """Sets of which nothing is known: untouched ones, else those that have begun."""
         if self._fresh:
-            return Candidate("fresh", 0, Need(), (self._fresh[0],), 0.0)
+            return Candidate(Kind.FRESH, 0, Need(), (self._fresh[0],), 0.0)
         if self._begun:
-            return Candidate("begun", 0, Need(), (next(iter(self._begun)),), 0.0)
+            return Candidate(Kind.BEGUN, 0, Need(), (next(iter(self._begun)),), 0.0)
         return None
 
     def n_of(self, choice: Candidate, most: int, n_first: int) -> int:
         """How many simulations of a choice just made `take` would remove, counted up to `most`."""
-        if choice.kind == "repeat":
+        if choice.kind is Kind.REPEAT:
             return min(most, len(self._repeats[choice.size_class][0].positions))
         n = 0
         for set_index in self._sets_of(choice):
             segments = self._sets[set_index].segments
-            if choice.kind == "fresh":
+            if choice.kind is Kind.FRESH:
                 n += min(n_first, segments[0].stop - segments[0].start)
             else:
                 n += sum(segment.stop - segment.start for segment in islice(segments, most))
@@ -175,16 +187,16 @@ class Pending:
 
     def _sets_of(self, choice: Candidate) -> Iterable[int]:
         match choice.kind:
-            case "fresh":
+            case Kind.FRESH:
                 return self._fresh
-            case "begun":
+            case Kind.BEGUN:
                 return self._begun
             case _:
                 return (set_index for _, set_index in self._known[choice.size_class])
 
     def take(self, choice: Candidate, n: int, n_first: int = 1) -> Group:
         """Remove up to `n` simulations of a choice just made; of sets that are untouched `n_first` each."""
-        if choice.kind == "repeat":
+        if choice.kind is Kind.REPEAT:
             group = self._take_repeat(choice.size_class, n)
         else:
             taken = self._take_of(choice, n, n_first)
@@ -194,9 +206,9 @@ class Pending:
 
     def _take_of(self, choice: Candidate, n: int, n_first: int) -> list[tuple[int, int]]:
         match choice.kind:
-            case "fresh":
+            case Kind.FRESH:
                 return self._take_fresh(n, n_first)
-            case "begun":
+            case Kind.BEGUN:
                 return self._take_begun(n)
             case _:
                 return self._take_known(choice.size_class, n)

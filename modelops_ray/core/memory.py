@@ -254,6 +254,10 @@ class MemoryModel:
         if known is not None:
             n_samples, peak_bytes = known
             return max(with_margin(peak_bytes, n_samples), self.given_bytes or 0)
+        return self.typical_limit(plenty_bytes)
+
+    def typical_limit(self, plenty_bytes: int) -> int:
+        """The limit for a simulation of which only the model is known."""
         if self.given_bytes is not None:
             return self.given_bytes
         overran = self._overrun_bytes
@@ -281,7 +285,15 @@ class MemoryModel:
 
     def least_for(self, set_index: int, limit_bytes: int) -> int:
         """What `limit_for` would be nearly without a margin; the limit itself where nothing was measured."""
-        _, peak_bytes = self._sets.get(set_index, (0, self._first_least_bytes))
+        known = self._sets.get(set_index)
+        return self.typical_least(limit_bytes) if known is None else self._nearly(limit_bytes, known[1])
+
+    def typical_least(self, limit_bytes: int) -> int:
+        """What `typical_limit` would be nearly without a margin; the limit itself where nothing was measured."""
+        return self._nearly(limit_bytes, self._first_least_bytes)
+
+    @staticmethod
+    def _nearly(limit_bytes: int, peak_bytes: int) -> int:
         return min(limit_bytes, int(LEAST_MARGIN * peak_bytes)) if peak_bytes else limit_bytes
 
     def request_for(

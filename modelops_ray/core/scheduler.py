@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from modelops_ray.core.admission import Admission, Outstanding
 from modelops_ray.core.allocator import Allocation, Allocator
-from modelops_ray.core.backlog import Candidate, Group, Need, Pending, chunk_size
+from modelops_ray.core.backlog import Candidate, Group, Kind, Need, Pending, chunk_size
 from modelops_ray.core.events import Capacity, SubmitChunk
 from modelops_ray.core.overhead import MAX_WIDTH
 from modelops_ray.core.policy import MIB, Policy
@@ -117,7 +117,7 @@ class Dispatch:
                 self.pending.spread(self.policy.probes)
             n = self._chunk_size(choice, request_bytes, width)
             group = self.pending.take(choice, n, self._n_first)
-            if choice.kind == "known":
+            if choice.kind is Kind.KNOWN:
                 group = group._replace(need=Need(least_bytes=limit_bytes))
             for set_index in set(group.sets):
                 if not self.pending.holds(set_index):
@@ -176,10 +176,10 @@ class Dispatch:
     def _candidates(self) -> Iterator[Candidate]:
         yield from self.pending.repeats()
         unranked = self.pending.unranked()
-        if unranked is not None and unranked.kind == "fresh":
+        if unranked is not None and unranked.kind is Kind.FRESH:
             yield unranked
         yield from self.pending.ranked()
-        if unranked is not None and unranked.kind == "begun":
+        if unranked is not None and unranked.kind is Kind.BEGUN:
             yield unranked
 
     def _chunk_size(self, choice: Candidate, request_bytes: int, width: int) -> int:

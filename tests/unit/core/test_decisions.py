@@ -148,7 +148,7 @@ def test_what_fits_on_no_node_makes_no_other_ask_for_all_of_one():
     while chunks := of(SubmitChunk, actions):
         actions = state.handle(killed(chunks[0], used_bytes=chunks[0].request_bytes + MIB))
     assert 1 == state.counters.failed
-    assert 2 * GIB < state.dispatch.memory.limit_for(-1, GIB) < state.dispatch.allocator.top_limit_bytes
+    assert 2 * GIB < state.dispatch.memory.typical_limit(GIB) < state.dispatch.allocator.top_limit_bytes
 
 
 def test_memory_that_the_user_gives_needs_no_probes():
