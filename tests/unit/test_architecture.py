@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ HEAVY = ("ray", "pyarrow", "kubernetes", "pandas", "polars", "dask", "starsim", 
 EXCEPTIONS = [getattr(errors, name) for name in errors.__all__]
 
 
+@cache
 def trees():
     """Parse every module of the package; examples are files to copy."""
     return [(path.relative_to(PACKAGE), ast.parse(path.read_text("utf-8"))) for path in SOURCES]
