@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -151,7 +150,7 @@ def require_free(folder: Folder, run: str | None, now: datetime) -> None:
         raise _in_use(folder, found, _when(found.age_s(now)))
 
 
-def require_silent(folder: Folder, run: str | None, now: datetime) -> None:
+def require_silent(folder: Folder, run: str | None, now: datetime, sleep: Callable[[float], None]) -> None:
     """Do as `require_free`; where only the clocks of two machines say that a session is over, listen if it goes on.
 
     Raises:
@@ -162,7 +161,7 @@ def require_silent(folder: Folder, run: str | None, now: datetime) -> None:
     if before is None or not before.is_doubtful(now):
         return
     for _ in range(LISTENINGS):
-        time.sleep(LISTEN_EVERY_S)
+        sleep(LISTEN_EVERY_S)
         after = read_progress(folder, run)
         if after is not None and after != before and after.ending is None:
             raise _in_use(folder, after, f"just now, by a clock that is {after.age_s(now):.0f} s behind")

@@ -127,7 +127,7 @@ def open_directory(
     opening = Opening(folder, run, spec, around, take_over, fresh, repeat, found)
     if opening.has_work and not take_over:
         for each, run_id in _written(held, found):
-            require_silent(each, run_id, around.clock())
+            require_silent(each, run_id, around.clock(), around.sleep)
     return opening
 
 

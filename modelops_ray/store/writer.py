@@ -9,6 +9,7 @@ its own name, which no commit names, and commits by the id of its run and the di
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -47,13 +48,14 @@ def utc_now() -> datetime:
 class Surroundings:
     """What a session takes from outside, in which no two sessions are alike.
 
-    `clock` reads the time of day with a time zone, `token` draws that many random bytes as hexadecimal digits, and
-    `process` describes the process that writes.
+    `clock` reads the time of day with a time zone, `sleep` waits for that many seconds, `token` draws that many random
+    bytes as hexadecimal digits, and `process` describes the process that writes.
     """
 
     clock: Clock = utc_now
     token: Callable[[int], str] = field(default_factory=lambda: secrets.token_hex)
     process: Callable[[], ProcessIdentity] = field(default_factory=lambda: ProcessIdentity.this)
+    sleep: Callable[[float], None] = field(default_factory=lambda: time.sleep)
 
 
 REAL = Surroundings()

@@ -288,7 +288,7 @@ def scheduled(world: World) -> Iterator[None]:
         patch.setattr(objects, "obstore", _Requests(world))
         patch.setattr(objects, "ThreadPoolExecutor", _InPlace)
         patch.setattr(objects, "time", shim)
-        patch.setattr(progress, "time", shim)
+        patch.setattr(session, "time", shim)
         patch.setattr(session, "ProcessIdentity", SimpleNamespace(this=this))
         patch.setattr(progress, "ProcessIdentity", SimpleNamespace(this=this))
         patch.setattr(files, "_renamed", functools.partial(_renamed, world, files._renamed))

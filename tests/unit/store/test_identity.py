@@ -9,10 +9,10 @@ import pytest
 from support.stores import Clock, grid, open_store, payload
 
 from modelops_ray.errors import ResultsError, RunInUseError
-from modelops_ray.store import heartbeat as progress
 from modelops_ray.store.heartbeat import Progress, read_progress, write_progress
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.storage.local import LocalFolder
+from modelops_ray.store.writer import Surroundings
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_a_heartbeat_of_the_future_is_one_of_a_clock_that_is_ahead(path, ahead_s
         (901, False, True, True),
     ],
 )
-def test_a_session_elsewhere_whose_clock_may_be_behind_is_listened_to(path, monkeypatch, behind_s, listens, says, free):
+def test_a_session_elsewhere_whose_clock_may_be_behind_is_listened_to(path, behind_s, listens, says, free):
     """One that says something is alive, at any time that it says; one that is silent is over."""
     clock = Clock()
     open_store(path, grid(), clock=clock)
@@ -71,12 +71,12 @@ def test_a_session_elsewhere_whose_clock_may_be_behind_is_listened_to(path, monk
         if says and len(pauses) == 3:
             say_again(path, heartbeat=heartbeat + timedelta(seconds=3))
 
-    monkeypatch.setattr(progress.time, "sleep", pause)
+    around = Surroundings(clock, sleep=pause)
     if free:
-        open_store(path, grid(), clock=clock)
+        open_store(path, grid(), around=around)
     else:
         with pytest.raises(RunInUseError, match="process 7 on elsewhere writes this run directory"):
-            open_store(path, grid(), clock=clock)
+            open_store(path, grid(), around=around)
     assert listens == bool(pauses)
     assert sum(pauses) < 10
 
