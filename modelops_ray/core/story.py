@@ -68,12 +68,8 @@ class Step(NamedTuple):
     known: Known
 
 
-class _Entry(NamedTuple):
-    event: Event
-    judgements: Sequence[Judgement]
-    actions: Sequence[Action]
-    known: Known
-    n_items: int
+_Entry = tuple[Event, Sequence[Judgement], Sequence[Action], Known, int]
+"""An event, what was decided on it and known then, and how many items it names; a tuple, for it is made at each."""
 
 
 @dataclass(slots=True)
@@ -89,10 +85,10 @@ class Story:
         """Keep an event and what was decided on it, in place of the oldest one."""
         self._serial += 1
         n_items = _n_items(event, actions)
-        self._entries.append(_Entry(event, judgements, actions, known, n_items))
+        self._entries.append((event, judgements, actions, known, n_items))
         self._n_items += n_items
         while len(self._entries) > ENTRIES_KEPT or (self._n_items > ITEMS_KEPT and len(self._entries) > 1):
-            self._n_items -= self._entries.popleft().n_items
+            self._n_items -= self._entries.popleft()[-1]
         for judgement in judgements:
             if len(judgement.positions) == 1:
                 self._keep(judgement.positions[0], Step(event.now_s, judgement, known))
@@ -107,7 +103,7 @@ class Story:
 
     def last(self, n: int) -> list[tuple[Event, Sequence[Action]]]:
         """The last `n` events and what was done on each, oldest first."""
-        return [(entry.event, entry.actions) for entry in list(self._entries)[-n:]]
+        return [(event, actions) for event, _, actions, *_ in list(self._entries)[-n:]]
 
     def of(self, position: int) -> list[Step]:
         """What is kept of one simulation, oldest first."""
@@ -119,13 +115,14 @@ class Story:
 
 def _steps(entry: _Entry, position: int, chunk_ids: set[int]) -> Iterator[Step]:
     """What an entry says of a simulation; `chunk_ids` are the chunks it was in, and grows with each."""
-    now_s, known = entry.event.now_s, entry.known
-    if chunk_ids & _chunks_of(entry.event):
-        yield Step(now_s, entry.event, known)
-    for judgement in entry.judgements:
+    event, judgements, actions, known, _ = entry
+    now_s = event.now_s
+    if chunk_ids & _chunks_of(event):
+        yield Step(now_s, event, known)
+    for judgement in judgements:
         if position in judgement.positions:
             yield Step(now_s, judgement, known)
-    for action in entry.actions:
+    for action in actions:
         if isinstance(action, SubmitChunk) and position in action.positions:
             chunk_ids.add(action.chunk_id)
             yield Step(now_s, action, known)
