@@ -138,13 +138,15 @@ class Family:
     def take_in(self, found: Process) -> None:
         """Count a process as a member: another program uses all that it has made, a fork what it has made since.
 
-        A fork begins with all that its parent has made; the most that any member like it has made is taken for that.
+        A fork begins with all that its parent has made; where that has ended, with as much as any member like it has.
         """
         one = self.others.get(found.pid)
         if one is not None:
             one.recognise(found)
             return
-        inherited_bytes = [other.pages.made_bytes() for other in self._members if other.stack == found.stack]
+        alike = [other for other in self._members if other.stack == found.stack]
+        parents = [other for other in alike if other.pid == found.parent]
+        inherited_bytes = [other.pages.made_bytes() for other in parents or alike]
         one = self.others[found.pid] = Member(found.pid, found.stack, 0)
         one.made_bytes = one.pages.made_bytes()
         if inherited_bytes:

@@ -36,7 +36,7 @@ def wait_for(condition, patience_s=60.0):
 def is_running(pid):
     """Whether a process is there, and no zombie that init has not looked at yet."""
     found = process(pid)
-    return found is not None and found.has_ended
+    return found is not None and not found.has_ended
 
 
 def said(pod):
