@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.engines.base import Engine
 from benchmarks.engines.raylets import is_ray_worker, join, raylets
 from benchmarks.job import Job
 from benchmarks.models import MIB
+
+if TYPE_CHECKING:
+    from modelops_ray.run.ports import Snapshot
 
 
 class Watch:
@@ -25,9 +28,9 @@ class Watch:
     def planned(self, expected: object) -> None:
         """Ignore the forecast."""
 
-    def update(self, snapshot: Any) -> None:
+    def update(self, snapshot: Snapshot) -> None:
         """Take note of how far it is."""
-        self.job.at(snapshot.completed, snapshot.committed)
+        self.job.at(snapshot.view.completed, snapshot.view.committed)
 
 
 def work(job: Job) -> None:
