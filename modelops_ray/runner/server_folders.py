@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ MOST_BYTES = 50
 """A socket's path has 107 at most, and of those ours needs 48 below the folder for temporary files."""
 _FIRST_OF_OTHERS = 2
 """The group 0 is our own, and 1 that of the first process."""
+_STEP_S = 0.01
 _LINE = re.compile(rb"([1-9][0-9]{0,9}) ([0-9]{1,18})")
 
 
@@ -93,6 +95,22 @@ def sweep(base: Path) -> None:
             for pid, started_ticks in _numbers("children", folder) or ():
                 kill_group(pid, started_ticks, table)
             shutil.rmtree(name, ignore_errors=True, dir_fd=fd)
+
+
+def wait_for_end(folder: Path, patience_s: float) -> None:
+    """Wait until the server that is written down in a folder has ended; one that was killed ends some time after.
+
+    By then it has closed its socket, and still counts as alive: what it leaves would not be swept.
+    """
+    deadline_s = time.monotonic() + patience_s
+    while time.monotonic() < deadline_s and _has_living_server(folder):
+        time.sleep(_STEP_S)
+
+
+def _has_living_server(folder: Path) -> bool:
+    with _opened(folder.parent) as fd, private.folders_in(fd) as folders:
+        servers = [_numbers("server", each) or () for name, each in folders if name == folder.name]
+    return any(_is_alive(*server) for found in servers for server in found)
 
 
 def clear(folder: Path) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from modelops_ray.config import Isolation
 from modelops_ray.errors import ModelError
 from modelops_ray.runner.forkserver_client import Connection
-from modelops_ray.runner.server_folders import base_folder, clear, locked, sweep, write_server
+from modelops_ray.runner.server_folders import base_folder, clear, locked, sweep, wait_for_end, write_server
 from modelops_ray.sandbox import wire
 from modelops_ray.sandbox.boot import FAILED, LOADING_WITHIN_S, THREAD_LIMITS, command, last_line
 from modelops_ray.sandbox.loading import ModelRef, workdir_of
@@ -34,6 +34,7 @@ _OF_ONE_PROCESS = frozenset({*THREAD_LIMITS, "PWD", "OLDPWD", "SHLVL", "_"})
 CACHES = ("NUMBA_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
 IDLE_S = 60.0
 STARTED_WITHIN_S = 300.0
+ENDING_WITHIN_S = 5.0
 NUMBER_BYTES = 20
 STARTS = 7
 FIRST_PAUSE_S = 0.05
@@ -137,6 +138,7 @@ def _connected(folder: Path) -> socket.socket | None:
 
 def _started(wanted: Wanted, keeper: int, folder: Path) -> socket.socket | None:
     """Start a server, once what an earlier one left behind is gone; None where it ended at once."""
+    wait_for_end(folder, ENDING_WITHIN_S)
     sweep(folder.parent)
     clear(folder)
     server = _start(wanted, keeper, folder)

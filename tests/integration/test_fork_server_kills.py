@@ -64,6 +64,9 @@ def test_what_a_server_and_its_supervisors_leave_is_swept_by_the_next_start(plac
     (place.folder / "model.py").write_text(MODEL)
     breeds = place.start(place.study([{"what": "breeds"}]), tmp_path / "breeds", "--backend", "local")
     wait_until(lambda: place.processes("grandchild"), "a simulation to start a process", 30)
+    # Stopped before its server is killed: it would start another one, which sweeps.
+    for pid in place.processes("modelops_ray run"):
+        os.kill(pid, signal.SIGSTOP)
     for pid in (*place.processes("forkserver"), *place.processes("modelops_ray run")):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

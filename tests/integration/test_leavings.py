@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
 
 from modelops_ray.errors import ModelError
-from modelops_ray.runner.server_folders import base_folder, clear, kill_group, locked, sweep, write_server
+from modelops_ray.runner.server_folders import base_folder, clear, kill_group, locked, sweep, wait_for_end, write_server
 from modelops_ray.sandbox.processes import process, processes
 
 
@@ -94,6 +96,22 @@ def test_a_place_where_others_rename_what_is_ours_is_not_used(place):
     assert Path("/tmp") == base_folder().parent
     Path(place).chmod(0o1777)
     assert Path(place) == base_folder().parent
+
+
+def test_a_server_that_is_just_ending_is_waited_for_before_what_it_left_is_swept(place, sleeper):
+    """One that was killed has closed its socket some time before it has ended; its folder is about to be replaced."""
+    base = base_folder()
+    folder = base / "0123456789ab"
+    folder.mkdir(mode=0o700)
+    server = subprocess.Popen(["sleep", "600"])
+    write_server(folder, server.pid)
+    (folder / "children").write_text(f"{sleeper.pid} {process(sleeper.pid).started_ticks}\n")
+    threading.Timer(0.3, server.kill).start()
+    with locked(base):
+        wait_for_end(folder, 10.0)
+        sweep(base)
+    server.wait()
+    assert -signal.SIGKILL == sleeper.wait(timeout=10)
 
 
 def planted(tmp_path, sleeper):
