@@ -6,8 +6,6 @@ The public names are below; everything else may change. Importing this package i
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from modelops_ray.errors import (
@@ -26,7 +24,7 @@ from modelops_ray.version import __version__
 
 if TYPE_CHECKING:
     from modelops_ray.api import Run, Submission, open_run, plan, profile, run, submit
-    from modelops_ray.run.run_config import RunConfig
+    from modelops_ray.session.run_config import RunConfig
     from modelops_ray.study.study import Study
 
 __all__ = [
@@ -54,7 +52,7 @@ __all__ = [
 
 _LAZY = {
     "Run": "modelops_ray.api",
-    "RunConfig": "modelops_ray.run.run_config",
+    "RunConfig": "modelops_ray.session.run_config",
     "Study": "modelops_ray.study.study",
     "Submission": "modelops_ray.api",
     "open_run": "modelops_ray.api",
@@ -73,14 +71,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Package(ModuleType):
-    """Keeps `run` the function: Python would set each subpackage as an attribute here once it is imported."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _LAZY and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

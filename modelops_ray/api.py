@@ -1,7 +1,6 @@
 """What a script or a notebook calls: run a study, plan it, profile its model, open what a run left.
 
-Owns the public signatures and `Run`. The work is done by `run.session` and `run.planning`; nothing is shown unless
-asked for.
+Owns the public signatures and `Run`. The work is done in `session`; nothing is shown unless asked for.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from modelops_ray.core.forecast import Forecast
 from modelops_ray.errors import NO_WORKING_FOLDER, ModelError, StorageError
 from modelops_ray.report.progress import display
 from modelops_ray.report.screen import to_stderr
-from modelops_ray.run import leaks, planning
-from modelops_ray.run.planning import Profiled
-from modelops_ray.run.ports import Watcher
-from modelops_ray.run.request import RunRequest, ask
-from modelops_ray.run.run_config import RunConfig
-from modelops_ray.run.session import Outcome, execute
 from modelops_ray.sandbox.loading import refuse_while_loading
+from modelops_ray.session import leaks, planning
+from modelops_ray.session.execute import Outcome, execute
+from modelops_ray.session.planning import Profiled
+from modelops_ray.session.ports import Watcher
+from modelops_ray.session.request import RunRequest, ask
+from modelops_ray.session.run_config import RunConfig
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.status import Status
 from modelops_ray.store.storage.places import place_of

@@ -1,7 +1,8 @@
 """Every option of a run: its type, default, range and unit, its line in `--help`, and the commands that take it.
 
-Owns the reading of what was given, and the sentence about what may not be given. `run.run_config` checks all options of
-a run together; this module imports no pydantic, so that `--help` and a worker need not. Does not read the environment.
+Owns the reading of what was given, and the sentence about what may not be given. All options of a run are checked
+together in `session.run_config`; this module imports no pydantic, so that `--help` and a worker need not. Does not read
+the environment.
 """
 
 from __future__ import annotations
@@ -197,9 +198,9 @@ class Option:
 class Fields:
     """The options of `run`, as the fields of `RunConfig`; sizes in bytes, times in seconds, None where it is adapted.
 
-    An option is added here, with its name in `JobOptions` or `Options` below for typed keyword arguments. `run.terms`
-    passes on what the core and the workers obey. Those that `profile` does not take say where a run is and which part
-    of it is done; they stand first.
+    An option is added here, with its name in `JobOptions` or `Options` below for typed keyword arguments; what the core
+    and the workers obey is passed on by `session.terms`. Those that `profile` does not take say where a run is and
+    which part of it is done; they stand first.
     """
 
     out: Annotated[

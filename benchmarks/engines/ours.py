@@ -11,7 +11,7 @@ from benchmarks.job import Job
 from benchmarks.models import MIB
 
 if TYPE_CHECKING:
-    from modelops_ray.run.ports import Snapshot
+    from modelops_ray.session.ports import Snapshot
 
 
 class Watch:
@@ -36,7 +36,7 @@ class Watch:
 def work(job: Job) -> None:
     """Run a study."""
     from modelops_ray.api import ask_to_run, run_session
-    from modelops_ray.run.run_config import RunConfig
+    from modelops_ray.session.run_config import RunConfig
 
     options: dict[str, Any] = {} if job.address else {"limit_cpus": job.layout.slots}
     if job.address:

@@ -17,7 +17,7 @@ from modelops_ray.study.chunk import Chunk, Payload, RunChunk
 
 
 class LocalBackend:
-    """Runs one chunk per `wait`, the oldest first; honours the contract of `run.ports.Backend`.
+    """Runs one chunk per `wait`, the oldest first; honours the contract of `session.ports.Backend`.
 
     `cpus` is what a simulation asks for, so that there is room for one at a time; `memory_bytes` is what requests are
     measured against, None takes what is free now.

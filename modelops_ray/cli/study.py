@@ -10,7 +10,7 @@ import click
 
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, of_run
 from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end
-from modelops_ray.run.summary import Summary
+from modelops_ray.session.summary import Summary
 
 
 @click.command()
@@ -22,7 +22,7 @@ def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options
     from modelops_ray import api
     from modelops_ray.report.progress import display
     from modelops_ray.report.screen import to_stderr, to_stdout
-    from modelops_ray.run.run_config import RunConfig
+    from modelops_ray.session.run_config import RunConfig
 
     request = api.ask_to_run(study, model, RunConfig(**given(options)))
     with display(quiet=quiet) as watcher:

@@ -19,14 +19,14 @@ from rich.text import Text
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.report.screen import Screen, to_stderr
 from modelops_ray.report.text import count, duration, format_size, rate
-from modelops_ray.run.ports import Snapshot
+from modelops_ray.session.ports import Snapshot
 
 LINE_EVERY_S = 10.0
 _REDRAW_EVERY_S = 0.25
 
 
 class Display(Protocol):
-    """Shows a run; the methods are those of `session.Watcher`."""
+    """Shows a run; the methods are those of `session.ports.Watcher`."""
 
     def note(self, text: str) -> None:
         """Show one sentence."""

@@ -14,8 +14,8 @@ import pyarrow as pa
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.report.screen import Screen
 from modelops_ray.report.text import count, duration, format_size, one_line, rate
-from modelops_ray.run.planning import Profiled
-from modelops_ray.run.summary import Summary
+from modelops_ray.session.planning import Profiled
+from modelops_ray.session.summary import Summary
 from modelops_ray.store.status import Status
 
 _MAX_KINDS = 5

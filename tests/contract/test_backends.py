@@ -12,7 +12,7 @@ from modelops_ray.backends.ray.backend import RayBackend
 from modelops_ray.backends.ray.connect import connect
 from modelops_ray.core.events import ChunkFinished, Event
 from modelops_ray.errors import ModelError, PayloadLostError
-from modelops_ray.run.ports import Backend
+from modelops_ray.session.ports import Backend
 
 GIB = 2**30
 

@@ -21,9 +21,9 @@ from modelops_ray.cluster.watch.pods import Follower, PodObserver, observed
 from modelops_ray.cluster.watch.podwatch import Cause
 from modelops_ray.core.events import ClusterSaid, Ending, Node, PodDied
 from modelops_ray.errors import BackendError
-from modelops_ray.run.request import ask
-from modelops_ray.run.run_config import RunConfig
-from modelops_ray.run.session import execute
+from modelops_ray.session.execute import execute
+from modelops_ray.session.request import ask
+from modelops_ray.session.run_config import RunConfig
 from modelops_ray.study.study import Study
 
 PATIENCE_S = 20.0

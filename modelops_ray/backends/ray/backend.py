@@ -34,7 +34,7 @@ CRASHED_MESSAGE = {
 
 
 class RayBackend:
-    """Honours the contract of `run.ports.Backend` on the Ray that this process is connected to."""
+    """Honours the contract of `session.ports.Backend` on the Ray that this process is connected to."""
 
     def __init__(self, run_chunk: RunChunk, cluster: Cluster, *, clock: Callable[[], float] = time.monotonic) -> None:
         import ray

@@ -29,8 +29,8 @@ from modelops_ray.cluster.jobs.package import (
 from modelops_ray.cluster.jobs.sources import FOLDER, Sources, sources_of
 from modelops_ray.config import format_size
 from modelops_ray.errors import BackendError, ModelError
-from modelops_ray.run.request import RunRequest
 from modelops_ray.sandbox.loading import ModelRef, digest_of, forget_model
+from modelops_ray.session.request import RunRequest
 from modelops_ray.version import __version__
 
 OURS = Path(__file__).parents[2]

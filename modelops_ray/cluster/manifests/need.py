@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from modelops_ray.cluster.manifests.sizing import Need
 from modelops_ray.core.memory import with_margin
 from modelops_ray.core.policy import Policy
-from modelops_ray.run.priors import Priors
-from modelops_ray.run.request import RunRequest
-from modelops_ray.run.run_config import RunConfig
+from modelops_ray.session.priors import Priors
+from modelops_ray.session.request import RunRequest
+from modelops_ray.session.run_config import RunConfig
 from modelops_ray.store.profiles import Profile
 
 MEASURE = "`modelops-ray profile STUDY` measures a few simulations"

@@ -8,7 +8,7 @@ from modelops_ray.core.events import Capacity, Node
 from modelops_ray.core.view import View
 from modelops_ray.report.progress import Followed, Lines, _progress, following
 from modelops_ray.report.screen import Screen
-from modelops_ray.run.ports import Snapshot
+from modelops_ray.session.ports import Snapshot
 
 
 def printed(done, total):

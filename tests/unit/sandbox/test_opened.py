@@ -6,8 +6,8 @@ import pytest
 from support.in_place import SNAPSHOT
 
 from modelops_ray.core.events import WritePart
-from modelops_ray.run.committer import CommitThread, Desk
 from modelops_ray.sandbox import opened
+from modelops_ray.session.committer import CommitThread, Desk
 
 
 class Heard:

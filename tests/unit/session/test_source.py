@@ -2,8 +2,8 @@
 
 from modelops_ray.core.events import Segment
 from modelops_ray.core.ranges import Ranges
-from modelops_ray.run.ports import Segments, TheEnd
-from modelops_ray.run.source import StudySource
+from modelops_ray.session.ports import Segments, TheEnd
+from modelops_ray.session.source import StudySource
 from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
 

@@ -15,8 +15,8 @@ from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import UsageError
 from modelops_ray.model.inspection import look_at
 from modelops_ray.model.resolve import find_model
-from modelops_ray.run.run_config import RunConfig
 from modelops_ray.sandbox.loading import ModelRef
+from modelops_ray.session.run_config import RunConfig
 from modelops_ray.store.shards import FOLDER as SHARDS
 from modelops_ray.store.storage.places import Place, inside
 from modelops_ray.study.identity import task_id

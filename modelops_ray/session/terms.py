@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from modelops_ray.core.policy import Policy
-from modelops_ray.run.request import RunRequest
 from modelops_ray.runner.executor import ChunkContext
+from modelops_ray.session.request import RunRequest
 from modelops_ray.store.profiles import Profile
 
 

@@ -1,7 +1,7 @@
 """The whole program in one thread: driver, core, committer and a real run directory, in virtual time.
 
 A seed decides the study, the names, the times and the misfortunes, so that a seed is one run, byte for byte. The
-command for a thousand seeds is `uv run pytest -n 0 -m long tests/unit/run/test_whole_program.py`.
+command for a thousand seeds is `uv run pytest -n 0 -m long tests/unit/session/test_whole_program.py`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from modelops_ray.core.events import Capacity, Ending, Node
 from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
-from modelops_ray.run.committer import Desk
-from modelops_ray.run.driver import Driver
-from modelops_ray.run.ports import NotYet, Ports
-from modelops_ray.run.source import StudySource
+from modelops_ray.session.committer import Desk
+from modelops_ray.session.driver import Driver
+from modelops_ray.session.ports import NotYet, Ports
+from modelops_ray.session.source import StudySource
 from modelops_ray.store.heartbeat import ProcessIdentity
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.writer import Surroundings

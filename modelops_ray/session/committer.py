@@ -15,8 +15,8 @@ from typing import Protocol, Self
 from modelops_ray.core.events import Event, PartCommitted, PayloadLost, WritePart
 from modelops_ray.core.report import Failure
 from modelops_ray.errors import PayloadLostError
-from modelops_ray.run.ports import Snapshot
 from modelops_ray.sandbox import opened
+from modelops_ray.session.ports import Snapshot
 from modelops_ray.study.chunk import Payload
 
 HEARTBEAT_EVERY_S = 3.0

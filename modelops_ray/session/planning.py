@@ -15,11 +15,11 @@ from modelops_ray.core.events import Capacity, CapacityChanged, Node
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.errors import ModelError, StorageError, UsageError
 from modelops_ray.model.inspection import measured
-from modelops_ray.run.ports import Watcher
-from modelops_ray.run.priors import WHERE_PROFILES_GO, Priors
-from modelops_ray.run.request import RunRequest
-from modelops_ray.run.session import PLAN_FROM_SIMULATIONS, aside
 from modelops_ray.sandbox.machine import available_memory_bytes, usable_cpus
+from modelops_ray.session.execute import PLAN_FROM_SIMULATIONS, aside
+from modelops_ray.session.ports import Watcher
+from modelops_ray.session.priors import WHERE_PROFILES_GO, Priors
+from modelops_ray.session.request import RunRequest
 from modelops_ray.study.sample import sample_positions
 
 

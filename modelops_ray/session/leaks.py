@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from modelops_ray.errors import UsageError
-from modelops_ray.run.ports import Watcher
-from modelops_ray.run.request import RunRequest
-from modelops_ray.run.session import aside
 from modelops_ray.sandbox.arrays import plain_array
 from modelops_ray.sandbox.column_types import INDEX
+from modelops_ray.session.execute import aside
+from modelops_ray.session.ports import Watcher
+from modelops_ray.session.request import RunRequest
 from modelops_ray.store.reader import RunReader
 from modelops_ray.study.sample import sample_positions
 

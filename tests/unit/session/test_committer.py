@@ -7,8 +7,8 @@ from support.in_place import SNAPSHOT
 
 from modelops_ray.core.events import PartCommitted, PayloadLost, WritePart
 from modelops_ray.errors import PayloadLostError, StorageError
-from modelops_ray.run import committer
-from modelops_ray.run.committer import CommitThread, Desk
+from modelops_ray.session import committer
+from modelops_ray.session.committer import CommitThread, Desk
 
 
 class Store:

@@ -23,7 +23,7 @@ from modelops_ray.core.events import (
 )
 from modelops_ray.core.state import RunState
 from modelops_ray.errors import ModelopsRayError
-from modelops_ray.run.ports import NotYet, Ports, Segments, Snapshot, TheEnd
+from modelops_ray.session.ports import NotYet, Ports, Segments, Snapshot, TheEnd
 from modelops_ray.study.chunk import Chunk
 
 TICK_S = 0.2

@@ -1,6 +1,6 @@
 """The summary of a session, by its names."""
 
-from modelops_ray.run.summary import Summary
+from modelops_ray.session.summary import Summary
 
 KEYS = [
     "run_dir", "simulations", "completed", "failed", "resumed", "attempts", "oom_retries", "infrastructure_retries",

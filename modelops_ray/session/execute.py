@@ -28,16 +28,16 @@ from modelops_ray.core.forecast import Forecast
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import NoProgressError, StorageError
 from modelops_ray.model.resolve import installed_versions
-from modelops_ray.run.committer import CommitThread, Desk
-from modelops_ray.run.driver import Driver
-from modelops_ray.run.ports import Backend, Observer, Ports, Snapshot, Watcher
-from modelops_ray.run.priors import WHERE_PROFILES_GO, Priors
-from modelops_ray.run.request import RunRequest
-from modelops_ray.run.run_config import RunConfig
-from modelops_ray.run.source import StudySource
-from modelops_ray.run.summary import Summary
-from modelops_ray.run.terms import chunk_context
 from modelops_ray.runner.chunk import run_chunk
+from modelops_ray.session.committer import CommitThread, Desk
+from modelops_ray.session.driver import Driver
+from modelops_ray.session.ports import Backend, Observer, Ports, Snapshot, Watcher
+from modelops_ray.session.priors import WHERE_PROFILES_GO, Priors
+from modelops_ray.session.request import RunRequest
+from modelops_ray.session.run_config import RunConfig
+from modelops_ray.session.source import StudySource
+from modelops_ray.session.summary import Summary
+from modelops_ray.session.terms import chunk_context
 from modelops_ray.store.opening import Opening, open_directory
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.run_json import RunJson, ShardEntry, StudyEntry

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from modelops_ray.core.ranges import Ranges
-from modelops_ray.run.ports import Segments, TheEnd
+from modelops_ray.session.ports import Segments, TheEnd
 from modelops_ray.study.chunk import Simulation
 from modelops_ray.study.simulations import Simulations
 

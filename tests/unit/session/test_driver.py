@@ -13,10 +13,10 @@ from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
 from modelops_ray.core.state import RunState
 from modelops_ray.errors import ModelError, StorageError
-from modelops_ray.run.committer import Desk
-from modelops_ray.run.driver import Driver
-from modelops_ray.run.ports import NotYet, Ports
-from modelops_ray.run.source import StudySource
+from modelops_ray.session.committer import Desk
+from modelops_ray.session.driver import Driver
+from modelops_ray.session.ports import NotYet, Ports
+from modelops_ray.session.source import StudySource
 from modelops_ray.study.chunk import Payload
 from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
