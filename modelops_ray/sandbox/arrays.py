@@ -19,14 +19,9 @@ if TYPE_CHECKING:
 
 UTC_TIME = pa.timestamp("us", "UTC")
 _CODES = {
-    UTC_TIME: "q",
-    pa.int16(): "h",
-    pa.int32(): "i",
-    pa.int64(): "q",
-    pa.uint64(): "Q",
-    pa.float64(): "d",
+    UTC_TIME: "q", pa.int16(): "h", pa.int32(): "i", pa.int64(): "q", pa.uint64(): "Q", pa.float64(): "d",
     pa.float32(): "f",
-}
+}  # fmt: skip
 
 
 def plain_array(values: Sequence[bool | int | float | str | None], type_: pa.DataType) -> pa.Array:
@@ -57,16 +52,12 @@ def array_of(values: npt.NDArray[Any]) -> pa.Array:
 
 def _buffers(values: Sequence[Any], type_: pa.DataType) -> list[pa.Buffer]:
     if pa.types.is_string(type_):
-        return _text(values)
+        text = "".join(values).encode()
+        lengths = map(len, values) if text.isascii() else (len(value.encode()) for value in values)
+        return [pa.py_buffer(array("i", accumulate(lengths, initial=0))), pa.py_buffer(text)]
     if pa.types.is_boolean(type_):
         return [_bits(values)]
     return [pa.py_buffer(array(_CODES[type_], values))]
-
-
-def _text(values: Sequence[str]) -> list[pa.Buffer]:
-    text = "".join(values).encode()
-    lengths = map(len, values) if text.isascii() else (len(value.encode()) for value in values)
-    return [pa.py_buffer(array("i", accumulate(lengths, initial=0))), pa.py_buffer(text)]
 
 
 def _bits(values: Sequence[Any]) -> pa.Buffer:

@@ -38,8 +38,10 @@ def columns_of_series(series: Any) -> Columns:
 
 def columns_of_index(index: Any) -> Columns:
     """Return an index of pandas as columns."""
-    if index.nlevels == 1:
-        return [(_named(index, 0) or VALUE, index)]
+    return [(_named(index, 0) or VALUE, index)] if index.nlevels == 1 else _levels(index)
+
+
+def _levels(index: Any) -> Columns:
     return [(_named(index, at) or f"level_{at}", index.get_level_values(at)) for at in range(index.nlevels)]
 
 
@@ -70,8 +72,7 @@ def index_columns(index: Any, taken: Mapping[str, Any]) -> Columns:
     if _is_plain_range(index):
         return []
     if index.nlevels > 1:
-        levels = [(_named(index, at) or f"level_{at}", index.get_level_values(at)) for at in range(index.nlevels)]
-        return [level for level in levels if _is_new(*level, taken)]
+        return [level for level in _levels(index) if _is_new(*level, taken)]
     name = _named(index, 0)
     if name is not None:
         return [(name, index)] if _is_new(name, index, taken) else []

@@ -1,9 +1,8 @@
-"""Generators of random numbers: each is seeded anew with every simulation's seed.
+"""Seeds the generators of random numbers, those all modules share and those an import made, for every simulation.
 
-Those that all modules share, and those that a model's import made. Otherwise all processes begin with the state that
-the import left, so that replicates in several of them draw the same numbers, and what one draws depends on how many ran
-before it. Owns finding them: by the names of the model's modules, and one step below those in classes, containers,
-objects and the defaults of functions. Standard library only.
+Otherwise all processes would begin with the state that the import left: replicates in several processes would draw the
+same numbers, and what one draws would depend on how many ran before it. Owns finding generators: by the names of the
+model's modules, and one step below in classes, containers, objects and defaults of functions. Standard library only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From what a model returned to Arrow tables.
 
-Owns what counts as an output, a table, a row and a column, and the sentences that refuse what does not.
-Does not know identities, parts or other simulations. Values are `values`' and `scalars`', labels `frames`'.
+Owns what counts as an output, a table, a row and a column, and the messages that refuse what does not.
+Does not know identities, parts or other simulations. `values` and `scalars` read values, `frames` reads labels.
 
 The rule for a mapping, which a model may return or put below an output's name, as a dictionary, a dataclass or a named
 tuple: all values tables, mappings or lists of rows: outputs; all values sequences: columns of one table; all values
@@ -221,11 +221,8 @@ def _has_columns(value: Any) -> bool:
     """Whether a value is a table of some library, rather than a column."""
     if isinstance(value, (pa.Table, pa.RecordBatch, pa.RecordBatchReader)):
         return True
-    if (
-        isinstance(value, (pa.Array, pa.ChunkedArray))
-        or _is_series(value)
-        or (_is_data_array(value) and value.ndim < 2)
-    ):
+    is_column = isinstance(value, (pa.Array, pa.ChunkedArray)) or _is_series(value)
+    if is_column or (_is_data_array(value) and value.ndim < 2):
         return False
     if _is_xarray(value) or _is_pandas_frame(value) or _is_lazy(value):
         return True
@@ -254,9 +251,7 @@ def _content(name: str, value: object) -> Scalars | pa.Table | None:
         raise BadOutputError(f"output {name!r} is {_kind(value)}; {_WANTED}")
     if not columns:
         return None
-    table = _from_columns(name, columns)
-    is_pandas = _is_pandas_frame(value) or _is_series(value)
-    return numbered(table) if is_pandas and not is_labelled(value) else table
+    return _from_columns(name, columns, [value] if _is_pandas_frame(value) or _is_series(value) else [])
 
 
 def _bare_columns(value: Any) -> Columns | None:
@@ -315,22 +310,19 @@ def _of_mapping(name: str, value: Mapping[Any, object]) -> Scalars | pa.Table:
     columns = {plain_text(column): values for column, values in value.items()}
     if all(map(_is_plain, columns.values())):
         return columns
-    scalars = [column for column, values in columns.items() if _shape(values) == _SCALAR]
     are_arrays = all(map(_is_data_array, columns.values()))
-    is_row = len(scalars) == len(columns) and not are_arrays
-    if scalars and not is_row and not are_arrays:
-        odd = scalars[0]
+    scalars = [column for column, values in columns.items() if not are_arrays and _shape(values) == _SCALAR]
+    is_row = len(scalars) == len(columns)
+    if scalars and not is_row:
         raise BadOutputError(
-            f"output {name!r} mixes scalars and sequences ({odd!r} is {_kind(columns[odd])}); "
+            f"output {name!r} mixes scalars and sequences ({scalars[0]!r} is {_kind(columns[scalars[0]])}); "
             "give columns of equal lengths, or scalars only for one row"
         )
     try:
         labelled = _labelled(columns)
         if is_row:
             labelled = [(column, [values] if column in columns else values) for column, values in labelled]
-        table = _from_columns(name, labelled)
-        series = [values for values in columns.values() if _is_series(values)]
-        return numbered(table) if series and not any(map(is_labelled, series)) else table
+        return _from_columns(name, labelled, [values for values in columns.values() if _is_series(values)])
     except RefusedValueError as error:
         raise BadOutputError(f"output {name!r} has {error}") from error
 
@@ -345,12 +337,14 @@ def _labelled(columns: Mapping[str, Any]) -> Columns:
     return [*columns.items(), *labels, *(coordinates_of(arrays, {**columns, **dict(labels)}) if arrays else ())]
 
 
-def _from_columns(name: str, columns: Columns) -> pa.Table:
+def _from_columns(name: str, columns: Columns, of_pandas: Sequence[Any]) -> pa.Table:
+    """Make a table of columns that came from these frames and series of pandas, or from none."""
     arrays = [(column, _column(name, column, value)) for column, value in _flat(name, columns)]
-    lengths = {column: len(array) for column, array in arrays}
-    if len(set(lengths.values())) > 1:
-        raise BadOutputError(f"output {name!r} has columns of different lengths: {_listed(lengths)}")
-    return _table(name, arrays)
+    lengths = [f"{column!r} {len(array)}" for column, array in arrays]
+    if len({len(array) for _, array in arrays}) > 1:
+        raise BadOutputError(f"output {name!r} has columns of different lengths: {', '.join(lengths[:8])}")
+    table = _table(name, arrays)
+    return numbered(table) if of_pandas and not any(map(is_labelled, of_pandas)) else table
 
 
 def _flat(name: str, columns: Columns) -> Columns:
@@ -445,7 +439,3 @@ def _is_plain(value: object) -> bool:
 def _kind(value: object) -> str:
     kind = type(value)
     return "None" if value is None else f"a {kind.__module__}.{kind.__qualname__}".replace("builtins.", "")
-
-
-def _listed(lengths: Mapping[str, int]) -> str:
-    return ", ".join(f"{column!r} {length}" for column, length in list(lengths.items())[:8])

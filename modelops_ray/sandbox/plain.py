@@ -21,11 +21,11 @@ _FIRST_DAY, _LAST_DAY = -719162, 2932896
 """The years 1 to 9999, beyond which pandas reads no dates."""
 _MOST_SPAN = {"s": 86400 * 999_999_999, "ms": 86400 * 10**3 * 999_999_999}
 _PER_DAY = {"ms": 86400 * 10**3, "us": 86400 * 10**6, "ns": 86400 * 10**9}
-_UNCHECKED = {kind.id for kind in (
-    pa.null(), pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(),
-    pa.uint64(), pa.float16(), pa.float32(), pa.float64(),
-)}  # fmt: skip
-
+FLOATS = {kind.id for kind in (pa.float16(), pa.float32(), pa.float64())}
+BITS_AND_INTEGERS = {pa.bool_().id} | {
+    pa.type_for_alias(f"{sign}int{n_bits}").id for sign in ("", "u") for n_bits in (8, 16, 32, 64)
+}
+_UNCHECKED = FLOATS | BITS_AND_INTEGERS | {pa.null().id}
 _TEXT = pa.string().id
 _TEXTS = {_TEXT, pa.large_string().id, pa.string_view().id}
 
@@ -99,7 +99,8 @@ def _plain(array: pa.Array) -> pa.Array:
     if pa.types.is_map(array.type):
         return _map(array, kind)
     if pa.types.is_struct(array.type):
-        return _struct([_plain(field) for field in array.flatten()], kind, array.is_null())
+        fields = [_plain(field) for field in array.flatten()]
+        return pa.StructArray.from_arrays(fields, fields=list(kind), mask=array.is_null())
     return array.cast(kind)
 
 
@@ -163,6 +164,13 @@ def list_array(lengths: np.ndarray, items: pa.Array, missing: pa.Array | None) -
     return pa.ListArray.from_arrays(offsets, items, mask=missing)
 
 
+def whole(column: Column) -> pa.Array:
+    """Return a column as one array."""
+    if isinstance(column, pa.ChunkedArray):
+        return pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
+    return column
+
+
 def _map(array: pa.Array, kind: pa.DataType) -> pa.Array:
     offsets = array.offsets.to_numpy()
     first, n_items = int(offsets[0]), int(offsets[-1] - offsets[0])
@@ -173,10 +181,6 @@ def _map(array: pa.Array, kind: pa.DataType) -> pa.Array:
         return list_array(np.diff(offsets), entries, array.is_null() if array.null_count else None)
     missing = np.append(array.is_null().to_numpy(zero_copy_only=False), False)
     return pa.MapArray.from_arrays(pa.array(offsets - first, pa.int32(), mask=missing), keys, items)
-
-
-def _struct(fields: list[pa.Array], kind: pa.DataType, missing: pa.Array) -> pa.Array:
-    return pa.StructArray.from_arrays(fields, fields=list(kind), mask=missing)
 
 
 def _plain_extension(array: pa.Array, kind: pa.DataType) -> pa.Array:

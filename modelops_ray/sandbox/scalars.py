@@ -1,7 +1,7 @@
 """Single values of Python, NumPy and pandas, and columns of them.
 
-Owns what one value means (which are missing, which stand for text or a number, which are refused), and the type of a
-column of them: the narrowest that holds each exactly. Runs in the model's interpreter.
+Owns what one value means (missing, text, a number, a date, or refused), and the type of a column of such values: the
+narrowest that holds each exactly. Runs in the model's interpreter.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import uuid
 from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
-from functools import partial
+from contextlib import suppress
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -24,7 +24,17 @@ import numpy as np
 import pyarrow as pa
 
 from .column_types import MOST_DIGITS, MOST_LEVELS, TOO_DEEP, candidates
-from .plain import Column, RefusedValueError, UnknownValueError, list_array, plain_column, quoted
+from .plain import (
+    BITS_AND_INTEGERS,
+    FLOATS,
+    Column,
+    RefusedValueError,
+    UnknownValueError,
+    list_array,
+    plain_column,
+    quoted,
+    whole,
+)
 
 Convert = Callable[[Any], Column]
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -32,18 +42,10 @@ _EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _FINER = ("s", "ms", "us", "ns")
 _NONE = type(None)
-_FLOATS = {kind.id for kind in (pa.float16(), pa.float32(), pa.float64())}
-_NUMBERS = {
-    kind.id
-    for kind in (
-        *(pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64()),
-        *(pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()),
-    )
-}
-_SURE = _NUMBERS | {pa.null().id, pa.string().id}
+_SURE = BITS_AND_INTEGERS | {pa.null().id, pa.string().id}
 _LIST = pa.list_(pa.null()).id
 _HOLDERS = (list, tuple, dict, set, frozenset, np.ndarray)
-"""What Arrow looks into."""
+"""Types whose values Arrow looks into."""
 _PYTHONS = {pa.binary(): bytes, pa.date32(): dt.date, pa.duration("us"): dt.timedelta}
 _NAMES = {"bool": "a bool", "int": "an int", "float": "a float", "str": "text", "bytes": "bytes"}
 
@@ -83,7 +85,7 @@ class _Fields(NamedTuple):
 
 
 def require_end(values: Sequence[Any], found: set[type]) -> None:
-    """Refuse values that hold others without end, a list that is in itself say: Arrow would follow them until it dies.
+    """Refuse values that hold others without end, such as a list that is in itself: Arrow would overflow its stack.
 
     Raises:
         RefusedValueError: They are nested too deep for a column; `found` are their types.
@@ -109,7 +111,7 @@ def is_surely_kept(type_: pa.DataType, values: Sequence[Any], found: set[type]) 
     if type_.id in _SURE:
         return True
     found = set(found)
-    if type_.id in _FLOATS:
+    if type_.id in FLOATS:
         return bool not in found and np.bool_ not in found
     found.discard(_NONE)
     if type_.id == _LIST:
@@ -119,14 +121,13 @@ def is_surely_kept(type_: pa.DataType, values: Sequence[Any], found: set[type]) 
     return found == {_PYTHONS.get(type_)} or (pa.types.is_decimal128(type_) and found <= {decimal.Decimal, int})
 
 
-def _is_kept(type_: pa.DataType, values: Sequence[Any]) -> bool:
-    return is_surely_kept(type_, values, set(map(type, values)))
-
-
 def _are_surely_kept(item: pa.DataType, found: set[type], lists: Sequence[Any]) -> bool:
-    if found <= {list, tuple}:
-        return item.id in _SURE or _is_kept(item, [each for one in lists if one is not None for each in one])
-    return found <= {list, tuple, np.ndarray} and (item.id in _NUMBERS or item.id in _FLOATS)
+    if not found <= {list, tuple}:
+        return found <= {list, tuple, np.ndarray} and (item.id in BITS_AND_INTEGERS or item.id in FLOATS)
+    if item.id in _SURE:
+        return True
+    values = [each for one in lists if one is not None for each in one]
+    return is_surely_kept(item, values, set(map(type, values)))
 
 
 def array_of_values(values: Sequence[Any], convert: Convert) -> Column:
@@ -141,14 +142,13 @@ def array_of_values(values: Sequence[Any], convert: Convert) -> Column:
     if len(found) == 1 and found <= {np.datetime64, np.timedelta64} and (promoted := _promoted(values)) is not None:
         return convert(promoted)
     plain = [_canonical(value, row) for row, value in enumerate(values)]
-    kinds = {type(value) for value in plain}
-    kinds.discard(_NONE)
+    kinds = {type(value) for value in plain} - {_NONE}
+    if float in kinds and kinds != {float} and int not in kinds:
+        # Beside what is no number, NaN says that there is nothing.
+        plain = [None if type(value) is float and value != value else value for value in plain]  # noqa: PLR0124
+        kinds = {type(value) for value in plain} - {_NONE}
     if not kinds:
         return pa.nulls(len(plain))
-    if float in kinds and kinds != {float} and int not in kinds:
-        plain, kinds = _without_nan(plain), kinds - {float}
-        if any(type(value) is float for value in plain):
-            kinds.add(float)
     for accepted, build in _BUILDERS:
         if kinds <= accepted:
             return build(plain, convert)
@@ -167,11 +167,6 @@ def _promoted(values: Sequence[Any]) -> np.ndarray | None:
     pairs = zip(array, values)
     is_same = all(one is None or np.isnat(one) or each.astype(one.dtype) == one for each, one in pairs)
     return array if is_same else None
-
-
-def _without_nan(values: list[Any]) -> list[Any]:
-    """Beside what is no number, NaN says that there is nothing."""
-    return [None if type(value) is float and value != value else value for value in values]  # noqa: PLR0124
 
 
 def _mixed(plain: list[Any], values: Sequence[Any]) -> RefusedValueError:
@@ -205,23 +200,20 @@ def _canonical(value: Any, row: int) -> Any:
 
 
 def _by_protocol(value: Any, row: int) -> Any:
-    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    kind = type(value)
+    name = f"{kind.__module__}.{kind.__qualname__}"
     if name.startswith("pandas."):
-        if type(value).__name__ in ("NaTType", "NAType"):
+        if kind.__name__ in ("NaTType", "NAType"):
             return None
-        if type(value).__name__ in ("Period", "Interval"):
+        if kind.__name__ in ("Period", "Interval"):
             return str(value)
-    if type(value).__name__ in ("DataFrame", "LazyFrame", "Dataset", "Table", "RecordBatch"):
+    if kind.__name__ in ("DataFrame", "LazyFrame", "Dataset", "Table", "RecordBatch"):
         raise RefusedValueError(f"a table ({name}) within a column; return it as an output of its own", row)
     if fields := fields_of(value):
         return _Fields(fields)
-    if hasattr(type(value), "__array__") and getattr(value, "ndim", 1) == 0:
+    if hasattr(kind, "__array__") and getattr(value, "ndim", 1) == 0:
         return _canonical(np.asarray(value)[()], row)
-    if (
-        hasattr(type(value), "__array__")
-        or hasattr(type(value), "__arrow_c_array__")
-        or hasattr(type(value), "__iter__")
-    ):
+    if any(hasattr(kind, protocol) for protocol in ("__array__", "__arrow_c_array__", "__iter__")):
         return _Items(value)
     raise UnknownValueError(f"{_name(value)} ({name}); return numbers, text, dates, or lists of them", row)
 
@@ -246,9 +238,11 @@ def fields_of(value: Any) -> Mapping[str, Any] | None:
     return {name: getattr(value, name) for name in names} if names else None
 
 
-def _refuse(found: str) -> Callable[[Any], Any]:
-    def read(_: Any) -> Any:
-        raise RefusedValueError(found)
+def refuse(found: str) -> Callable[[Any], Any]:
+    """Return a function that refuses any value with this phrase, in which `{0}` stands for the value."""
+
+    def read(value: Any) -> Any:
+        raise RefusedValueError(found.format(value))
 
     return read
 
@@ -326,11 +320,6 @@ def _ticks(value: Any) -> Any:
     return _Span(n, column.type.unit)
 
 
-def _scalar(value: np.generic) -> Any:
-    plain = value.item()
-    return _canonical(plain, 0)
-
-
 def _zero_d(value: np.ndarray) -> Any:
     masks: Any = sys.modules.get("numpy.ma")
     if masks is not None and isinstance(value, masks.MaskedArray) and value.ndim == 0 and value.mask:
@@ -349,12 +338,12 @@ _READERS: list[tuple[Any, Callable[[Any], Any]]] = [
     (np.ndarray, _zero_d),
     ((np.datetime64, np.timedelta64), _ticks),
     (np.longdouble, _long),
-    ((complex, np.complexfloating), _refuse("a complex number; return two columns, its real and its imaginary part")),
+    ((complex, np.complexfloating), refuse("a complex number; return two columns, its real and its imaginary part")),
     (np.void, lambda value: _Fields({n: value[n] for n in value.dtype.names}) if value.dtype.names else bytes(value)),
     (str, _text),
     ((bytes, bytearray, memoryview), bytes),
     (enum.Enum, _member),
-    (np.generic, _scalar),
+    (np.generic, lambda value: _canonical(value.item(), 0)),
     (float, float.__float__),
     (int, int.__int__),
     (dt.datetime, _instant),
@@ -362,20 +351,16 @@ _READERS: list[tuple[Any, Callable[[Any], Any]]] = [
     (dt.time, _clock),
     (dt.timedelta, _span),
     (decimal.Decimal, _decimal),
-    (fractions.Fraction, _refuse("a Fraction; return float(x), or its numerator and denominator")),
+    (fractions.Fraction, refuse("a Fraction; return float(x), or its numerator and denominator")),
     (uuid.UUID, str),
     (pathlib.PurePath, lambda value: _text(str(value))),
     (pa.Scalar, lambda value: _canonical(value.as_py(), 0)),
     (Mapping, _Fields),
     ((KeysView, ItemsView, ValuesView), lambda value: _Items(list(value))),
-    (AbstractSet, _refuse("a set, which has no order; return sorted(...)")),
+    (AbstractSet, refuse("a set, which has no order; return sorted(...)")),
     ((list, range), _Items),
     (tuple, lambda value: _Fields(fields) if (fields := fields_of(value)) else _Items(value)),
 ]
-
-
-def _bools(values: list[Any], _: Convert) -> Column:
-    return pa.array(values, pa.bool_())
 
 
 def _integers(values: list[Any], _: Convert) -> Column:
@@ -426,14 +411,6 @@ def _decimals(values: list[Any], _: Convert) -> Column:
 _TOO_LONG = f"decimal numbers that take more than {MOST_DIGITS} digits together; return floats, or text"
 
 
-def _texts(values: list[Any], _: Convert) -> Column:
-    return pa.array(values, pa.string())
-
-
-def _binaries(values: list[Any], _: Convert) -> Column:
-    return pa.array(values, pa.binary())
-
-
 def _days(values: list[Any], _: Convert) -> Column:
     return plain_column(
         pa.array([None if value is None else value.n for value in values], pa.int32()).view(pa.date32())
@@ -446,14 +423,6 @@ def _instants(values: list[Any], _: Convert) -> Column:
         raise RefusedValueError("values of no common type, times with a zone and without; give all of them one")
     zone = zones.pop() if len(zones) == 1 else "UTC"
     return plain_column(_ticked(values, lambda unit: pa.timestamp(unit, zone)))
-
-
-def _durations(values: list[Any], _: Convert) -> Column:
-    return _ticked(values, pa.duration)
-
-
-def _clocks(values: list[Any], _: Convert) -> Column:
-    return _ticked(values, pa.time64)
 
 
 def _ticked(values: list[Any], type_of: Callable[[str], pa.DataType]) -> pa.Array:
@@ -474,48 +443,25 @@ def _lists(values: list[Any], convert: Convert) -> Column:
     if all(type(value) in (list, tuple) for value in found):
         lengths = [0 if value is None else len(value.values) for value in values]
         items = [item for value in found for item in value]
-        return list_array(np.array(lengths), _whole(convert(items)), missing)
-    arrays = [_whole(convert(_rows_of(value))) for value in found]
+        return list_array(np.array(lengths), whole(convert(items)), missing)
+    # An array of several dimensions is a list of its rows, which become lists.
+    arrays = [whole(convert(list(value) if getattr(value, "ndim", 1) > 1 else value)) for value in found]
     lengths_of = iter(arrays)
     lengths = [0 if value is None else len(next(lengths_of)) for value in values]
     return list_array(np.array(lengths), _concatenated(arrays), missing)
 
 
-def _rows_of(value: Any) -> Any:
-    """Return an array of several dimensions as a list of its rows, which become lists; all else as it is."""
-    return list(value) if getattr(value, "ndim", 1) > 1 else value
-
-
-def _whole(column: Column) -> pa.Array:
-    if isinstance(column, pa.ChunkedArray):
-        return pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
-    return column
-
-
 def _concatenated(arrays: list[pa.Array]) -> pa.Array:
     kinds = list(dict.fromkeys(array.type for array in arrays))
-    for kind in common_types(kinds):
-        if all(map(partial(_is_held, kind), arrays)):
+    common = kinds[:1]
+    for kind in kinds[1:]:
+        common = list(dict.fromkeys(wider for one in common for wider in candidates(one, kind)))
+    for kind in common:
+        with suppress(pa.ArrowInvalid):
             return pa.concat_arrays([array.cast(kind) for array in arrays])
     raise RefusedValueError(
         f"lists of values of no common type ({', '.join(map(str, kinds))}); return lists of one kind"
     )
-
-
-def _is_held(kind: pa.DataType, array: pa.Array) -> bool:
-    try:
-        array.cast(kind)
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def common_types(kinds: Sequence[pa.DataType]) -> list[pa.DataType]:
-    """Return the types that may hold the values of all of these, the one to prefer first."""
-    found = [kinds[0]]
-    for kind in kinds[1:]:
-        found = list(dict.fromkeys(wider for one in found for wider in candidates(one, kind)))
-    return found
 
 
 def _structs(values: list[Any], convert: Convert) -> Column:
@@ -523,11 +469,9 @@ def _structs(values: list[Any], convert: Convert) -> Column:
     columns = columns_of_rows([row or {} for row in rows])
     if not columns:
         raise RefusedValueError("mappings without keys; leave the column out")
-    arrays = [_whole(convert(column)) for column in columns.values()]
+    arrays = [whole(convert(column)) for column in columns.values()]
     missing = pa.array([row is None for row in rows]) if None in rows else None
-    return pa.StructArray.from_arrays(
-        arrays, fields=[pa.field(n, a.type) for n, a in zip(columns, arrays)], mask=missing
-    )
+    return pa.StructArray.from_arrays(arrays, names=list(columns), mask=missing)
 
 
 def columns_of_rows(rows: Sequence[Mapping[Any, Any]]) -> dict[str, list[Any]]:
@@ -540,16 +484,16 @@ def columns_of_rows(rows: Sequence[Mapping[Any, Any]]) -> dict[str, list[Any]]:
 
 
 _BUILDERS: list[tuple[set[type], Callable[[list[Any], Convert], Column]]] = [
-    ({bool}, _bools),
+    ({bool}, lambda values, _: pa.array(values, pa.bool_())),
     ({int}, _integers),
     ({int, float}, _floats),
     ({int, decimal.Decimal}, _decimals),
-    ({str}, _texts),
-    ({bytes}, _binaries),
+    ({str}, lambda values, _: pa.array(values, pa.string())),
+    ({bytes}, lambda values, _: pa.array(values, pa.binary())),
     ({_Days}, _days),
     ({_Instant}, _instants),
-    ({_Span}, _durations),
-    ({_Clock}, _clocks),
+    ({_Span}, lambda values, _: _ticked(values, pa.duration)),
+    ({_Clock}, lambda values, _: _ticked(values, pa.time64)),
     ({_Items}, _lists),
     ({_Fields}, _structs),
 ]

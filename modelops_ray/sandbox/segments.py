@@ -1,12 +1,12 @@
-"""Shared memory that a child and what it started made: how much there is that no process has mapped, and removing it.
+"""Shared memory that a child and the processes it started made: how much of it no process has mapped, and its removal.
 
-Owns telling whose a segment is. Three things outlive the process that made them, or are in no process at all: files in
-a file system of memory (`/dev/shm` first of all), memory files (memfd) that are open, and segments of System V.
+Owns telling whose a segment is. Three kinds outlive the process that made them, or are in no process at all: files in
+`/dev/shm`, memory files (memfd) that are open, and segments of System V.
 
-Whose is a file in `/dev/shm`? One that appeared during the life of a child, and that one of its family told Python's
-tracker of or was seen to have open. Python tells a file of ours, the end of a child's board, in place of a process that
-it would start and that would remove what others made as well. What another language leaves there between two looks,
-50 ms apart, without having it open when the server looks, is not found; that is said in README.
+A file in `/dev/shm` is a child's if it appeared during the life of the child, and one of the child's family reported it
+to Python's tracker or was seen to have it open. Python reports into a file of ours, the end of a child's board, in
+place of a tracker process, which would remove what others made as well. A file that another language leaves there
+between two looks, 50 ms apart, without having it open when the server looks, is not found; README says so.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class Folder:
 
 def record_into(fd: int) -> None:
     """Have Python tell a file what this process and its forks make, in place of a tracker of its own."""
-    # There is no other way to say where it tells.
+    # There is no other way to say where the tracker writes.
     _tracker()._fd = fd  # noqa: SLF001
 
 
 @functools.cache
 def _tracker() -> Any:
-    """What tells; found once, in the server: every import in a fork copies pages."""
+    """Import Python's tracker of shared memory, once and in the server: an import in a fork copies pages."""
     from multiprocessing import resource_tracker
 
     return resource_tracker._resource_tracker  # noqa: SLF001
@@ -126,17 +126,16 @@ class Segments:
             for path, found in _open_files(pid):
                 if found.st_ino not in inherited:
                     sizes[found.st_ino] = found.st_blocks * _BLOCK_BYTES
-                    self._claim(path, found.st_ino, now)
+                    name = path.rpartition("/")[2]
+                    if path == f"{FOLDER}/{name}" and (name, found.st_ino) in now - self.before:
+                        self.files[name, found.st_ino] = None
         told = recorded(self.record, self.start)
         self.files.update(dict.fromkeys(one for one in now - self.before if one[0] in told))
         sizes.update((inode, _size_of(name)) for name, inode in self.files if (name, inode) in now)
         mapped_bytes = sum(n_bytes for inode, n_bytes in sizes.items() if inode in mapped)
-        return sum(sizes.values()) - min(mapped_bytes, resident_bytes) + _system_v_bytes(self.pids)
-
-    def _claim(self, path: str, inode: int, now: frozenset[tuple[str, int]]) -> None:
-        name = path.rpartition("/")[2]
-        if path == f"{FOLDER}/{name}" and (name, inode) in now - self.before:
-            self.files[name, inode] = None
+        return (
+            sum(sizes.values()) - min(mapped_bytes, resident_bytes) + sum(one[b"rss"] for one in _system_v(self.pids))
+        )
 
     def remove(self, now: frozenset[tuple[str, int]]) -> None:
         """Remove what is left of it; its processes have ended."""
@@ -145,7 +144,9 @@ class Segments:
         for name, inode in new:
             if name in told or (name, inode) in self.files:
                 _unlink(name, inode)
-        _remove_system_v(self.pids)
+        for one in _system_v(self.pids):
+            if one[b"cuid"] == os.getuid():
+                _shmctl(one[b"shmid"], _IPC_RMID, None)
 
 
 def _unlink(name: str, inode: int) -> None:
@@ -190,19 +191,11 @@ def held_by(pid: int) -> frozenset[int]:
     return frozenset({*_mapped(pid), *(found.st_ino for _, found in _open_files(pid))})
 
 
-def _system_v() -> Iterator[dict[bytes, int]]:
+def _system_v(pids: set[int]) -> Iterator[dict[bytes, int]]:
+    """Yield the segments of System V that these processes made and no process has attached."""
     with suppress(OSError):
         head, *lines = (line.split() for line in _SYSTEM_V.read_bytes().splitlines())
         for line in lines:
-            yield {name: int(value) for name, value in zip(head, line)}
-
-
-def _system_v_bytes(pids: set[int]) -> int:
-    """What those that these processes made have in memory, unless a process has them attached."""
-    return sum(one[b"rss"] for one in _system_v() if one[b"cpid"] in pids and not one[b"nattch"])
-
-
-def _remove_system_v(pids: set[int]) -> None:
-    for one in _system_v():
-        if one[b"cpid"] in pids and not one[b"nattch"] and one[b"cuid"] == os.getuid():
-            _shmctl(one[b"shmid"], _IPC_RMID, None)
+            one = {name: int(value) for name, value in zip(head, line)}
+            if one[b"cpid"] in pids and not one[b"nattch"]:
+                yield one

@@ -1,7 +1,7 @@
 """Which names and types the outputs of one simulation may have, and how many, large and deep they may be.
 
 The same for every level of isolation, checked before outputs leave the simulation: what is refused is that
-simulation's failure. Does not read values: `tables` does. Runs in the model's interpreter.
+simulation's failure. Does not read values: `outputs` does. Runs in the model's interpreter.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ def require_usable(outputs: Mapping[str, Scalars | pa.Table]) -> None:
             _require_table(name, content.schema)
             n_bytes += content.get_total_buffer_size()
         elif (names := (name, *content)) not in _rows:
-            _require_names(name, content)
+            require_output_name(name)
+            _require_column_names(name, content)
             _remember(_rows).add(names)
     if n_bytes > MAX_TABLES_BYTES:
         raise BadOutputError(f"the model returned {n_bytes / 2**30:.1f} GiB; a simulation may return 1 GiB")
@@ -113,7 +114,8 @@ def _require_table(output: str, schema: pa.Schema) -> None:
     known = _schemas.get(output)
     if known is not None and known.equals(schema):
         return
-    _require_names(output, schema.names)
+    require_output_name(output)
+    _require_column_names(output, schema.names)
     for field in schema:
         _require_type(output, field.name, field.type)
     _remember(_schemas)[output] = schema
@@ -125,11 +127,6 @@ def _remember(known: _Known) -> _Known:
     return known
 
 
-def _require_names(output: str, columns: Iterable[str]) -> None:
-    require_output_name(output)
-    _require_column_names(output, columns)
-
-
 def _require_column_names(output: str, columns: Iterable[str]) -> None:
     for column in columns:
         if not column or _UNUSABLE.search(column) or len(column.encode()) > MAX_NAME_BYTES:
@@ -137,7 +134,7 @@ def _require_column_names(output: str, columns: Iterable[str]) -> None:
 
 
 def _require_type(output: str, column: str, kind: pa.DataType) -> None:
-    """Make sure that a column is of a type that every reader of the results knows, as `tables` makes them."""
+    """Make sure that a column is of a type that every reader of the results knows, as `outputs` makes them."""
     where = f"output {output!r}, column {quoted(column)}"
     try:
         plain = plain_type(kind)

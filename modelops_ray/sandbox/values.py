@@ -11,13 +11,14 @@ import array as buffers
 import sys
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from .plain import Column, RefusedValueError, plain_column
-from .scalars import array_of_values, is_surely_kept, require_end
+from .plain import Column, RefusedValueError, plain_column, whole
+from .scalars import array_of_values, is_surely_kept, refuse, require_end
 
 _DATES = {"Y": "D", "M": "D", "W": "D", "D": "D", "h": "s", "m": "s", "s": "s", "ms": "ms", "us": "us"}
 _SPANS = {"W": "s", "D": "s", "h": "s", "m": "s", "s": "s", "ms": "ms", "us": "us"}
@@ -67,13 +68,11 @@ def loaded(module: str) -> Any:
 def _from_list(values: Sequence[Any]) -> Column:
     kinds = set(map(type, values))
     require_end(values, kinds)
-    try:
+    # What is wrong with values that Arrow refuses, and in which row, is found below.
+    with suppress(*_REFUSALS):
         found = pa.array(values)
         if is_surely_kept(found.type, values, kinds):
             return found
-    except _REFUSALS:
-        # What is wrong with them, and in which row, is found below.
-        pass
     return array_of_values(values, column_of)
 
 
@@ -87,11 +86,8 @@ def _from_numpy(values: np.ndarray) -> Column:
     kind, dtype = values.dtype.kind, values.dtype
     if kind in "biuf" and dtype.isnative and dtype.itemsize <= 8:
         return pa.array(np.array(values))
-    return _NUMPY.get(kind, _unknown_dtype)(values)
-
-
-def _unknown_dtype(values: np.ndarray) -> Column:
-    raise RefusedValueError(f"an array of dtype {values.dtype}; return numbers, text or dates")
+    convert: Callable[[np.ndarray], Column] = _NUMPY.get(kind, _UNKNOWN)
+    return convert(values)
 
 
 def _numbers(values: np.ndarray) -> Column:
@@ -102,10 +98,6 @@ def _numbers(values: np.ndarray) -> Column:
     if not np.array_equal(shorter.astype(dtype), values, equal_nan=True):
         raise RefusedValueError(f"{dtype} values that a float of 64 bits does not hold; return astype(float), or text")
     return pa.array(shorter)
-
-
-def _complex(values: np.ndarray) -> Column:
-    raise RefusedValueError(f"{values.dtype} numbers; return two columns, the real and the imaginary parts")
 
 
 def _dates(values: np.ndarray) -> Column:
@@ -138,12 +130,10 @@ def _in_ticks(values: np.ndarray, dtype: str) -> np.ndarray:
     present = ~np.isnat(values)
     if not present.any():
         return np.full(len(values), "NaT", dtype)
-    try:
+    with suppress(OverflowError):
         ticks: np.ndarray = values.astype(dtype)
         if (ticks.astype(values.dtype)[present] == values[present]).all():
             return ticks
-    except OverflowError:
-        pass
     raise RefusedValueError(f"{values.dtype} values that {np.dtype(dtype)} does not hold; return numbers, or text")
 
 
@@ -161,24 +151,11 @@ def _from_objects(values: np.ndarray) -> Column:
     return _from_list(values.tolist())
 
 
-def _text(values: np.ndarray) -> Column:
-    # Arrow would end a text at its first NUL.
-    return array_of_values(values.tolist(), column_of)
-
-
-def _bytes(values: np.ndarray) -> Column:
-    return pa.array(values.tolist(), pa.binary())
-
-
 def _structured(values: np.ndarray) -> Column:
-    if values.dtype.names is None:
+    names = values.dtype.names
+    if names is None:
         return pa.array([value.tobytes() for value in values], pa.binary())
-    columns = {name: _one(column_of(values[name])) for name in values.dtype.names}
-    return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
-
-
-def _one(column: Column) -> pa.Array:
-    return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) and column.num_chunks else column
+    return pa.StructArray.from_arrays([whole(column_of(values[name])) for name in names], names=list(names))
 
 
 def _from_masked(values: Any) -> Column:
@@ -186,8 +163,7 @@ def _from_masked(values: Any) -> Column:
     if data.ndim != 1:
         return _from_numpy(data)
     if data.dtype.names is not None:
-        columns = {name: _one(column_of(values[name])) for name in data.dtype.names}
-        return pa.StructArray.from_arrays(list(columns.values()), names=list(columns))
+        return _structured(values)
     if data.dtype.kind == "O":
         return _from_list([None if gone else value for value, gone in zip(data.tolist(), mask)])
     # What lies below a mask is no value, and must not be what the column is refused for.
@@ -223,14 +199,10 @@ def _as_texts(series: Any) -> Column:
     return _from_list([None if gone else str(value) for value, gone in zip(series, series.isna())])
 
 
-def _dense(series: Any) -> Column:
-    return _from_pandas(series.sparse.to_dense())
-
-
 def _categories(series: Any) -> Column:
     codes = series.cat.codes.to_numpy()
     rows = pa.array(codes.astype(np.int64), pa.int64(), mask=codes < 0)
-    return _one(_from_pandas(series.cat.categories)).take(rows)
+    return whole(_from_pandas(series.cat.categories)).take(rows)
 
 
 def _from_polars(series: Any) -> Column:
@@ -255,10 +227,6 @@ def _from_capsule(value: Any) -> Column:
     return _own(plain_column(pa.chunked_array(value)))
 
 
-def _from_arrow_array(value: Any) -> Column:
-    return _own(plain_column(pa.array(value)))
-
-
 def _from_array(value: Any) -> Column:
     return _from_numpy(np.array(value))
 
@@ -266,10 +234,6 @@ def _from_array(value: Any) -> Column:
 def _from_buffer(value: Any) -> Column:
     text = isinstance(value, buffers.array) and value.typecode in "uw"
     return _from_list(value.tolist()) if text else _from_numpy(np.array(value))
-
-
-def _refused_set(value: Any) -> Column:
-    raise RefusedValueError(f"a {type(value).__name__}, which has no order; return sorted(...)")
 
 
 def is_of(module: str, *names: str) -> Callable[[object], bool]:
@@ -284,11 +248,6 @@ def is_of(module: str, *names: str) -> Callable[[object], bool]:
 
 # NumPy imports masks where they are asked for.
 is_masked = is_of("numpy.ma", "MaskedArray")
-
-
-def _is_pandas_array(value: object) -> bool:
-    pandas = loaded("pandas")
-    return pandas is not None and isinstance(value, pandas.api.extensions.ExtensionArray)
 
 
 def _has(*names: str) -> Callable[[object], bool]:
@@ -311,25 +270,33 @@ _CONVERTERS: list[tuple[Callable[[object], bool], Callable[[Any], Column]]] = [
     (is_masked, _from_masked),
     (_is_a(np.ndarray), _from_array),
     (is_of("pandas", "Series", "Index"), _from_pandas),
-    (_is_pandas_array, _from_pandas),
+    (is_of("pandas.api.extensions", "ExtensionArray"), _from_pandas),
     (is_of("polars", "Series"), _from_polars),
     (is_of("xarray", "DataArray"), _from_array),
     (_has("__arrow_c_stream__", "__arrow_c_array__"), _from_capsule),
-    (_has("__arrow_array__"), _from_arrow_array),
+    (_has("__arrow_array__"), lambda value: _own(plain_column(pa.array(value)))),
     (_is_array, _from_array),
     (_has("__dlpack__"), lambda value: _from_numpy(np.from_dlpack(value))),
     (_is_a(buffers.array, memoryview), _from_buffer),
     (_is_a(KeysView, ValuesView, ItemsView), _from_elements),
-    (_is_a(AbstractSet), _refused_set),
+    (_is_a(AbstractSet), refuse("a {0.__class__.__name__}, which has no order; return sorted(...)")),
     (_is_sequence, _from_elements),
 ]
 _PANDAS: dict[str, Callable[[Any], Column]] = {
     "PeriodDtype": _as_texts,
     "IntervalDtype": _as_texts,
-    "SparseDtype": _dense,
+    "SparseDtype": lambda series: _from_pandas(series.sparse.to_dense()),
     "CategoricalDtype": _categories,
 }
+_UNKNOWN = refuse("an array of dtype {0.dtype}; return numbers, text or dates")
 _NUMPY: dict[str, Callable[[np.ndarray], Column]] = {
-    "b": _numbers, "i": _numbers, "u": _numbers, "f": _numbers, "c": _complex, "M": _dates, "m": _spans,
-    "O": _from_objects, "T": _from_objects, "U": _text, "S": _bytes, "V": _structured,
-}  # fmt: skip
+    **dict.fromkeys("biuf", _numbers),
+    "c": refuse("{0.dtype} numbers; return two columns, the real and the imaginary parts"),
+    "M": _dates,
+    "m": _spans,
+    **dict.fromkeys("OT", _from_objects),
+    # Arrow would end a text at its first NUL.
+    "U": lambda values: array_of_values(values.tolist(), column_of),
+    "S": lambda values: pa.array(values.tolist(), pa.binary()),
+    "V": _structured,
+}
