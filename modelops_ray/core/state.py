@@ -1,7 +1,7 @@
 """The one object that decides: `handle(event)` returns actions, and nothing else changes it.
 
 Ends the run, and composes what is submitted (`dispatch`), what is committed (`journal`) and what follows from failures
-(`failures`).
+(`retry`).
 A simulation is in exactly one of pending, outstanding, unwritten, done, failed. Does not wait, submit, write or print;
 time is in the events.
 """
@@ -31,10 +31,10 @@ from modelops_ray.core.events import (
     TasksAdded,
     Ticked,
 )
-from modelops_ray.core.failures import FailurePolicy
 from modelops_ray.core.forecast import Forecast, forecast
 from modelops_ray.core.guards import Counters, NoProgressGuard, PodGuard
 from modelops_ray.core.policy import Policy
+from modelops_ray.core.retry import FailurePolicy
 from modelops_ray.core.scheduler import Dispatch
 from modelops_ray.core.story import Known, Story
 from modelops_ray.core.view import Learned, View

@@ -24,7 +24,7 @@ from modelops_ray.core.events import (
     SubmitChunk,
     TasksAdded,
 )
-from modelops_ray.core.failures import Judgement
+from modelops_ray.core.retry import Judgement
 from modelops_ray.core.scheduler import Dispatch
 
 ENTRIES_KEPT = 500

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -146,15 +146,15 @@ class Session:
     @contextmanager
     def undoing(self) -> Iterator[None]:
         """Remove the parts written inside unless they were committed."""
-        with self.blaming():
+        with self.blaming(), ExitStack() as undo:
+            undo.callback(self._discard)
             try:
                 yield
             except UncertainError:
                 # The commit may still arrive, and then its parts count; the next session's own commit settles it.
+                undo.pop_all()
                 raise
-            except BaseException:
-                self._discard()
-                raise
+            undo.pop_all()
 
     @contextmanager
     def blaming(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,11 +110,8 @@ def _start(chosen: Sizes, folder: Path) -> None:
     _set_token()
     spill, sessions = folder / "spill", folder / "ray"
     spill.mkdir()
-    with (
-        calm_ray(),
-        _lean_node() as started,
-        refused("Ray does not start on this machine", tidy_up=functools.partial(_end, started, folder)),
-    ):
+    with calm_ray(), _lean_node() as started, refused("Ray does not start on this machine"), ExitStack() as undo:
+        undo.callback(_end, started, folder)
         ray.init(
             address="local",
             num_cpus=chosen.cpus,
@@ -128,6 +125,7 @@ def _start(chosen: Sizes, folder: Path) -> None:
             _memory=chosen.memory_bytes,
             _temp_dir=str(sessions),
         )
+        undo.pop_all()
 
 
 def _end(started: Sequence[subprocess.Popen[bytes]], folder: Path) -> None:

@@ -7,7 +7,7 @@ bases, the most specific first, so that a newer Ray with another subclass is sti
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
@@ -99,16 +99,15 @@ def node_says(error: BaseException) -> str:
 
 
 @contextmanager
-def refused(what: str, remedy: str = "", tidy_up: Callable[[], object] = bool) -> Iterator[None]:
-    """Turn any exception of Ray while it starts or is joined into one line; it raises plain `Exception`, too.
+def refused(what: str, remedy: str = "") -> Iterator[None]:
+    """Turn any exception of Ray while it starts or is joined into one line.
 
     Raises:
-        BackendError: Begins with `what` and ends with `remedy`; `tidy_up` was called before.
+        BackendError: Begins with `what` and ends with `remedy`.
     """
     try:
         yield
-    except Exception as error:
-        tidy_up()
+    except Exception as error:  # where a start takes too long, Ray raises plain `Exception`
         raise BackendError(f"{what}: {first_line(error)}{remedy}") from error
 
 

@@ -13,7 +13,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -156,13 +156,11 @@ class LocalFolder:
                 fd = os.open(self._path(name), _READ, dir_fd=self._fd)
             except FileNotFoundError:
                 return None
-            try:
+            with _closing(fd):
                 found = os.fstat(fd)
                 if not stat.S_ISREG(found.st_mode):
                     raise OSError(errno.EISDIR, "not a regular file")
                 return _read_all(fd, found.st_size), _mark(found)
-            finally:
-                os.close(fd)
 
     def read_all(self, names: Iterable[str]) -> Iterator[bytes | None]:
         """Read many files, one after the other."""
@@ -242,15 +240,14 @@ class LocalFolder:
                     if attempt + 1 == _SWEEPS:
                         raise
                 finally:
-                    with suppress(FileNotFoundError):
-                        os.unlink(temporary, dir_fd=self._fd)
+                    _remove(temporary, self._fd)
                     _sync_directory(_parent(path), self._fd)
         raise AssertionError("unreachable")
 
     def remove(self, name: str) -> None:
         """Remove a file; one that is not there is fine."""
-        with self._reporting(name), suppress(FileNotFoundError):
-            os.unlink(self._path(name), dir_fd=self._fd)
+        with self._reporting(name):
+            _remove(self._path(name), self._fd)
 
     @property
     def _fd(self) -> int | None:
@@ -274,12 +271,8 @@ class LocalFolder:
 
     @contextmanager
     def _scanning(self, folder: str) -> Iterator[Iterator[os.DirEntry[str]]]:
-        fd = os.open(self._path(folder), _DIRECTORY, dir_fd=self._fd)
-        try:
-            with os.scandir(fd) as entries:
-                yield entries
-        finally:
-            os.close(fd)
+        with _closing(os.open(self._path(folder), _DIRECTORY, dir_fd=self._fd)) as fd, os.scandir(fd) as entries:
+            yield entries
 
     def _all_names(self, folder: str) -> list[str]:
         with self._reporting(folder):
@@ -351,18 +344,28 @@ def _fill_temporary(path: str, fill: Callable[[Sink], None], folder: int | None)
     tail = path.rpartition("/")[2]
     temporary = f"{path.removesuffix(tail)}.{tail}.{secrets.token_hex(4)}{_LEFTOVER}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=folder)
+    with ExitStack() as undo:
+        undo.callback(_remove, temporary, folder)
+        with _closing(fd):
+            sink = Sink(partial(_write_all, fd))
+            fill(sink)
+            sink.flush()
+            os.fsync(fd)
+        undo.pop_all()
+    return temporary, sink.written()
+
+
+def _remove(path: str, folder: int | None) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path, dir_fd=folder)
+
+
+@contextmanager
+def _closing(fd: int) -> Iterator[int]:
     try:
-        sink = Sink(partial(_write_all, fd))
-        fill(sink)
-        sink.flush()
-        os.fsync(fd)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary, dir_fd=folder)
-        raise
+        yield fd
     finally:
         os.close(fd)
-    return temporary, sink.written()
 
 
 def _read_all(fd: int, size_bytes: int) -> bytes:
@@ -383,8 +386,5 @@ def _write_all(fd: int, data: bytearray) -> None:
 
 
 def _sync_directory(path: str, folder: int | None = None) -> None:
-    fd = os.open(path, _DIRECTORY, dir_fd=folder)
-    try:
+    with _closing(os.open(path, _DIRECTORY, dir_fd=folder)) as fd:
         os.fsync(fd)
-    finally:
-        os.close(fd)

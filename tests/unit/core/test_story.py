@@ -13,9 +13,9 @@ from modelops_ray.core.events import (
     TasksAdded,
     WritePart,
 )
-from modelops_ray.core.failures import Judgement, Verdict
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
+from modelops_ray.core.retry import Judgement, Verdict
 from modelops_ray.core.state import RunState
 from modelops_ray.core.story import ENTRIES_KEPT, ITEMS_KEPT, JUDGEMENTS_KEPT, TROUBLED_KEPT, Known, Story
 

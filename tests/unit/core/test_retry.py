@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelops_ray.core.failures import KillGuard, Outcome
+from modelops_ray.core.retry import KillGuard, Outcome
 
 
 def test_endless_kills_that_raise_nothing_end_the_run():
