@@ -118,16 +118,13 @@ class _ChunkRun:
                 attempt = told.within(now_s - began_s)
                 self._take(simulation, attempts[simulation.position], attempt, epoch_s + now_s)
                 self._holding.ended(now_s, attempt.seconds)
-                if self._has_enough:
+                # Nothing of this chunk counts before it has ended: the rest is then better left to other chunks.
+                if self._holding.is_enough(now_s) or self._payload_bytes >= self._context.target_payload_bytes:
                     self._executor.enough()
 
     @property
-    def _has_enough(self) -> bool:
-        """Whether the rest is better left to other chunks: nothing of this one counts before it has ended."""
-        return (
-            self._holding.is_enough(held.monotonic_s())
-            or self._collector.size_bytes + self._text_bytes >= self._context.target_payload_bytes
-        )
+    def _payload_bytes(self) -> int:
+        return self._collector.size_bytes + self._text_bytes
 
     def _take(self, simulation: Simulation, attempts: int, attempt: Attempt, ended_unix_s: float) -> None:
         outcome, seconds, peak_bytes = attempt

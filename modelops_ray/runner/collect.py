@@ -38,6 +38,7 @@ class Collector:
         # One byte a column is what repeating the identity of few simulations takes.
         self._row_bytes = _IDENTITY_COLUMNS + len(run.parameter_types)
         self._outputs: defaultdict[str, _Output] = defaultdict(_Output)
+        self._free: set[tuple[str, ...]] = set()
         self.size_bytes = 0
 
     def add(self, index: int, seed: int, outputs: Mapping[str, Scalars | pa.Table]) -> None:
@@ -56,10 +57,14 @@ class Collector:
         return {name: output.tables(positions, identities) for name, output in self._outputs.items()}
 
     def _without_ours(self, name: str, content: Scalars | pa.Table, seed: int) -> Scalars | pa.Table:
-        names = content if isinstance(content, Mapping) else content.column_names
-        if self._reserved.isdisjoint(names):
+        names = tuple(content.column_names if isinstance(content, pa.Table) else content)
+        # Nearly all simulations have the columns of the one before.
+        if names in self._free:
             return content
         taken = self._reserved.intersection(names)
+        if not taken:
+            self._free.add(names)
+            return content
         if taken == {"seed"} and _is_throughout(content, "seed", seed):
             return _without(content, "seed")
         column = min(taken - {"seed"} or taken)
@@ -70,7 +75,7 @@ class Collector:
 
 
 def _is_throughout(content: Scalars | pa.Table, column: str, value: int) -> bool:
-    if isinstance(content, Mapping):
+    if not isinstance(content, pa.Table):
         return bool(content[column] == value)
     values = content.column(column)
     if not len(values):
@@ -79,9 +84,9 @@ def _is_throughout(content: Scalars | pa.Table, column: str, value: int) -> bool
 
 
 def _without(content: Scalars | pa.Table, column: str) -> Scalars | pa.Table:
-    if isinstance(content, Mapping):
-        return {name: value for name, value in content.items() if name != column}
-    return content.drop_columns([column])
+    if isinstance(content, pa.Table):
+        return content.drop_columns([column])
+    return {name: value for name, value in content.items() if name != column}
 
 
 @dataclass(slots=True)
@@ -105,7 +110,7 @@ class _Output:
 
     def add(self, index: int, content: Scalars | pa.Table) -> tuple[int, int]:
         """Take one simulation's rows; return their number and size in bytes."""
-        if isinstance(content, Mapping):
+        if not isinstance(content, pa.Table):
             return 1, self._add_row(index, content)
         self._flush()
         self.pieces.append(_Piece([index], [content.num_rows], content))

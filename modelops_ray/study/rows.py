@@ -79,8 +79,11 @@ def times(ended: Iterable[tuple[float | None, float]]) -> dict[str, list[int | N
     Args:
         ended: When each one ended, in seconds since 1970, and how many seconds it ran.
     """
-    known = [(None, None) if at_s is None else (int((at_s - for_s) * 1e6), int(at_s * 1e6)) for at_s, for_s in ended]
-    return {"started_at": [started for started, _ in known], "ended_at": [at for _, at in known]}
+    pairs = list(ended)
+    return {
+        "started_at": [None if at_s is None else int((at_s - for_s) * 1e6) for at_s, for_s in pairs],
+        "ended_at": [None if at_s is None else int(at_s * 1e6) for at_s, _ in pairs],
+    }
 
 
 def _rows(run: RunIdentity, identities: pa.Table, status: str, outcomes: Mapping[str, Sequence[Any]]) -> pa.Table:
