@@ -52,16 +52,7 @@ class Look:
     """A look at a model, which goes on beside this process; leaving its context ends all that it started."""
 
     def __init__(self, ref: ModelRef, *, measure: bool = False, within_s: float = LOADING_WITHIN_S) -> None:
-        """Begin to look.
-
-        Args:
-            ref: The model.
-            measure: Whether to say what loading it takes, which costs some milliseconds.
-            within_s: How long its import may take.
-
-        Raises:
-            ModelError: Its interpreter cannot be started.
-        """
+        """Begin to import; `measure` says, for some milliseconds, what loading takes; `within_s` is the time it has."""
         self._ref, self._within_s = ref, within_s
         self._words = _Words()
         ours, theirs = socket.socketpair()
@@ -96,8 +87,7 @@ class Look:
     def result(self) -> Looked:
         """Wait until it is over; what the model prints meanwhile goes to stderr.
 
-        Raises:
-            ModelError: It cannot be imported or called, or not in time.
+        ModelError where it cannot be imported or called, or not in time.
         """
         answer = self._answer()
         label = self._ref.label
@@ -140,11 +130,7 @@ class Look:
 
 
 def look_at(ref: ModelRef) -> ModelRef:
-    """Make sure that a model can be imported and called, once, in a process made for it; return it with what was seen.
-
-    Raises:
-        ModelError: It cannot, or not in time.
-    """
+    """Import a model once, in a process made for it, and return it with what was seen; ModelError where that fails."""
     return ref if ref.shared is not None else _seen(ref, measure=False)[0]
 
 

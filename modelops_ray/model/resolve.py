@@ -59,11 +59,7 @@ def resolve_model(model: str | Callable[..., object], base: Path, pickle: Dump |
 
 
 def find_model(model: str | Callable[..., object], base: Path, pickle: Dump | None = None) -> ModelRef:
-    """Find a model and digest it, as `resolve_model` does; nothing of it is imported.
-
-    Raises:
-        ModelError: It is not there, or cannot be read or sent.
-    """
+    """Find a model and digest it, as `resolve_model` does; nothing of it is imported."""
     ref = _from_text(model, base) if isinstance(model, str) else _from_callable(model, pickle)
     return ref if ref.kind == "pickled" else replace(ref, digest=digest_of(ref))
 

@@ -165,10 +165,9 @@ def arrow_stream(content: Scalars | pa.Table) -> bytes:
 
 
 def answers_of(answered: Answered, blobs: Sequence[bytes | memoryview]) -> list[Answer]:
-    """Take apart what a child sent beside its message, which may be anything; the order is that of its simulations.
+    """Take apart what a child sent beside its message, in the order of its simulations.
 
-    Raises:
-        GarbledError: It is not what the message says.
+    It may be anything: GarbledError where it is not what the message says.
     """
     import pyarrow as pa
 

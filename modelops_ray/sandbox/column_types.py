@@ -38,11 +38,7 @@ class RefusedTypeError(Exception):
 
 @lru_cache(maxsize=1024)
 def plain_type(type_: pa.DataType) -> pa.DataType:
-    """Return the plain type that holds the same values.
-
-    Raises:
-        RefusedTypeError: There is none.
-    """
+    """Return the plain type that holds the same values; RefusedTypeError where there is none."""
     if _is_deeper(type_, MOST_LEVELS):
         raise RefusedTypeError(TOO_DEEP)
     return _plain(type_)

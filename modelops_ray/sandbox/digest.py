@@ -23,21 +23,13 @@ _NOT_THE_MODELS = SHARED_FOLDERS | {"__pycache__", "node_modules"}
 def digest_folder(folder: Path, name: str) -> str:
     """Digest every `.py` file below the folder of a single-file model, by relative path, and the model's name.
 
-    Returns:
-        64 hex digits.
-
-    Raises:
-        ModelError: The folder is too large to be a model's own, or cannot be read.
+    Returns 64 hex digits; ModelError where the folder is too large to be a model's own, or cannot be read.
     """
     return _digest(folder, python_files(folder), name)
 
 
 def digest_package(spec: ModuleSpec, name: str) -> str:
-    """Digest a top-level package, or the one file of a top-level module, and the model's name.
-
-    Raises:
-        ModelError: The package is too large, has no Python source, or cannot be read.
-    """
+    """Digest a top-level package, or the one file of a top-level module, and the model's name; as `digest_folder`."""
     if spec.submodule_search_locations is None:
         return _digest(Path(str(spec.origin)).parent, [Path(str(spec.origin))], name)
     folders = [Path(location) for location in spec.submodule_search_locations]
@@ -67,12 +59,9 @@ def _read(path: Path) -> bytes:
 
 
 def python_files(folder: Path) -> list[Path]:
-    """Every `.py` file below a folder that can be a model's own, sorted.
+    """Every `.py` file below a folder that can be a model's own, sorted; ModelError as `digest_folder`.
 
     A linked folder counts where Python files lie directly in it: data that is linked in may be a whole file system.
-
-    Raises:
-        ModelError: The folder is too large to be a model's own, or cannot be read.
     """
     found: list[Path] = []
     n_entries = 0

@@ -48,8 +48,7 @@ def _levels(index: Any) -> Columns:
 def index_of_series(series: Iterable[Any], taken: Mapping[str, Any]) -> Columns:
     """Return the index that series of pandas have in common, as columns beside them.
 
-    Raises:
-        RefusedValueError: They have different ones, so that what is in one row belongs to different labels.
+    RefusedValueError where they have different ones: what is in one row would belong to different labels.
     """
     indexes = [each.index for each in series]
     labelled = [index for index in indexes if not _is_plain_range(index)]
@@ -111,11 +110,7 @@ def _label(label: Any) -> str:
 
 
 def dataset_of(arrays: Mapping[Any, Any]) -> Any:
-    """Put labelled arrays of xarray together.
-
-    Raises:
-        RefusedValueError: They have different coordinates, or one has the name of a coordinate of another.
-    """
+    """Put labelled arrays of xarray together; RefusedValueError if their coordinates do not agree."""
     xarray = loaded("xarray")
     try:
         xarray.align(*arrays.values(), join="exact")
@@ -125,11 +120,7 @@ def dataset_of(arrays: Mapping[Any, Any]) -> Any:
 
 
 def coordinates_of(arrays: Mapping[str, Any], taken: Mapping[str, Any]) -> Columns:
-    """Return the coordinates of labelled arrays of xarray as columns beside them and others.
-
-    Raises:
-        RefusedValueError: The arrays have different ones, or one is called like another column.
-    """
+    """Return the coordinates of labelled arrays of xarray as columns; RefusedValueError if a name is `taken`."""
     data = dataset_of(arrays)
     found = [(name, values) for name, values in columns_of_dataset(data) if name in set(map(_label, data.coords))]
     return [coordinate for coordinate in found if _is_new(*coordinate, taken)]
@@ -138,8 +129,7 @@ def coordinates_of(arrays: Mapping[str, Any], taken: Mapping[str, Any]) -> Colum
 def columns_of_dataset(data: Any) -> Columns:
     """Return a dataset or array of xarray in long form: a row per point, the coordinates first.
 
-    Raises:
-        RefusedValueError: Its variables span no common points.
+    RefusedValueError where its variables span no common points.
     """
     if not hasattr(data, "data_vars"):
         data = data.to_dataset(name=VALUE if data.name is None else data.name)

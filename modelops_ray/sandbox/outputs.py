@@ -143,11 +143,7 @@ def _named(returned: object, wanted: Sequence[str]) -> Mapping[str, object]:
 
 
 def require_output_name(name: object) -> None:
-    """Make sure that an output can be kept as a folder.
-
-    Raises:
-        BadOutputError: It cannot; the message says what is allowed.
-    """
+    """Make sure that an output can be kept as a folder; BadOutputError says what is allowed."""
     if not isinstance(name, str) or _OUTPUT_NAME.fullmatch(name) is None or len(name) > MAX_NAME_BYTES:
         raise BadOutputError(
             f"output name {quoted(name)} must be letters, digits, '_', '.' or '-', not first '.' or '-', and at most "

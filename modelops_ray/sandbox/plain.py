@@ -52,11 +52,7 @@ def quoted(name: object) -> str:
 
 
 def plain_column(column: Column) -> Column:
-    """Return the same values in a plain type.
-
-    Raises:
-        RefusedValueError: There is none, or a value does not fit it.
-    """
+    """Return the same values in a plain type; RefusedValueError where there is none, or a value does not fit it."""
     if column.type.id in _UNCHECKED:
         return column
     try:

@@ -85,11 +85,7 @@ class _Fields(NamedTuple):
 
 
 def require_end(values: Sequence[Any], found: set[type]) -> None:
-    """Refuse values that hold others without end, such as a list that is in itself: Arrow would overflow its stack.
-
-    Raises:
-        RefusedValueError: They are nested too deep for a column; `found` are their types.
-    """
+    """Refuse values, of the types `found`, that hold others without end: Arrow would overflow its stack."""
     level: Iterable[Any] = values
     for _ in range(MOST_LEVELS):
         if not any(issubclass(kind, _HOLDERS) for kind in found):
@@ -133,8 +129,7 @@ def _are_surely_kept(item: pa.DataType, found: set[type], lists: Sequence[Any]) 
 def array_of_values(values: Sequence[Any], convert: Convert) -> Column:
     """Make a plain array of values one by one; `convert` is for the lists and arrays among them.
 
-    Raises:
-        RefusedValueError: One of them cannot be kept, or not beside the others.
+    RefusedValueError where a value cannot be kept, or not beside the others.
     """
     found = set(map(type, values)) - {_NONE}
     if found and all(issubclass(kind, pa.Scalar) for kind in found):

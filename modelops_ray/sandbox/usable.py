@@ -33,11 +33,7 @@ _number_rows: dict[tuple[Any, ...], tuple[str, ...]] = {}
 
 
 def usable_outputs(returned: object, wanted: Sequence[str] | None = None) -> dict[str, Scalars | pa.Table]:
-    """Return what `outputs_of` does, if it can be kept as folders and columns.
-
-    Raises:
-        BadOutputError: It is not what a model may return, or has names or a size that cannot be kept.
-    """
+    """Return what `outputs_of` does; BadOutputError also for names or sizes that cannot be kept."""
     if wanted is None and type(returned) is dict and (known := _known_rows(returned)) is not None:
         return known
     try:
@@ -90,11 +86,7 @@ def _learn_row(output: str, row: Any) -> None:
 
 
 def require_usable(outputs: Mapping[str, Scalars | pa.Table]) -> None:
-    """Make sure that outputs can be kept as folders and columns.
-
-    Raises:
-        BadOutputError: They cannot; the message says what is allowed.
-    """
+    """Make sure that outputs can be kept as folders and columns; BadOutputError says what is allowed."""
     if len(outputs) > MAX_OUTPUTS:
         raise BadOutputError(f"the model returned {len(outputs):,} outputs; a simulation may have {MAX_OUTPUTS:,}")
     n_bytes = 0

@@ -29,8 +29,7 @@ _REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 def column_of(value: object) -> Column:
     """Make a plain array of what stands for one column; a copy where the model may use its memory again.
 
-    Raises:
-        RefusedValueError: It is no column, or a value in it cannot be kept exactly.
+    RefusedValueError where it is no column, or a value in it cannot be kept exactly.
     """
     kind = type(value)
     if kind is list or kind is tuple:

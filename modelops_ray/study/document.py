@@ -42,11 +42,7 @@ class Header(BaseModel):
 
 
 def read_header(document: Mapping[str, object], source: str) -> Header:
-    """Check the keys beside the parameter sets.
-
-    Raises:
-        StudyError: One of them is missing or wrong; names the first.
-    """
+    """Check the keys beside the parameter sets; the StudyError names the first that is missing or wrong."""
     _require_storable(document.get("metadata"), f"{source}: /metadata")
     try:
         return Header.model_validate(document)
@@ -83,11 +79,7 @@ def _inner(value: object) -> Iterable[object]:
 
 
 def read_text(path: Path) -> str:
-    """Read a study file.
-
-    Raises:
-        StudyError: It is missing, a directory, not readable, or not UTF-8.
-    """
+    """Read a study file; StudyError where that fails or it is not UTF-8."""
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -107,12 +99,9 @@ def read_text(path: Path) -> str:
 
 
 def parse(text: str, source: str) -> dict[str, Any]:
-    """Parse the JSON text of a study into an object that has parameter sets.
+    """Parse the JSON text of a study into an object that has parameter sets; StudyError where it is none.
 
     Numbers stay as Python's `json` reads them, because identifiers depend on their spelling.
-
-    Raises:
-        StudyError: It is not JSON, or not a study.
     """
     try:
         document = json.loads(text)
@@ -130,11 +119,7 @@ def parse(text: str, source: str) -> dict[str, Any]:
 
 
 def write(path: Path, lines: Iterable[str]) -> None:
-    """Write a text file as a whole or not at all.
-
-    Raises:
-        StudyError: It cannot be written; what was there before is intact.
-    """
+    """Write a text file as a whole or not at all; after a StudyError what was there before is intact."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with draft.open("w", encoding="utf-8") as file:

@@ -21,14 +21,9 @@ class ParameterSet(NamedTuple):
 
 
 def read_sets(rows: object, source: str) -> tuple[ParameterSet, ...]:
-    """Read `parameter_sets` in the old form, the new form, or both mixed.
+    """Read `parameter_sets` in the old form, the new form, or both mixed; StudyError where one is none.
 
-    Args:
-        rows: The list as JSON has it. It is emptied: a million sets should not exist twice.
-        source: The file, for messages.
-
-    Raises:
-        StudyError: There are none, or one is not a parameter set.
+    `rows` is the list as JSON has it, and is emptied: a million sets should not exist twice. Messages name `source`.
     """
     if not isinstance(rows, list) or not rows:
         found = "an empty list" if rows == [] else describe(rows)
@@ -69,11 +64,7 @@ def _check_params(params: dict[str, object], rules: ParameterRules, source: str,
 
 
 def read_axes(axes: object) -> dict[str, list[Scalar]]:
-    """Read the axes of a grid; NumPy's numbers become Python's.
-
-    Raises:
-        StudyError: Not a mapping of names to non-empty collections of values.
-    """
+    """Read the axes of a grid, names with values; NumPy's numbers become Python's. StudyError where they are none."""
     if not isinstance(axes, Mapping):
         raise refuse("Study.grid", describe(axes), 'a mapping such as {"beta": [0.1, 0.2]}')
     for name in axes:

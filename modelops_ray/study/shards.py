@@ -40,11 +40,7 @@ def split(set_sizes: Sequence[int], n_shards: int) -> npt.NDArray[np.int64]:
 
 
 def scope_of(simulations: Simulations, shard: Shard) -> Ranges:
-    """The positions that a shard is to answer.
-
-    Raises:
-        UsageError: There are more shards than parameter sets.
-    """
+    """The positions that a shard is to answer; UsageError where there are more shards than parameter sets."""
     n_sets = simulations.n_parameter_sets
     if shard.of > n_sets:
         raise UsageError(

@@ -104,11 +104,7 @@ class Simulations:
         return len(self._sets)
 
     def __getitem__(self, position: int) -> Simulation:
-        """Make one simulation.
-
-        Raises:
-            IndexError: No such position; they count from 0.
-        """
+        """Make the simulation at this position, counted from 0."""
         if not 0 <= position < len(self):
             raise IndexError(f"position {position} of {len(self)} simulations")
         set_index = int(self._sets[position])
@@ -119,11 +115,7 @@ class Simulations:
         return map(self.__getitem__, range(len(self)))
 
     def take(self, positions: Sequence[int]) -> tuple[Simulation, ...]:
-        """Make the simulations at these positions, in the order given.
-
-        Raises:
-            IndexError: One of the positions does not exist.
-        """
+        """Make the simulations at these positions, in the order given; IndexError where one does not exist."""
         at = np.asarray(positions, np.int64)
         if beyond := at[(at < 0) | (at >= len(self))].tolist():
             raise IndexError(f"position {beyond[0]} of {len(self)} simulations")
@@ -205,11 +197,7 @@ def _distinct(digests: _Digests) -> tuple[_Ints, _Ints, _Ints]:
 
 
 def _consecutive(sets: _Ints, seeds: _Seeds) -> _Seeds:
-    """Replace seeds by those the Dask executor runs: the first of each parameter set, plus 0, 1, 2, ...
-
-    Raises:
-        StudyError: One would not fit 64 bits.
-    """
+    """Replace seeds by those the Dask executor runs: the first of each parameter set, plus 0, 1, 2, ..."""
     first_seeds = seeds[np.unique(sets, return_index=True)[1]][sets]
     ranks = _ranks(sets).astype(np.uint64)
     beyond = np.flatnonzero(ranks > MAX_SEED - first_seeds)

@@ -53,20 +53,14 @@ class Study:
     def load(cls, path: str | Path) -> Study:
         """Read a SimulationStudy JSON file in the old, the new or the mixed form.
 
-        Raises:
-            StudyError: It cannot be read or is not a study; one line that names the file, the place, what was found
-                and what would be right.
+        StudyError where that fails: one line that names the file, the place, what was found and what would be right.
         """
         path = Path(path)
         return cls.from_json(read_text(path), source=str(path), folder=path.absolute().parent)
 
     @classmethod
     def from_json(cls, text: str, source: str = "study", folder: Path | None = None) -> Study:
-        """Read the text of a study file; `source` names it in messages.
-
-        Raises:
-            StudyError: As `load`.
-        """
+        """Read the text of a study file; `source` names it in messages."""
         document = parse(text, source)
         if document.get("model") is None:
             found = "null" if "model" in document else "nothing"
@@ -75,11 +69,7 @@ class Study:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any], source: str = "study", folder: Path | None = None) -> Study:
-        """Make a study of what `to_dict` returned, which may be without a model; the argument is left as it is.
-
-        Raises:
-            StudyError: As `load`.
-        """
+        """Make a study of what `to_dict` returned, which may be without a model; the argument is left as it is."""
         rows = document.get("parameter_sets")
         return cls._read(document, list(rows) if isinstance(rows, list) else rows, source, folder)
 
@@ -145,8 +135,7 @@ class Study:
     def save(self, path: str | Path) -> None:
         """Write the study as a file that `load`, and ModelOps, read back with the same identifiers and seeds.
 
-        Raises:
-            StudyError: It names no model, or cannot be written; a file that was there before is then intact.
+        StudyError where it names no model or cannot be written; a file that was there before is then intact.
         """
         if self.model is None:
             raise StudyError(f"{path}: a study file names its model; give one, as in Study.grid(..., model='sir.py:f')")

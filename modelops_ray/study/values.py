@@ -62,11 +62,7 @@ class ParameterRules:
         self._kinds: dict[str, str] = {}
 
     def check(self, place: str, name: str, value: object) -> None:
-        """Check one parameter.
-
-        Raises:
-            StudyError: It is none that can be run and hashed.
-        """
+        """Check one parameter; StudyError where it cannot be run and hashed."""
         fault = self.fault(name, value)
         if fault is not None:
             raise refuse(place, *fault)

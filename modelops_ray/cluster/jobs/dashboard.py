@@ -85,8 +85,8 @@ class JobState:
 class Dashboard:
     """A dashboard of Ray at a URL.
 
-    Raises:
-        BackendError: From every method: nothing answers, it is no dashboard, or it wants another token.
+    Every method raises BackendError where no dashboard answers or it wants another token; those that take a job raise
+    UsageError where there is none of that name.
     """
 
     def __init__(self, address: str) -> None:
@@ -131,11 +131,7 @@ class Dashboard:
             )
 
     def state(self, job: str) -> JobState:
-        """How a job is.
-
-        Raises:
-            UsageError: There is no such job.
-        """
+        """How a job is."""
         with self._speaking(job):
             return _state(self._client.get_job_info(job))
 
@@ -147,20 +143,12 @@ class Dashboard:
         return sorted(ours, key=lambda each: -(each.started_s or 0))
 
     def log(self, job: str) -> str:
-        """What a job has printed so far.
-
-        Raises:
-            UsageError: There is no such job.
-        """
+        """What a job has printed so far."""
         with self._speaking(job):
             return str(self._client.get_job_logs(job))
 
     def stop(self, job: str) -> bool:
-        """Tell a job to end; returns whether it was running.
-
-        Raises:
-            UsageError: There is no such job.
-        """
+        """Tell a job to end; returns whether it was running."""
         with self._speaking(job):
             return bool(self._client.stop_job(job))
 

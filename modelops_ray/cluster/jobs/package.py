@@ -43,11 +43,7 @@ class Lack:
 
 
 def dashboard_address(given: str | None, environ: Mapping[str, str]) -> str:
-    """The URL of the dashboard that jobs are sent to: as given, else `RAY_ADDRESS`.
-
-    Raises:
-        UsageError: There is none, or it is not http:// or https://.
-    """
+    """The URL of the dashboard that jobs are sent to: as given, else `RAY_ADDRESS`; UsageError if it is no URL."""
     address = given or environ.get("RAY_ADDRESS") or ""
     if not address:
         raise UsageError("no cluster is named; give --address http://HOST:8265, or set RAY_ADDRESS to it")
@@ -76,13 +72,8 @@ def _host(address: str) -> str | None:
 def run_directory(out: str | None, default: str, *, is_ephemeral: bool) -> str:
     """Where the job writes, as it stands in its command line, quoted for a shell.
 
-    Args:
-        out: What the user gave.
-        default: The run directory where nothing was given, relative.
-        is_ephemeral: Whether it may die with the head.
-
-    Raises:
-        UsageError: It is relative and would die with the head.
+    The user's `out`, or else `default`, which is relative. UsageError for a relative one, which dies with the head, unless
+    `is_ephemeral` says that it may.
     """
     if out is not None and ("://" in out or PurePosixPath(out).is_absolute()):
         return shlex.quote(out)
@@ -185,10 +176,9 @@ def _requirement(text: str) -> Requirement:
 
 
 def installer(lack: Lack, there: Mapping[str, str]) -> str:
-    """The field of a runtime environment that installs what is lacking; empty where nothing is.
+    """The field of a runtime environment that installs what is lacking, empty where nothing is; `pip`, else `uv`.
 
-    Raises:
-        BackendError: The cluster's Python has nothing to install with; Ray would find out after two minutes.
+    BackendError where the cluster's Python has neither: Ray would find out after two minutes.
     """
     if not lack.install:
         return ""

@@ -41,11 +41,7 @@ class Sources:
 
 
 def sources_of(ref: ModelRef) -> Sources:
-    """Find what has to travel with a model.
-
-    Raises:
-        ModelError: No file defines it, its files cannot be read, or they lie in several folders.
-    """
+    """Find what has to travel with a model; ModelError if no file defines it, or its files are in several folders."""
     files = _own_files(ref)
     folder = str(Path(ref.location).parent) if ref.kind == "file" else ref.root
     left_here = tuple(_beside(Path(ref.location).parent)) if ref.kind == "file" else ()

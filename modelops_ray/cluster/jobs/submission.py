@@ -72,21 +72,13 @@ class Submission:
         return f"Submission({', '.join(self.ids)} at {self.address})"
 
     def states(self) -> list[JobState]:
-        """How each job is.
-
-        Raises:
-            BackendError: The dashboard does not answer.
-        """
+        """How each job is; BackendError where the dashboard does not answer."""
         return [self._dashboard.state(job) for job in self.ids]
 
     def wait(self) -> int:
-        """Wait until all jobs have ended.
+        """Wait until all jobs have ended, and return the exit code of `run`: of several jobs the first that is not 0.
 
-        Returns:
-            The exit code of `run`, as on the command line; of several jobs the first that is not 0.
-
-        Raises:
-            BackendError: The dashboard does not answer for a minute.
+        BackendError where the dashboard does not answer for a minute.
         """
         return next((code for job in self.ids if (code := self._dashboard.wait(job).exit_code)), 0)
 

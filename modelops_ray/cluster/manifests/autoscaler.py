@@ -44,11 +44,7 @@ def start_flags() -> frozenset[str]:
 
 
 def node_types(cluster: Cluster) -> dict[str, Json]:
-    """The node types that the autoscaler reads from a cluster.
-
-    Raises:
-        ManifestError: It cannot read it, which would end its every loop.
-    """
+    """The node types that the autoscaler reads from a cluster; ManifestError where it would fail in its every loop."""
     from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr as derive
 
     workers = [{"minReplicas": 0, **group.spec, "maxReplicas": group.max_replicas} for group in cluster.workers]
@@ -64,10 +60,9 @@ def node_types(cluster: Cluster) -> dict[str, Json]:
 
 
 def grow(cluster: Cluster, demands: Mapping[Demand, int]) -> Growth:
-    """Ask the autoscaler what it launches for these numbers of tasks by demand, with only the head there.
+    """Ask the autoscaler which pods it launches for these numbers of tasks by demand, with only the head there.
 
-    Raises:
-        ManifestError: It cannot read the cluster.
+    ManifestError where it cannot read the cluster.
     """
     from ray.autoscaler.v2.scheduler import ResourceDemandScheduler
 

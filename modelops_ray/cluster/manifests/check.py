@@ -41,14 +41,9 @@ class Checked:
 
 
 def check(paths: Sequence[Path], need: Need | None = None) -> Checked:
-    """Check files and folders.
+    """Check files, kustomizations and folders of them (`-` is what is piped in), and how clusters grow for `need`.
 
-    Args:
-        paths: Files, kustomizations, or folders of them; `-` is what is piped in.
-        need: Of the study whose requests the clusters should grow for.
-
-    Raises:
-        UsageError: A path is not there, or holds no manifest.
+    UsageError where a path does not exist, or holds no manifest.
     """
     findings: list[Finding] = []
     growth: list[tuple[str, Outlook]] = []
@@ -77,11 +72,7 @@ def _split(message: str) -> tuple[str, str, str, str, str]:
 
 
 def load(source: Path) -> Bundle:
-    """Read a file, or resolve the kustomization of a folder.
-
-    Raises:
-        ManifestError: It cannot be read.
-    """
+    """Read a file, or resolve the kustomization of a folder; ManifestError where that fails."""
     found = kustomize.build(source) if source.is_dir() else resources(read(source), str(source))
     return Bundle(str(source), _pruned(found))
 

@@ -66,8 +66,7 @@ class _Loader(yaml.CSafeLoader):
 def parse(text: str, source: str) -> list[Any]:
     """Read every document of a YAML text that is not empty.
 
-    Raises:
-        ManifestError: It is no YAML, or a key stands twice, or it is more than any manifest; `source` is named.
+    ManifestError, which names `source`, where it is no YAML, has a key twice, or is larger than any manifest.
     """
     try:
         _require_bounded(text)
@@ -86,11 +85,7 @@ def parse(text: str, source: str) -> list[Any]:
 def _require_bounded(text: str) -> None:
     """Count what a text holds once its aliases are written out, before anything is made of it.
 
-    A few lines of aliases of aliases are more than any memory, and what is nested too deeply ends the interpreter.
-
-    Raises:
-        ManifestError: It is too deep, or too much.
-        YAMLError: It is no YAML.
+    A few lines of aliases of aliases take more than any memory, and what is nested too deeply ends the interpreter.
     """
     sizes: dict[str | None, int] = {}
     nested: list[tuple[str | None, int]] = []
@@ -116,21 +111,13 @@ def _require_bounded(text: str) -> None:
 
 
 def parse_one(text: str, source: str) -> Any:
-    """Read one YAML value; None where there is none.
-
-    Raises:
-        ManifestError: As `parse`.
-    """
+    """Read one YAML value, None where there is none; as `parse`."""
     documents = parse(text, source)
     return documents[0] if documents else None
 
 
 def read(path: Path) -> list[Any]:
-    """Read every document of a YAML file.
-
-    Raises:
-        ManifestError: It is not there, or is no YAML.
-    """
+    """Read every document of a YAML file; ManifestError where it cannot be read or is no YAML."""
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(MOST_CHARS + 1)
@@ -144,11 +131,7 @@ def read(path: Path) -> list[Any]:
 
 
 def resources(documents: list[Any], source: str) -> list[Resource]:
-    """Take documents for Kubernetes objects; a `List` is what it lists.
-
-    Raises:
-        ManifestError: One has no apiVersion, kind or name.
-    """
+    """Take documents for Kubernetes objects, a `List` for what it lists; ManifestError where one is none."""
     return [Resource(source, content) for content in _objects(documents, source)]
 
 
@@ -196,11 +179,7 @@ _Dumper.add_representer(str, _text)
 
 
 def shipped() -> Path:
-    """The folder of the manifests that come with the program: in an installed wheel, else in the checkout.
-
-    Raises:
-        ManifestError: They are in neither.
-    """
+    """The folder of the manifests that come with the program: in an installed wheel, else in the checkout."""
     installed = Path(__file__).parent / "kuberay"
     checkout = Path(__file__).parents[3] / "kuberay"
     for folder in (installed, checkout):
@@ -210,11 +189,7 @@ def shipped() -> Path:
 
 
 def overlay_folder(overlay: str | None) -> Path:
-    """The kustomization of a shipped overlay by its name, or of a folder; without either the base.
-
-    Raises:
-        UsageError: There is neither.
-    """
+    """The kustomization of a shipped overlay or of a folder, the base for None; UsageError if there is none."""
     if overlay is None:
         return shipped() / "base" / "job"
     named, own = shipped() / "overlays" / overlay, Path(overlay)

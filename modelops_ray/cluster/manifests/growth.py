@@ -31,11 +31,7 @@ class Outlook:
 
 
 def outlook(cluster: Cluster, need: Need, grow: Grow) -> Outlook:
-    """Ask what a study's requests make of a cluster that has only its head.
-
-    Raises:
-        ManifestError: Ray's autoscaler cannot read the cluster.
-    """
+    """Ask what a study's requests make of a cluster that has only its head; ManifestError if Ray cannot read it."""
     nodes = {group.name: _node(group) for group in cluster.workers}
     requests = _requests(need, nodes)
     problems = list(_infeasible(cluster, need, requests, nodes))

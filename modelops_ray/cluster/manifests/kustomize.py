@@ -80,8 +80,7 @@ class _Kustomization(_Strict):
 def build(folder: Path) -> list[Resource]:
     """Resolve a kustomization.
 
-    Raises:
-        ManifestError: It uses what is not supported here, names a file that is not there, or a patch fits nothing.
+    ManifestError where it uses what is not supported here, a file does not exist, or a patch fits nothing.
     """
     try:
         contents = _build(folder, [], "Kustomization")

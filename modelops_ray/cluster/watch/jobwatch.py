@@ -44,14 +44,7 @@ class Ended:
 def follow(kube: Kube, name: str, say: Callable[[str], None]) -> Ended:
     """Say in one line each what becomes of a RayJob and its pods, until it has ended.
 
-    Args:
-        kube: Where it is.
-        name: Of the RayJob.
-        say: Is given each line.
-
-    Raises:
-        NotFoundError: There is no such RayJob, or it was deleted before it ended.
-        KubeError: Kubernetes refuses.
+    NotFoundError where there is no such RayJob or it was deleted before its end, KubeError where Kubernetes refuses.
     """
     following = _Following(kube, name, say)
     try:

@@ -102,11 +102,7 @@ class Kube:
         return self._custom(RAY_GROUP, RAY_VERSION, "rayjobs", field_selector=f"metadata.name={name}")
 
     def raycluster(self, name: str) -> Object:
-        """Read one RayCluster: what KubeRay lets its own head do, which may not list them.
-
-        Raises:
-            KubeError: It is refused, not there, or the API server does not answer.
-        """
+        """Read one RayCluster, as KubeRay allows its own head, which may not list them; KubeError as `list`."""
         import kubernetes
 
         custom = kubernetes.client.CustomObjectsApi(self.client)
@@ -118,11 +114,7 @@ class Kube:
         return self._custom("metrics.k8s.io", "v1beta1", "pods", label_selector=f"ray.io/cluster={cluster}")
 
     def list(self, listing: List) -> tuple[list[Object], str]:
-        """Return all objects of a kind, and the version of the whole.
-
-        Raises:
-            KubeError: It is refused, not there, or the API server does not answer.
-        """
+        """Return all objects of a kind, and the version of the whole; KubeError if refused or not answered."""
         found = self._asked(listing)
         return list(found.get("items", [])), str(found.get("metadata", {}).get("resourceVersion", ""))
 
@@ -140,8 +132,7 @@ class Kube:
     def watch(self, listing: List) -> Iterator[Seen]:
         """List, then watch from there, for ever: dropped connections and versions that are too old leave no gap.
 
-        Raises:
-            KubeError: It is refused.
+        KubeError where it is refused.
         """
         version, pause_s, n_troubles = "", self.pause_s, 1
         while not self.stopped.is_set():
@@ -212,14 +203,10 @@ class Kube:
 
 
 def connect(namespace: str | None = None, *, account: Path = ACCOUNT) -> Kube:
-    """Find the API server: that of the pod this runs in, else that of the user's kubeconfig.
+    """Find the API server: that of the pod this runs in, else that of the user's kubeconfig; KubeError without either.
 
-    Args:
-        namespace: Where to look; by default that of the pod, or of the kubeconfig's context, or `default`.
-        account: Where a pod finds its service account.
-
-    Raises:
-        KubeError: There is none.
+    The namespace is by default that of the pod, or of the kubeconfig's context, or `default`; `account` is where a pod
+    finds its service account.
     """
     import kubernetes
 

@@ -43,11 +43,7 @@ class Follower:
     watch: PodWatch = field(default_factory=PodWatch)
 
     def news(self) -> Iterator[News | Interrupted]:
-        """Follow until the API server refuses or the connection is closed.
-
-        Raises:
-            KubeError: It is refused.
-        """
+        """Follow until the connection is closed, or the API server refuses with a KubeError."""
         for seen in self.kube.watch(self.kube.pods(self.cluster)):
             yield from self._news_of(seen)
 
