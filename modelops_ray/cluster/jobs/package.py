@@ -72,7 +72,7 @@ def _host(address: str) -> str | None:
 def run_directory(out: str | None, default: str, *, is_ephemeral: bool) -> str:
     """Where the job writes, as it stands in its command line, quoted for a shell.
 
-    The user's `out`, or else `default`, which is relative. UsageError for a relative one, which dies with the head, unless
+    That is the user's `out`, or else `default`, which is relative. A relative one dies with the head; UsageError unless
     `is_ephemeral` says that it may.
     """
     if out is not None and ("://" in out or PurePosixPath(out).is_absolute()):

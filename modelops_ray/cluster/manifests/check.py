@@ -53,22 +53,18 @@ def check(paths: Sequence[Path], need: Need | None = None) -> Checked:
         try:
             bundle = load(source)
         except ManifestError as error:
-            findings.append(Finding(error.rule, *_split(str(error))))
+            place, _, found = str(error).partition(": ")
+            findings.append(Finding(error.rule, place, "", "", found, ""))
             continue
         n_objects += len(bundle.resources)
         wrong = check_bundle(bundle)
         findings += wrong
         if need is None or wrong:
             continue
-        for name, found in _growth(bundle, need):
-            growth.append((f"{source}: {name}", found))
-            findings += [Finding.of(problem, bundle.source, name) for problem in found.problems]
+        for name, seen in _growth(bundle, need):
+            growth.append((f"{source}: {name}", seen))
+            findings += [Finding.of(problem, bundle.source, name) for problem in seen.problems]
     return Checked(n_bundles, n_objects, tuple(findings), tuple(growth))
-
-
-def _split(message: str) -> tuple[str, str, str, str, str]:
-    source, _, rest = message.partition(": ")
-    return source, "", "", rest, ""
 
 
 def load(source: Path) -> Bundle:
@@ -106,20 +102,13 @@ def _first_problems(resource: Resource) -> list[Problem]:
     found = list(lint_job.job_problems(content)) if resource.kind == "RayJob" else []
     if cluster is not None:
         found += lint.problems(cluster, start_flags())
-        found += _unreadable(resource) if not found else []
+        if not found:
+            # What Ray's autoscaler cannot read would end its every loop.
+            try:
+                node_types(cluster)
+            except ManifestError as error:
+                found = [Problem(error.rule, cluster.at(), f"Ray's autoscaler: {error}", "correct it")]
     return found
-
-
-def _unreadable(resource: Resource) -> Iterator[Problem]:
-    """What Ray's autoscaler cannot read, would end its every loop."""
-    cluster = cluster_of(resource.content)
-    try:
-        if cluster is not None:
-            node_types(cluster)
-    except ManifestError as error:
-        yield Problem(
-            error.rule, cluster.at() if cluster is not None else "", f"Ray's autoscaler: {error}", "correct it"
-        )
 
 
 def _growth(bundle: Bundle, need: Need) -> Iterator[tuple[str, Outlook]]:

@@ -6,6 +6,7 @@ Looks at all objects of one kustomization or file together. Rules about a cluste
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,10 +17,10 @@ from modelops_ray.cluster.manifests.views import cluster_of, is_scratch, of_kind
 from modelops_ray.cluster.quantity import as_bytes
 
 _DRIVER_ENV = {
-    "RAY_task_oom_retries": "Ray repeats an OOM-killed task for ever with the same memory",
-    "RAY_JOB_STOP_WAIT_TIME_S": "a stopped driver has 3 s before SIGKILL",
+    "RAY_task_oom_retries": ("0", "Ray repeats an OOM-killed task for ever with the same memory"),
+    "RAY_JOB_STOP_WAIT_TIME_S": ("60", "a stopped driver has 3 s before SIGKILL"),
 }
-_DRIVER_VALUES = {"RAY_task_oom_retries": "0", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
+"""Right values of variables that Ray reads in the driver, and what happens without them."""
 _ENDS = (("jobStatus", "SUCCEEDED"), ("jobStatus", "FAILED"), ("jobDeploymentStatus", "Failed"))
 """How a job ends: with success, with an exit code, or without having run, or at its deadline."""
 _ACCESS_MODES = {"ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"}
@@ -29,17 +30,17 @@ _VERBS = {"get", "list", "watch"}
 
 @dataclass(frozen=True, slots=True)
 class Entrypoint:
-    """The command of a job, taken apart."""
+    """The command of a job as words, none where its quotes do not match."""
 
     words: tuple[str, ...]
 
     @classmethod
-    def of(cls, text: str) -> Entrypoint | None:
-        """Read a command line; None if its quotes do not match."""
+    def of(cls, job: Json) -> Entrypoint:
+        """Read the command line of a RayJob."""
         try:
-            return cls(tuple(shlex.split(text)))
+            return cls(tuple(shlex.split(job["spec"].get("entrypoint", ""))))
         except ValueError:
-            return None
+            return cls(())
 
     @property
     def is_ours(self) -> bool:
@@ -54,6 +55,12 @@ class Entrypoint:
             if word.startswith(option + "="):
                 return word.partition("=")[2]
         return None
+
+    @property
+    def shard(self) -> tuple[int, int] | None:
+        """Which shard this is of how many, from 1; None if it is none."""
+        i, _, n = (self.value_of("--shard") or "").partition("/")
+        return (int(i), int(n)) if i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n) else None
 
 
 def job_problems(content: Json) -> Iterator[Problem]:
@@ -73,10 +80,10 @@ def job_problems(content: Json) -> Iterator[Problem]:
 
 
 def _deadlines(spec: Json) -> Iterator[Problem]:
-    for key, what in (
-        ("activeDeadlineSeconds", "a job that hangs"),
-        ("preRunningDeadlineSeconds", "an image or a quota"),
-    ):
+    for key, what in {
+        "activeDeadlineSeconds": "a job that hangs",
+        "preRunningDeadlineSeconds": "an image or a quota",
+    }.items():
         if key not in spec:
             yield Problem("no-deadline", f"/spec/{key}", f"{what} keeps the cluster for ever", "set it")
     rules = (spec.get("deletionStrategy") or {}).get("deletionRules")
@@ -93,9 +100,9 @@ def _deadlines(spec: Json) -> Iterator[Problem]:
 
 def _driver_env(spec: Json) -> Iterator[Problem]:
     env = (parse_one(spec.get("runtimeEnvYAML") or "", "runtimeEnvYAML") or {}).get("env_vars") or {}
-    for name, why in _DRIVER_ENV.items():
+    for name, (right, why) in _DRIVER_ENV.items():
         if name not in env:
-            remedy = f'add {name}: "{_DRIVER_VALUES[name]}" to its env_vars: it is read in the driver'
+            remedy = f'add {name}: "{right}" to its env_vars: it is read in the driver'
             yield Problem("driver-env", "/spec/runtimeEnvYAML", f"{name} is not there: {why}", remedy)
         elif not isinstance(env[name], str):
             found, remedy = f"{name} is {env[name]}, Ray takes text only", f'write "{env[name]}"'
@@ -103,8 +110,8 @@ def _driver_env(spec: Json) -> Iterator[Problem]:
 
 
 def _entrypoint(content: Json) -> Iterator[Problem]:
-    place, found = "/spec/entrypoint", Entrypoint.of(content["spec"].get("entrypoint", ""))
-    if found is None or not found.is_ours:
+    place, found = "/spec/entrypoint", Entrypoint.of(content)
+    if not found.is_ours:
         remedy = "write modelops-ray run STUDY --out DIR --tolerate-failures"
         yield Problem("entrypoint", place, "it is no `modelops-ray run STUDY`", remedy)
         return
@@ -114,14 +121,8 @@ def _entrypoint(content: Json) -> Iterator[Problem]:
     if found.value_of("--address") is not None:
         yield Problem("address-in-job", place, "--address in a job: the cluster is given by KubeRay", "remove it")
     yield from _out(content, found.value_of("--out"))
-    shard = found.value_of("--shard")
-    if shard is not None and not _is_shard(shard):
+    if (shard := found.value_of("--shard")) is not None and found.shard is None:
         yield Problem("bad-shard", place, f"--shard {shard}", "write I/N with 1 <= I <= N")
-
-
-def _is_shard(text: str) -> bool:
-    i, _, n = text.partition("/")
-    return i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)
 
 
 def _out(content: Json, out: str | None) -> Iterator[Problem]:
@@ -147,37 +148,29 @@ def outlives_the_head(content: Json, out: str) -> bool:
 
 def need_of_job(content: Json, need: Need) -> Need:
     """What one job needs of what a study does: its own --cpus, and its part where it is a shard."""
-    entrypoint = Entrypoint.of(content["spec"].get("entrypoint", ""))
-    if entrypoint is None:
-        return need
-    cpus, shard = entrypoint.value_of("--cpus"), entrypoint.value_of("--shard")
-    n_shards = int(shard.partition("/")[2]) if shard is not None and _is_shard(shard) else 1
+    entrypoint = Entrypoint.of(content)
+    cpus, (_, n_shards) = entrypoint.value_of("--cpus"), entrypoint.shard or (1, 1)
     n_simulations = -(-need.simulations // n_shards)
     return replace(need, cpus=need.cpus if cpus is None else float(cpus), simulations=n_simulations)
 
 
 def bundle_problems(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
     """Every pitfall between objects that belong together."""
-    yield from _namespaces(resources)
-    yield from _shards(resources)
-    yield from _claims(resources)
-    yield from _accounts(resources)
-    yield from _network(resources)
+    for find in (_namespaces, _shards, _claims, _accounts, _network):
+        yield from find(resources)
 
 
 def _shards(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
     """Shards of one run: no two alike, none missing."""
-    runs: dict[tuple[str | None, str], list[tuple[Resource, str]]] = {}
+    runs: dict[tuple[str | None, int], list[tuple[Resource, int]]] = {}
     for job in of_kind(resources, "RayJob"):
-        entrypoint = Entrypoint.of(job.content["spec"].get("entrypoint", ""))
-        shard = entrypoint.value_of("--shard") if entrypoint is not None else None
-        if entrypoint is not None and shard is not None and _is_shard(shard):
-            i, _, n = shard.partition("/")
-            runs.setdefault((entrypoint.value_of("--out"), n), []).append((job, i))
+        entrypoint = Entrypoint.of(job.content)
+        if (shard := entrypoint.shard) is not None:
+            runs.setdefault((entrypoint.value_of("--out"), shard[1]), []).append((job, shard[0]))
     for (_, n), jobs in runs.items():
-        missing = sorted({str(i) for i in range(1, int(n) + 1)} - {i for _, i in jobs}, key=int)
-        twice = len(jobs) != len({i for _, i in jobs})
-        if missing or twice:
+        there = {i for _, i in jobs}
+        missing = [str(i) for i in range(1, n + 1) if i not in there]
+        if missing or len(jobs) != len(there):
             found = f"of {n} shards " + (f"{', '.join(missing)} missing" if missing else "one is there twice")
             yield jobs[0][0], Problem("shards", "/spec/entrypoint", found, "render them together")
 
@@ -198,29 +191,22 @@ def namespace_of(resource: Resource) -> str:
 
 def _claims(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
     """A claim that only one node may mount, and several heads that want it."""
-    users: dict[str, int] = {}
-    for job in of_kind(resources, "RayJob"):
-        for name in _claimed(job):
-            users[name] = users.get(name, 0) + 1
+    users = Counter(name for job in of_kind(resources, "RayJob") for name in _claimed(job))
     claims = of_kind(resources, "PersistentVolumeClaim")
     for job in of_kind(resources, "RayJob") if claims else ():
         for name in sorted(_claimed(job) - {claim.name for claim in claims}):
-            place, found = (
-                "/spec/rayClusterSpec/headGroupSpec/template/spec/volumes",
-                f"{name} is none of the claims here",
-            )
-            yield job, Problem("unknown-claim", place, found, f"write {' or '.join(claim.name for claim in claims)}")
+            place = "/spec/rayClusterSpec/headGroupSpec/template/spec/volumes"
+            remedy = f"write {' or '.join(claim.name for claim in claims)}"
+            yield job, Problem("unknown-claim", place, f"{name} is none of the claims here", remedy)
     for claim in claims:
         spec = claim.content.get("spec", {})
-        modes, storage = (
-            spec.get("accessModes", []),
-            ((spec.get("resources") or {}).get("requests") or {}).get("storage"),
-        )
+        modes = spec.get("accessModes", [])
+        storage = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
         if not modes or not _ACCESS_MODES.issuperset(modes) or not as_bytes(storage):
             found = f"accessModes {modes}, storage {storage}"
             remedy = "write how many nodes mount it (ReadWriteOnce, ReadWriteMany), and its size (50Gi)"
             yield claim, Problem("claim-incomplete", "/spec", found, remedy)
-        if users.get(claim.name, 0) > 1 and "ReadWriteMany" not in modes:
+        if users[claim.name] > 1 and "ReadWriteMany" not in modes:
             found = f"{users[claim.name]} jobs mount it, {', '.join(modes)} is for one node"
             yield claim, Problem("claim-not-shared", "/spec/accessModes", found, "write [ReadWriteMany], or use a URI")
 
@@ -259,14 +245,13 @@ def _may_watch(resources: Sequence[Resource], account: tuple[str, str], what: st
         and subject["kind"] == "ServiceAccount"
         and (subject["name"], subject.get("namespace", "")) == account
     }
-    rules = [
-        rule for role in of_kind(resources, "Role") if role.name in roles for rule in role.content.get("rules", [])
-    ]
     return any(
         what in rule.get("resources", ())
         and _OBSERVED[what] in rule.get("apiGroups", ())
         and set(rule["verbs"]) >= _VERBS
-        for rule in rules
+        for role in of_kind(resources, "Role")
+        if role.name in roles
+        for rule in role.content.get("rules", [])
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from modelops_ray.cluster.manifests import kustomize
 from modelops_ray.cluster.manifests.check import Bundle, check_bundle
-from modelops_ray.cluster.manifests.files import Json, Resource, overlay_folder, write
+from modelops_ray.cluster.manifests.files import Json, overlay_folder, write
 from modelops_ray.cluster.manifests.lint import is_starved
 from modelops_ray.cluster.manifests.lint_job import Entrypoint, outlives_the_head
 from modelops_ray.cluster.manifests.sizing import Least, Need, Plan, Shape, Share, Tier, plan
@@ -73,7 +73,9 @@ def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
     cluster = cluster_of(job.content)
     if cluster is None or not cluster.workers:
         raise ManifestError(f"{folder}: {job} has no workerGroupSpecs; there must be a group to size")
-    sizes = None if need is None else _plan(cluster, _claim_bytes(found), need, wish)
+    claims = [resource.content["spec"] for resource in found if resource.kind == "PersistentVolumeClaim"]
+    disk_bytes = max((as_bytes(claim["resources"]["requests"]["storage"]) or 0 for claim in claims), default=0)
+    sizes = None if need is None else _plan(cluster, disk_bytes, need, wish)
     content = copy.deepcopy(job.content)
     if sizes is not None:
         _fill(content, cluster, sizes, wish.shards)
@@ -84,15 +86,9 @@ def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
             f"--run-dir {out}: {folder.name} has no persistent volume there; give one of its folders, or a URI"
         )
     others = [resource.content for resource in found if resource is not job]
-    others = list(_storage(others, sizes, wish, out))
-    contents = [*others, *_shards(content, wish)]
-    notes = tuple(_notes(wish, study, out))
-    return Rendered(write(contents, "\n".join(_header(folder, wish, sizes, need))), sizes, notes)
-
-
-def _claim_bytes(found: list[Resource]) -> int:
-    claims = [resource.content["spec"] for resource in found if resource.kind == "PersistentVolumeClaim"]
-    return max((as_bytes(claim["resources"]["requests"]["storage"]) or 0 for claim in claims), default=0)
+    contents = [*_storage(others, sizes, wish, out), *_shards(content, wish)]
+    text = write(contents, "\n".join(_header(folder, wish, sizes, need)))
+    return Rendered(text, sizes, tuple(_notes(wish, study, out)))
 
 
 def _plan(cluster: Cluster, disk_bytes: int, need: Need, wish: Wish) -> Plan:
@@ -134,14 +130,10 @@ def _fill(content: Json, cluster: Cluster, sizes: Plan, shards: int) -> None:
     for group in filled.workers:
         _size_spill(_spill_of(group), sizes.spill_bytes)
     if is_starved(filled):
-        spec["autoscalerOptions"]["resources"] = _autoscaler_resources()
-
-
-def _autoscaler_resources() -> Json:
-    """Return the autoscaler's resources of the base, which are for many pods; an overlay for a laptop has less."""
-    (job,) = [resource for resource in kustomize.build(overlay_folder(None)) if resource.kind == "RayJob"]
-    found: Json = job.content["spec"]["rayClusterSpec"]["autoscalerOptions"]["resources"]
-    return found
+        # Those of the base are for many pods; an overlay for a laptop has less.
+        (base,) = [each.content for each in kustomize.build(overlay_folder(None)) if each.kind == "RayJob"]
+        ample = base["spec"]["rayClusterSpec"]["autoscalerOptions"]["resources"]
+        spec["autoscalerOptions"]["resources"] = ample
 
 
 def _group(template: Json, tier: Tier, shards: int) -> Json:
@@ -187,8 +179,8 @@ def job_name(name: str, suffix: str = "") -> str:
 def _point(content: Json, wish: Wish) -> tuple[str, str]:
     """The entrypoint of the study; returns the study and its --out."""
     spec = content["spec"]
-    entrypoint = Entrypoint.of(spec["entrypoint"])
-    if entrypoint is None or not entrypoint.is_ours:
+    entrypoint = Entrypoint.of(content)
+    if not entrypoint.is_ours:
         raise ManifestError(f"RayJob/{content['metadata']['name']}: /spec/entrypoint is no `modelops-ray run STUDY`")
     _, _, study, *rest = entrypoint.words
     path = wish.study_path or f"{study.rpartition('/')[0]}/{wish.name}.json"
@@ -248,11 +240,8 @@ def _unmount(content: Json) -> None:
     mounts = [mount for mount in ray.get("volumeMounts", []) if mount["name"] in claims]
     pod["volumes"] = [volume for volume in pod.get("volumes", []) if volume["name"] not in claims]
     ray["volumeMounts"] = [mount for mount in ray.get("volumeMounts", []) if mount not in mounts]
-    ray["env"] = [entry for entry in ray.get("env", []) if not _points_to(entry, mounts)]
-
-
-def _points_to(entry: Json, mounts: list[Json]) -> bool:
-    return any(str(entry.get("value", "")).startswith(mount["mountPath"].rstrip("/") + "/") for mount in mounts)
+    folders = tuple(mount["mountPath"].rstrip("/") + "/" for mount in mounts)
+    ray["env"] = [entry for entry in ray.get("env", []) if not str(entry.get("value", "")).startswith(folders)]
 
 
 def _header(folder: Path, wish: Wish, sizes: Plan | None, need: Need | None) -> Iterator[str]:
@@ -292,23 +281,21 @@ def _notes(wish: Wish, study: str, out: str) -> Iterator[str]:
 def values(rendered: Rendered) -> dict[str, Any]:
     """What `render --json` prints beside the file; sizes in bytes, None where nothing was known."""
     sizes = rendered.plan
-    tiers = sizes.tiers if sizes is not None else ()
+    tiers = [
+        {
+            "name": tier.name,
+            "cpus": tier.cpus,
+            "pod_bytes": tier.share.limit_bytes,
+            "memory_bytes": tier.memory_bytes,
+            "simulations_at_a_time": tier.at_a_time,
+            "max_replicas": tier.max_replicas,
+        }
+        for tier in (sizes.tiers if sizes is not None else ())
+    ]
+    sums = {name: getattr(sizes, name, None) for name in ("head_bytes", "spill_bytes", "disk_bytes")}
     return {
-        "tiers": [
-            {
-                "name": tier.name,
-                "cpus": tier.cpus,
-                "pod_bytes": tier.share.limit_bytes,
-                "memory_bytes": tier.memory_bytes,
-                "simulations_at_a_time": tier.at_a_time,
-                "max_replicas": tier.max_replicas,
-            }
-            for tier in tiers
-        ]
-        or None,
-        "head_bytes": sizes.head_bytes if sizes is not None else None,
-        "spill_bytes": sizes.spill_bytes if sizes is not None else None,
-        "disk_bytes": sizes.disk_bytes if sizes is not None else None,
-        "wall_seconds": sizes.seconds if sizes is not None else None,
+        "tiers": tiers or None,
+        **sums,
+        "wall_seconds": getattr(sizes, "seconds", None),
         "notes": list(rendered.notes),
     }

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from modelops_ray.cluster.manifests.files import Json, parse_one
-from modelops_ray.cluster.manifests.findings import Problem, pointer
+from modelops_ray.cluster.manifests.findings import Problem
 from modelops_ray.cluster.manifests.views import Cluster, cluster_of
 from modelops_ray.errors import ManifestError
 
@@ -86,19 +86,18 @@ def _runtime_env(text: str) -> Iterator[Problem]:
 def _suspension(spec: Json) -> Iterator[Problem]:
     shuts_down = spec.get("shutdownAfterJobFinishes", False)
     if spec.get("suspend") and not shuts_down:
-        remedy = "set shutdownAfterJobFinishes: true, or do not suspend"
-        yield Problem(
-            "suspend-without-shutdown", "/spec/suspend", "only a job that shuts down can be suspended", remedy
+        found, remedy = (
+            "only a job that shuts down can be suspended",
+            "set shutdownAfterJobFinishes: true, or do not suspend",
         )
+        yield Problem("suspend-without-shutdown", "/spec/suspend", found, remedy)
     if spec.get("suspend") and spec.get("clusterSelector"):
-        yield Problem(
-            "suspend-selected", "/spec/suspend", "a job on a cluster of others cannot be suspended", "remove it"
-        )
+        found = "a job on a cluster of others cannot be suspended"
+        yield Problem("suspend-selected", "/spec/suspend", found, "remove it")
     if spec.get("ttlSecondsAfterFinished", 0) > 0 and not shuts_down:
         remedy = "set shutdownAfterJobFinishes: true, or use deletionRules"
         yield Problem("ttl-without-shutdown", "/spec/ttlSecondsAfterFinished", "without shutdown it is refused", remedy)
-    upgrade = (spec.get("rayClusterSpec") or {}).get("upgradeStrategy")
-    if upgrade:
+    if (spec.get("rayClusterSpec") or {}).get("upgradeStrategy"):
         place = "/spec/rayClusterSpec/upgradeStrategy"
         yield Problem("job-upgrade-strategy", place, "the cluster of a job has none", "remove it")
 
@@ -108,20 +107,20 @@ def _deletion(spec: Json) -> Iterator[Problem]:
     if strategy is None:
         return
     at = "/spec/deletionStrategy"
-    rules, legacy = strategy.get("deletionRules") or [], [key for key in ("onSuccess", "onFailure") if key in strategy]
+    rules = strategy.get("deletionRules") or []
+    legacy = [key for key in ("onSuccess", "onFailure") if key in strategy]
     if rules and spec.get("shutdownAfterJobFinishes"):
         found = "deletionRules and shutdownAfterJobFinishes exclude each other"
         yield Problem("deletion-and-shutdown", f"{at}/deletionRules", found, "remove one of them")
     if rules and legacy:
-        yield Problem(
-            "deletion-and-legacy", at, f"deletionRules and {legacy[0]} exclude each other", f"remove {legacy[0]}"
-        )
+        found = f"deletionRules and {legacy[0]} exclude each other"
+        yield Problem("deletion-and-legacy", at, found, f"remove {legacy[0]}")
     if not rules and len(legacy) < 2:
         yield Problem("deletion-empty", at, "it says nothing", "write deletionRules")
     is_scaled = (spec.get("rayClusterSpec") or {}).get("enableInTreeAutoscaling", False)
     for i, rule in enumerate(rules):
-        yield from _deletion_rule(pointer(("spec", "deletionStrategy", "deletionRules", i)), rule, spec, is_scaled)
-    yield from _deletion_order(rules)
+        yield from _deletion_rule(f"{at}/deletionRules/{i}", rule, spec, is_scaled)
+    yield from _deletion_order(f"{at}/deletionRules", rules)
 
 
 def _deletion_rule(at: str, rule: Json, spec: Json, is_scaled: bool) -> Iterator[Problem]:  # noqa: FBT001 (private)
@@ -136,22 +135,21 @@ def _deletion_rule(at: str, rule: Json, spec: Json, is_scaled: bool) -> Iterator
         yield Problem("delete-selected", f"{at}/policy", f"{policy} of a cluster of others", "remove the rule")
 
 
-def _deletion_order(rules: list[Json]) -> Iterator[Problem]:
+def _deletion_order(place: str, rules: list[Json]) -> Iterator[Problem]:
     """Workers go before their cluster, the cluster before the job; each once per condition."""
     ttls: dict[Any, dict[str, int]] = {}
     for i, rule in enumerate(rules):
-        at = pointer(("spec", "deletionStrategy", "deletionRules", i))
         condition = rule["condition"]
         known = ttls.setdefault((condition.get("jobStatus"), condition.get("jobDeploymentStatus")), {})
         if rule["policy"] in known:
             found = f"{rule['policy']} has a rule for this condition already"
-            yield Problem("deletion-twice", at, found, "remove one of them")
+            yield Problem("deletion-twice", f"{place}/{i}", found, "remove one of them")
             continue
         known[rule["policy"]] = condition.get("ttlSeconds", 0)
         before = [known[policy] for policy in _DELETION_ORDER if policy in known]
         if before != sorted(before):
-            remedy = "order the seconds: DeleteWorkers, DeleteCluster, DeleteSelf"
-            yield Problem("deletion-order", f"{at}/condition/ttlSeconds", "what is deleted first has more time", remedy)
+            found, remedy = "what is deleted first has more time", f"order the seconds: {', '.join(_DELETION_ORDER)}"
+            yield Problem("deletion-order", f"{place}/{i}/condition/ttlSeconds", found, remedy)
 
 
 def _groups(cluster: Cluster) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from modelops_ray.core.events import Node
@@ -18,17 +18,17 @@ from modelops_ray.core.window import slots
 
 GIB, MIB = 2**30, 2**20
 TARGET_S = 3600.0
-"""Without a number of pods there are as many as finish the study in about so long."""
+"""If no number of pods is given, there are as many as finish the study in about this time."""
 TYPICAL_SHARE = 0.95
-"""The first tier is for this share of the simulations; what needs more may have a tier of its own."""
+"""The first tier is for this share of the simulations; those that need more may have a tier of their own."""
 RAISED = 1.5
-"""What a simulation is given after an overrun, at least: the largest tier has to have room for that."""
+"""After an overrun a simulation is given at least this multiple: the largest tier has room for it."""
 MOST_MEMORY_PER_CPU_BYTES = 16 * GIB
-"""More than that for each CPU is rare among machines; above it CPUs stay idle instead."""
+"""Few machines have more memory for each CPU; for simulations that need more, CPUs stay idle instead."""
 
 
 class Share(NamedTuple):
-    """What becomes of a pod's memory; bytes."""
+    """How the memory of a pod is divided; bytes."""
 
     limit_bytes: int
     plasma_bytes: int
@@ -223,9 +223,7 @@ def _tier(need: Need, shape: Shape, limit_bytes: int, at_a_time: int) -> Tier:
 
 
 def _holds(need: Need, memory_bytes: int, limit_bytes: int) -> int:
-    if memory_bytes <= 0:
-        return 0
-    return memory_bytes // need.request_bytes(limit_bytes, memory_bytes)
+    return 0 if memory_bytes <= 0 else memory_bytes // need.request_bytes(limit_bytes, memory_bytes)
 
 
 def _replicas(tiers: list[Tier], need: Need, shape: Shape, pods: int | None) -> tuple[Tier, ...]:
@@ -239,9 +237,7 @@ def _replicas(tiers: list[Tier], need: Need, shape: Shape, pods: int | None) -> 
     scale = min(1.0, most / total)
     counts = [max(1, math.floor(n * scale)) for n in wanted]
     counts[0] = max(1, min(counts[0], most - sum(counts[1:])))
-    return tuple(
-        Tier(t.share, t.memory_bytes, t.cpus, t.at_a_time, t.simulations, n) for t, n in zip(tiers, counts, strict=True)
-    )
+    return tuple(replace(tier, max_replicas=n) for tier, n in zip(tiers, counts, strict=True))
 
 
 def _pods(n_simulations: int, tier: Tier, need: Need, pods: int | None) -> int:

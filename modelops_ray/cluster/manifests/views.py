@@ -46,16 +46,9 @@ class Group:
         return {key: str(value) for key, value in (self.spec.get("resources") or {}).items()}
 
     @property
-    def template(self) -> Json:
-        """The template of its pods."""
-        found: Json = self.spec.get("template") or {}
-        return found
-
-    @property
     def pod(self) -> Json:
         """The specification of its pods."""
-        found: Json = self.template.get("spec") or {}
-        return found
+        return (self.spec.get("template") or {}).get("spec") or {}
 
     def in_pod(self, *path: object) -> str:
         """A JSON pointer to something in the pod."""
@@ -82,8 +75,7 @@ class Group:
 
     def quantities(self, which: str) -> dict[str, Any]:
         """`requests` or `limits` of the Ray container."""
-        found: dict[str, Any] = (self.ray.get("resources") or {}).get(which) or {}
-        return found
+        return (self.ray.get("resources") or {}).get(which) or {}
 
     @property
     def limit_bytes(self) -> int | None:
@@ -139,7 +131,6 @@ class Cluster:
     path: tuple[object, ...]
     spec: Json
     annotations: Json
-    of_job: bool
 
     def at(self, *path: object) -> str:
         """A JSON pointer to something below its specification."""
@@ -197,7 +188,7 @@ def cluster_of(content: Json) -> Cluster | None:
         node = (node or {}).get(key)
     if path is None or not node:
         return None
-    return Cluster(path, node, content["metadata"].get("annotations") or {}, of_job=content["kind"] == "RayJob")
+    return Cluster(path, node, content["metadata"].get("annotations") or {})
 
 
 def of_kind(resources: Iterable[Resource], kind: str) -> list[Resource]:
