@@ -28,11 +28,11 @@ from obstore.store import MemoryStore
 from support.stores import DiedError
 
 from modelops_ray.store import heartbeat as progress
-from modelops_ray.store import names, run_json
+from modelops_ray.store import run_json
 from modelops_ray.store import writer as session
 from modelops_ray.store.heartbeat import ProcessIdentity
 from modelops_ray.store.storage import local as files
-from modelops_ray.store.storage import objects
+from modelops_ray.store.storage import names, objects
 from modelops_ray.store.storage.buckets import Bucket
 from modelops_ray.store.storage.objects import ObjectFolder
 
@@ -305,5 +305,5 @@ def _renamed(world: World, real: Callable[..., Any], *args: Any) -> Any:
 
 def _in_memory(world: World, uri: str) -> ObjectFolder:
     folder = ObjectFolder(uri, Bucket("s3", "bucket"), uri.removeprefix("s3://bucket/"), world.memory)
-    folder._proofs.is_there = True
+    folder._found_out.is_there = True
     return folder

@@ -1,6 +1,6 @@
 """What the store asks of a place to keep a run: whole files that appear at once, and one that only one writer makes.
 
-Owns the seam, not how a place keeps what it promises: `files` does for file systems, `objects` for object stores.
+Owns the seam, not how a place keeps what it promises: `local` does for file systems, `objects` for object stores.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 
 from modelops_ray.errors import StorageError
-from modelops_ray.store.names import make_name, rename_new
 from modelops_ray.store.storage.base import Sink, Written
+from modelops_ray.store.storage.names import make_name, rename_new
 
 Mark = tuple[int, int, int, int]
 
@@ -77,7 +77,7 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class LocalFolder:
-    """A directory of a file system; `folder.Folder` says what its methods promise.
+    """A directory of a file system; `base.Folder` says what its methods promise.
 
     `shown` is how it is named to people where that is not its path. With `_held`, names are relative to that directory,
     in which this one has the name `_inside`.

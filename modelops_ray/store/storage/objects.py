@@ -1,6 +1,6 @@
 """A run directory in an object store: one file is one object, and appears by one request or not at all.
 
-Owns how the promises of `folder.Folder` are kept there. The file that decides who writes is made by a conditional PUT
+Owns how the promises of `base.Folder` are kept there. The file that decides who writes is made by a conditional PUT
 (`If-None-Match: *`), the only thing in an object store that exactly one of several writers is granted. `pyarrow.fs` has
 none, so requests go through obstore. Keys come again and nothing holds a prefix, so that a late request always arrives:
 what it makes is told by its content, and a file is exchanged only for one that is still the same (`If-Match`).
@@ -41,23 +41,22 @@ CONFLICT_PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0, 5.0, 5.0)
 
 
 @dataclass(slots=True)
-class _Proofs:
-    """What has been found out about a bucket, once per folder."""
+class _FoundOut:
+    """What has been found out about a bucket, once per folder: that it is there, and which conditions it knows."""
 
     is_there: bool = False
-    refuses_to_overwrite: bool = False
-    compares: bool = False
+    conditions: set[Callable[[Client, str], bool]] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectFolder:
-    """All objects below a prefix; `folder.Folder` says what its methods promise."""
+    """All objects below a prefix; `base.Folder` says what its methods promise."""
 
     uri: str
     _bucket: Bucket
     _prefix: str
     _client: Client
-    _proofs: _Proofs = field(default_factory=_Proofs)
+    _found_out: _FoundOut = field(default_factory=_FoundOut)
 
     @classmethod
     def at(cls, uri: str) -> ObjectFolder:
@@ -122,7 +121,7 @@ class ObjectFolder:
         """Return the content of an object and its mark, None if there is no such object."""
         self._require_bucket()
         with self._reporting(name):
-            return self._get(name)
+            return _get(self._client, self._key(name))
 
     def mark(self, name: str) -> Hashable | None:
         """Tell an object from any other that later has its key; None if there is no such object."""
@@ -176,78 +175,36 @@ class ObjectFolder:
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a whole object unless its name is taken."""
-        self._require_refusal_to_overwrite()
+        self._require_condition(_is_created_once)
         with self._reporting(name, changes=True):
-            return self._put_if(name, None, data)
+            return _put_if(self._client, self._key(name), None, data)
 
     def exchange(self, name: str, mark: Hashable, data: bytes) -> bool:
         """Write a whole object in place of the one that has this mark."""
-        self._require_comparison()
+        self._require_condition(_is_exchanged_once)
         with self._reporting(name, changes=True):
-            return self._put_if(name, mark, data)
+            return _put_if(self._client, self._key(name), mark, data)
 
     def remove(self, name: str) -> None:
         """Remove an object; one that is not there is fine."""
         with self._reporting(name), suppress(FileNotFoundError):
             obstore.delete(self._client, self._key(name))
 
-    def _get(self, name: str) -> tuple[bytes, Hashable] | None:
-        try:
-            found = obstore.get(self._client, self._key(name))
-            return found.bytes().to_bytes(), _mark(found.meta)
-        except FileNotFoundError:
-            return None
+    def _require_condition(self, holds: Callable[[Client, str], bool]) -> None:
+        """Make sure that the store knows a condition: some servers that speak S3 do not, and let every writer in.
 
-    def _put_if(self, name: str, mark: Hashable | None, data: bytes) -> bool:
-        """Write an object if it has this mark, or is not there where the mark is None; False if another was faster.
-
-        A request whose answer was lost is repeated, and finds its own object. S3 answers "conflict" where another
-        write is under way; that one may fail, and then the object is still as it was.
+        It is tried several times: a session that starts at the same moment removes what it takes for a leftover.
         """
-        mode: Any = "create" if mark is None else dict(mark)  # type: ignore[call-overload]
-        refusals = (AlreadyExistsError,) if mark is None else (AlreadyExistsError, PreconditionError, FileNotFoundError)
-        for pause_s in (*CONFLICT_PAUSES_S, None):
-            try:
-                obstore.put(self._client, self._key(name), data, mode=mode, use_multipart=False)
-            except refusals:
-                found = self._get(name)
-                if mark != (None if found is None else found[1]):
-                    return found is not None and found[0] == data
-                if pause_s is None:
-                    raise
-                time.sleep(pause_s)
-            else:
-                return True
-        raise AssertionError("unreachable")
-
-    def _require_refusal_to_overwrite(self) -> None:
-        """Some servers that speak S3 do not know the condition, and let every writer in."""
-        if not self._proofs.refuses_to_overwrite:
-            self._require_proof(
-                lambda probe: self._put_if(probe, None, b"first") and not self._put_if(probe, None, b"second")
-            )
-            self._proofs.refuses_to_overwrite = True
-
-    def _require_comparison(self) -> None:
-        """The same for the condition under which an object is exchanged."""
-        if not self._proofs.compares:
-            self._require_proof(self._compares)
-            self._proofs.compares = True
-
-    def _compares(self, probe: str) -> bool:
-        first = obstore.put(self._client, self._key(probe), b"first", use_multipart=False)
-        obstore.put(self._client, self._key(probe), b"second", use_multipart=False)
-        return not self._put_if(probe, _mark(first), b"third")
-
-    def _require_proof(self, refuses: Callable[[str], bool]) -> None:
-        """Try it, several times: a session that starts at the same moment removes what it takes for a leftover."""
+        if holds in self._found_out.conditions:
+            return
         self._require_bucket()
         for _ in range(_PROBES):
             probe = f"{_PROBE}{secrets.token_hex(4)}"
             with self._reporting(probe):
-                refused = refuses(probe)
+                is_known = holds(self._client, self._key(probe))
             self.remove(probe)
-            if refused:
+            if is_known:
+                self._found_out.conditions.add(holds)
                 return
         raise StorageError(
             f"{self.uri}: this object store overwrites what it was told not to, so that two sessions could write "
@@ -256,13 +213,13 @@ class ObjectFolder:
 
     def _require_bucket(self) -> None:
         """Only a listing tells an object that is missing from a bucket that is; asked first, with little patience."""
-        if self._proofs.is_there:
+        if self._found_out.is_there:
             return
         client = connect(self._bucket, retries=_QUICK_RETRIES, retry_s=_QUICK_S)
         with self._reporting(""):
             for _ in obstore.list(client, f"{self._prefix}/", chunk_size=1):
                 break
-        self._proofs.is_there = True
+        self._found_out.is_there = True
 
     @contextmanager
     def _reporting(self, name: str, *, changes: bool = False) -> Iterator[None]:
@@ -310,6 +267,49 @@ class ObjectFolder:
     @staticmethod
     def _last(path: str) -> str:
         return path.rstrip("/").rpartition("/")[2]
+
+
+def _get(client: Client, key: str) -> tuple[bytes, Hashable] | None:
+    try:
+        found = obstore.get(client, key)
+        return found.bytes().to_bytes(), _mark(found.meta)
+    except FileNotFoundError:
+        return None
+
+
+def _put_if(client: Client, key: str, mark: Hashable | None, data: bytes) -> bool:
+    """Write an object if it has this mark, or is not there where the mark is None; False if another was faster.
+
+    A request whose answer was lost is repeated, and finds its own object. S3 answers "conflict" where another write is
+    under way; that one may fail, and then the object is still as it was.
+    """
+    mode: Any = "create" if mark is None else dict(mark)  # type: ignore[call-overload]
+    refusals = (AlreadyExistsError,) if mark is None else (AlreadyExistsError, PreconditionError, FileNotFoundError)
+    for pause_s in (*CONFLICT_PAUSES_S, None):
+        try:
+            obstore.put(client, key, data, mode=mode, use_multipart=False)
+        except refusals:
+            found = _get(client, key)
+            if mark != (None if found is None else found[1]):
+                return found is not None and found[0] == data
+            if pause_s is None:
+                raise
+            time.sleep(pause_s)
+        else:
+            return True
+    raise AssertionError("unreachable")
+
+
+def _is_created_once(client: Client, key: str) -> bool:
+    """Try the condition under which an object is made."""
+    return _put_if(client, key, None, b"first") and not _put_if(client, key, None, b"second")
+
+
+def _is_exchanged_once(client: Client, key: str) -> bool:
+    """Try the condition under which an object is exchanged."""
+    first = obstore.put(client, key, b"first", use_multipart=False)
+    obstore.put(client, key, b"second", use_multipart=False)
+    return not _put_if(client, key, _mark(first), b"third")
 
 
 def _mark(found: Mapping[str, Any]) -> Hashable:

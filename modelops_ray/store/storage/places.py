@@ -1,6 +1,6 @@
 """Where a run directory is: a path, or the URI of a folder in an object store; and how it is opened.
 
-Owns which URIs there are. What a place can do is `folder`'s, and how, `files`' and `objects`'.
+Owns which URIs there are. What a place can do is said in `base`, and done in `local` and `objects`.
 """
 
 from __future__ import annotations

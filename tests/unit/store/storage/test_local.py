@@ -9,8 +9,8 @@ import pytest
 from support.stores import DiedError, dying
 
 from modelops_ray.errors import StorageError
-from modelops_ray.store import names
 from modelops_ray.store.storage import local as files
+from modelops_ray.store.storage import names
 from modelops_ray.store.storage.local import LocalFolder
 
 
