@@ -1,4 +1,4 @@
-"""The commands about Kubernetes: kuberay render, kuberay check; `watch` has a file of its own."""
+"""The commands about Kubernetes: kuberay render, check, watch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import click
 
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, names_of, of_run
 from modelops_ray.cli.outcomes import end, say
-from modelops_ray.cli.watch import watch
 
 _CARRIED = [name for name in names_of("render") if name != "model"]
 
@@ -174,4 +173,20 @@ def _print(screen: Any, checked: Any) -> None:
         screen.say(f"nothing wrong in {count(checked.n_objects, 'object')}")
 
 
-kuberay.add_command(watch)
+@kuberay.command()
+@click.argument("name")
+@click.option("--namespace", "-n", metavar="NAMESPACE", help="Default: that of the pod or of the kubeconfig.")
+@JSON
+@DEBUG
+def watch(name: str, *, namespace: str | None, as_json: bool) -> None:
+    """Follow the RayJob NAME and its pods until it ends; exit 0 if it succeeded, else 1."""
+    from modelops_ray.cluster.watch.jobwatch import follow
+    from modelops_ray.cluster.watch.kube import connect
+    from modelops_ray.report.screen import to_stderr, to_stdout
+
+    screen = to_stderr() if as_json else to_stdout()
+    ended = follow(connect(namespace), name, screen.say)
+    if as_json:
+        to_stdout().json(ended.values())
+    if not ended.job.has_succeeded:
+        raise SystemExit(1)

@@ -9,40 +9,24 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Protocol, cast
+from dataclasses import dataclass
+from typing import cast
 
 from rich.console import RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.report.screen import Screen, to_stderr
 from modelops_ray.report.text import count, duration, format_size, rate
-from modelops_ray.session.ports import Snapshot
+from modelops_ray.session.ports import Snapshot, Watcher
 
 LINE_EVERY_S = 10.0
 _REDRAW_EVERY_S = 0.25
 
 
-class Display(Protocol):
-    """Shows a run; the methods are those of `session.ports.Watcher`."""
-
-    def note(self, text: str) -> None:
-        """Show one sentence."""
-        ...
-
-    def update(self, snapshot: Snapshot) -> None:
-        """Show the run at this moment."""
-        ...
-
-    def planned(self, expected: Forecast) -> None:
-        """Show what a large study will take."""
-        ...
-
-
 @contextmanager
-def display(*, quiet: bool) -> Iterator[Display]:
+def display(*, quiet: bool) -> Iterator[Watcher]:
     """Choose the display that fits stderr, for as long as the context lasts."""
     console = to_stderr()
     if quiet:
@@ -104,6 +88,12 @@ class _Progress(Progress):
         """What it is shown on."""
         return cast("Screen", self.console)
 
+    def show(self, done: int, total: int, headline: str, speed: str, memory: str) -> None:
+        """Move the bar, and write the lines anew."""
+        if not self.tasks:
+            self.add_task("", total=total, headline="", speed="", memory="")
+        self.update(self.task_ids[0], completed=done, total=total, headline=headline, speed=speed, memory=memory)
+
     def get_renderables(self) -> Iterator[RenderableType]:
         yield self.make_tasks_table(self.tasks)
         for task in self.tasks:
@@ -127,8 +117,7 @@ class Bar:
 
     progress: _Progress
     clock: Callable[[], float] = time.monotonic
-    _task: TaskID | None = None
-    _last_s: float = field(default=float("-inf"))
+    _last_s: float = float("-inf")
 
     def note(self, text: str) -> None:
         """Print a sentence above the bar."""
@@ -146,10 +135,7 @@ class Bar:
             return
         self._last_s = now_s
         done = snapshot.simulations - snapshot.left
-        shown = {"headline": headline(snapshot), "memory": memory_line(snapshot), "speed": speed(snapshot)}
-        if self._task is None:
-            self._task = self.progress.add_task("", total=snapshot.simulations, completed=done, **shown)  # type: ignore[arg-type]
-        self.progress.update(self._task, completed=done, total=snapshot.simulations, **shown)  # type: ignore[arg-type]
+        self.progress.show(done, snapshot.simulations, headline(snapshot), speed(snapshot), memory_line(snapshot))
 
 
 _LINE = re.compile(r"([0-9][0-9,]{0,20}) of ([0-9][0-9,]{0,20}) done; ([^;]*); ([^;]*); ([^;]*)")
@@ -176,7 +162,6 @@ class Followed:
     """Moves a bar by the lines of progress among others, which are printed above it."""
 
     progress: _Progress
-    _task: TaskID | None = None
     _begun: str = ""
 
     def show(self, text: str) -> None:
@@ -197,11 +182,7 @@ class Followed:
             self.progress.screen.say(line)
             return
         done, total = (int(match[group].replace(",", "")) for group in (1, 2))
-        headline, speed, memory = map(self.progress.screen.plain, match.group(3, 4, 5))
-        shown = {"headline": headline, "speed": speed, "memory": memory}
-        if self._task is None:
-            self._task = self.progress.add_task("", total=total, **shown)  # type: ignore[arg-type]
-        self.progress.update(self._task, completed=done, total=total, **shown)  # type: ignore[arg-type]
+        self.progress.show(done, total, *map(self.progress.screen.plain, match.group(3, 4, 5)))
 
 
 def headline(snapshot: Snapshot) -> str:

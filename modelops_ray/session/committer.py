@@ -7,40 +7,19 @@ and how, the store's.
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Self
 
 from modelops_ray.core.events import Event, PartCommitted, PayloadLost, WritePart
-from modelops_ray.core.report import Failure
 from modelops_ray.errors import PayloadLostError
 from modelops_ray.sandbox import opened
 from modelops_ray.session.ports import Snapshot
+from modelops_ray.store.run_store import RunStore
 from modelops_ray.study.chunk import Payload
 
 HEARTBEAT_EVERY_S = 3.0
-
-
-class Committed(Protocol):
-    """What a commit says of itself."""
-
-    @property
-    def rejected(self) -> tuple[Failure, ...]:
-        """Simulations whose outputs did not fit."""
-        ...
-
-
-class Store(Protocol):
-    """One run directory, one session."""
-
-    def commit(self, payloads: Sequence[Payload], failures: Sequence[Failure]) -> Committed:
-        """Make these results and failures durable, all or none."""
-        ...
-
-    def heartbeat(self, counters: dict[str, int | float | str]) -> None:
-        """Say that the session lives."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +29,7 @@ class Desk:
     `take` hands out the payload of a chunk, or raises PayloadLostError; `clock` is in seconds, monotonic.
     """
 
-    store: Store
+    store: RunStore
     take: Callable[[int], Payload]
     clock: Callable[[], float]
 

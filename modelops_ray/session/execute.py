@@ -151,7 +151,7 @@ def _spec(question: RunRequest) -> RunSpec:
         versions=installed_versions(),
         created=utc_now(),
     )
-    return RunSpec.of(asked, study, question.simulations, question.identity, question.scope)
+    return RunSpec(asked, study, question.simulations, question.identity, question.scope)
 
 
 def _plain(config: RunConfig) -> dict[str, Any]:

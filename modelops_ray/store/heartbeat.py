@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
 from modelops_ray.errors import ResultsError, RunInUseError
 from modelops_ray.sandbox.machine import process_space
@@ -41,6 +41,11 @@ class ProcessIdentity:
         return cls(socket.gethostname(), os.getpid(), process_space(), _started_ticks(os.getpid()))
 
 
+def _storable(value: JsonValue) -> JsonValue:
+    """Show the bytes of a path that is not UTF-8 as escapes, for JSON holds text only."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
 class Progress(BaseModel):
     """The latest word of a session of the run with this id; `ending` is set when it ended properly."""
 
@@ -53,7 +58,7 @@ class Progress(BaseModel):
     place: str
     started_ticks: Annotated[int, Field(ge=0, lt=2**62)] | None
     heartbeat: AwareDatetime
-    counters: dict[str, JsonValue]
+    counters: dict[str, Annotated[JsonValue, BeforeValidator(_storable)]]
     ending: str | None = None
 
     def age_s(self, now: datetime) -> float:
@@ -105,33 +110,6 @@ def read_progress(folder: Folder, run: str | None = None) -> Progress | None:
 def write_progress(folder: Folder, progress: Progress) -> None:
     """Replace the latest word."""
     folder.replace(NAME, progress.model_dump_json(indent=1).encode() + b"\n")
-
-
-def say(
-    run: str,
-    session: str,
-    process: ProcessIdentity,
-    now: datetime,
-    counters: Mapping[str, JsonValue],
-    ending: str | None = None,
-) -> Progress:
-    """Put together what a session says now."""
-    return Progress(
-        run=run,
-        session=session,
-        host=process.host,
-        pid=process.pid,
-        place=process.place,
-        started_ticks=process.started_ticks,
-        heartbeat=now,
-        counters={name: _storable(value) for name, value in counters.items()},
-        ending=ending,
-    )
-
-
-def _storable(value: JsonValue) -> JsonValue:
-    """Show the bytes of a path that is not UTF-8 as escapes, for JSON holds text only."""
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def require_free(folder: Folder, run: str | None, now: datetime) -> None:

@@ -5,7 +5,6 @@ Owns study order and how shards become one table. Shows committed rows only, ver
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -21,7 +20,7 @@ from modelops_ray.sandbox.arrays import array_of
 from modelops_ray.store.batch import Positions
 from modelops_ray.store.columns import MisfitError, all_hold, conformed, widened
 from modelops_ray.store.commits import Log
-from modelops_ray.store.directory import Directory, Largest, Memory, OutputSize, Rows
+from modelops_ray.store.directory import Directory, Memory, OutputSize, Rows
 from modelops_ray.store.run_json import RunJson
 from modelops_ray.store.shards import require_one_run, require_one_split
 from modelops_ray.store.status import Status, together
@@ -87,10 +86,6 @@ class RunReader:
     def failures(self) -> pa.Table:
         """Return the rows of `simulations` that failed, in no order; reads nothing else."""
         return pa.concat_tables(directory.failures() for directory in self._directories())
-
-    def largest(self) -> Largest:
-        """Say what the simulations with a row took at most."""
-        return functools.reduce(Largest.and_with, (directory.largest() for directory in self._directories()))
 
     def output_sizes(self) -> dict[str, OutputSize]:
         """Say how large every output is, by name in order; reads the commits only."""

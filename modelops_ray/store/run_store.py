@@ -53,6 +53,7 @@ class Written:
 class RunStore:
     """What is done in a run directory, and the only way to add to it; `opening` makes one.
 
+    `completed` simulations have a result there and `failed` a failure; `written` is what this session has added.
     Where nothing is left to do there is no session: nothing is written, and `commit` refuses.
     """
 
@@ -75,8 +76,8 @@ class RunStore:
         self._log = log
         self._session = session
         self._done = _mask(log, len(spec.simulations))
-        self._completed = log.rows(failed=False)
-        self._failed = log.rows(failed=True)
+        self.completed = log.rows(failed=False)
+        self.failed = log.rows(failed=True)
         self._columns: dict[str, pa.Schema] = {}
         if session is not None:
             with session.blaming():
@@ -86,16 +87,6 @@ class RunStore:
         """Positions that have a row, completed or failed."""
         edges = np.flatnonzero(np.diff(self._done, prepend=False, append=False))
         return Ranges(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-    @property
-    def completed(self) -> int:
-        """How many simulations have a result."""
-        return self._completed
-
-    @property
-    def failed(self) -> int:
-        """How many simulations have a failure."""
-        return self._failed
 
     def largest(self) -> Largest:
         """Say what the simulations with a row took at most; reads two columns of them."""
@@ -130,13 +121,13 @@ class RunStore:
         self._log.apply(commit, f"commit {commit.number}")
         self._done[batch.positions] = True
         self._done[failed] = True
-        self._completed += len(batch.positions)
+        self.completed += len(batch.positions)
         self.written = Written(
             self.written.simulations + len(batch.positions),
             self.written.payload_bytes + sum(table.nbytes for table in (batch.simulations, *batch.outputs.values())),
             self.written.output_bytes + sum(part.bytes for part in results),
         )
-        self._failed += len(failed)
+        self.failed += len(failed)
         self._columns = dict(batch.schemas)
         for path in retracted:
             self._folder.remove(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.store.batch import TableSchemas
@@ -13,27 +14,18 @@ from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunSpec:
-    """What a session is asked to answer, and the columns that follow from it; `scope` are the positions of a shard."""
+    """What a session is asked to answer; `scope` are the positions of a shard."""
 
     asked: RunJson
     study: Study
     simulations: Simulations
     identity: RunIdentity
-    schemas: TableSchemas
-    scope: Ranges | None
+    scope: Ranges | None = None
 
-    @classmethod
-    def of(
-        cls,
-        asked: RunJson,
-        study: Study,
-        simulations: Simulations,
-        identity: RunIdentity,
-        scope: Ranges | None = None,
-    ) -> RunSpec:
-        """Put together what is asked; the columns are those of the whole study also for a shard."""
-        types = identity.parameter_types
-        schemas = TableSchemas(simulations_schema(types), identity_fields(types))
-        return cls(asked, study, simulations, identity, schemas, scope)
+    @cached_property
+    def schemas(self) -> TableSchemas:
+        """The columns that follow from it: those of the whole study also for a shard."""
+        types = self.identity.parameter_types
+        return TableSchemas(simulations_schema(types), identity_fields(types))

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -31,7 +31,7 @@ from modelops_ray.store.commits import (
     read_commit,
     taken_over,
 )
-from modelops_ray.store.heartbeat import ProcessIdentity, say, write_progress
+from modelops_ray.store.heartbeat import ProcessIdentity, Progress, write_progress
 from modelops_ray.store.parts import write_part
 from modelops_ray.store.run_json import NAME, Growth, RunJson
 from modelops_ray.store.storage.base import Folder, UncertainError
@@ -195,8 +195,15 @@ class Session:
         self.require_alone()
         if counters is not None:
             self._counters = dict(counters)
-        progress = say(self._run.id, self.name, self._process, self._clock(), self._counters, ending)
-        write_progress(self._folder, progress)
+        says = Progress(
+            run=self._run.id,
+            session=self.name,
+            **asdict(self._process),
+            heartbeat=self._clock(),
+            counters=self._counters,
+            ending=ending,
+        )
+        write_progress(self._folder, says)
 
     def _discard(self) -> None:
         taker = read_commit(self._commits, self._number)

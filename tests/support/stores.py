@@ -89,7 +89,7 @@ def opened(path: Path, study: Study, **changes: Any) -> Opening:
     if changes.pop("retry_failed", False):
         how["repeat"] = Ranges([(0, len(simulations))])
     asked = run_json_of(study, created=how.get("around", Surroundings()).clock(), **changes)
-    return open_directory(path, RunSpec.of(asked, study, simulations, _identity(study)), **how)
+    return open_directory(path, RunSpec(asked, study, simulations, _identity(study)), **how)
 
 
 def payload(study: Study, positions: Iterable[int], model: Model = incidence, of: Simulations | None = None) -> Payload:

@@ -59,7 +59,7 @@ class RayBackend:
         """Look at the nodes that are alive and take CPUs and memory, and at those the autoscaler could add."""
         now_s = self._clock()
         if self._capacity is None or now_s - self._capacity[0] >= CAPACITY_EVERY_S:
-            self._capacity = now_s, Capacity(_nodes(), _reachable(), self._autoscaler_says())
+            self._capacity = now_s, Capacity(nodes_now(), _reachable(), self._autoscaler_says())
         return self._capacity[1]
 
     def _autoscaler_says(self) -> str:
@@ -227,7 +227,8 @@ def _task_name(chunk_id: int) -> str:
     return f"modelops-chunk-{chunk_id}"
 
 
-def _nodes() -> tuple[Node, ...]:
+def nodes_now() -> tuple[Node, ...]:
+    """List the nodes of the Ray this process is connected to that take simulations."""
     import ray
     from ray._private.state import state
 
@@ -266,11 +267,6 @@ def _spilled_bytes() -> int:
         return int(get_memory_info_reply(state).store_stats.spilled_bytes_total)
     except (AssertionError, grpc.RpcError):
         return 0  # every raylet is dead, known to be or not yet, which failing chunks tell
-
-
-def nodes_now() -> tuple[Node, ...]:
-    """The nodes of the Ray this process is connected to that take simulations."""
-    return _nodes()
 
 
 def pickle_by_value(thing: object) -> bytes:
