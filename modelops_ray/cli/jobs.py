@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from rich.table import Table
 
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, of_run
 from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end, say
+
+if TYPE_CHECKING:
+    from modelops_ray.cluster.jobs.submission import Submission
 
 ADDRESS = click.option("--address", metavar="URL", help="The cluster's dashboard, http://HOST:8265; or RAY_ADDRESS.")
 JOB = click.argument("job", metavar="JOB")
@@ -51,31 +54,37 @@ def submit(  # noqa: PLR0913 (one for each option)
     Ctrl-C leaves the job alone; how to see it again is said.
     """
     from modelops_ray import api
-    from modelops_ray.report.screen import to_stderr, to_stdout
+    from modelops_ray.report.screen import to_stdout
 
-    screen = to_stdout()
     if follow and shards > 1:
         raise click.UsageError("--follow shows one job; give --wait with --shards, or follow one by jobs logs")
     sent = api.submit(
         study, address=address, model=model, out=out, ephemeral=ephemeral, shards=shards, install=install,
         **given(options),
     )  # fmt: skip
-    if not (follow or wait):
-        if as_json:
-            screen.json({"address": sent.address, "run_dir": sent.run_dir, "jobs": list(sent.ids)})
-        else:
-            for job in sent.ids:
-                screen.say(job)
-            say(f"see it: {_attach(sent.ids[0], sent.address)}")
+    if follow or wait:
+        _stay(sent, follow=follow, as_json=as_json)
+    if as_json:
+        to_stdout().json({"address": sent.address, "run_dir": sent.run_dir, "jobs": list(sent.ids)})
         return
+    for job in sent.ids:
+        to_stdout().say(job)
+    say(f"see it: {_attach(sent.ids[0], sent.address)}")
+
+
+def _stay(sent: Submission, *, follow: bool, as_json: bool) -> NoReturn:
+    """Wait until all jobs have ended, say how, and end with the exit code of the run."""
+    from modelops_ray.report.screen import to_stderr, to_stdout
+
     with _detaching(sent.ids[0], sent.address):
         if follow:
-            _show(to_stderr() if as_json else screen, sent.follow())
+            _show(to_stderr() if as_json else to_stdout(), sent.follow())
         code = sent.wait()
+    states = sent.states()
     if as_json:
-        states = [asdict(each) for each in sent.states()]
-        screen.json({"address": sent.address, "run_dir": sent.run_dir, "exit_code": code, "jobs": states})
-    for each in sent.states():
+        ended = [asdict(each) for each in states]
+        to_stdout().json({"address": sent.address, "run_dir": sent.run_dir, "exit_code": code, "jobs": ended})
+    for each in states:
         _say_end(each, shown=follow)
     raise SystemExit(code)
 

@@ -6,7 +6,6 @@ Owns the connection and its errors. What a job is made of is `package`'s busines
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import queue
@@ -15,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -161,8 +160,7 @@ class Dashboard:
 
     def follow(self, job: str) -> Iterator[str]:
         """Yield what a job prints, from its beginning to its end; a connection that breaks is made anew."""
-        shown = 0
-        is_last = False
+        shown, is_last = 0, False
         while not is_last:
             is_last = self._patiently(job).is_over
             seen = 0
@@ -289,10 +287,8 @@ def _state(details: Any) -> JobState:
 def _read_installed(log: str, address: str) -> Installed:
     for line in log.splitlines():
         if line.startswith(_FOUND):
-            try:
-                return Installed.model_validate(json.loads(line.removeprefix(_FOUND)))
-            except (ValueError, ValidationError):
-                break
+            with suppress(ValidationError):
+                return Installed.model_validate_json(line.removeprefix(_FOUND))
     raise BackendError(f"the cluster at {address} did not say what it has installed; it said: {_last_line(log)}")
 
 

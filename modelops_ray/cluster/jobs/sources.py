@@ -10,7 +10,7 @@ import ast
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -44,10 +44,12 @@ def sources_of(ref: ModelRef) -> Sources:
     """Find what has to travel with a model; ModelError if no file defines it, or its files are in several folders."""
     files = _own_files(ref)
     folder = str(Path(ref.location).parent) if ref.kind == "file" else ref.root
-    left_here = tuple(_beside(Path(ref.location).parent)) if ref.kind == "file" else ()
     versions = _add_imports(files, folder)
-    model = f"{FOLDER}/{ref.label}" if ref.kind == "file" else ref.label
-    return Sources(model, files, versions, left_here)
+    if ref.kind != "file":
+        return Sources(ref.label, files, versions, ())
+    beside = (path for path in sorted(Path(folder).iterdir()) if path.is_file())
+    left_here = (path.name for path in beside if path.suffix not in {".py", ".pyc"} and not path.name.startswith("."))
+    return Sources(f"{FOLDER}/{ref.label}", files, versions, tuple(left_here))
 
 
 def imported_names(source: str) -> set[str]:
@@ -89,13 +91,6 @@ def _files_of(spec: ModuleSpec) -> Iterator[tuple[str, Path]]:
         yield from ((path.relative_to(folder.parent).as_posix(), path) for path in python_files(folder))
 
 
-def _beside(folder: Path) -> Iterator[str]:
-    """Names of the plain files in a model's folder that are not Python."""
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix not in {".py", ".pyc"} and not path.name.startswith("."):
-            yield path.name
-
-
 def _add_imports(files: dict[str, Path], folder: str) -> dict[str, str]:
     """Add the modules of the author's that files import from elsewhere, and return the versions of installed ones."""
     distributions = importlib.metadata.packages_distributions()
@@ -104,7 +99,8 @@ def _add_imports(files: dict[str, Path], folder: str) -> dict[str, str]:
     seen |= {name.removeprefix(f"{FOLDER}/").partition("/")[0].removesuffix(".py") for name in files}
     new = list(files.values())
     while new:
-        names = _imported(new) - seen - _NEVER
+        sources = (path.read_text(encoding="utf-8", errors="replace") for path in new)
+        names = set().union(*map(imported_names, sources)) - seen - _NEVER
         seen |= names
         new = []
         for name in sorted(names):
@@ -115,10 +111,6 @@ def _add_imports(files: dict[str, Path], folder: str) -> dict[str, str]:
                 files |= more
                 new += more.values()
     return versions
-
-
-def _imported(paths: Iterable[Path]) -> set[str]:
-    return {name for path in paths for name in imported_names(path.read_text(encoding="utf-8", errors="replace"))}
 
 
 def _found(name: str, folder: str) -> ModuleSpec | None:

@@ -99,11 +99,7 @@ class Submission:
 def send(question: RunRequest, parcel: Parcel, dashboard: Dashboard, say: Callable[[str], None]) -> Submission:
     """Pack a study with its model and this program, upload them, and start the jobs.
 
-    Args:
-        question: The checked study.
-        parcel: How it is to be sent.
-        dashboard: Where to.
-        say: Is told, in short lines, what was found there and what was uploaded.
+    `say` is told, in short lines, what was found there and what was uploaded.
 
     Raises:
         UsageError: The run directory would die with the head, or a requirement is none.

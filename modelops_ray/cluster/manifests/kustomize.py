@@ -85,9 +85,12 @@ def build(folder: Path) -> list[Resource]:
     try:
         contents = _build(folder, [], "Kustomization")
     except RecursionError:
-        found = f"{folder / KUSTOMIZATION}: its resources or components lead back to it"
-        raise ManifestError(found, "kustomization") from None
+        raise _wrong(folder, "its resources or components lead back to it") from None
     return [Resource(str(folder), content) for content in contents]
+
+
+def _wrong(folder: Path, found: str) -> ManifestError:
+    return ManifestError(f"{folder / KUSTOMIZATION}: {found}", "kustomization")
 
 
 def is_component(folder: Path) -> bool:
@@ -96,29 +99,23 @@ def is_component(folder: Path) -> bool:
 
 
 def _load(folder: Path) -> _Kustomization:
-    path = folder / KUSTOMIZATION
-    documents = read(path)
+    documents = read(folder / KUSTOMIZATION)
     try:
         return _Kustomization.model_validate(documents[0] if documents else {})
     except ValidationError as error:
         problem = error.errors()[0]
         place = "/".join(map(str, problem["loc"]))
         what = "this is not supported here" if problem["type"] == "extra_forbidden" else problem["msg"]
-        raise ManifestError(f"{path}: /{place}: {what}", "kustomization") from error
+        raise _wrong(folder, f"/{place}: {what}") from error
 
 
 def _build(folder: Path, inherited: list[Json], kind: str) -> list[Json]:
     wanted = _load(folder)
     if wanted.kind == "Component" != kind:
-        found = f"{folder / KUSTOMIZATION}: a component is nothing by itself; give an overlay that names it"
-        raise ManifestError(found, "kustomization")
+        raise _wrong(folder, "a component is nothing by itself; give an overlay that names it")
     if wanted.kind != kind:
-        raise ManifestError(
-            f"{folder / KUSTOMIZATION}: /kind: a {wanted.kind} where a {kind} is wanted", "kustomization"
-        )
-    contents = [*inherited]
-    for entry in wanted.resources:
-        contents += _resource(folder, entry)
+        raise _wrong(folder, f"/kind: a {wanted.kind} where a {kind} is wanted")
+    contents = [*inherited, *(content for entry in wanted.resources for content in _resource(folder, entry))]
     for entry in wanted.components:
         contents = _build(_joined(folder, entry), contents, "Component")
     for number, patch in enumerate(wanted.patches):
@@ -148,9 +145,7 @@ def _joined(folder: Path, entry: str) -> Path:
 
 def _refuse_outside(folder: Path, path: Path) -> None:
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise ManifestError(
-            f"{folder / KUSTOMIZATION}: kustomize reads no file outside its folder: {path}", "kustomization"
-        )
+        raise _wrong(folder, f"kustomize reads no file outside its folder: {path}")
 
 
 def _without_twins(contents: list[Json], folder: Path) -> list[Json]:
@@ -158,7 +153,7 @@ def _without_twins(contents: list[Json], folder: Path) -> list[Json]:
     for content in contents:
         key = content["apiVersion"], content["kind"], content["metadata"].get("namespace"), content["metadata"]["name"]
         if key in seen:
-            raise ManifestError(f"{folder / KUSTOMIZATION}: {key[1]}/{key[3]} comes in twice", "kustomization")
+            raise _wrong(folder, f"{key[1]}/{key[3]} comes in twice")
         seen.add(key)
     return contents
 

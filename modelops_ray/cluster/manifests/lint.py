@@ -27,16 +27,17 @@ _SMALLEST_PLASMA_BYTES = 75 * MIB
 def problems(cluster: Cluster, start_flags: Collection[str]) -> Iterator[Problem]:
     """Every pitfall that a cluster falls into.
 
-    Args:
-        cluster: What to look at.
-        start_flags: What `ray start` knows. KubeRay hands on every flag it finds, and the pod crashes on any other.
+    `start_flags` are those of `ray start`: KubeRay hands on every flag it finds, and the pod crashes on any other.
     """
     if not cluster.workers:
         found = "no group of workers, and the head takes no simulations"
         yield Problem("no-workers", cluster.at("workerGroupSpecs"), found, "add a group")
     yield from _autoscaler(cluster)
     yield from _versions(cluster)
-    yield from _head(cluster)
+    head = cluster.head
+    if head.params.get("num-cpus", head.resources.get("CPU")) != "0":
+        remedy = 'set num-cpus: "0": a simulation there can take the driver with it'
+        yield Problem("head-works", head.at("rayStartParams", "num-cpus"), "the head takes simulations", remedy)
     for group in cluster.groups:
         yield from _container(group)
         yield from _start_params(group, start_flags)
@@ -98,13 +99,6 @@ def _versions(cluster: Cluster) -> Iterator[Problem]:
         yield Problem("auth-without-mode", cluster.at("authOptions"), found, "write mode: token")
 
 
-def _head(cluster: Cluster) -> Iterator[Problem]:
-    head = cluster.head
-    if head.params.get("num-cpus", head.resources.get("CPU")) != "0":
-        remedy = 'set num-cpus: "0": a simulation there can take the driver with it'
-        yield Problem("head-works", head.at("rayStartParams", "num-cpus"), "the head takes simulations", remedy)
-
-
 def _container(group: Group) -> Iterator[Problem]:
     requests, limits = group.quantities("requests"), group.quantities("limits")
     for name in ("cpu", "memory"):
@@ -164,13 +158,11 @@ def _logical(group: Group) -> Iterator[Problem]:
             found = f"the autoscaler takes {name} for a resource of its own"
             yield Problem("resource-case", group.at("resources", name), found, f"write {right}")
     cpus, limit_cpus = amount(group.resources.get("CPU")), amount(group.quantities("limits").get("cpu"))
+    place = group.at("resources", "CPU")
     if cpus == 0:
-        yield Problem(
-            "no-cpus", group.at("resources", "CPU"), "no simulation can start there", "write those of the pod"
-        )
+        yield Problem("no-cpus", place, "no simulation can start there", "write those of the pod")
     if cpus is not None and limit_cpus is not None and cpus > limit_cpus:
-        found = f"{cpus} CPUs promised, the pod has {limit_cpus}"
-        yield Problem("cpus-above-limit", group.at("resources", "CPU"), found, "make them equal")
+        yield Problem("cpus-above-limit", place, f"{cpus} CPUs promised, the pod has {limit_cpus}", "make them equal")
     if group.memory_bytes is None:
         found = "KubeRay promises the whole limit of the pod, and pods die of memory (kuberay#4650)"
         place = group.at("resources", "memory")
@@ -187,10 +179,10 @@ def _right_memory(group: Group) -> str:
 def _promised(group: Group, limit_bytes: int, plasma_bytes: int) -> Iterator[Problem]:
     """What Ray may promise of the pod."""
     threshold = group.threshold or 0.95
+    parts = share(limit_bytes, plasma_bytes, threshold)
     most_bytes = promised_bytes(limit_bytes, plasma_bytes, threshold)
     given_bytes, place = group.memory_bytes, group.at("resources", "memory")
-    if given_bytes is not None and given_bytes > share(limit_bytes, plasma_bytes, threshold).memory_bytes:
-        parts = share(limit_bytes, plasma_bytes, threshold)
+    if given_bytes is not None and given_bytes > parts.memory_bytes:
         taken = (parts.plasma_bytes, parts.system_bytes, parts.buffer_bytes)
         total = " - ".join([write_bytes(limit_bytes), *map(write_gib, taken)])
         found = f"{write_bytes(given_bytes)} promised of {total}"

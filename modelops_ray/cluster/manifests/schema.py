@@ -50,16 +50,12 @@ def problems(content: dict[str, Any]) -> Iterator[Problem]:
         yield Problem("api-version", "/apiVersion", f"{kind} of {version}", f"write {wanted}")
     elif kind in _RAY_KINDS:
         yield from _model_problems("V1ObjectMeta", content["metadata"], "/metadata")
-        for error in sorted(_validator(kind).iter_errors(content), key=_order):
+        for error in sorted(_validator(kind).iter_errors(content), key=lambda error: pointer(error.absolute_path)):
             yield _problem(error)
         if "spec" not in content:
             yield Problem("missing-field", "", "'spec' is missing", "add it")
     else:
         yield from _model_problems(f"V1{kind}", content, "")
-
-
-def _order(error: jsonschema.ValidationError) -> str:
-    return pointer(error.absolute_path)
 
 
 def _problem(error: jsonschema.ValidationError) -> Problem:
@@ -118,18 +114,13 @@ def _model_problems(model: str, value: Any, place: str) -> Iterator[Problem]:
         return
     cls = getattr(client, model)
     names = {json_name: name for name, json_name in cls.attribute_map.items()}
-    bad = False
+    found: list[Problem] = []
     for key, each in value.items():
-        at = place + pointer([key])
-        if key not in names:
-            bad = True
-            yield Problem("unknown-field", place, f"{key!r} is no field of it", "correct or remove it")
-            continue
-        for problem in _typed(cls.openapi_types[names[key]], each, at):
-            bad = True
-            yield problem
-    if not bad:
-        yield from _required(cls, {names[key]: each for key, each in value.items()}, place)
+        if key in names:
+            found += _typed(cls.openapi_types[names[key]], each, place + pointer([key]))
+        else:
+            found.append(Problem("unknown-field", place, f"{key!r} is no field of it", "correct or remove it"))
+    yield from found or _required(cls, {names[key]: each for key, each in value.items()}, place)
 
 
 def _required(cls: Any, values: dict[str, Any], place: str) -> Iterator[Problem]:
@@ -154,8 +145,7 @@ def _typed(wanted: str, value: Any, place: str) -> Iterator[Problem]:
         for key, each in entries:
             yield from _typed(inner[2], each, place + pointer([key]))
     elif wanted in _SCALARS:
-        is_right = isinstance(value, _SCALARS[wanted]) and (wanted == "bool" or not isinstance(value, bool))
-        if not is_right:
+        if not isinstance(value, _SCALARS[wanted]) or (wanted != "bool" and isinstance(value, bool)):
             yield Problem("wrong-type", place, f"{json.dumps(value)} is no {wanted}", f"write a {wanted}")
     else:
         yield from _model_problems(wanted, value, place)

@@ -210,35 +210,24 @@ def connect(namespace: str | None = None, *, account: Path = ACCOUNT) -> Kube:
     """
     import kubernetes
 
+    settings = kubernetes.client.Configuration()
     try:
         if is_in_a_pod(account):
-            settings = kubernetes.client.Configuration()
             files = (str(account / name) for name in ("token", "ca.crt"))
             kubernetes.config.incluster_config.InClusterConfigLoader(*files).load_and_set(settings)
-            return Kube(_client(settings), namespace or (account / "namespace").read_text().strip())
-        settings = kubernetes.client.Configuration()
-        kubernetes.config.load_kube_config(client_configuration=settings)
-        return Kube(_client(settings), namespace or _namespace_of_context())
+            default = (account / "namespace").read_text().strip()
+        else:
+            kubernetes.config.load_kube_config(client_configuration=settings)
+            _, active = kubernetes.config.list_kube_config_contexts()
+            default = str(active.get("context", {}).get("namespace") or "default")
     except kubernetes.config.ConfigException as error:
         raise KubeError(
             f"no Kubernetes is known here: {_first_line(error)}; set KUBECONFIG, or run this in a pod with a service "
             "account"
         ) from error
-
-
-def _client(settings: Any) -> Any:
-    import kubernetes
-
     # A watch goes on by its own rules; retries of the library would hide that the server does not answer.
     settings.retries = False
-    return kubernetes.client.ApiClient(settings)
-
-
-def _namespace_of_context() -> str:
-    import kubernetes
-
-    _, active = kubernetes.config.list_kube_config_contexts()
-    return str(active.get("context", {}).get("namespace") or "default")
+    return Kube(kubernetes.client.ApiClient(settings), namespace or default)
 
 
 def _bound(function: Any, *place: str, **selectors: str) -> List:

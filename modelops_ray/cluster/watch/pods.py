@@ -71,14 +71,10 @@ class Follower:
             found, _ = self.kube.list(self.kube.uses(self.cluster))
         except KubeError:
             return False
-        self.watch.readings.update(dict(map(_reading, found)))
+        for pod in found:
+            used = [as_bytes(one.get("usage", {}).get("memory")) or 0 for one in pod.get("containers", [])]
+            self.watch.readings[str(pod["metadata"]["name"])] = sum(used)
         return True
-
-
-def _reading(pod: Mapping[str, Any]) -> tuple[str, int]:
-    containers = pod.get("containers", [])
-    used_bytes = sum(as_bytes(one.get("usage", {}).get("memory")) or 0 for one in containers)
-    return str(pod["metadata"]["name"]), used_bytes
 
 
 class PodObserver:
@@ -100,10 +96,7 @@ class PodObserver:
 
     def poll(self, now_s: float) -> list[Event]:
         """Return what happened as events of now; never waits."""
-        events: list[Event] = []
-        while not self._heard.empty():
-            events.append(_event(now_s, self._heard.get_nowait()))
-        return events
+        return [_event(now_s, self._heard.get_nowait()) for _ in range(self._heard.qsize())]
 
     def close(self) -> None:
         """Stop watching."""
@@ -112,18 +105,14 @@ class PodObserver:
     def _watch(self) -> None:
         try:
             for news in self._follower.news():
-                if isinstance(news, Interrupted):
-                    self._interrupted(news)
-                else:
+                if not isinstance(news, Interrupted):
                     self._heard.put(news)
+                elif not self._was_interrupted:
+                    # It is said once: the API server is asked again anyhow.
+                    self._was_interrupted = True
+                    self._heard.put(f"pods are watched again as soon as possible: {news.reason}")
         except KubeError as error:
             self._heard.put(f"pods are not watched: {error}")
-
-    def _interrupted(self, news: Interrupted) -> None:
-        """Say so once: it is tried again anyhow."""
-        if not self._was_interrupted:
-            self._was_interrupted = True
-            self._heard.put(f"pods are watched again as soon as possible: {news.reason}")
 
     def _measure(self) -> None:
         while self._follower.measure():

@@ -11,18 +11,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from modelops_ray.cluster.quantity import GIB
 from modelops_ray.cluster.watch.objects import Pod, Terminated, joined, read_pod
 
-GIB = 2**30
 KILLED = 137
-IMAGE_TROUBLE = frozenset(
-    {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
-)
-START_TROUBLE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-REASONS_OF_DEATH = frozenset(
-    {"OOMKilling", "Evicted", "Preempted", "Preempting", "TaintManagerEviction", "NodeNotReady"}
-)
-"""Reasons of events that tell of the end of a pod, for one that was gone before this program looked."""
+_IMAGE_TROUBLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+_START_TROUBLE = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+_TROUBLES = {
+    **dict.fromkeys(_IMAGE_TROUBLE, ("image", "cannot get its image")),
+    **dict.fromkeys(_START_TROUBLE, ("start", "cannot start its container")),
+}
+"""The kind of trouble, and what is said of it, by the reason for which a container waits."""
 
 
 class Cause(StrEnum):
@@ -36,6 +35,17 @@ class Cause(StrEnum):
     UNSEEN = "unseen"
 
 
+_CAUSES = {
+    "OOMKilling": Cause.OUT_OF_MEMORY,
+    "Evicted": Cause.EVICTED,
+    "Preempted": Cause.PREEMPTED,
+    "Preempting": Cause.PREEMPTED,
+    "TaintManagerEviction": Cause.EVICTED,
+    "NodeNotReady": Cause.EVICTED,
+}
+"""Reasons of events that tell of the end of a pod, for one that was gone before this program looked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Died:
     """A pod, or its Ray container, died; `address` is the IP by which Ray knows its node."""
@@ -45,8 +55,6 @@ class Died:
     address: str
     cause: Cause
     sentence: str
-    limit_bytes: int = 0
-    used_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +104,12 @@ class PodWatch:
 
     def gone(self, pod: Pod, events: Iterable[Mapping[str, Any]]) -> Died:
         """Say of a pod that went between two looks what events still tell of it."""
-        known = ((str(one.get("reason", "")), str(one.get("message", ""))) for one in events)
-        for reason, message in known:
-            if reason in REASONS_OF_DEATH:
-                return self._died(pod, _cause_of_event(reason), f"is gone ({joined(reason, message)})")
-        return self._died(pod, Cause.UNSEEN, "is gone, and how it ended was not seen")
+        for one in events:
+            reason = str(one.get("reason", ""))
+            if reason in _CAUSES:
+                told = joined(reason, str(one.get("message", "")))
+                return _died(pod, _CAUSES[reason], f"is gone ({told})")
+        return _died(pod, Cause.UNSEEN, "is gone, and how it ended was not seen")
 
     def _forget(self, pod: Pod) -> None:
         """Forget a pod that is gone: its name and its id are never used again."""
@@ -123,7 +132,7 @@ class PodWatch:
     def _deaths(self, pod: Pod) -> Iterator[tuple[tuple[str, ...], Died]]:
         """Return how a pod as a whole ended, or else each end of one of its containers, with what tells it apart."""
         if (whole := _whole(pod)) is not None:
-            yield ("pod",), self._died(pod, *whole)
+            yield ("pod",), _died(pod, *whole)
             return
         for status in pod.status.container_statuses:
             for state in (status.last_state, status.state):
@@ -133,12 +142,12 @@ class PodWatch:
 
     def _container(self, pod: Pod, ended: Terminated) -> Died | None:
         if ended.reason == "OOMKilled":
-            return self._died(pod, Cause.OUT_OF_MEMORY, f"was OOMKilled{self._of_limit(pod)}")
+            return _died(pod, Cause.OUT_OF_MEMORY, f"was OOMKilled{self._of_limit(pod)}")
         if ended.exit_code == 0 or pod.metadata.deletion_timestamp:
             return None
         if ended.exit_code == KILLED:
-            return self._died(pod, Cause.KILLED, "was killed (exit code 137, and not for its memory)")
-        return self._died(pod, Cause.CRASHED, f"ended with exit code {ended.exit_code}")
+            return _died(pod, Cause.KILLED, "was killed (exit code 137, and not for its memory)")
+        return _died(pod, Cause.CRASHED, f"ended with exit code {ended.exit_code}")
 
     def _of_limit(self, pod: Pod) -> str:
         limit_bytes, used_bytes = pod.limit_bytes, self.readings.get(pod.metadata.name, 0)
@@ -148,11 +157,9 @@ class PodWatch:
             return f" at its limit of {gi(limit_bytes)} Gi"
         return f" at {gi(used_bytes)} of {gi(limit_bytes)} Gi"
 
-    def _died(self, pod: Pod, cause: Cause, how: str) -> Died:
-        name = pod.metadata.name
-        return Died(
-            name, pod.group, pod.status.pod_ip, cause, f"{pod.name} {how}", pod.limit_bytes, self.readings.get(name, 0)
-        )
+
+def _died(pod: Pod, cause: Cause, how: str) -> Died:
+    return Died(pod.metadata.name, pod.group, pod.status.pod_ip, cause, f"{pod.name} {how}")
 
 
 def gi(size: int) -> str:
@@ -163,11 +170,8 @@ def gi(size: int) -> str:
 def _whole(pod: Pod) -> tuple[Cause, str] | None:
     """How a pod as a whole was ended by Kubernetes, None if it was not."""
     status = pod.status
-    killed_for_memory = any(
-        one.state.terminated is not None and one.state.terminated.reason == "OOMKilled"
-        for one in status.container_statuses
-    )
-    if killed_for_memory:
+    ends = (one.state.terminated for one in status.container_statuses)
+    if any(ended is not None and ended.reason == "OOMKilled" for ended in ends):
         return None
     if status.reason == "Evicted":
         # The node ran out of memory, not the pod; a limit below what is asked of it does not.
@@ -191,16 +195,8 @@ def _stuck(pod: Pod) -> Stuck | None:
             return Stuck(pod.metadata.name, pod.group, "Unschedulable", sentence)
     for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
         waiting = status.state.waiting
-        if waiting is None or waiting.reason not in IMAGE_TROUBLE | START_TROUBLE:
-            continue
-        what = "cannot get its image" if waiting.reason in IMAGE_TROUBLE else "cannot start its container"
-        kind = "image" if waiting.reason in IMAGE_TROUBLE else "start"
-        sentence = f"{pod.name} {what}: {joined(waiting.reason, waiting.message)}"
-        return Stuck(pod.metadata.name, pod.group, kind, sentence)
+        if waiting is not None and waiting.reason in _TROUBLES:
+            kind, what = _TROUBLES[waiting.reason]
+            sentence = f"{pod.name} {what}: {joined(waiting.reason, waiting.message)}"
+            return Stuck(pod.metadata.name, pod.group, kind, sentence)
     return None
-
-
-def _cause_of_event(reason: str) -> Cause:
-    if reason == "OOMKilling":
-        return Cause.OUT_OF_MEMORY
-    return Cause.PREEMPTED if reason.startswith("Preempt") else Cause.EVICTED

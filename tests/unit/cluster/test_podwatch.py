@@ -20,7 +20,7 @@ def test_a_pod_killed_for_its_memory_is_named_with_its_tier_and_sizes():
     """The limit is the manifest's, the use that of the last measurement."""
     [died] = told(lives.pod(), lives.oom_killed(), readings={"study-7xk2p-mem4-worker-abcde": int(3.9 * GIB)})
     assert f"{POD} was OOMKilled at 3.9 of 4 Gi" == died.sentence
-    assert (Cause.OUT_OF_MEMORY, "10.244.1.7", 4 * GIB) == (died.cause, died.address, died.limit_bytes)
+    assert (Cause.OUT_OF_MEMORY, "10.244.1.7") == (died.cause, died.address)
 
 
 def test_where_nothing_measures_the_limit_is_named_alone():
