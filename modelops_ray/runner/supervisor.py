@@ -7,6 +7,7 @@ end means for a simulation `failures`'.
 
 from __future__ import annotations
 
+import gc
 import selectors
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -45,6 +46,9 @@ from modelops_ray.study.chunk import Chunk, Simulation
 
 _Attempts = Iterator[tuple[Simulation, Attempt]]
 
+COLLECTED_AFTER = 20_000
+"""While a chunk runs, Python looks for garbage after this many new objects have stayed; by itself it does after 700."""
+
 
 @contextmanager
 def in_children(context: ChunkContext, chunk: Chunk) -> Iterator[InChildren]:
@@ -55,9 +59,13 @@ def in_children(context: ChunkContext, chunk: Chunk) -> Iterator[InChildren]:
     """
     require_same_once(context.model)
     executor = InChildren(context, chunk)
+    collected_after = gc.get_threshold()
+    # What arrives is kept until the chunk ends: to look for garbage among it is a tenth of this process's work.
+    gc.set_threshold(max(collected_after[0], COLLECTED_AFTER) if collected_after[0] else 0, *collected_after[1:])
     try:
         yield executor
     finally:
+        gc.set_threshold(*collected_after)
         executor.close()
 
 

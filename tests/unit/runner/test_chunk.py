@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import pickle
 import platform
@@ -64,6 +65,18 @@ def test_a_chunk_returns_a_report_and_its_tables(run):
     assert [0.5, 0.5, 2.5] == cases.table.column("param_beta").to_pylist()
     assert [0.5, 1.0, 2.5] == summary.table.column("beta").to_pylist()
     assert ["baseline"] * 3 == summary.table.column("scenario").to_pylist()
+
+
+@pytest.mark.parametrize("collected_after", [(700, 10, 10), (0, 10, 10), (100_000, 5, 5)])
+def test_a_chunk_leaves_the_search_for_garbage_as_it_was(run, collected_after):
+    """The process may be a user's own, who has switched it off or tuned it."""
+    before = gc.get_threshold()
+    gc.set_threshold(*collected_after)
+    try:
+        report, _ = run("def simulate(params, seed): return {'x': 1}")
+        assert ((), collected_after) == (report.failures, gc.get_threshold())
+    finally:
+        gc.set_threshold(*before)
 
 
 def test_the_rows_of_simulations_say_how_it_went(tmp_path):
