@@ -52,11 +52,7 @@ class LocalBackend:
         self._payloads.pop(chunk_id, None)
 
     def wait(self, timeout_s: float) -> list[Event]:
-        """Run the oldest chunk to its end, however long that takes; with none queued, sleep.
-
-        Raises:
-            ModelError: The model cannot be loaded or called.
-        """
+        """Run the oldest chunk to its end, however long that takes, or sleep; ModelError if there is no model."""
         if not self._queue:
             self._sleep(timeout_s)
             return []
@@ -65,11 +61,7 @@ class LocalBackend:
         return [*started, self._run(chunk)]
 
     def take(self, chunk_id: int) -> Payload:
-        """Hand out a payload once.
-
-        Raises:
-            PayloadLostError: It was handed out before, or the chunk never finished.
-        """
+        """Hand out a payload once; PayloadLostError if it was handed out before, or the chunk never finished."""
         try:
             return self._payloads.pop(chunk_id)
         except KeyError:

@@ -164,12 +164,9 @@ def _steady(stream: object) -> Steady:
 
 @contextmanager
 def telling() -> Iterator[Screen]:
-    """Print what is all that a command was asked for: what could not be printed is an error.
+    """Print what is all that a command was asked for; StorageError if stdout takes nothing.
 
     A reader that has gone has read what it wanted, and changes nothing: `is_broken` says so.
-
-    Raises:
-        StorageError: stdout takes nothing.
     """
     screen = to_stdout()
     yield screen

@@ -83,8 +83,7 @@ class CommitThread:
     def poll(self, timeout_s: float = 0.0) -> list[Event]:
         """Return what became of one commit, [] while none has ended.
 
-        Raises:
-            ModelopsRayError: Writing failed; the thread has ended. Any other exception is a bug of the store.
+        ModelopsRayError if writing failed; the thread has ended then. Any other exception is a bug of the store.
         """
         try:
             return self._done.get(timeout=timeout_s) if timeout_s else self._done.get_nowait()

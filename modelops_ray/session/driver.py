@@ -65,8 +65,7 @@ class Driver:
     def run(self) -> Finish:
         """Run until nothing is left to do or nothing can be done, and say which.
 
-        Raises:
-            ModelopsRayError: The run broke; what had finished before is committed if that was possible.
+        ModelopsRayError if the run broke; what had finished before is committed if that was possible.
         """
         # The first turn may last as long as a simulation does.
         self._committer.update(self.snapshot())

@@ -62,12 +62,7 @@ class Outcome:
     summary: Summary
 
     def require_complete(self) -> None:
-        """Raise what a caller expects where not every simulation has a row.
-
-        Raises:
-            KeyboardInterrupt: It was told to stop.
-            NoProgressError: It gave up.
-        """
+        """Raise KeyboardInterrupt if it was told to stop, and NoProgressError if it gave up."""
         if self.finish.ending is Ending.STOPPED:
             raise KeyboardInterrupt(self.finish.message)
         if self.finish.ending is Ending.GAVE_UP:
@@ -108,14 +103,12 @@ def execute(question: RunRequest, watcher: Watcher, observing: Observing = _unob
 
 
 @contextmanager
-def aside(question: RunRequest, only: Ranges, watcher: Watcher, **changes: Any) -> Iterator[RunReader]:
+def scratch_run(question: RunRequest, only: Ranges, watcher: Watcher, **changes: Any) -> Iterator[RunReader]:
     """Run a few simulations in a folder that is thrown away afterwards, with other knobs, and open what they left.
 
-    Raises:
-        ModelopsRayError: As `execute`, or it gave up.
-        KeyboardInterrupt: It was told to stop.
+    Raises what `execute` and `Outcome.require_complete` raise.
     """
-    with tempfile.TemporaryDirectory(prefix="modelops-ray-aside-") as folder:
+    with tempfile.TemporaryDirectory(prefix="modelops-ray-scratch-") as folder:
         out = Path(folder) / "run"
         changes |= {"out": out, "shard": None, "fresh": False, "retry_failed": False, "max_failures": None}
         config = question.config.model_copy(update=changes)

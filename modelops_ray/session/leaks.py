@@ -15,7 +15,7 @@ import pyarrow as pa
 from modelops_ray.errors import UsageError
 from modelops_ray.sandbox.arrays import plain_array
 from modelops_ray.sandbox.column_types import INDEX
-from modelops_ray.session.execute import aside
+from modelops_ray.session.execute import scratch_run
 from modelops_ray.session.ports import Watcher
 from modelops_ray.session.request import RunRequest
 from modelops_ray.store.reader import RunReader
@@ -62,9 +62,7 @@ class Check:
 def check(question: RunRequest, watcher: Watcher, samples: int = SAMPLES) -> Check:
     """Run a sample of what a run completed again, and compare value for value.
 
-    Raises:
-        UsageError: The run has completed nothing.
-        ModelopsRayError: The simulations cannot be run again.
+    UsageError if the run has completed nothing, any ModelopsRayError if the simulations cannot be run again.
     """
     before = RunReader(question.out)
     # No stride: it would fall in step with a grid and see one level of a parameter.
@@ -73,11 +71,11 @@ def check(question: RunRequest, watcher: Watcher, samples: int = SAMPLES) -> Che
         raise UsageError(f"{question.out}: nothing completed, so there is nothing to check for leaks")
     question = question.looked_at()
     watcher.note(f"checking for leaks: {len(sample)} simulations once more, each in a new process")
-    with aside(question, sample, watcher, isolation="fresh") as alone:
+    with scratch_run(question, sample, watcher, isolation="fresh") as alone:
         differences = tuple(compared(before, alone))
         if not differences:
             return Check(question.model.label, len(sample))
-        with aside(question, sample, watcher, isolation="fresh") as again:
+        with scratch_run(question, sample, watcher, isolation="fresh") as again:
             is_reproducible = not any(compared(alone, again))
     return Check(question.model.label, len(sample), differences, is_reproducible)
 

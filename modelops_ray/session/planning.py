@@ -16,7 +16,7 @@ from modelops_ray.core.forecast import Forecast
 from modelops_ray.errors import ModelError, StorageError, UsageError
 from modelops_ray.model.inspection import measured
 from modelops_ray.sandbox.machine import available_memory_bytes, usable_cpus
-from modelops_ray.session.execute import PLAN_FROM_SIMULATIONS, aside
+from modelops_ray.session.execute import PLAN_FROM_SIMULATIONS, scratch_run
 from modelops_ray.session.ports import Watcher
 from modelops_ray.session.priors import WHERE_PROFILES_GO, Priors
 from modelops_ray.session.request import RunRequest
@@ -83,16 +83,13 @@ def _capacity(question: RunRequest) -> Capacity:
 def measure(question: RunRequest, samples: int, watcher: Watcher) -> Profiled:
     """Run a few simulations from all over the study and say what they took; the profile of the model is kept.
 
-    Raises:
-        UsageError: Fewer than one.
-        ModelError: None of them completed.
-        StorageError: The profile cannot be kept.
+    UsageError for fewer than one, ModelError if none completed, StorageError if the profile cannot be kept.
     """
     if samples < 1:
         raise UsageError(f"--samples {samples} must be at least 1")
     model, model_bytes = measured(question.model)
     question = replace(question, model=model)
-    with aside(question, sample_positions(question.simulations, samples, question.study.digest), watcher) as run:
+    with scratch_run(question, sample_positions(question.simulations, samples, question.study.digest), watcher) as run:
         table = run.simulations()
     completed = [row for row in table.to_pylist() if row["status"] == "completed"]
     if not completed:

@@ -72,11 +72,7 @@ class Backend(Protocol):
         ...
 
     def take(self, chunk_id: int) -> Payload:
-        """Hand out the payload of a finished chunk, once, and let go of it.
-
-        Raises:
-            PayloadLostError: The payload no longer exists.
-        """
+        """Hand out the payload of a finished chunk, once, and let go of it; PayloadLostError if it no longer exists."""
         ...
 
     def spilled_bytes(self) -> int:
@@ -105,8 +101,7 @@ class Committer(Protocol):
     def poll(self, timeout_s: float = 0.0) -> list[Event]:
         """Return what became of one commit, waiting at most `timeout_s` for it; [] if none ended.
 
-        Raises:
-            ModelopsRayError: A commit or a heartbeat failed; so does every later call. Any other error is a bug.
+        ModelopsRayError if a commit or a heartbeat failed, at every later call too. Any other error is a bug.
         """
         ...
 

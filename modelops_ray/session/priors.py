@@ -30,11 +30,7 @@ class Priors:
     """
 
     def __init__(self, question: RunRequest) -> None:
-        """Read the profile of the model.
-
-        Raises:
-            StorageError: It cannot be read or is damaged.
-        """
+        """Read the profile of the model; StorageError if that cannot be read or is damaged."""
         self._question = question
         self._folder = _folder()
         self.profile = None if self._folder is None else _load(self._folder, question.model.digest)
@@ -52,8 +48,7 @@ class Priors:
     def keep(self, learned: Learned, n_completed: int, written: Written) -> None:
         """Add what a run begun by `state` has `learned` from `n_completed` results, and the size of what is `written`.
 
-        Raises:
-            StorageError: It cannot be written.
+        StorageError if it cannot be written.
         """
         measured = Counter(learned.peaks)
         measured.subtract(self._peaks)

@@ -71,8 +71,7 @@ class RunRequest:
     def looked_at(self) -> RunRequest:
         """Make sure that its model can be called, if that is not known yet; a whole run can be answered without.
 
-        Raises:
-            ModelError: It does not import, or cannot be called.
+        ModelError if it does not import, or cannot be called.
         """
         return replace(self, model=look_at(self.model))
 

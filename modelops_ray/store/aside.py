@@ -18,21 +18,13 @@ _TRIES = 10
 
 
 def require_replaceable(folder: Folder) -> None:
-    """Make sure that what is there, if anything, is a run, in any state.
-
-    Raises:
-        ResultsError: It is something else.
-    """
+    """Make sure that what is there, if anything, is a run, in any state; ResultsError if it is something else."""
     if not run_json.is_there(folder) and not shards.found_in(folder):
         require_empty(folder)
 
 
 def move_aside(folder: Folder, around: Surroundings) -> None:
-    """Keep an old run under another name; a directory that holds other files is refused.
-
-    Raises:
-        ResultsError: What is there is no run.
-    """
+    """Keep an old run under another name; ResultsError if what is there is no run."""
     require_replaceable(folder)
     places = {"": folder} | {f"{shards.FOLDER}/{shard.name}/": each for shard, each in shards.found_in(folder).items()}
     there = {at: each for at, each in places.items() if run_json.is_there(each)}

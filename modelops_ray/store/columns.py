@@ -28,16 +28,13 @@ class MisfitError(Exception):
 def widened(known: pa.Schema | None, table: pa.Table, identity: pa.Schema, holds: Holds | None = None) -> pa.Schema:
     """Return the columns that hold what is known and this table; `known` itself where nothing changes.
 
-    A table without rows says nothing about types, and fits with columns of any.
+    A table without rows says nothing about types, and fits with columns of any. MisfitError if it does not fit.
 
     Args:
         known: The columns so far, None before the first table.
         table: What is to fit.
         identity: Columns of ours, which are no part of the question.
         holds: What the columns have so far must be held as well; None where nothing is lost by a wider type.
-
-    Raises:
-        MisfitError: It does not fit.
     """
     found = _columns(table, identity)
     if known is None:
@@ -153,13 +150,10 @@ def _in_parquet(kind: pa.DataType) -> pa.DataType:
 
 
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Bring a table that fits into exactly these columns.
+    """Bring a table that fits into exactly these columns; pyarrow.ArrowInvalid if it does not fit.
 
     Parameters that are whole numbers beyond 2**53 become the nearest float. Texts in a dictionary stay there until they
     are written.
-
-    Raises:
-        pyarrow.ArrowInvalid: It does not fit.
     """
     columns = [
         _cast(table.column(field.name) if field.name in table.column_names else _numbers(table), field.type)

@@ -152,11 +152,7 @@ class Log:
         return [part for part in self.parts.values() if part.folder == folder]
 
     def apply(self, commit: CommitFile, name: str) -> None:
-        """Take one more commit into account.
-
-        Raises:
-            ResultsError: It contradicts the log so far.
-        """
+        """Take one more commit into account; ResultsError if it contradicts the log so far."""
         if commit.checkpoint:
             self.parts.clear()
             self.study = None
@@ -211,11 +207,7 @@ def genesis(run: str) -> str:
 
 
 def decode(data: bytes, name: str) -> CommitFile:
-    """Read a commit.
-
-    Raises:
-        ResultsError: Not JSON, of a newer format, changed since it was written, or not a commit.
-    """
+    """Read a commit; ResultsError if it is of a newer format, was changed since it was written, or is none."""
     document = parse_object(data, name)
     require_format(document, FORMAT, name)
     body, _, _ = data.rpartition(_SEAL)
@@ -227,8 +219,7 @@ def decode(data: bytes, name: str) -> CommitFile:
 def read_log(folder: Folder, run: RunJson | None = None) -> Log:
     """Replay all commits of a run, by default of the one that `run.json` names.
 
-    Raises:
-        ResultsError: A commit is missing, damaged, of a newer format, or contradicts the others.
+    ResultsError if a commit is missing, damaged, of a newer format, or contradicts the others.
     """
     run = run or read_run_json(folder)
     if run is None:

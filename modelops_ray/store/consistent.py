@@ -20,12 +20,8 @@ T = TypeVar("T")
 def read_consistently(hold: Callable[[], Folder], read: Callable[[Folder], T]) -> T:
     """Read, and read again where sessions replaced parts in between, or another run began.
 
-    Args:
-        hold: Opens the run directory for one reading.
-        read: Reads it. An error that it raises counts only if no file has changed meanwhile.
-
-    Raises:
-        ResultsError: What `read` found wrong, or the directory changed during each of ten readings.
+    `hold` opens the run directory for one reading, and `read` reads it. A ResultsError of `read` counts only if no file
+    has changed meanwhile; it is raised as well if the directory changed during each of ten readings.
     """
     for _ in range(READINGS):
         folder = hold()

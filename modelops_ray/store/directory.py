@@ -92,11 +92,7 @@ class Directory:
         return self._folder.where()
 
     def require(self) -> None:
-        """Make sure that it is one; reads no commits.
-
-        Raises:
-            ResultsError: It is no run directory, or is of a newer format.
-        """
+        """Make sure that it is one, of a format that is known; ResultsError if not. Reads no commits."""
         self._run_of(self._folder)
 
     def run(self) -> RunJson:

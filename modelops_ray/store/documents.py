@@ -27,11 +27,7 @@ def damaged(name: str, what: str) -> ResultsError:
 
 
 def parse_object(data: bytes, name: str) -> dict[str, object]:
-    """Read a JSON object.
-
-    Raises:
-        ResultsError: It is none, is nested too deeply, or is larger than any that is written.
-    """
+    """Read a JSON object; ResultsError if it is none, or is nested deeper or larger than any that is written."""
     if len(data) > MAX_BYTES:
         raise damaged(name, f"it has {len(data):,} bytes, more than {MAX_BYTES:,}")
     try:
@@ -46,11 +42,7 @@ def parse_object(data: bytes, name: str) -> dict[str, object]:
 
 
 def require_format(document: Mapping[str, object], newest: int, name: str) -> int:
-    """Refuse a file whose format this version does not know, and return the format.
-
-    Raises:
-        ResultsError: The format is newer, or is none.
-    """
+    """Return the format of a file; ResultsError if it is newer than this version knows, or is none."""
     found = document.get("format")
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         raise damaged(name, f"its format is {one_line(repr(found), _MOST_CHARS)} and should be a number from 1")
@@ -63,11 +55,7 @@ def require_format(document: Mapping[str, object], newest: int, name: str) -> in
 
 
 def validated(model: type[M], document: Mapping[str, object], name: str) -> M:
-    """Check the keys and values of a document.
-
-    Raises:
-        ResultsError: One is not as it should be; says which.
-    """
+    """Check the keys and values of a document; ResultsError says which is not as it should be."""
     try:
         return model.model_validate(document)
     except ValidationError as error:

@@ -37,9 +37,7 @@ _WRITERS: dict[str, Callable[[pa.Table, pa.NativeFile], None]] = {
 def write_table(table: pa.Table, path: str | Path) -> None:
     """Write a table as .parquet, .csv or .arrow; what was there before is replaced at once or not at all.
 
-    Raises:
-        UsageError: Another ending, or the format cannot hold a column.
-        StorageError: It could not be written.
+    UsageError for another ending, or a column that the format cannot hold; StorageError if it could not be written.
     """
     path = Path(path)
     writer = _WRITERS.get(path.suffix)

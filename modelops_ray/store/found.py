@@ -65,8 +65,7 @@ class Found:
 def find(folder: Folder, spec: RunSpec) -> Found | None:
     """Read and check a run directory, None where there is none yet.
 
-    Raises:
-        ResultsError: It is no run directory, is damaged, or answers another question.
+    ResultsError if it is no run directory, is damaged, or answers another question.
     """
     return read_consistently(lambda: folder, lambda held: _find(held, spec))
 
@@ -96,12 +95,10 @@ def _find(folder: Folder, spec: RunSpec) -> Found | None:
 
 
 def require_empty(folder: Folder) -> None:
-    """Refuse a directory without `run.json` that holds other files; a run that began since it was read is no such file.
+    """Raise ResultsError for a directory without `run.json` that holds other files.
 
-    A session whose run was removed while it was slow may leave empty folders, `progress.json`, or one commit.
-
-    Raises:
-        ResultsError: It holds other files.
+    A run that began since it was read is no such file. A session whose run was removed while it was slow may leave
+    empty folders, `progress.json`, or one commit.
     """
     names = folder.names()
     if set(names) <= _OURS and len(folder.names(FOLDER)) <= 1 and not any(map(folder.names, part_folders(folder))):

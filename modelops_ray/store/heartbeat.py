@@ -89,10 +89,9 @@ class Progress(BaseModel):
 
 
 def read_progress(folder: Folder, run: str | None = None) -> Progress | None:
-    """Read the latest word, None if there is none; or of this run, where the file is that of another one.
+    """Read the latest word, None if there is none, or it is of another run than the one asked for.
 
-    Raises:
-        ResultsError: The file is damaged.
+    ResultsError if the file is damaged.
     """
     data = folder.read(NAME)
     if data is None:
@@ -113,15 +112,9 @@ def write_progress(folder: Folder, progress: Progress) -> None:
 
 
 def require_free(folder: Folder, run: str | None, now: datetime) -> None:
-    """Make sure that no other session writes this directory.
+    """Make sure that no other session writes this directory, as far as can be seen from here; else RunInUseError.
 
-    Args:
-        folder: The run directory.
-        run: The id of its run, None where that is not known.
-        now: The time of day.
-
-    Raises:
-        RunInUseError: One does, as far as can be seen from here.
+    `run` is the id of its run, None where that is not known.
     """
     found = writer(folder, run, now)
     if found is not None:
@@ -131,8 +124,7 @@ def require_free(folder: Folder, run: str | None, now: datetime) -> None:
 def require_silent(folder: Folder, run: str | None, now: datetime, sleep: Callable[[float], None]) -> None:
     """Do as `require_free`; where only the clocks of two machines say that a session is over, listen if it goes on.
 
-    Raises:
-        RunInUseError: It does.
+    RunInUseError if it does.
     """
     require_free(folder, run, now)
     before = read_progress(folder, run)

@@ -56,12 +56,7 @@ class Opening:
     def begin(self) -> RunStore:
         """Begin the session; where there is nothing to do it only removes what a killed session left.
 
-        The directory is read again only if another session has written it since.
-
-        Raises:
-            ResultsError: The directory is damaged, or of another study, model or seed policy.
-            RunInUseError: Another session writes it.
-            StorageError: Reading or writing failed.
+        The directory is read again only if another session has written it since; raises what `open_directory` raises.
         """
         found = self.found
         if self.fresh:
@@ -103,6 +98,8 @@ def open_directory(
 ) -> Opening:
     """Read a run directory, and check that a session may begin where there is anything for it to do.
 
+    ResultsError if it is damaged or answers another question; RunInUseError if another session writes it.
+
     Args:
         place: Where the run directory is; there may be none yet.
         spec: What is asked; a directory of an older study that it contains goes on.
@@ -111,11 +108,6 @@ def open_directory(
         fresh: Move what is there aside and start over.
         repeat: Positions that are not done if they failed: their failures are forgotten.
         around: What a session takes from outside.
-
-    Raises:
-        ResultsError: The directory is damaged, or of another study, model or seed policy.
-        RunInUseError: Another session writes it.
-        StorageError: Reading failed.
     """
     folder = open_folder(place)
     held = folder.hold()

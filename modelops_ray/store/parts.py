@@ -58,10 +58,9 @@ def _fill(table: pa.Table, sink: Sink) -> None:
 
 
 def require_sizes(folder: Folder, parts: Iterable[LivePart]) -> None:
-    """Make sure that every part is there and as long as its commit says; cheap enough for every start.
+    """Make sure that every part is there and as long as its commit says; ResultsError if one is not.
 
-    Raises:
-        ResultsError: One is not.
+    Cheap enough for every start.
     """
     sizes: dict[str, dict[str, int]] = {}
     for part in parts:
@@ -75,11 +74,7 @@ def require_sizes(folder: Folder, parts: Iterable[LivePart]) -> None:
 
 
 def read_part(folder: Folder, part: LivePart, columns: list[str] | None = None) -> pa.Table:
-    """Read a part.
-
-    Raises:
-        ResultsError: It is missing, or a byte of it is not as it was committed.
-    """
+    """Read a part; ResultsError if it is missing, or a byte of it is not as it was committed."""
     return _table(folder, part, folder.read(part.path), columns)
 
 

@@ -96,11 +96,7 @@ class Profile(BaseModel):
 
 
 def load_profile(folder: Path, model_digest: str) -> Profile | None:
-    """Read what is known about a model, None if that is nothing.
-
-    Raises:
-        StorageError: The file cannot be read or is damaged.
-    """
+    """Read what is known about a model, None if that is nothing; StorageError if the file is damaged."""
     name = _name(model_digest)
     data = LocalFolder(folder).read(name)
     if data is None:
@@ -117,11 +113,7 @@ def load_profile(folder: Path, model_digest: str) -> Profile | None:
 
 
 def save_profile(folder: Path, profile: Profile) -> None:
-    """Keep a profile for the next study of its model.
-
-    Raises:
-        StorageError: It cannot be written.
-    """
+    """Keep a profile for the next study of its model."""
     LocalFolder(folder).replace(_name(profile.model_digest), profile.model_dump_json(indent=1).encode() + b"\n")
 
 

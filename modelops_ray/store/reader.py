@@ -43,9 +43,7 @@ class RunReader:
     def __init__(self, path: str | Path, clock: Clock = utc_now) -> None:
         """Look at a run directory, a path or a URI.
 
-        Raises:
-            ResultsError: It is none, or is of a newer format.
-            UsageError: There are no such URIs.
+        ResultsError if it is none, or is of a newer format; UsageError if there are no such URIs.
         """
         self._folder = open_folder(place_of(path))
         self._memories: dict[Shard | None, Memory] = {}
@@ -64,8 +62,7 @@ class RunReader:
     def output(self, name: str) -> pa.Table:
         """Return the model's rows of one output, with the identity columns first.
 
-        Raises:
-            UsageError: No committed simulation has this output.
+        UsageError if no committed simulation has this output.
         """
         found = [rows for directory in self._directories() if (rows := directory.output(name)) is not None]
         if not found:

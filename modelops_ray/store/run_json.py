@@ -97,11 +97,7 @@ class RunJson(BaseModel):
         return self.model_copy(update={"study": growth.study, "shard": growth.shard, "previous": None})
 
     def study_of(self, digest: str | None) -> StudyEntry:
-        """The study that positions in the log refer to; None is a log without any.
-
-        Raises:
-            ResultsError: The log refers to a study that is not described here.
-        """
+        """The study that positions in the log refer to, this one without any; ResultsError if it is not here."""
         for entry in (self.study, self.previous):
             if entry is not None and digest in (entry.digest, None):
                 return entry
@@ -111,8 +107,7 @@ class RunJson(BaseModel):
 def read_run_json(folder: Folder) -> RunJson | None:
     """Read what a directory was made for, None if there is no run: no such file, or the stub of one moved aside.
 
-    Raises:
-        ResultsError: Damaged, or of a newer format.
+    ResultsError if it is damaged, or of a newer format.
     """
     found = read_marked(folder)
     return None if found is None else found[0]
@@ -121,8 +116,7 @@ def read_run_json(folder: Folder) -> RunJson | None:
 def read_marked(folder: Folder) -> tuple[RunJson | None, Hashable] | None:
     """Read `run.json` with its mark, by which it is told from a later one in its place; the run is None for a stub.
 
-    Raises:
-        ResultsError: Damaged, or of a newer format.
+    ResultsError if it is damaged, or of a newer format.
     """
     found = folder.read_marked(NAME)
     if found is None:
@@ -146,11 +140,7 @@ def _id_of_format_1(document: Mapping[str, object]) -> str:
 
 
 def is_there(folder: Folder) -> bool:
-    """Whether a folder holds a run, in any state; the stub of one that was moved aside is none.
-
-    Raises:
-        StorageError: Reading failed.
-    """
+    """Whether a folder holds a run, in any state; the stub of one that was moved aside is none."""
     size = folder.size(NAME)
     if size == len(new_stub()):
         data = folder.read(NAME)
@@ -178,8 +168,7 @@ def encode_run_json(run: RunJson) -> bytes:
 def require_same_question(found: RunJson, asked: RunJson, path: str) -> None:
     """Make sure that what is there answers the same question, the study aside.
 
-    Raises:
-        ResultsError: Another model, other seeds, or another shard; names both.
+    ResultsError for another model, other seeds, or another shard; it names both.
     """
     what = difference(found, asked)
     if what is None and part_of(found) != part_of(asked):

@@ -100,12 +100,8 @@ class RunStore:
         """Make results and failures durable, all of them or none; at most one new part per table.
 
         A simulation whose outputs do not fit the columns of the run is left out of all tables and returned as
-        `rejected`.
-
-        Raises:
-            RunInUseError: Another session took over; nothing was committed.
-            StorageError: Nothing was committed, what was before is intact.
-            ValueError: A simulation is already done.
+        `rejected`. Nothing is committed after a RunInUseError (another session took over), a StorageError, or a
+        ValueError (a simulation is already done).
         """
         batch = assemble(payloads, self._columns, self._spec.schemas, self._committed)
         failed = np.array(sorted(failure.position for failure in failures), dtype=np.int64)
@@ -134,11 +130,7 @@ class RunStore:
         return Commit(batch.rejected, sum(part.bytes for part in added))
 
     def heartbeat(self, counters: Mapping[str, JsonValue]) -> None:
-        """Say that the session lives, and how far it is.
-
-        Raises:
-            RunInUseError: Another session took over.
-        """
+        """Say that the session lives, and how far it is; RunInUseError if another session took over."""
         if self._session is not None:
             self._session.heartbeat(counters)
 

@@ -32,8 +32,7 @@ def found_in(whole: Folder) -> dict[Shard, Folder]:
 def require_one_split(whole: Folder) -> dict[Shard, Folder]:
     """Make sure that every simulation has one place only, and return the shards; {} where there are none.
 
-    Raises:
-        ResultsError: There are shards of two splits, or shards beside a run that is in none.
+    ResultsError if there are shards of two splits, or shards beside a run that is in none.
     """
     shards = found_in(whole)
     if not shards:
@@ -50,8 +49,7 @@ def require_one_split(whole: Folder) -> dict[Shard, Folder]:
 def require_one_run(whole: Folder, runs: Mapping[Shard, RunJson]) -> None:
     """Make sure that shards are parts of one run: the question, the study, and each the part that its name says.
 
-    Raises:
-        ResultsError: They are not; positions are comparable within one study only.
+    ResultsError if they are not; positions are comparable within one study only.
     """
     for shard, run in runs.items():
         if run.shard is None or (run.shard.number, run.shard.of) != (shard.number, shard.of):
@@ -73,8 +71,7 @@ def require_one_run(whole: Folder, runs: Mapping[Shard, RunJson]) -> None:
 def require_fit(whole: Folder, spec: RunSpec, *, fresh: bool) -> None:
     """Make sure that what is asked is a part of what is there, so that no simulation is run in two places.
 
-    Raises:
-        ResultsError: The run is in shards and this is none of them, or the other way round, or another question.
+    ResultsError if the run is in shards and this is none of them, or the other way round, or another question.
     """
     asked, there = spec.asked.shard, found_in(whole)
     if asked is None:

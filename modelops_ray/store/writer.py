@@ -91,11 +91,7 @@ class Session:
     def write(
         self, folder: str, table: pa.Table, positions: Sequence[tuple[int, int]] = (), *, failed: bool = False
     ) -> Part:
-        """Write a part; it does not count until `append` names it.
-
-        Raises:
-            RunInUseError: The directory is another one.
-        """
+        """Write a part, which does not count until `append` names it; RunInUseError if the directory is another one."""
         self._require_place()
         self._parts += 1
         path = f"{folder}/part-{self.name}-{self._parts}.parquet"
@@ -114,8 +110,7 @@ class Session:
     ) -> CommitFile:
         """Make one step of the log durable; after this it holds.
 
-        Raises:
-            RunInUseError: Another session took over, or the directory is another one.
+        RunInUseError if another session took over, or the directory is another one.
         """
         self.require_alone()
         commit = CommitFile(
@@ -170,8 +165,7 @@ class Session:
     def require_alone(self) -> None:
         """Make sure that this is still the directory and the session that began.
 
-        Raises:
-            RunInUseError: It was moved, removed, or taken over.
+        RunInUseError if it was moved, removed, or taken over.
         """
         self._require_place()
         taker = self._taker()

@@ -93,10 +93,7 @@ class RayBackend:
     def wait(self, timeout_s: float) -> list[Event]:
         """Collect what finished, failed or started, in chunk order.
 
-        Raises:
-            ModelError: The model cannot be loaded or called.
-            StorageError: The disk that Ray spills to is full.
-            BackendError: Ray itself failed.
+        What no chunk is to blame for is raised: ModelError, StorageError and BackendError, as by `errors.classify`.
         """
         if self._kills is not None:
             self._kills.update()
@@ -111,8 +108,7 @@ class RayBackend:
     def take(self, chunk_id: int) -> Payload:
         """Hand out a payload once; its tables stay in Ray's object store until they are let go.
 
-        Raises:
-            PayloadLostError: It was handed out before, the chunk never finished, or its node is gone.
+        PayloadLostError if it was handed out before, the chunk never finished, or its node is gone.
         """
         import ray
 

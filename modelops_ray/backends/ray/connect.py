@@ -145,12 +145,9 @@ def _find(address: str) -> str:
 
 
 def _wants_token(gcs_address: str, shown: str) -> bool:
-    """Ask the GCS there, which was named as `shown`, whether it wants a token; that it answers at all matters more.
+    """Ask the GCS there, which was named as `shown`, whether it wants a token; BackendError if it does not answer.
 
     Ray itself would try for two minutes and then end the process.
-
-    Raises:
-        BackendError: Nothing answers there, or what answers refuses for another reason.
     """
     import grpc  # type: ignore[import-untyped]
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc

@@ -70,8 +70,7 @@ class Sizes:
 def sizes(available_bytes: int, cpus: int, limit_bytes: int | None = None) -> Sizes:
     """Divide what is available between Ray's own processes, its object store and the tasks.
 
-    Raises:
-        BackendError: Too little is left for any task.
+    BackendError if too little is left for any task.
     """
     total_bytes = min(available_bytes, limit_bytes or available_bytes)
     smallest, largest = OBJECT_STORE_BYTES
@@ -90,8 +89,7 @@ def sizes(available_bytes: int, cpus: int, limit_bytes: int | None = None) -> Si
 def embedded_ray(limit_memory_bytes: int | None = None, limit_cpus: int | None = None) -> Iterator[Sizes]:
     """Run a Ray of our own for as long as the context lasts; nothing of it is left afterwards.
 
-    Raises:
-        BackendError: There is too little memory, or Ray does not start.
+    BackendError if there is too little memory, or Ray does not start.
     """
     import ray
 

@@ -100,11 +100,7 @@ def node_says(error: BaseException) -> str:
 
 @contextmanager
 def refused(what: str, remedy: str = "") -> Iterator[None]:
-    """Turn any exception of Ray while it starts or is joined into one line.
-
-    Raises:
-        BackendError: Begins with `what` and ends with `remedy`.
-    """
+    """Turn any exception of Ray while it starts or is joined into a BackendError: `what`, its first line, `remedy`."""
     try:
         yield
     except Exception as error:  # where a start takes too long, Ray raises plain `Exception`

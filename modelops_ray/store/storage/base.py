@@ -99,10 +99,8 @@ class Folder(Protocol):
         """Give the whole folder another name: its own with an ending, and a number where that is taken.
 
         The files `heads`, given with their marks, make it what it is. Where nothing can be renamed it is copied, and
-        each of them is exchanged for a `stub`; what else stays means nothing without them. Returns where it is now.
-
-        Raises:
-            StorageError: What is there now is not what this folder holds, or a head has not its mark.
+        each of them is exchanged for a `stub`; what else stays means nothing without them. Returns where it is now;
+        StorageError if what is there now is not what this folder holds, or a head has not its mark.
         """
         ...
 
@@ -117,8 +115,7 @@ class Folder(Protocol):
     def exchange(self, name: str, mark: Hashable, data: bytes) -> bool:
         """Write a whole file in place of the one that has this mark; False, and nothing is changed, if it has gone.
 
-        Raises:
-            UncertainError: It failed, and may be there all the same, or come to be.
+        UncertainError if it failed, and may be there all the same, or come to be.
         """
         ...
 
@@ -157,8 +154,7 @@ class Folder(Protocol):
     def create(self, name: str, data: bytes) -> bool:
         """Write a whole file unless its name is taken; of several whose data differ, exactly one is told True.
 
-        Raises:
-            UncertainError: It failed, and may be there all the same, or come to be.
+        UncertainError if it failed, and may be there all the same, or come to be.
         """
         ...
 

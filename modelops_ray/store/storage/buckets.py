@@ -52,8 +52,7 @@ class Bucket:
 def bucket_of(uri: str, environ: Mapping[str, str]) -> tuple[Bucket, str]:
     """Split a checked URI into its bucket and the folder in it.
 
-    Raises:
-        UsageError: The environment names an endpoint that is no URL.
+    UsageError if the environment names an endpoint that is no URL.
     """
     scheme, _, rest = uri.partition("://")
     authority, _, folder = rest.partition("/")

@@ -18,16 +18,10 @@ _NO_FLAG = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 def make_name(temporary: str, name: str, folder: int | None) -> None:
-    """Give a finished file its name unless that is taken; the temporary name may be gone afterwards.
+    """Give a finished file its name, in the same directory; the temporary name may be gone afterwards.
 
-    Args:
-        temporary: Its name so far.
-        name: In the same directory.
-        folder: A descriptor that both are relative to; None where they are paths.
-
-    Raises:
-        FileExistsError: The name is taken.
-        OSError: It failed. ENOTSUP means that this volume has no way to make a name only once.
+    `folder` is a descriptor that both are relative to, None where they are paths. FileExistsError if the name is taken;
+    ENOTSUP means that this volume has no way to make a name only once.
     """
     try:
         os.link(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
@@ -38,11 +32,9 @@ def make_name(temporary: str, name: str, folder: int | None) -> None:
 
 
 def rename_new(old: str, new: str, folder: int | None = None) -> None:
-    """Rename a file or a directory unless the new name is taken.
+    """Rename a file or a directory; FileExistsError if the new name is taken.
 
-    Raises:
-        FileExistsError: It is.
-        OSError: It failed. ENOTSUP means that this volume, or this system, cannot rename without replacing.
+    ENOTSUP means that this volume, or this system, cannot rename without replacing.
     """
     at = _AT_FDCWD if folder is None else folder
     rename = _renameat2()

@@ -62,8 +62,7 @@ class ObjectFolder:
     def at(cls, uri: str) -> ObjectFolder:
         """Open the folder of a checked URI with what the environment says; no request is made yet.
 
-        Raises:
-            StorageError: What the environment says makes no sense.
+        StorageError if what the environment says makes no sense.
         """
         bucket, prefix = bucket_of(uri, os.environ)
         try:

@@ -23,8 +23,7 @@ _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 def place_of(text: str | Path) -> Place:
     """Read a path, or a URI such as `s3://bucket/runs/sir` or `file:///data/runs/sir`.
 
-    Raises:
-        UsageError: A URI of another kind, or one that names no folder in a bucket.
+    UsageError for a URI of another kind, or one that names no folder in a bucket.
     """
     if text == "" or "\0" in str(text):
         raise UsageError("the run directory has no name; give a path or a URI")
