@@ -260,6 +260,11 @@ class Fields:
     window: Annotated[int | None, Option("Tasks outstanding, instead of adapted.", "N", between=(1, 100_000))] = None
     seeds: Annotated[SeedPolicy, Option("Seed policy ({}).", commands=_RENDERED)] = "job-file"
 
+    @property
+    def is_on_cluster(self) -> bool:
+        """Whether workers of a cluster run the simulations, each beside processes for them, on nodes that may go."""
+        return self.backend != "local"
+
 
 class JobOptions(TypedDict, total=False):
     """The options of `submit`, by the same names; sizes as text (`4Gi`) or bytes, times in seconds."""

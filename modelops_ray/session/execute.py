@@ -6,8 +6,6 @@ summary. Shows nothing itself: a `Watcher` is told.
 
 from __future__ import annotations
 
-import functools
-import os
 import resource
 import signal
 import tempfile
@@ -19,16 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelops_ray.backends.local import LocalBackend
-from modelops_ray.backends.ray.backend import RayBackend
-from modelops_ray.backends.ray.connect import connect
-from modelops_ray.backends.ray.task import tell_excess
 from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import NoProgressError, StorageError
 from modelops_ray.model.resolve import installed_versions
-from modelops_ray.runner.chunk import run_chunk
+from modelops_ray.session import backends
 from modelops_ray.session.committer import CommitThread, Desk
 from modelops_ray.session.driver import Driver
 from modelops_ray.session.ports import Backend, Observer, Ports, Snapshot, Watcher
@@ -37,14 +31,12 @@ from modelops_ray.session.request import RunRequest
 from modelops_ray.session.run_config import RunConfig
 from modelops_ray.session.source import StudySource
 from modelops_ray.session.summary import Summary
-from modelops_ray.session.terms import chunk_context
 from modelops_ray.store.opening import Opening, open_directory
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.run_json import RunJson, ShardEntry, StudyEntry
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.writer import utc_now
-from modelops_ray.study.chunk import RunChunk
 
 PLAN_FROM_SIMULATIONS = 1000
 """A study of more simulations than this is worth a word before it goes on."""
@@ -93,11 +85,11 @@ def execute(question: RunRequest, watcher: Watcher, observing: Observing = _unob
             return _nothing_to_do(question, opening.begin())
         question = question.looked_at()
         experience = Priors(question)
-        backend = stack.enter_context(_backend(question, watcher))
+        backend = stack.enter_context(backends.opened(question, watcher))
         store = opening.begin()
         for warning in store.warnings:
             watcher.note(warning)
-        observer = stack.enter_context(observing(watcher.note)) if question.config.backend == "ray" else None
+        observer = stack.enter_context(observing(watcher.note)) if question.config.is_on_cluster else None
         session = _Session(question, experience, store, backend, watcher, began_s, observer)
         return session.run()
 
@@ -167,33 +159,6 @@ def _nothing_to_do(question: RunRequest, store: RunStore) -> Outcome:
         driver_peak_rss_bytes=_peak_rss_bytes(),
     )
     return Outcome(Finish(Ending.COMPLETE), summary)
-
-
-@contextmanager
-def _backend(question: RunRequest, watcher: Watcher) -> Iterator[Backend]:
-    config = question.config
-    with ExitStack() as stack:
-        backend: Backend
-        if config.backend == "local":
-            run: RunChunk = functools.partial(run_chunk, chunk_context(question, config.limit_memory or 0))
-            backend = LocalBackend(run, cpus=config.cpus, memory_bytes=config.limit_memory)
-        else:
-            cluster = stack.enter_context(
-                connect(
-                    config.address,
-                    environ=os.environ,
-                    limit_memory_bytes=config.limit_memory,
-                    limit_cpus=config.limit_cpus,
-                )
-            )
-            # What may be used in total is enforced where it is ours to say; a pod has its own limit.
-            node_bytes = cluster.memory_bytes if config.limit_memory else 0
-            context = replace(chunk_context(question, node_bytes), tell_excess=tell_excess)
-            backend = RayBackend(functools.partial(run_chunk, context), cluster)
-            started = "started" if cluster.owned else f"joined at {cluster.address}"
-            watcher.note(f"Ray {started} in {cluster.start_s:.1f} s")
-        stack.callback(backend.close)
-        yield backend
 
 
 class _Session:

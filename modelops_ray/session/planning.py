@@ -5,17 +5,13 @@ Runs nothing for a plan; a profile is an ordinary session in a folder that is th
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 
-from modelops_ray.backends.ray.backend import nodes_now
-from modelops_ray.backends.ray.connect import connect, would_start
-from modelops_ray.backends.ray.embedded import sizes
-from modelops_ray.core.events import Capacity, CapacityChanged, Node
+from modelops_ray.core.events import CapacityChanged
 from modelops_ray.core.forecast import Forecast
 from modelops_ray.errors import ModelError, StorageError, UsageError
 from modelops_ray.model.inspection import measured
-from modelops_ray.sandbox.machine import available_memory_bytes, usable_cpus
+from modelops_ray.session import backends
 from modelops_ray.session.execute import PLAN_FROM_SIMULATIONS, scratch_run
 from modelops_ray.session.ports import Watcher
 from modelops_ray.session.priors import WHERE_PROFILES_GO, Priors
@@ -44,7 +40,7 @@ def foresee(question: RunRequest) -> Forecast:
     """Forecast a study from the profile of its model and the machine or cluster it would run on."""
     experience = Priors(question)
     state = experience.state(0)
-    state.handle(CapacityChanged(0.0, _capacity(question)))
+    state.handle(CapacityChanged(0.0, backends.capacity(question)))
     n_simulations = question.n_simulations
     expected = state.forecast(
         n_simulations=n_simulations,
@@ -67,17 +63,6 @@ def _warnings(question: RunRequest, expected: Forecast) -> list[str]:
             "may answer the same question"
         )
     return warnings
-
-
-def _capacity(question: RunRequest) -> Capacity:
-    config = question.config
-    if config.backend == "local":
-        return Capacity((Node(config.cpus, config.limit_memory or available_memory_bytes()),))
-    if not would_start(config.address, os.environ):
-        with connect(config.address, environ=os.environ):
-            return Capacity(nodes_now())
-    chosen = sizes(available_memory_bytes(), config.limit_cpus or usable_cpus(), config.limit_memory)
-    return Capacity((Node(float(chosen.cpus), chosen.memory_bytes),))
 
 
 def measure(question: RunRequest, samples: int, watcher: Watcher) -> Profiled:

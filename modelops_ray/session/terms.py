@@ -21,7 +21,7 @@ def policy(question: RunRequest, profile: Profile | None) -> Policy:
         timeout_s=config.timeout,
         chunk=config.chunk,
         window=config.window,
-        supervised=config.isolation != "none" and config.backend == "ray",
+        supervised=config.isolation != "none" and config.is_on_cluster,
         known_worker_bytes=max(0, profile.base_bytes - profile.child_bytes) if profile is not None else 0,
         known_child_bytes=profile.child_bytes if profile is not None else 0,
         known_shared_bytes=profile.shared_bytes if profile is not None else 0,
