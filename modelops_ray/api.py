@@ -81,6 +81,17 @@ class Run:
         """
         return self._reader.simulations()
 
+    def attempts(self) -> pa.Table:
+        """One row per attempt that gave no result, in study order: what ended it, and what followed.
+
+        Those of simulations that have no row yet come last. An attempt that was interrupted, because the run ended or
+        its node was about to, is no row: the next one has its number.
+
+        Raises:
+            ResultsError: The directory is damaged.
+        """
+        return self._reader.attempts()
+
     def output(self, name: str) -> pa.Table:
         """The model's rows of one output in study order, the identity of their simulation first.
 

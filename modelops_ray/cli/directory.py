@@ -47,7 +47,11 @@ def _states(found: Any, *, follow: bool) -> Iterator[Any]:
 
 @click.command()
 @RUN_DIR
-@click.option("--output", metavar="NAME", help="An output of the model; default: one row per simulation.")
+@click.option(
+    "--output",
+    metavar="NAME",
+    help="An output of the model, or attempts (those that gave no result); default: one row per simulation.",
+)
 @click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="Write .parquet, .csv or .arrow.")
 @JSON
 @DEBUG
@@ -59,7 +63,7 @@ def results(run_dir: str, *, output: str | None, to: Path | None, as_json: bool)
     from modelops_ray.store.export import write_table
 
     found = api.open_run(run_dir)
-    table = found.simulations() if output is None else found.output(output)
+    table = _table(found, output)
     if to is not None:
         write_table(table, to)
     with telling() as screen:
@@ -69,3 +73,12 @@ def results(run_dir: str, *, output: str | None, to: Path | None, as_json: bool)
             print_table(screen, table, found.output_names)
         else:
             screen.say(f"{table.num_rows:,} rows written to {to}")
+
+
+def _table(found: Any, output: str | None) -> Any:
+    """A table by its name; where the model has an output `attempts`, that is meant."""
+    if output is None:
+        return found.simulations()
+    if output == "attempts" and output not in found.output_names:
+        return found.attempts()
+    return found.output(output)

@@ -23,6 +23,11 @@ class Outstanding:
     request_bytes: int
     width: int = 1
 
+    @property
+    def request_bytes_each(self) -> int:
+        """The part of the request that is declared for one simulation."""
+        return self.request_bytes // self.width
+
 
 class Admission:
     """The outstanding chunks, and whether one more may join them.

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from modelops_ray.core.backlog import Group
 from modelops_ray.core.events import WritePart
 from modelops_ray.core.policy import Policy
-from modelops_ray.core.report import Failure
+from modelops_ray.core.report import FailedAttempts, Failure
 
 _WRITE_S = 1.5
 """What the writing of a commit and the way there are expected to take at least."""
+_ATTEMPTS_WITHIN_S = 60.0
+"""How long attempts that gave no result wait for results to be committed with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +27,24 @@ class Unwritten:
 
 @dataclass(slots=True)
 class Journal:
-    """Finished, not yet durable: payloads by chunk, final failures, and the commit that is under way, if any.
+    """Ended, not yet durable: payloads by chunk, final failures, attempts without a result, and the commit under way.
 
-    `unwritten_bytes` is what all of it takes, what is told of failures included. `oldest_s` is when the first of those
-    ended that wait for a commit which has not begun; None while none waits.
+    `unwritten_bytes` is what all of it takes, what is told of failures included, so that it is bounded as outputs are.
+    `oldest_s` is when the first simulation ended, and `attempts_s` when the first attempt did, that waits for a commit
+    which has not begun; None while none waits.
     """
 
     policy: Policy
     unwritten: dict[int, Unwritten] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    attempts: list[FailedAttempts] = field(default_factory=list)
     writing: WritePart | None = None
     unwritten_bytes: int = 0
     n_unwritten: int = 0
     n_commits: int = 0
     oldest_s: float | None = None
+    attempts_s: float | None = None
+    _n_attempts: int = 0
     _began_s: float = 0.0
     _write_s: float = 0.0
     _looked_s: float | None = None
@@ -46,8 +52,8 @@ class Journal:
 
     @property
     def is_empty(self) -> bool:
-        """Whether everything that finished is durable."""
-        return not self.unwritten and not self.failures and self.writing is None
+        """Whether everything that ended is durable."""
+        return not (self.unwritten or self.failures or self.attempts) and self.writing is None
 
     def keep(self, chunk_id: int, group: Group, payload_bytes: int, since_s: float) -> None:
         """A chunk finished; the first of its simulations ended at `since_s`."""
@@ -60,6 +66,13 @@ class Journal:
         """A simulation has failed for good."""
         self.failures.append(failure)
         self.unwritten_bytes += failure.text_bytes
+
+    def keep_attempts(self, attempts: FailedAttempts) -> None:
+        """Attempts gave no result."""
+        self.attempts.append(attempts)
+        self.attempts_s = attempts.noticed_s if self.attempts_s is None else self.attempts_s
+        self._n_attempts += len(attempts.positions)
+        self.unwritten_bytes += attempts.size_bytes
 
     def let_go(self, chunk_id: int) -> Group:
         """The payload of a chunk is durable, or lost."""
@@ -78,21 +91,19 @@ class Journal:
         self._learn_pause(now_s)
         if self.failures:
             self._waits_since(now_s)
-        if self.writing is not None or not (self.unwritten or self.failures):
+        if self.writing is not None or self.is_empty or not (is_last or self._is_due(now_s)):
             return None
-        is_due = (
-            is_last
-            or not self.n_commits
-            or self._is_old(now_s)
-            or self._is_enough(self.unwritten_bytes, self.n_unwritten + len(self.failures))
-        )
-        if not is_due:
-            return None
-        self.writing = WritePart(tuple(self._batch()), tuple(self.failures))
-        self.failures, self._began_s = [], now_s
+        self.writing = WritePart(tuple(self._batch()), tuple(self.failures), tuple(self.attempts))
+        self.failures, self.attempts, self._n_attempts, self.attempts_s, self._began_s = [], [], 0, None, now_s
         written = set(self.writing.chunk_ids)
         self.oldest_s = min((one.since_s for i, one in self.unwritten.items() if i not in written), default=None)
         return self.writing
+
+    def _is_due(self, now_s: float) -> bool:
+        is_first = not self.n_commits and bool(self.unwritten or self.failures)
+        n_rows = max(self.n_unwritten + len(self.failures), self._n_attempts)
+        is_stale = self.attempts_s is not None and now_s - self.attempts_s >= _ATTEMPTS_WITHIN_S
+        return is_first or is_stale or self._is_old(now_s) or self._is_enough(self.unwritten_bytes, n_rows)
 
     def _learn_pause(self, now_s: float) -> None:
         """Learn how long it is from one look to the next; several come together, of which the first tells."""
@@ -126,10 +137,11 @@ class Journal:
 
     def committed(self, chunk_ids: tuple[int, ...], now_s: float) -> int:
         """The commit under way is durable; return how many simulations that were."""
-        failures = self.writing.failures if self.writing is not None else ()
-        self.unwritten_bytes -= sum(failure.text_bytes for failure in failures)
-        n_done = len(failures) + sum(len(self.let_go(chunk_id).positions) for chunk_id in chunk_ids)
-        self.n_commits += 1
+        writing = self.writing or WritePart((), ())
+        self.unwritten_bytes -= sum(failure.text_bytes for failure in writing.failures)
+        self.unwritten_bytes -= sum(attempts.size_bytes for attempts in writing.attempts)
+        n_done = len(writing.failures) + sum(len(self.let_go(chunk_id).positions) for chunk_id in chunk_ids)
+        self.n_commits += bool(writing.chunk_ids or writing.failures)
         self._write_s = max(now_s - self._began_s, 0.8 * self._write_s)
         self.writing = None
         return n_done

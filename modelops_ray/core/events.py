@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from modelops_ray.core.report import Cause, ChunkReport, Failure
+from modelops_ray.core.report import Cause, ChunkReport, FailedAttempts, Failure, Killer
 
 
 class Segment(NamedTuple):
@@ -78,8 +78,9 @@ class ChunkFailed:
 
     `used_bytes` is what its process was seen to use when it was killed, None where that was not seen.
     `kernel_killed` is True or False where the kernel's own count of kills is readable, None elsewhere.
-    `address` is that of the node that was lost, "" if none was or it is not known. `excess` are the simulations that
-    used more than their limit when they were last seen, each with the bytes it used.
+    `killed_by` is who is known to have killed it. `address` is that of the node that was lost, "" if none was or it is
+    not known. `excess` are the simulations that used more than their limit when they were last seen, each with the
+    bytes it used.
     """
 
     now_s: float
@@ -91,6 +92,7 @@ class ChunkFailed:
     kernel_killed: bool | None = None
     address: str = ""
     excess: tuple[tuple[int, int], ...] = ()
+    killed_by: Killer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +206,11 @@ class CancelChunk:
 
 @dataclass(frozen=True, slots=True)
 class WritePart:
-    """Commit the payloads of these chunks together with these final failures."""
+    """Commit the payloads of these chunks, these final failures, and these attempts that gave no result."""
 
     chunk_ids: tuple[int, ...]
     failures: tuple[Failure, ...]
+    attempts: tuple[FailedAttempts, ...] = ()
 
 
 class Ending(StrEnum):

@@ -5,6 +5,7 @@ Positions are counted always and compared one by one while a run is small. Chang
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -18,7 +19,9 @@ from modelops_ray.core.events import (
     SubmitChunk,
     TasksAdded,
     Ticked,
+    WritePart,
 )
+from modelops_ray.core.report import FailedAttempts, Follows
 from modelops_ray.core.state import RunState
 
 _SMALL = 2000
@@ -31,12 +34,12 @@ class InvariantError(AssertionError):
 
 @dataclass(slots=True)
 class Audit:
-    """Follows a state from outside."""
+    """Follows a state from outside. `attempts` has (position, number, what follows) of each in a commit that began."""
 
     added: set[int] = field(default_factory=set)
     committed: set[int] = field(default_factory=set)
     n_added: int = 0
-    _writing: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    attempts: list[tuple[int, int, Follows]] = field(default_factory=list)
 
     def check(self, state: RunState, event: Event, actions: list[Action]) -> None:
         """Raise InvariantError if anything is wrong after this event."""
@@ -48,6 +51,7 @@ class Audit:
                 self.added.update(chain.from_iterable(range(s.start, s.stop) for s in event.segments))
         self._counts(state)
         self._submissions(state, actions)
+        self._attempts(state, actions)
         if self.n_added <= _SMALL:
             self._positions(state, event)
         if any(isinstance(a, Finish) for a in actions) and (
@@ -69,7 +73,9 @@ class Audit:
         journal = state.journal
         failures = chain(journal.failures, journal.writing.failures if journal.writing else ())
         payload_bytes = sum(unwritten.payload_bytes for unwritten in journal.unwritten.values())
-        if journal.unwritten_bytes != payload_bytes + sum(failure.text_bytes for failure in failures):
+        attempts = chain(journal.attempts, journal.writing.attempts if journal.writing else ())
+        told_bytes = sum(f.text_bytes for f in failures) + sum(a.size_bytes for a in attempts)
+        if journal.unwritten_bytes != payload_bytes + told_bytes:
             self._fail(state, "the bytes that wait to be committed are counted wrongly")
 
     def _submissions(self, state: RunState, actions: list[Action]) -> None:
@@ -87,6 +93,20 @@ class Audit:
         is_idle = not state.dispatch.outstanding and not state.journal.unwritten_bytes
         if state.dispatch.pending.n and is_idle and not state.is_ending:
             self._fail(state, "something is pending and nothing is outstanding or waits to be committed")
+
+    def _attempts(self, state: RunState, actions: list[Action]) -> None:
+        """Every attempt that was counted gave a result or is kept, once; a failure is committed with its last one."""
+        for write in [action for action in actions if isinstance(action, WritePart)]:
+            rows = [row for each in write.attempts for row in _rows(each)]
+            self.attempts += rows
+            last = {(position, number) for position, number, follows in rows if follows is Follows.FAILED}
+            if last != {(failure.position, failure.attempts) for failure in write.failures}:
+                self._fail(state, "the failures of a commit are not the last attempts in it")
+        n_kept = len(self.attempts) + sum(len(each.positions) for each in state.journal.attempts)
+        if n_kept != state.counters.attempts - state.counters.completed:
+            self._fail(state, f"{n_kept} attempts without a result are kept, of {state.counters}")
+        if self.n_added <= _SMALL and len({row[:2] for row in self.attempts}) != len(self.attempts):
+            self._fail(state, "an attempt is kept twice")
 
     def _positions(self, state: RunState, event: Event) -> None:
         parts = [
@@ -116,6 +136,11 @@ class Audit:
     def _fail(state: RunState, what: str) -> None:
         story = [f"{event!s:.300} -> {actions!s:.300}" for event, actions in state.story.last(_TOLD)]
         raise InvariantError("\n".join([what, *story]))
+
+
+def _rows(attempts: FailedAttempts) -> Iterator[tuple[int, int, Follows]]:
+    for position, number in zip(attempts.positions, attempts.numbers, strict=True):
+        yield position, number, attempts.follows
 
 
 class CheckedRun(RunState):

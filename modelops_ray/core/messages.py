@@ -10,6 +10,8 @@ HOPELESS = (
     "requests; something else uses the memory of the nodes: lower --limit-memory, or free it"
 )
 
+OUTPUTS_LOST = "its outputs were lost before they were committed"
+
 
 def too_many_cpus(cpus: float, most_cpus: float) -> str:
     """No node has the CPUs one simulation asks for."""

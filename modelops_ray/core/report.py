@@ -21,6 +21,22 @@ class Cause(StrEnum):
     UNSCHEDULABLE = "unschedulable"
 
 
+class Killer(StrEnum):
+    """Who ended the process of a simulation: this program, Ray, or the kernel."""
+
+    US = "us"
+    RAY = "ray"
+    KERNEL = "kernel"
+
+
+class Follows(StrEnum):
+    """What follows an attempt that gave no result: the same again, again with more memory, or nothing."""
+
+    RETRIED = "retried"
+    RAISED = "raised"
+    FAILED = "failed"
+
+
 class Measured(NamedTuple):
     """One completed simulation: its run time and what it added to the memory of its process at its peak."""
 
@@ -35,7 +51,8 @@ class Failure:
 
     `peak_bytes` is what was measured before it failed (0 where unknown); `attempts` and `request_bytes` are those of
     the attempt that failed. `is_victim` is set where it was killed for memory although within its limit.
-    `ended_unix_s` is when it ended, in seconds since 1970; None where that is not known.
+    `ended_unix_s` is when it ended, in seconds since 1970; None where that is not known. `killed_by` is None where its
+    process was not killed, or it is not known by whom.
     """
 
     position: int
@@ -50,11 +67,34 @@ class Failure:
     node: str = ""
     is_victim: bool = False
     ended_unix_s: float | None = None
+    killed_by: Killer | None = None
 
     @property
     def text_bytes(self) -> int:
         """About how much memory what is told of it takes."""
         return len(self.message) + len(self.traceback or "")
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempts:
+    """Attempts of these simulations that ended alike and gave no result; `numbers` says which of each it was, from 1.
+
+    `failure` is that of the first, and says how each ended. `limit_bytes` and `request_bytes` are those of one
+    simulation, 0 where they are not known; the run learned of the end at `noticed_s`.
+    """
+
+    positions: tuple[int, ...]
+    numbers: tuple[int, ...]
+    failure: Failure
+    follows: Follows
+    limit_bytes: int
+    request_bytes: int
+    noticed_s: float
+
+    @property
+    def size_bytes(self) -> int:
+        """About how much memory they take."""
+        return 500 + self.failure.text_bytes + 100 * len(self.positions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,28 +7,28 @@ guards against a run in which nothing can succeed. Does not end it, and does not
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
+from itertools import chain
 
 from modelops_ray.core import messages
 from modelops_ray.core.admission import Outstanding
 from modelops_ray.core.backlog import Group, Need
 from modelops_ray.core.commits import Journal
-from modelops_ray.core.events import ChunkFailed
+from modelops_ray.core.events import ChunkFailed, PartCommitted
 from modelops_ray.core.guards import Counters, FailureGuard
 from modelops_ray.core.memory import EVERYTHING, FREE_TRIES, raised
 from modelops_ray.core.policy import Policy, mib
-from modelops_ray.core.report import Cause, Failure
+from modelops_ray.core.report import Cause, FailedAttempts, Failure, Follows, Killer
 from modelops_ray.core.scheduler import Dispatch
 
 
 @dataclass(slots=True)
 class AttemptHistory:
-    """What one simulation went through: attempts that failed, those it was blamed for, those it was excused for."""
+    """What one simulation went through: attempts that it was blamed for, and those that it was excused for."""
 
-    attempts: int = 0
     blamed: int = 0
     excused: int = 0
 
@@ -41,6 +41,13 @@ class Verdict(Enum):
     RAISE = "raise"
     FAIL = "fail"
 
+    @property
+    def follows(self) -> Follows:
+        """What follows for the simulation itself."""
+        return _FOLLOWS.get(self, Follows.RETRIED)
+
+
+_FOLLOWS = {Verdict.RAISE: Follows.RAISED, Verdict.FAIL: Follows.FAILED}
 
 FINAL = frozenset({Cause.MODEL_ERROR, Cause.BAD_OUTPUT, Cause.TIMEOUT, Cause.UNSCHEDULABLE})
 """Causes that are the simulation's own doing: the same again would end the same."""
@@ -73,7 +80,7 @@ def judge(
         is_alone: Nothing else is left that could make progress.
         may_be_memory: A crash may have been the kernel running out of memory.
     """
-    now = AttemptHistory(trouble.attempts + 1, trouble.blamed, trouble.excused)
+    now = replace(trouble)
     if cause in FINAL:
         return Verdict.FAIL, now
     if cause in LOSSES and not is_alone:
@@ -126,8 +133,8 @@ class KillGuard:
 class Judgement:
     """What follows from a failed attempt of these simulations, and what was known of it; sizes in bytes.
 
-    `history` is that of the only simulation, with this attempt; None where several were lost together.
-    `at_maximum` is set where no simulation could have got a larger limit.
+    `numbers` says which attempt of each it was, from 1. `history` is that of the only simulation, with this attempt;
+    None where several were lost together. `at_maximum` is set where no simulation could have got a larger limit.
     """
 
     positions: tuple[int, ...]
@@ -138,13 +145,24 @@ class Judgement:
     peak_bytes: int = 0
     at_maximum: bool = False
     history: AttemptHistory | None = None
+    numbers: tuple[int, ...] = ()
 
 
 class FailurePolicy:
-    """What every simulation in trouble went through; puts back what runs again and records what does not."""
+    """What every simulation in trouble went through; puts back what runs again and records what does not.
+
+    Every attempt that is counted and gives no result is kept in the journal, once. One that is interrupted, because the
+    run ends or its node is about to, is not judged and is none: it has no number, and the next one has it.
+    """
 
     def __init__(
-        self, policy: Policy, dispatch: Dispatch, journal: Journal, counters: Counters, n_completed_before: int
+        self,
+        policy: Policy,
+        dispatch: Dispatch,
+        journal: Journal,
+        counters: Counters,
+        n_completed_before: int,
+        attempts_before: Mapping[int, int],
     ) -> None:
         """Begin without any trouble; the others are the run's own and are changed."""
         self._policy = policy
@@ -152,6 +170,7 @@ class FailurePolicy:
         self._journal = journal
         self._counters = counters
         self._trouble: dict[int, AttemptHistory] = {}
+        self._made = dict(attempts_before)
         self._kills = KillGuard()
         self._judgements: list[Judgement] = []
         self._failures = FailureGuard(policy.max_failures, policy.alike_failures, n_completed=n_completed_before)
@@ -170,8 +189,7 @@ class FailurePolicy:
 
     def attempt_of(self, position: int) -> int:
         """Which try the next one of a simulation is, from 1."""
-        trouble = self._trouble.get(position)
-        return 1 if trouble is None else trouble.attempts + 1
+        return self._made.get(position, 0) + 1
 
     def completed(self, positions: AbstractSet[int]) -> None:
         """Simulations succeeded: the failures that they had before are forgotten."""
@@ -179,6 +197,27 @@ class FailurePolicy:
             del self._trouble[position]
         self._kills.note(Outcome.DONE, len(positions))
         self._failures.completed(len(positions))
+
+    def committed(self, event: PartCommitted, groups: Sequence[Group]) -> None:
+        """The results of these groups are durable, but for those that were rejected, which are failures."""
+        group_of = {p: group for group in groups for p in group.positions} if event.rejected else {}
+        for failure in event.rejected:
+            self._counters.completed -= 1
+            one = group_of[failure.position].only((failure.position,))
+            [number] = self._keep(one, failure, Follows.FAILED, failure.request_bytes, event.now_s)
+            self.record(replace(failure, attempts=number))
+        if self._made:
+            for position in chain.from_iterable(group.positions for group in groups):
+                self._made.pop(position, None)
+
+    def outputs_lost(self, group: Group, now_s: float) -> None:
+        """Outputs were lost before they were durable: their simulations run again, and none is to blame."""
+        self._counters.completed -= len(group.positions)
+        self._counters.infrastructure_retries += 1
+        if group.positions:
+            failure = Failure(group.positions[0], Cause.WORKER_LOST, "OutputsLost", messages.OUTPUTS_LOST)
+            self._keep(group, failure, Follows.RETRIED, 0, now_s)
+            self._dispatch.put_back(group)
 
     def chunk_died(self, event: ChunkFailed, chunk: Outstanding) -> bool:
         """A chunk's task died without a report; tell whether that was more than a loss which costs nothing."""
@@ -204,11 +243,8 @@ class FailurePolicy:
         position, set_index = chunk.group.positions[0], chunk.group.sets[0]
         used_bytes = max(0, (event.used_bytes or 0) - self._dispatch.memory.base_bytes)
         cause = Cause.OUT_OF_MEMORY if event.kernel_killed else event.cause
-        failure = Failure(
-            position, cause, event.error_type, event.message, peak_bytes=used_bytes,
-            is_victim=self._is_victim(event, chunk),
-        )  # fmt: skip
-        self.attempt_failed(failure, set_index, chunk, may_be_memory=event.kernel_killed is not False)
+        failure = _told(event, position, cause, peak_bytes=used_bytes, is_victim=self._is_victim(event, chunk))
+        self.attempt_failed(failure, set_index, chunk, event.now_s, may_be_memory=event.kernel_killed is not False)
 
     @staticmethod
     def _is_victim(event: ChunkFailed, chunk: Outstanding) -> bool:
@@ -217,14 +253,14 @@ class FailurePolicy:
         return event.cause is Cause.OUT_OF_MEMORY and used is not None and used <= chunk.request_bytes
 
     def attempt_failed(
-        self, failure: Failure, set_index: int, chunk: Outstanding, *, may_be_memory: bool = False
+        self, failure: Failure, set_index: int, chunk: Outstanding, now_s: float, *, may_be_memory: bool = False
     ) -> None:
         """An attempt failed, and it is known whose."""
         before = self._trouble.get(failure.position, AttemptHistory())
         # A task that had all of a node is no victim of another task.
         is_victim = failure.is_victim and not self._dispatch.allocator.fills_node(chunk.request_bytes)
         if is_victim and not before.excused:
-            self._excuse(failure, chunk, before)
+            self._excuse(failure, chunk, before, now_s)
             return
         self._counters.attempts += 1
         limit_bytes = chunk.group.limit_bytes
@@ -238,7 +274,7 @@ class FailurePolicy:
             is_alone=self._is_alone({failure.position}),
             may_be_memory=may_be_memory,
         )
-        self._judged(failure, chunk, verdict, trouble)
+        self._judged(failure, chunk, verdict, trouble, now_s)
         if verdict is Verdict.RAISE:
             self._kills.note(Outcome.RAISED)
         if failure.cause is Cause.OUT_OF_MEMORY and not is_victim:
@@ -271,8 +307,9 @@ class FailurePolicy:
         for position, set_index in zip(group.positions, group.sets, strict=True):
             if position in used:
                 message = f"{event.message}; it used {mib(used[position])} when it was last seen"
-                failure = Failure(position, Cause.OUT_OF_MEMORY, event.error_type, message, peak_bytes=used[position])
-                self.attempt_failed(failure, set_index, chunk)
+                it = replace(event, message=message)
+                failure = _told(it, position, Cause.OUT_OF_MEMORY, peak_bytes=used[position])
+                self.attempt_failed(failure, set_index, chunk, event.now_s)
         others = group.only(set(group.positions) - used.keys())
         if others.positions:
             self._several_died(replace(event, excess=()), chunk, others)
@@ -281,12 +318,14 @@ class FailurePolicy:
         """Which simulation was at fault cannot be told: none is blamed, and each half tries again alone."""
         self._counters.attempts += len(group.positions)
         for position in group.positions:
-            self._trouble.setdefault(position, AttemptHistory()).attempts += 1
+            self._trouble.setdefault(position, AttemptHistory())
         self._count_retry(event.cause)
         is_repeated = event.cause in LOSSES and not self._is_alone(set(group.positions))
         verdict = Verdict.REPEAT if is_repeated else Verdict.SPLIT
+        failure = _told(event, group.positions[0], event.cause)
+        numbers = self._keep(group, failure, verdict.follows, chunk.request_bytes_each, event.now_s)
         self._judgements.append(
-            Judgement(group.positions, event.cause, verdict, group.limit_bytes, chunk.request_bytes)
+            Judgement(group.positions, event.cause, verdict, group.limit_bytes, chunk.request_bytes, numbers=numbers)
         )
         if is_repeated:
             self._dispatch.put_back(group)
@@ -296,17 +335,21 @@ class FailurePolicy:
         for half in group.split():
             self._dispatch.put_back(half)
 
-    def _excuse(self, failure: Failure, chunk: Outstanding, before: AttemptHistory) -> None:
+    def _excuse(self, failure: Failure, chunk: Outstanding, before: AttemptHistory, now_s: float) -> None:
         """Killed although within its request: repeat as it was."""
-        history = AttemptHistory(before.attempts + 1, before.blamed, before.excused + 1)
-        self._judged(failure, chunk, Verdict.REPEAT, history)
+        history = AttemptHistory(before.blamed, before.excused + 1)
+        self._judged(failure, chunk, Verdict.REPEAT, history, now_s)
         self._counters.attempts += 1
         self._count_retry(Cause.OUT_OF_MEMORY)
         self._kills.note(Outcome.KILLED)
         self._trouble[failure.position] = history
         self._dispatch.put_back(chunk.group.only((failure.position,)))
 
-    def _judged(self, failure: Failure, chunk: Outstanding, verdict: Verdict, history: AttemptHistory) -> None:
+    def _judged(
+        self, failure: Failure, chunk: Outstanding, verdict: Verdict, history: AttemptHistory, now_s: float
+    ) -> None:
+        one = chunk.group.only((failure.position,))
+        numbers = self._keep(one, failure, verdict.follows, chunk.request_bytes_each, now_s)
         self._judgements.append(
             Judgement(
                 (failure.position,),
@@ -317,8 +360,22 @@ class FailurePolicy:
                 failure.peak_bytes,
                 self._dispatch.allocator.is_at_maximum(chunk.group.limit_bytes),
                 replace(history),
+                numbers,
             )
         )
+
+    def _keep(
+        self, group: Group, failure: Failure, follows: Follows, request_bytes: int, now_s: float
+    ) -> tuple[int, ...]:
+        """Keep attempts that gave no result, and return which of each simulation they were."""
+        numbers = tuple(map(self.attempt_of, group.positions))
+        self._made.update(zip(group.positions, numbers, strict=True))
+        # Its traceback is kept with the simulation, where this was the last attempt.
+        failure = replace(failure, traceback=None)
+        self._journal.keep_attempts(
+            FailedAttempts(group.positions, numbers, failure, follows, group.limit_bytes, request_bytes, now_s)
+        )
+        return numbers
 
     def _raise(self, group: Group, failure: Failure, trouble: AttemptHistory) -> Need:
         """What is needed after an overrun; on the last try all there is then, unless others tell what it takes."""
@@ -338,10 +395,22 @@ class FailurePolicy:
             message = messages.needs_more(
                 limit, request, at_maximum=at_maximum, n_blamed=trouble.blamed, detail=message
             )
-        self.record(replace(failure, message=message, attempts=trouble.attempts, request_bytes=chunk.request_bytes))
+        attempts, request_bytes = self._made.pop(failure.position), chunk.request_bytes_each
+        self.record(replace(failure, message=message, attempts=attempts, request_bytes=request_bytes))
 
     def _count_retry(self, cause: Cause) -> None:
         if cause is Cause.OUT_OF_MEMORY:
             self._counters.oom_retries += 1
         else:
             self._counters.infrastructure_retries += 1
+
+
+def _told(event: ChunkFailed, position: int, cause: Cause, *, peak_bytes: int = 0, is_victim: bool = False) -> Failure:
+    """The end of a task, told of one of its simulations."""
+    return Failure(
+        position, cause, event.error_type, event.message,
+        peak_bytes=peak_bytes,
+        node=event.address,
+        is_victim=is_victim,
+        killed_by=Killer.KERNEL if event.kernel_killed else event.killed_by,
+    )  # fmt: skip

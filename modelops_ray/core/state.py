@@ -56,6 +56,7 @@ class RunState:
         known_peaks: Mapping[int, int] | None = None,
         known_seconds: float = 0.0,
         n_completed_before: int = 0,
+        attempts_before: Mapping[int, int] | None = None,
     ) -> None:
         """Begin a run of which nothing is pending yet.
 
@@ -64,13 +65,15 @@ class RunState:
             known_peaks: Peaks of earlier runs of the same model: how many fell into each bin of `memory.bin_of`.
             known_seconds: Mean run time of earlier simulations, 0 if unknown.
             n_completed_before: Results that earlier sessions of this run have kept.
+            attempts_before: Attempts that gave no result in earlier sessions, by position, where there were any.
         """
         self.policy = policy
         self.counters = Counters()
         self.dispatch = Dispatch(policy, known_peaks=known_peaks or {}, known_seconds=known_seconds)
         self.journal = Journal(policy)
         self._notices: set[str] = set()
-        self._failures = FailurePolicy(policy, self.dispatch, self.journal, self.counters, n_completed_before)
+        kept = (n_completed_before, attempts_before or {})
+        self._failures = FailurePolicy(policy, self.dispatch, self.journal, self.counters, *kept)
         self._progress = NoProgressGuard(policy.patience_s)
         self._pods = PodGuard()
         self._autoscaler_says = self._hindrance = ""
@@ -207,7 +210,7 @@ class RunState:
         for position, seconds, peak_bytes in report.completed:
             self.dispatch.observe(set_of.pop(position), seconds, peak_bytes)
         for failure in report.failures:
-            self._failures.attempt_failed(failure, set_of.pop(failure.position), chunk)
+            self._failures.attempt_failed(failure, set_of.pop(failure.position), chunk, event.now_s)
         if set_of:
             self.dispatch.put_back(chunk.group.only(set_of))
         self.counters.completed += len(done)
@@ -228,21 +231,15 @@ class RunState:
     def _on_committed(self, event: PartCommitted) -> None:
         if self.journal.writing is None:
             return
+        self._failures.committed(event, [self.journal.unwritten[chunk_id].group for chunk_id in event.chunk_ids])
         n_done = self.journal.committed(event.chunk_ids, event.now_s)
         if n_done:
             self._progress.kept(event.now_s)
         self.counters.committed += n_done - len(event.rejected)
-        self.counters.completed -= len(event.rejected)
-        for failure in event.rejected:
-            self._failures.record(failure)
 
     def _on_payload_lost(self, event: PayloadLost) -> None:
-        if event.chunk_id not in self.journal.unwritten:
-            return
-        group = self.journal.let_go(event.chunk_id)
-        self.counters.completed -= len(group.positions)
-        self.counters.infrastructure_retries += 1
-        self.dispatch.put_back(group)
+        if event.chunk_id in self.journal.unwritten:
+            self._failures.outputs_lost(self.journal.let_go(event.chunk_id), event.now_s)
 
     def _decide(self, now_s: float) -> Iterator[Action]:
         self._check_the_end(now_s)

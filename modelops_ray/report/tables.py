@@ -17,13 +17,14 @@ from rich.table import Table
 from modelops_ray.report.screen import Screen
 from modelops_ray.report.text import count, format_size, number, one_line, printable
 from modelops_ray.store.directory import OutputSize
-from modelops_ray.study.schema import PARAM_PREFIX
+from modelops_ray.study.schema import ATTEMPTS, PARAM_PREFIX
 
 LOOK_BYTES = 32 * 2**20
 """An output larger than this on disk is not read to have a look at it."""
 
 _IDENTITY = ("task_id", "param_id", "replicate", "seed")
 _LATER = ("error_type", "attempts", "request_bytes", "seed", "node", "scenario")
+_OF_ATTEMPTS = ("task_id", "attempt", "cause", "killed_by", "follows", "peak_bytes", "limit_bytes", "error_message")
 _MAX_ROWS = 20
 _MAX_SETS = 12
 _MAX_COLUMNS = 4
@@ -130,6 +131,8 @@ def _order(names: Sequence[str], *, is_outcome: bool) -> list[str]:
     if is_outcome:
         wanted = ["replicate", *parameters, "status", "cause", "error_message", "seconds", "peak_bytes", *_LATER]
         return [name for name in wanted if name in names]
+    if names == ATTEMPTS.names:
+        return list(_OF_ATTEMPTS)
     own = [name for name in names if name not in _IDENTITY and name not in parameters]
     return ["replicate", *parameters, *own, "seed"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 
 from modelops_ray.core.policy import mib
-from modelops_ray.core.report import Cause, Failure
+from modelops_ray.core.report import Cause, Failure, Killer
 from modelops_ray.runner.time_limit import TimeUpError
 from modelops_ray.sandbox.limits import KILLED
 from modelops_ray.sandbox.protocol import CANNOT_ANSWER, Ended
@@ -28,7 +28,7 @@ def failure_of(error: BaseException, position: int, timeout_s: float) -> Failure
 def failure_of_timeout(position: int, timeout_s: float, printed: str | None = None) -> Failure:
     """A simulation took too long."""
     message = f"it took longer than {timeout_s:g} s; raise --timeout, or 0 for no limit"
-    return Failure(position, Cause.TIMEOUT, "Timeout", message, printed)
+    return Failure(position, Cause.TIMEOUT, "Timeout", message, printed, killed_by=Killer.US)
 
 
 def failure_of_told(told: Told, printed: str, position: int) -> Failure:
@@ -63,11 +63,13 @@ def failure_of_end(ended: Ended, printed: str, position: int, timeout_s: float, 
     is_victim = ended.peak_bytes <= limit_bytes
     if ended.reason:
         message = f"killed: {ended.reason}"
-        return Failure(position, Cause.OUT_OF_MEMORY, "OutOfMemory", message, trace, is_victim=is_victim)
+        memory = Cause.OUT_OF_MEMORY
+        return Failure(position, memory, "OutOfMemory", message, trace, is_victim=is_victim, killed_by=Killer.US)
     if ended.code in KILLED and ended.kernel_killed is not False:
         by = "by the kernel, because memory ran out" if ended.kernel_killed else "from outside, most likely for memory"
         message = f"killed {by}; it was seen to use {mib(ended.peak_bytes)}"
-        return Failure(position, Cause.OUT_OF_MEMORY, "SIGKILL", message, trace, is_victim=is_victim)
+        killer = Killer.KERNEL if ended.kernel_killed else None
+        return Failure(position, Cause.OUT_OF_MEMORY, "SIGKILL", message, trace, is_victim=is_victim, killed_by=killer)
     if ended.code < 0:
         name = _name_of(-ended.code)
         return Failure(position, Cause.CRASHED, name, f"its process ended by {name}", trace)

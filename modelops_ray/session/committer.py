@@ -7,12 +7,14 @@ and how, the store's.
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from modelops_ray.core.events import Event, PartCommitted, PayloadLost, WritePart
+from modelops_ray.core.report import FailedAttempts
 from modelops_ray.errors import PayloadLostError
 from modelops_ray.sandbox import opened
 from modelops_ray.session.ports import Snapshot
@@ -26,12 +28,14 @@ HEARTBEAT_EVERY_S = 3.0
 class Desk:
     """Does what a committer is asked, in the thread that calls it.
 
-    `take` hands out the payload of a chunk, or raises PayloadLostError; `clock` is in seconds, monotonic.
+    `take` hands out the payload of a chunk, or raises PayloadLostError; `clock` is in seconds, monotonic, and
+    `unix_clock` in seconds since 1970.
     """
 
     store: RunStore
     take: Callable[[int], Payload]
     clock: Callable[[], float]
+    unix_clock: Callable[[], float] = time.time
 
     def commit(self, write: WritePart, snapshot: Snapshot) -> list[Event]:
         """Commit the payloads that can still be had, and say what became of each chunk."""
@@ -42,9 +46,17 @@ class Desk:
                 payloads[chunk_id] = self.take(chunk_id)
             except PayloadLostError:
                 lost.append(PayloadLost(self.clock(), chunk_id))
-        commit = self.store.commit(list(payloads.values()), write.failures)
+        attempts = [self._dated(each) for each in write.attempts]
+        commit = self.store.commit(list(payloads.values()), write.failures, attempts)
         self.beat(snapshot)
         return [*lost, PartCommitted(self.clock(), tuple(payloads), commit.rejected)]
+
+    def _dated(self, attempts: FailedAttempts) -> FailedAttempts:
+        """Attempts that ended unseen ended, as far as is known, when the run learned of it."""
+        if attempts.failure.ended_unix_s is not None:
+            return attempts
+        ended_unix_s = self.unix_clock() - (self.clock() - attempts.noticed_s)
+        return replace(attempts, failure=replace(attempts.failure, ended_unix_s=ended_unix_s))
 
     def beat(self, snapshot: Snapshot) -> None:
         """Say that the session lives, and how far it is."""

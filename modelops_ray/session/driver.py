@@ -126,9 +126,10 @@ class Driver:
         return self._committer.poll(TICK_S)
 
     def _tell(self, event: Event) -> None:
-        if isinstance(event, PartCommitted) and self._first_commit_s is None:
+        actions = self._state.handle(event)
+        if isinstance(event, PartCommitted) and self._first_commit_s is None and self._state.view().committed:
             self._first_commit_s = self._clock()
-        for action in self._state.handle(event):
+        for action in actions:
             match action:
                 case SubmitChunk():
                     self._backend.submit(self._chunk(action))

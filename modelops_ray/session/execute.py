@@ -180,7 +180,7 @@ class _Session:
         self._watcher = watcher
         self._began_s = began_s
         self._experience = experience
-        self._state = self._experience.state(store.completed)
+        self._state = self._experience.state(store.completed, store.attempts_made())
         self._committer = CommitThread(Desk(store, backend.take, time.monotonic))
         done = store.done()
         source = StudySource(question.simulations, done, question.only)

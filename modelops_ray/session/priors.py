@@ -36,13 +36,14 @@ class Priors:
         self.profile = None if self._folder is None else _load(self._folder, question.model.digest)
         self._peaks = _bins(self.profile)
 
-    def state(self, n_completed_before: int) -> RunState:
-        """Begin a run that knows it, of which earlier sessions have kept `n_completed_before` results."""
+    def state(self, n_completed_before: int, attempts_before: Mapping[int, int] | None = None) -> RunState:
+        """Begin a run that knows it, of which earlier sessions have kept results, and attempts without one."""
         return RunState(
             policy(self._question, self.profile),
             known_peaks=self._peaks,
             known_seconds=self._seconds,
             n_completed_before=n_completed_before,
+            attempts_before=attempts_before,
         )
 
     def keep(self, learned: Learned, n_completed: int, written: Written) -> None:

@@ -26,7 +26,7 @@ from modelops_ray.store.run_json import NAME as RUN_JSON
 from modelops_ray.store.run_json import Growth, RunJson, read_run_json
 from modelops_ray.store.storage.base import Folder
 
-FORMAT = 2
+FORMAT = 3
 FOLDER = "_commits"
 _NAME = re.compile(r"[0-9]{1,40}\.json")
 _SEAL = b',"sha256":"'
@@ -35,7 +35,9 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 PartPath = Annotated[
     str,
-    StringConstraints(pattern=r"^(simulations|outputs/[^/.][^/]*|targets/[^/.][^/]*)/part-[0-9a-f]{8}-\d+\.parquet$"),
+    StringConstraints(
+        pattern=r"^(simulations|attempts|outputs/[^/.][^/]*|targets/[^/.][^/]*)/part-[0-9a-f]{8}-\d+\.parquet$"
+    ),
 ]
 Count = Annotated[int, Field(ge=0, lt=2**62)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -73,8 +75,8 @@ class CommitFile(_Strict):
     """One step of the log. With `checkpoint` it replaces everything before: `added` are all parts that live.
 
     `run` is the id of its run and `previous` the digest of the commit before it, `genesis` where there is none; a
-    commit of format 1 has neither. `grown` is the study that the run goes on with from here. None may follow one that
-    is `closed`: the run is being moved aside, by copies.
+    commit of format 1 has neither, and one of format 2 no part of `attempts`. `grown` is the study that
+    the run goes on with from here. None may follow one that is `closed`: the run is being moved aside, by copies.
     """
 
     format: int = FORMAT

@@ -26,14 +26,17 @@ from modelops_ray.store.commits import LivePart, Log, read_log
 from modelops_ray.store.consistent import read_consistently
 from modelops_ray.store.documents import damaged
 from modelops_ray.store.heartbeat import read_progress
-from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, read_parts
+from modelops_ray.store.parts import ATTEMPTS, OUTPUTS, SIMULATIONS, read_parts
 from modelops_ray.store.run_json import NAME, RunJson, read_marked
 from modelops_ray.store.status import Status
 from modelops_ray.store.storage.base import Folder
+from modelops_ray.study import schema
 from modelops_ray.study.schema import parameter_types, simulations_schema, with_all_columns
 from modelops_ray.study.study import Study
 
 T = TypeVar("T")
+_WITHOUT_A_ROW = 2**62
+"""Stands behind every position."""
 
 
 class Rows(NamedTuple):
@@ -107,6 +110,10 @@ class Directory:
         """Return one row per simulation with a result or a failure."""
         return self._consistent(self._simulations)
 
+    def attempts(self) -> Rows:
+        """Return one row per attempt that gave no result, in order; those of simulations without a row come last."""
+        return self._consistent(self._attempts)
+
     def output(self, name: str) -> Rows | None:
         """Return the model's rows of one output, those of a simulation in its own order; None if there is none yet."""
         return self._consistent(lambda at: self._output(at, name))
@@ -178,15 +185,25 @@ class Directory:
         self._memory.run_id = run.id
         return run
 
-    def _simulations(self, at: _Moment) -> Rows:
+    def _simulations(self, at: _Moment, columns: list[str] | None = None) -> Rows:
         if not at.log.parts_of(SIMULATIONS):
             study = Study.from_dict(at.run.study.document, source=NAME)
             return Rows(np.empty(0, np.int64), simulations_schema(parameter_types(study.parameter_sets)).empty_table())
-        return self._unordered(at, None)
+        return self._unordered(at, columns)
 
     def _unordered(self, at: _Moment, columns: list[str] | None) -> Rows:
         parts = at.log.parts_of(SIMULATIONS)
         return Rows(np.concatenate([part.position_of_row for part in parts]), _concatenated(at.folder, parts, columns))
+
+    def _attempts(self, at: _Moment) -> Rows:
+        parts = at.log.parts_of(ATTEMPTS)
+        if not parts:
+            return Rows(np.empty(0, np.int64), schema.ATTEMPTS.empty_table())
+        table = _concatenated(at.folder, parts, None).sort_by([("task_id", "ascending"), ("attempt", "ascending")])
+        positions, simulations = self._simulations(at, ["task_id"])
+        rows = pc.index_in(table["task_id"], value_set=simulations["task_id"].combine_chunks())
+        known = np.append(positions, _WITHOUT_A_ROW)
+        return Rows(known[rows.fill_null(len(positions)).to_numpy()], table)
 
     def _output(self, at: _Moment, name: str) -> Rows | None:
         parts = at.log.parts_of(f"{OUTPUTS}/{name}")

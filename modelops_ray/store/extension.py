@@ -19,7 +19,7 @@ from modelops_ray.sandbox.arrays import plain_array
 from modelops_ray.store.batch import TableSchemas
 from modelops_ray.store.columns import conformed
 from modelops_ray.store.commits import LivePart, Part
-from modelops_ray.store.parts import read_part
+from modelops_ray.store.parts import ATTEMPTS, read_part
 from modelops_ray.store.run_json import StudyEntry
 from modelops_ray.store.storage.base import Folder
 from modelops_ray.study.simulations import Simulations
@@ -80,6 +80,8 @@ def kept(part: LivePart, positions: list[tuple[int, int]]) -> Part:
 
 
 def _renewed(folder: Folder, part: LivePart, schemas: TableSchemas, numbers: pa.Table | None) -> pa.Table | None:
+    if part.folder == ATTEMPTS:
+        return None  # it names simulations by what stays
     table = read_part(folder, part)
     schema = _new_schema(table.schema, schemas) if not len(part.positions) else schemas.simulations
     if numbers is None and table.schema.equals(schema):

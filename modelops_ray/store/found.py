@@ -18,12 +18,12 @@ from modelops_ray.store.documents import damaged
 from modelops_ray.store.extension import Move, find_move
 from modelops_ray.store.heartbeat import NAME as PROGRESS
 from modelops_ray.store.heartbeat import read_progress
-from modelops_ray.store.parts import require_sizes
+from modelops_ray.store.parts import ATTEMPTS, OUTPUTS, SIMULATIONS, require_sizes
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.storage.base import Folder
 
-_OURS = {FOLDER, PROGRESS, "simulations", "outputs", "targets"}
+_OURS = {FOLDER, PROGRESS, SIMULATIONS, ATTEMPTS, OUTPUTS, "targets"}
 _PART = re.compile(r"part-[0-9a-f]{8}-\d+\.parquet")
 
 
@@ -179,4 +179,5 @@ def part_names(folder: Folder) -> list[str]:
 
 def part_folders(folder: Folder) -> list[str]:
     """List the folders of a directory that hold parts, one for each table."""
-    return ["simulations", *(f"{kind}/{name}" for kind in ("outputs", "targets") for name in folder.names(kind))]
+    named = (f"{kind}/{name}" for kind in (OUTPUTS, "targets") for name in folder.names(kind))
+    return [SIMULATIONS, ATTEMPTS, *named]

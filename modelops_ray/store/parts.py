@@ -20,6 +20,7 @@ from modelops_ray.store.storage.base import Folder, Sink
 from modelops_ray.study.schema import plain_schema
 
 SIMULATIONS = "simulations"
+ATTEMPTS = "attempts"
 OUTPUTS = "outputs"
 GROUP_ROWS = 128 * 1024
 

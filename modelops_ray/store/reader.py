@@ -59,6 +59,10 @@ class RunReader:
         """Return one row per simulation with a result or a failure."""
         return _in_order([directory.simulations() for directory in self._directories()])
 
+    def attempts(self) -> pa.Table:
+        """Return one row per attempt that gave no result; those of simulations without a row come last."""
+        return _in_order([directory.attempts() for directory in self._directories()])
+
     def output(self, name: str) -> pa.Table:
         """Return the model's rows of one output, with the identity columns first.
 

@@ -14,18 +14,18 @@ import pyarrow as pa
 from pydantic import JsonValue
 
 from modelops_ray.core.ranges import Ranges, runs
-from modelops_ray.core.report import Failure
+from modelops_ray.core.report import FailedAttempts, Failure
 from modelops_ray.errors import ResultsError
 from modelops_ray.store.batch import Batch, Positions, assemble
 from modelops_ray.store.columns import conformed
 from modelops_ray.store.commits import LivePart, Log, Part
 from modelops_ray.store.directory import Directory, Largest, largest_of
-from modelops_ray.store.parts import OUTPUTS, SIMULATIONS, part_schema, read_part
+from modelops_ray.store.parts import ATTEMPTS, OUTPUTS, SIMULATIONS, part_schema, read_part, read_parts
 from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.storage.base import Folder
 from modelops_ray.store.writer import Session
 from modelops_ray.study.chunk import Payload
-from modelops_ray.study.rows import failure_rows
+from modelops_ray.study.rows import attempt_rows, failure_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,28 @@ class RunStore:
             # Where nothing is left to do, another session may have replaced parts since.
             return Directory(self._folder).largest()
 
-    def commit(self, payloads: Sequence[Payload], failures: Sequence[Failure]) -> Commit:
-        """Make results and failures durable, all of them or none; at most one new part per table.
+    def attempts_made(self) -> dict[int, int]:
+        """How often simulations without a row were attempted in vain, by position; reads little where none was."""
+        made: dict[str, int] = {}
+        for table in read_parts(self._folder, self._log.parts_of(ATTEMPTS), ["task_id", "attempt"]):
+            for task_id, number in zip(*table.to_pydict().values(), strict=True):
+                made[task_id] = max(number, made.get(task_id, 0))
+        for table in read_parts(self._folder, self._log.parts_of(SIMULATIONS) if made else [], ["task_id"]):
+            for task_id in table["task_id"].to_pylist():
+                made.pop(task_id, None)
+        found: dict[int, int] = {}
+        for position in self.done().complement(len(self._done)) if made else ():
+            number = made.pop(self._spec.identity.task_id(self._spec.simulations[position]), None)
+            if number is not None:
+                found[position] = number
+                if not made:
+                    break
+        return found
+
+    def commit(
+        self, payloads: Sequence[Payload], failures: Sequence[Failure], attempts: Sequence[FailedAttempts] = ()
+    ) -> Commit:
+        """Make results, failures and attempts without a result durable, all or none; few new parts per table.
 
         A simulation whose outputs do not fit the columns of the run is left out of all tables and returned as
         `rejected`. Nothing is committed after a RunInUseError (another session took over), a StorageError, or a
@@ -106,12 +126,12 @@ class RunStore:
         batch = assemble(payloads, self._columns, self._spec.schemas, self._committed)
         failed = np.array(sorted(failure.position for failure in failures), dtype=np.int64)
         self._require_new(np.concatenate([batch.positions, failed]))
-        if not len(batch.positions) and not failures:
+        if not len(batch.positions) and not failures and not attempts:
             return Commit(batch.rejected)
         session = self._writing()
         with session.undoing():
             results = self._write(session, batch)
-            added = [*results, *self._write_failures(session, failures)]
+            added = [*results, *self._write_failures(session, failures), *self._write_attempts(session, attempts)]
             retracted, widened = self._widen(session, batch.schemas)
             commit = session.append(self._spec.asked.study.digest, [*added, *widened], retracted)
         self._log.apply(commit, f"commit {commit.number}")
@@ -178,6 +198,13 @@ class RunStore:
         table = failure_rows(self._spec.identity, ordered, simulations)
         return [session.write(SIMULATIONS, table, list(runs(positions)), failed=True)]
 
+    def _write_attempts(self, session: Session, attempts: Sequence[FailedAttempts]) -> list[Part]:
+        positions = sorted({position for each in attempts for position in each.positions})
+        if not positions:
+            return []
+        tasks = {task.position: task for task in self._spec.simulations.take(positions)}
+        return [session.write(ATTEMPTS, attempt_rows(self._spec.identity, attempts, tasks))]
+
     def _widen(self, session: Session, schemas: Mapping[str, pa.Schema]) -> tuple[list[str], list[Part]]:
         """Write the committed parts of outputs whose columns became wider once more."""
         retracted: list[str] = []
@@ -201,5 +228,6 @@ def _mask(log: Log, n_simulations: int) -> npt.NDArray[np.bool_]:
 
 def _known_columns(folder: Folder, log: Log) -> dict[str, pa.Schema]:
     """Read the columns of every output from one of its parts; all parts of an output have the same."""
-    parts = {part.folder.removeprefix(f"{OUTPUTS}/"): part for part in log.parts.values() if part.folder != SIMULATIONS}
+    prefix = f"{OUTPUTS}/"
+    parts = {part.folder.removeprefix(prefix): part for part in log.parts.values() if part.folder.startswith(prefix)}
     return {name: part_schema(folder, part) for name, part in parts.items()}

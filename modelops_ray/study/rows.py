@@ -1,4 +1,4 @@
-"""The rows of `simulations`, and the identity columns that every other table begins with.
+"""The rows of `simulations` and `attempts`, and the identity columns that outputs begin with.
 
 Owns how an outcome becomes a row. Does not own names and types of columns: `study.schema` does.
 """
@@ -11,11 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from modelops_ray.core.report import Failure
+from modelops_ray.core.report import FailedAttempts, Failure
 from modelops_ray.sandbox.arrays import plain_array
 from modelops_ray.study.chunk import Simulation
 from modelops_ray.study.identity import task_id
-from modelops_ray.study.schema import identity_fields, simulations_schema
+from modelops_ray.study.schema import ATTEMPTS, identity_fields, simulations_schema
+
+_INT16_MAX = 2**15 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,15 @@ class RunIdentity:
     scenario: str
     parameter_types: Mapping[str, pa.DataType]
 
+    def task_id(self, simulation: Simulation) -> str:
+        """The full identity of a simulation."""
+        return task_id(self.bundle_ref, self.entrypoint, simulation.param_id, simulation.seed)
+
 
 def identity_table(run: RunIdentity, simulations: Sequence[Simulation]) -> pa.Table:
     """Build the identity columns, one row per simulation in the order given."""
     columns: tuple[list[Any], ...] = (
-        [task_id(run.bundle_ref, run.entrypoint, sim.param_id, sim.seed) for sim in simulations],
+        [run.task_id(sim) for sim in simulations],
         [sim.param_id for sim in simulations],
         [sim.replicate for sim in simulations],
         [sim.seed for sim in simulations],
@@ -71,6 +77,40 @@ def failure_rows(run: RunIdentity, failures: Sequence[Failure], simulations: Seq
         **times([(failure.ended_unix_s, failure.seconds) for failure in failures]),
     }
     return _rows(run, identity_table(run, simulations), "failed", outcomes)
+
+
+def attempt_rows(run: RunIdentity, attempts: Iterable[FailedAttempts], tasks: Mapping[int, Simulation]) -> pa.Table:
+    """Build the rows of attempts that gave no result; `tasks` has the simulation at each of their positions."""
+    rows = [
+        (run.task_id(tasks[position]), min(number, _INT16_MAX), *told)
+        for each in attempts
+        for told in [_told_of(each)]
+        for position, number in zip(each.positions, each.numbers, strict=True)
+    ]
+    columns = zip(*rows, strict=True) if rows else [()] * len(ATTEMPTS)
+    return pa.table([plain_array(c, f.type) for c, f in zip(columns, ATTEMPTS, strict=True)], schema=ATTEMPTS)
+
+
+def _told_of(attempts: FailedAttempts) -> tuple[Any, ...]:
+    """What the rows of attempts that ended alike have in common: all columns of `ATTEMPTS` after the second."""
+    failure = attempts.failure
+    # Of a task that died it is not known when each of its simulations began, and seldom what each used.
+    is_measured = bool(failure.seconds)
+    [(started, ended)] = zip(*times([(failure.ended_unix_s, failure.seconds)]).values(), strict=True)
+    return (
+        started if is_measured else None,
+        ended,
+        failure.node or None,
+        attempts.request_bytes or None,
+        attempts.limit_bytes or None,
+        failure.peak_bytes if is_measured else failure.peak_bytes or None,
+        str(failure.cause),
+        failure.error_type,
+        failure.message,
+        failure.killed_by,
+        str(attempts.follows),
+        None,
+    )
 
 
 def times(ended: Iterable[tuple[float | None, float]]) -> dict[str, list[int | None]]:

@@ -38,6 +38,26 @@ _OUTCOME = [
     pa.field("ended_at", UTC_TIME),
 ]
 
+ATTEMPTS = pa.schema(
+    [
+        pa.field("task_id", pa.string()),
+        pa.field("attempt", pa.int16()),
+        pa.field("started_at", UTC_TIME),
+        pa.field("ended_at", UTC_TIME),
+        pa.field("node", pa.string()),
+        pa.field("request_bytes", pa.int64()),
+        pa.field("limit_bytes", pa.int64()),
+        pa.field("peak_bytes", pa.int64()),
+        pa.field("cause", pa.string()),
+        pa.field("error_type", pa.string()),
+        pa.field("error_message", pa.string()),
+        pa.field("killed_by", pa.string()),
+        pa.field("follows", pa.string()),
+        pa.field("printed", pa.string()),
+    ]
+)
+"""The columns of `attempts`: one row per attempt that gave no result, null where something is not known."""
+
 
 def simulations_schema(parameter_types: Mapping[str, pa.DataType]) -> pa.Schema:
     """Return the columns of `simulations`."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from modelops_ray.core.ranges import Ranges
-from modelops_ray.core.report import Cause, Failure
+from modelops_ray.core.report import Cause, FailedAttempts, Failure, Follows
 from modelops_ray.store.opening import Opening, open_directory
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.run_store import RunStore
@@ -105,6 +105,21 @@ def payload(study: Study, positions: Iterable[int], model: Model = incidence, of
 def failure(position: int, cause: Cause = Cause.MODEL_ERROR) -> Failure:
     """A failure as the core hands it over."""
     return Failure(position, cause, "ValueError", f"no luck at {position}", "Traceback ...", 0.25, 1000, 2, 4096, "n1")
+
+
+def task_ids(study: Study) -> list[str]:
+    """The task ids of a study, in study order."""
+    identity = _identity(study)
+    return [identity.task_id(simulation) for simulation in Simulations(study)]
+
+
+def attempts(
+    positions: Iterable[int], number: int = 1, cause: Cause = Cause.NODE_LOST, follows: Follows = Follows.RETRIED
+) -> FailedAttempts:
+    """Attempts without a result as a committer hands them over: all ended alike, 100 s after 1970 began."""
+    at = tuple(positions)
+    failure = Failure(at[0], cause, "NodeDiedError", "its node died", node="10.0.0.7", ended_unix_s=100.0)
+    return FailedAttempts(at, (number,) * len(at), failure, follows, 2**20, 2**21, 5.0)
 
 
 def _identity(study: Study) -> RunIdentity:

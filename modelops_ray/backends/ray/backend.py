@@ -15,7 +15,7 @@ from typing import Any
 
 from modelops_ray.backends.ray.autoscaler import autoscaler_says
 from modelops_ray.backends.ray.connect import Cluster
-from modelops_ray.backends.ray.errors import classify, first_line, lost_address, node_says, used_bytes
+from modelops_ray.backends.ray.errors import classify, first_line, killer, lost_address, node_says, used_bytes
 from modelops_ray.backends.ray.task import NAMESPACE, excess_of, supervisor
 from modelops_ray.core.events import Capacity, ChunkFailed, ChunkFinished, ChunkStarted, ClusterSaid, Event, Node
 from modelops_ray.core.report import Cause, ChunkReport
@@ -183,7 +183,9 @@ class RayBackend:
         if cause is Cause.CRASHED:
             killed = self._kills.recent() if self._kills is not None else None
             message = CRASHED_MESSAGE[killed]
-        event = ChunkFailed(self._clock(), chunk_id, cause, type(error).__name__, message, used, killed)
+        event = ChunkFailed(
+            self._clock(), chunk_id, cause, type(error).__name__, message, used, killed, killed_by=killer(error)
+        )
         if cause is not Cause.NODE_LOST:
             return event
         return replace(event, address=lost_address(str(error)), excess=excess_of(chunk_id))

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
-from modelops_ray.core.report import Cause
+from modelops_ray.core.report import Cause, Killer
 from modelops_ray.errors import BackendError, ModelopsRayError, NodeError, StorageError
 
 
@@ -90,6 +90,11 @@ def classify(error: BaseException) -> Cause:
     if verdict is Ends.OUR_CODE_RAISED:
         return _classify_raised(error)
     raise _ending(verdict, error) from error
+
+
+def killer(error: BaseException) -> Killer | None:
+    """Say who killed the worker of a chunk, where that is known: Ray's memory monitor tells of itself."""
+    return Killer.RAY if _verdict(error) is Cause.OUT_OF_MEMORY else None
 
 
 def node_says(error: BaseException) -> str:

@@ -408,6 +408,8 @@ def test_a_node_that_comes_and_goes_for_ever_ends_the_run():
             state.handle(killed(chunk, Cause.NODE_LOST))
         state.handle(CapacityChanged(60.0 * minute, Capacity(())))
         actions = state.handle(CapacityChanged(60.0 * minute + 30, ONE_NODE))
+        for write in of(WritePart, actions):
+            actions += state.handle(PartCommitted(60.0 * minute + 31, write.chunk_ids))
         if state.is_ending:
             break
     assert 100 <= minute <= 102

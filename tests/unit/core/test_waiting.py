@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import pytest
 
 from modelops_ray.core.events import (
@@ -50,6 +52,12 @@ def finished(chunk, now_s=1.0, peak_bytes=10 * MIB):
 def died(chunk, now_s, cause=Cause.WORKER_LOST, **how):
     """A chunk whose task died."""
     return ChunkFailed(now_s, chunk.chunk_id, cause, "Died", "it died", **how)
+
+
+def settled(state, actions, now_s):
+    """The same actions, and those that follow once what they commit is durable."""
+    later = [state.handle(PartCommitted(now_s, write.chunk_ids)) for write in of(WritePart, actions)]
+    return [*actions, *chain.from_iterable(later)]
 
 
 def test_a_task_asks_for_no_more_cpus_than_the_node_has_that_alone_can_hold_its_memory():
@@ -110,7 +118,7 @@ def test_what_was_lost_after_a_long_time_has_the_time_to_run_again():
     state, [chunk] = begun((Node(1.0, GIB),), n=1, memory_bytes=100 * MIB, timeout_s=600.0)
     state.handle(Ticked(0.0))
     [again] = of(SubmitChunk, state.handle(died(chunk, 500.0)))
-    assert not of(Finish, state.handle(Ticked(1050.0)))
+    assert not of(Finish, settled(state, state.handle(Ticked(1050.0)), 1051.0))
     actions = state.handle(finished(again, 1099.0))
     assert 1 == state.counters.completed
     assert of(WritePart, actions)
@@ -123,7 +131,7 @@ def test_what_is_lost_again_and_again_ends_the_run():
     now_s = 0.0
     while now_s < 10_000.0 and not state.is_ending:
         now_s += 500.0
-        actions = state.handle(died(chunk, now_s))
+        actions = settled(state, state.handle(died(chunk, now_s)), now_s)
         [chunk] = of(SubmitChunk, actions) or [chunk]
     assert 2000.0 <= now_s <= 4000.0
     assert [Ending.GAVE_UP] == [finish.ending for finish in of(Finish, actions)]

@@ -38,7 +38,7 @@ class FileStore:
     def __init__(self, path):
         self._path = path
 
-    def commit(self, payloads, failures):
+    def commit(self, payloads, failures, attempts=()):
         """Write too."""
         self.heartbeat({})
         return self

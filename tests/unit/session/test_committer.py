@@ -18,7 +18,7 @@ class Store:
         self.commits, self.beats, self.error = [], [], error
         self.has_beaten = threading.Event()
 
-    def commit(self, payloads, failures):
+    def commit(self, payloads, failures, attempts=()):
         """Keep it."""
         if self.error is not None:
             raise self.error

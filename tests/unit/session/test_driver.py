@@ -39,7 +39,7 @@ class MemoryStore:
         """Positions that have a row already."""
         return self._done
 
-    def commit(self, payloads, failures):
+    def commit(self, payloads, failures, attempts=()):
         """Keep the positions of one commit."""
         if error := self.broken.get(len(self.commits)):
             raise error

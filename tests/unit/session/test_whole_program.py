@@ -74,9 +74,9 @@ class World:
         self._clock = backend.clock
         self._store = store = open_store(self.out, self.study, around=self._around(), take_over=True)
         policy = Policy(chunk=self.dice.choice([None, 1, 3]))
-        state = CheckedRun(policy, n_completed_before=store.completed)
+        state = CheckedRun(policy, n_completed_before=store.completed, attempts_before=store.attempts_made())
         source = Hesitant(self, StudySource(self.simulations, store.done()))
-        committer = InPlace(Desk(store, backend.take, backend.clock), backend.sleep)
+        committer = InPlace(Desk(store, backend.take, backend.clock, backend.clock), backend.sleep)
         ports = Ports(backend, committer, source, self, backend.clock)
         n_resumed = len(store.done())
         try:

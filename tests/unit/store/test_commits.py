@@ -8,7 +8,17 @@ from support.stores import grid, run_json_of
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError
-from modelops_ray.store.commits import CommitFile, Part, commit_name, decode, digest_of, encode, genesis, read_log
+from modelops_ray.store.commits import (
+    FORMAT,
+    CommitFile,
+    Part,
+    commit_name,
+    decode,
+    digest_of,
+    encode,
+    genesis,
+    read_log,
+)
 from modelops_ray.store.run_json import NAME, encode_run_json, read_run_json
 from modelops_ray.store.storage.local import LocalFolder
 
@@ -157,9 +167,11 @@ def test_every_flipped_bit_of_a_commit_is_noticed():
 
 def test_a_newer_format_is_refused_by_name():
     """It is not called damaged, and the remedy is another one."""
-    document = json.loads(encode(commit(1))) | {"format": 3, "new": 1}
+    document = json.loads(encode(commit(1))) | {"format": FORMAT + 1, "new": 1}
 
-    with pytest.raises(ResultsError, match=r"c: written in format 3, .* reads up to 2; install a newer version"):
+    with pytest.raises(
+        ResultsError, match=rf"c: written in format {FORMAT + 1}, .* reads up to {FORMAT}; install a newer version"
+    ):
         decode(json.dumps(document).encode(), "c")
 
 
