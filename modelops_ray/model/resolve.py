@@ -1,6 +1,6 @@
 """Finding a model in the driver: from what the user gave to a `ModelRef` that can be loaded anywhere.
 
-Owns the forms a model may be given in. Does not load it in workers: `runner.loading` does.
+Owns the forms a model may be given in. Does not load it in workers: `sandbox.loading` does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -19,27 +18,9 @@ from types import ModuleType
 from modelops_ray.errors import ModelError
 from modelops_ray.model.fingerprint import Dump, digest_callable
 from modelops_ray.model.inspection import look_at
-from modelops_ray.sandbox.calling import Model
 from modelops_ray.sandbox.digest import SHARED_FOLDERS
 from modelops_ray.sandbox.foreign import authors_code
-from modelops_ray.sandbox.loading import (
-    ModelRef,
-    digest_of,
-    find_top_level,
-    load_model,
-    loading_model,
-    refuse_while_loading,
-)
-
-__all__ = [
-    "Model",
-    "ModelRef",
-    "installed_versions",
-    "load_model",
-    "loading_model",
-    "refuse_while_loading",
-    "resolve_model",
-]
+from modelops_ray.sandbox.loading import ModelRef, digest_of, find_top_level
 
 _FORMS = "write path/to/file.py:function or package.module:function"
 
@@ -113,7 +94,9 @@ def _from_callable(function: Callable[..., object], pickle: Dump | None) -> Mode
     module = _defining_module(function)
     if module is None:
         return _by_value(function, pickle)
-    name, file = _import_name(module), Path(str(module.__file__)).resolve()
+    # The spec of `python -m package.module` has that name, where the module itself says `__main__`.
+    name = module.__name__ if module.__spec__ is None else module.__spec__.name
+    file = Path(str(module.__file__)).resolve()
     if (file.parent / "__init__.py").exists() or file.parent.name in SHARED_FOLDERS:
         return _in_module(name, function.__qualname__, "")
     return _in_file(file, function.__qualname__)
@@ -138,28 +121,14 @@ def _defining_module(function: Callable[..., object]) -> ModuleType | None:
     return module if found is function else None
 
 
-def _import_name(module: ModuleType) -> str:
-    """The name to import a module under: that of `python -m package.module` is in its spec, not `__main__`."""
-    spec = module.__spec__
-    return module.__name__ if spec is None else spec.name
-
-
 def _by_value(function: Callable[..., object], pickle: Dump | None) -> ModelRef:
-    name = _plain_name(function)
+    inner = getattr(function, "func", function)
+    name = getattr(inner, "__qualname__", type(inner).__qualname__).rpartition(".")[2].strip("<>")
     if pickle is None:
         raise ModelError(f"model {name} is not defined by a file; define it at the top level of one, or {_FORMS}")
-    with authors_code(partial(_unsendable, name)):
+    said = f"model {name} cannot be sent to workers"
+    with authors_code(lambda error: ModelError(f"{said}: {type(error).__name__}: {error}")):
         pickled = pickle(function)
     entrypoint = f"{getattr(function, '__module__', None) or '__main__'}.{name}"
     digest = digest_callable(function, entrypoint, pickle)
     return ModelRef("pickled", name, entrypoint, digest, name, pickled=pickled)
-
-
-def _unsendable(name: str, error: BaseException) -> ModelError:
-    return ModelError(f"model {name} cannot be sent to workers: {type(error).__name__}: {error}")
-
-
-def _plain_name(function: Callable[..., object]) -> str:
-    inner = getattr(function, "func", function)
-    name = getattr(inner, "__qualname__", type(inner).__qualname__)
-    return str(name).rpartition(".")[2].strip("<>")

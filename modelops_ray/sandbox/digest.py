@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import NoReturn
 
 from ..errors import ModelError
 
@@ -65,7 +66,7 @@ def python_files(folder: Path) -> list[Path]:
     """
     found: list[Path] = []
     n_entries = 0
-    for where, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+    for where, folders, files in os.walk(folder, onerror=_unreadable, followlinks=True):
         folders[:] = [name for name in folders if _is_own(Path(where, name), folder)]
         found += [Path(where, name) for name in files if name.endswith(".py") and may_be_the_models(name)]
         n_entries += len(folders) + len(files)
@@ -95,18 +96,14 @@ def _is_linked_source(folder: Path, root: Path) -> bool:
     try:
         return any(name.endswith(".py") for name in os.listdir(target))  # noqa: PTH208 (a million names, no paths)
     except OSError as error:
-        raise _unreadable(error) from error
+        _unreadable(error)
 
 
-def _refuse(error: OSError) -> None:
-    raise _unreadable(error) from error
-
-
-def _unreadable(error: OSError) -> ModelError:
-    return ModelError(
+def _unreadable(error: OSError) -> NoReturn:
+    raise ModelError(
         f"folder {error.filename} next to the model cannot be read: {error.strerror}; "
         "move the model into a folder of its own"
-    )
+    ) from error
 
 
 def _too_large(folder: Path, what: str) -> ModelError:

@@ -58,8 +58,7 @@ def _read_row(row: object, index: int, rules: ParameterRules, source: str) -> Pa
 def _check_params(params: dict[str, object], rules: ParameterRules, source: str, *steps: str | int) -> None:
     """Check one set; the place is only put into words for what is wrong, which keeps a million sets quick."""
     for name, value in params.items():
-        fault = rules.fault(name, value)
-        if fault is not None:
+        if (fault := rules.fault(name, value)) is not None:
             raise refuse(f"{source}: {pointer('parameter_sets', *steps, name)}", *fault)
 
 
@@ -82,7 +81,8 @@ def _read_axis(name: str, values: object, rules: ParameterRules) -> list[Scalar]
     if not axis:
         raise refuse(place, "an empty list", "at least one value")
     for index, value in enumerate(axis):
-        rules.check(f"{place}[{index}]", name, value)
+        if (fault := rules.fault(name, value)) is not None:
+            raise refuse(f"{place}[{index}]", *fault)
     return axis
 
 

@@ -61,12 +61,6 @@ class ParameterRules:
     def __init__(self) -> None:
         self._kinds: dict[str, str] = {}
 
-    def check(self, place: str, name: str, value: object) -> None:
-        """Check one parameter; StudyError where it cannot be run and hashed."""
-        fault = self.fault(name, value)
-        if fault is not None:
-            raise refuse(place, *fault)
-
     def fault(self, name: str, value: object) -> tuple[str, str] | None:
         """Say what was found and what would be right, or None where all is well; fast, since it sees every value."""
         kind = _KINDS.get(type(value))

@@ -16,7 +16,8 @@ import pytest
 from support.models import write
 
 from modelops_ray.errors import ModelError
-from modelops_ray.model.resolve import find_model, installed_versions, load_model, refuse_while_loading, resolve_model
+from modelops_ray.model.resolve import find_model, installed_versions, resolve_model
+from modelops_ray.sandbox.loading import load_model, refuse_while_loading
 
 SIR = "def simulate(params, seed):\n    return {'x': params['beta'] * seed}\n"
 
@@ -328,7 +329,8 @@ def test_a_ref_is_small_and_pickles(tmp_path):
 SCRIPT = """
 import json, pickle, sys
 from pathlib import Path
-from modelops_ray.model.resolve import load_model, refuse_while_loading, resolve_model
+from modelops_ray.model.resolve import resolve_model
+from modelops_ray.sandbox.loading import load_model, refuse_while_loading
 
 def simulate(params, seed):
     return {"module": __name__, "seed": seed}
@@ -478,7 +480,7 @@ def test_the_package_is_what_a_worker_needs(tmp_path):
     (tmp_path / "ref.pickle").write_bytes(pickle.dumps(resolve_model("sir.py:simulate", tmp_path)))
     worker = textwrap.dedent("""
         import pickle, pathlib
-        from modelops_ray.model.resolve import load_model
+        from modelops_ray.sandbox.loading import load_model
         print(load_model(pickle.loads(pathlib.Path("ref.pickle").read_bytes()))({"beta": 2.0}, 4, ""))
     """)
 
