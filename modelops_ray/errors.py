@@ -43,6 +43,17 @@ def one_line(text: object, most_chars: int = 2000) -> str:
     return line if len(line) <= most_chars else line[: most_chars - 1] + "…"
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of a message that says something, cut to 300 characters; else the error's class."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line[:300] for line in lines if line), type(error).__name__)
+
+
+def last_line(text: str) -> str:
+    """Return the last line of a text that says something, "" if there is none."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
 class ModelopsRayError(Exception):
     """Base of everything this package raises on purpose; `exit_code` is what the command line ends with."""
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, of_run
 from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end, say
+from modelops_ray.errors import last_line
 
 if TYPE_CHECKING:
     from modelops_ray.cluster.jobs.submission import Submission
@@ -138,7 +139,7 @@ def status(job: str, address: str | None, *, as_json: bool) -> None:
             screen.json(asdict(state))
         return
     rows = [("job", state.id), ("state", _state(state)), ("study", state.study), ("run directory", state.run_dir)]
-    rows += [("time", _took(state)), ("last line", _last_line(dashboard.log(job)) or _last_line(state.message))]
+    rows += [("time", _took(state)), ("last line", last_line(dashboard.log(job)) or last_line(state.message))]
     with telling() as screen:
         facts(screen, [(name, value) for name, value in rows if value])
 
@@ -220,7 +221,7 @@ def _say_end(state: Any, *, shown: bool) -> None:
     if state.exit_code == EXIT_FAILURES:
         why = f": some simulations failed{'' if shown else f'; modelops-ray jobs logs {state.id} says how'}"
     elif state.exit_code and not shown:
-        why = f": {_last_line(state.message)}"
+        why = f": {last_line(state.message)}"
     say(f"{state.id} {_state(state)}{why}")
 
 
@@ -234,7 +235,3 @@ def _took(state: Any, clock: Callable[[], float] = time.time) -> str:
     from modelops_ray.report.text import duration
 
     return "" if state.started_s is None else duration(max(0.0, (state.ended_s or clock()) - state.started_s))
-
-
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -16,6 +16,9 @@ import pyarrow.types as pat
 
 INDEX = "index"
 """The column of a pandas index that has no name."""
+FLOATS = {kind.id for kind in (pa.float16(), pa.float32(), pa.float64())}
+INTEGERS = {pa.bool_().id} | {pa.type_for_alias(f"{u}int{bits}").id for u in ("", "u") for bits in (8, 16, 32, 64)}
+"""Ids of the types of integers, and of truth values."""
 _NUMBERED = {b"modelops_ray": b"rows are numbered from 0"}
 MOST_DIGITS = 38
 """Of a decimal number: DuckDB and polars read no more, and DuckDB would round."""
@@ -23,7 +26,8 @@ MOST_LEVELS = 32
 """Of lists and structs within each other: readers of Parquet refuse what is nested much deeper."""
 _DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
 """How many digits a decimal needs to hold every integer of this many bits."""
-_UNITS = ("s", "ms", "us", "ns")
+UNITS = ("s", "ms", "us", "ns")
+"""Of times, the finest last."""
 _TIMES = {"s": pa.time32("ms"), "ms": pa.time32("ms"), "us": pa.time64("us"), "ns": pa.time64("ns")}
 _STORAGE_IS_PLAIN = ("arrow.json",)
 _AS_TEXT = ("arrow.uuid", "pandas.period", "pandas.interval")
@@ -86,13 +90,8 @@ def together(tables: Iterable[pa.Table]) -> pa.Table:
 
 def is_listlike(type_: pa.DataType) -> bool:
     """Whether it is any of the forms of a list."""
-    return bool(
-        pat.is_list(type_)
-        or pat.is_large_list(type_)
-        or pat.is_fixed_size_list(type_)
-        or pat.is_list_view(type_)
-        or pat.is_large_list_view(type_)
-    )
+    forms = (pat.is_list, pat.is_large_list, pat.is_fixed_size_list, pat.is_list_view, pat.is_large_list_view)
+    return any(is_form(type_) for is_form in forms)
 
 
 def _plain_flat(type_: pa.DataType) -> pa.DataType:
@@ -237,7 +236,7 @@ def _joined_times(left: pa.DataType, right: pa.DataType) -> pa.DataType | None:
     same = (pat.is_timestamp, pat.is_duration, pat.is_time)
     if not any(is_kind(left) and is_kind(right) for is_kind in same):
         return None
-    unit = max(left.unit, right.unit, key=_UNITS.index)
+    unit = max(left.unit, right.unit, key=UNITS.index)
     if pat.is_duration(left):
         return pa.duration(unit)
     if pat.is_time(left):

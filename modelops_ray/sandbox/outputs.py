@@ -22,21 +22,11 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import one_line
+from . import frames
 from .arrays import plain_array
 from .column_types import numbered
 from .foreign import authors_code
-from .frames import (
-    VALUE,
-    Columns,
-    columns_of_dataset,
-    columns_of_frame,
-    columns_of_index,
-    columns_of_series,
-    coordinates_of,
-    dataset_of,
-    index_of_series,
-    is_labelled,
-)
+from .frames import VALUE, Columns
 from .plain import Column, RefusedValueError, UnknownValueError, plain_column, quoted
 from .scalars import columns_of_rows, fields_of
 from .values import column_of, converter_of, is_masked, is_of, own, without_arrow
@@ -289,10 +279,10 @@ def _of_sequence(value: Any) -> Columns | None:
 
 
 _BARE = [
-    (_is_pandas_frame, columns_of_frame),
-    (_is_series, columns_of_series),
-    (_is_index, columns_of_index),
-    (_is_xarray, columns_of_dataset),
+    (_is_pandas_frame, frames.columns_of_frame),
+    (_is_series, frames.columns_of_series),
+    (_is_index, frames.columns_of_index),
+    (_is_xarray, frames.columns_of_dataset),
     (_is_polars_series, lambda series: [(series.name or VALUE, series)]),
 ]
 
@@ -327,10 +317,10 @@ def _labelled(columns: Mapping[str, Any]) -> Columns:
     """Return columns with what labels their rows: the index that series share, the coordinates of arrays."""
     arrays = {column: values for column, values in columns.items() if _is_data_array(values)}
     if len(arrays) == len(columns):
-        return columns_of_dataset(dataset_of(columns))
+        return frames.columns_of_dataset(frames.dataset_of(columns))
     series = [values for values in columns.values() if _is_series(values)]
-    labels = index_of_series(series, columns)
-    return [*columns.items(), *labels, *(coordinates_of(arrays, {**columns, **dict(labels)}) if arrays else ())]
+    labels = frames.index_of_series(series, columns)
+    return [*columns.items(), *labels, *(frames.coordinates_of(arrays, {**columns, **dict(labels)}) if arrays else ())]
 
 
 def _from_columns(name: str, columns: Columns, of_pandas: Sequence[Any]) -> pa.Table:
@@ -340,7 +330,7 @@ def _from_columns(name: str, columns: Columns, of_pandas: Sequence[Any]) -> pa.T
     if len({len(array) for _, array in arrays}) > 1:
         raise BadOutputError(f"output {name!r} has columns of different lengths: {', '.join(lengths[:8])}")
     table = _table(name, arrays)
-    return numbered(table) if of_pandas and not any(map(is_labelled, of_pandas)) else table
+    return numbered(table) if of_pandas and not any(map(frames.is_labelled, of_pandas)) else table
 
 
 def _flat(name: str, columns: Columns) -> Columns:

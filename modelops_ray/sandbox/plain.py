@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from ..errors import one_line
 from .arrays import array_of
-from .column_types import RefusedTypeError, is_listlike, plain_type
+from .column_types import FLOATS, INTEGERS, RefusedTypeError, is_listlike, plain_type
 
 Column = Union[pa.Array, pa.ChunkedArray]
 MOST_QUOTED = 100
@@ -21,11 +21,7 @@ _FIRST_DAY, _LAST_DAY = -719162, 2932896
 """The years 1 to 9999, beyond which pandas reads no dates."""
 _MOST_SPAN = {"s": 86400 * 999_999_999, "ms": 86400 * 10**3 * 999_999_999}
 _PER_DAY = {"ms": 86400 * 10**3, "us": 86400 * 10**6, "ns": 86400 * 10**9}
-FLOATS = {kind.id for kind in (pa.float16(), pa.float32(), pa.float64())}
-BITS_AND_INTEGERS = {pa.bool_().id} | {
-    pa.type_for_alias(f"{sign}int{n_bits}").id for sign in ("", "u") for n_bits in (8, 16, 32, 64)
-}
-_UNCHECKED = FLOATS | BITS_AND_INTEGERS | {pa.null().id}
+_UNCHECKED = FLOATS | INTEGERS | {pa.null().id}
 _TEXT = pa.string().id
 _TEXTS = {_TEXT, pa.large_string().id, pa.string_view().id}
 

@@ -54,7 +54,7 @@ def told_of(error: BaseException) -> Told:
 
 def type_of(error: BaseException) -> str:
     """The bounded name of the class of an exception."""
-    return bounded_type(_name_of(type(error)))
+    return _beginning(_name_of(type(error)), MAX_TYPE_CHARS)
 
 
 def message_of(error: BaseException) -> str:
@@ -72,11 +72,6 @@ def _model_frames(frames: TracebackType | None) -> TracebackType | None:
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
         frames = frames.tb_next
     return frames
-
-
-def bounded_type(text: str) -> str:
-    """Keep the beginning of the name of a class."""
-    return _beginning(text, MAX_TYPE_CHARS)
 
 
 def bounded_message(text: str) -> str:

@@ -23,26 +23,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from .column_types import MOST_DIGITS, MOST_LEVELS, TOO_DEEP, candidates
-from .plain import (
-    BITS_AND_INTEGERS,
-    FLOATS,
-    Column,
-    RefusedValueError,
-    UnknownValueError,
-    list_array,
-    plain_column,
-    quoted,
-    whole,
-)
+from .column_types import FLOATS, INTEGERS, MOST_DIGITS, MOST_LEVELS, TOO_DEEP, UNITS, candidates
+from .plain import Column, RefusedValueError, UnknownValueError, list_array, plain_column, quoted, whole
 
 Convert = Callable[[Any], Column]
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_FINER = ("s", "ms", "us", "ns")
 _NONE = type(None)
-_SURE = BITS_AND_INTEGERS | {pa.null().id, pa.string().id}
+_SURE = INTEGERS | {pa.null().id, pa.string().id}
 _LIST = pa.list_(pa.null()).id
 _HOLDERS = (list, tuple, dict, set, frozenset, np.ndarray)
 """Types whose values Arrow looks into."""
@@ -119,7 +108,7 @@ def is_surely_kept(type_: pa.DataType, values: Sequence[Any], found: set[type]) 
 
 def _are_surely_kept(item: pa.DataType, found: set[type], lists: Sequence[Any]) -> bool:
     if not found <= {list, tuple}:
-        return found <= {list, tuple, np.ndarray} and (item.id in BITS_AND_INTEGERS or item.id in FLOATS)
+        return found <= {list, tuple, np.ndarray} and (item.id in INTEGERS or item.id in FLOATS)
     if item.id in _SURE:
         return True
     values = [each for one in lists if one is not None for each in one]
@@ -421,7 +410,7 @@ def _instants(values: list[Any], _: Convert) -> Column:
 
 
 def _ticked(values: list[Any], type_of: Callable[[str], pa.DataType]) -> pa.Array:
-    unit = max((value.unit for value in values if value is not None), key=_FINER.index)
+    unit = max((value.unit for value in values if value is not None), key=UNITS.index)
     per = _PER_SECOND[unit]
     ticks = [None if value is None else value.ticks * (per // _PER_SECOND[value.unit]) for value in values]
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,27 +56,15 @@ def read_header(document: Mapping[str, object], source: str) -> Header:
 
 def _require_storable(metadata: object, place: str) -> None:
     """Metadata may be anything that can be kept beside the results, as JSON."""
-    level, deepness = [metadata], 0
-    while level:
-        deepness += 1
-        if deepness > MOST_LEVELS:
-            raise refuse(place, f"values nested more than {MOST_LEVELS} levels deep", "fewer levels")
-        texts = [text for value in level for text in _texts(value)]
-        if any(not is_unicode(text) for text in texts):
+    level = [metadata]
+    for _ in range(MOST_LEVELS):
+        texts = [each for value in level for each in (value if isinstance(value, dict) else [value])]
+        if any(isinstance(each, str) and not is_unicode(each) for each in texts):
             raise refuse(place, "a text with a lone surrogate, which is not Unicode", "text that is")
-        level = [inner for value in level for inner in _inner(value)]
-
-
-def _texts(value: object) -> Iterable[str]:
-    if isinstance(value, dict):
-        return [key for key in value if isinstance(key, str)]
-    return [value] if isinstance(value, str) else []
-
-
-def _inner(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list | tuple) else []
+        holders = [value for value in level if isinstance(value, dict | list | tuple)]
+        level = [each for one in holders for each in (one.values() if isinstance(one, dict) else one)]
+    if level:
+        raise refuse(place, f"values nested more than {MOST_LEVELS} levels deep", "fewer levels")
 
 
 def read_text(path: Path) -> str:
@@ -130,15 +119,9 @@ def write(path: Path, lines: Iterable[str]) -> None:
     except OSError as error:
         raise StudyError(f"{path}: cannot be written: {error.strerror}; choose a place that can") from error
     finally:
-        _remove(draft)
-
-
-def _remove(draft: Path) -> None:
-    """Clear away a draft that did not become the file; where even that fails the first error is the one to hear of."""
-    try:
-        draft.unlink(missing_ok=True)
-    except OSError:
-        return
+        # Where a draft that did not become the file cannot be removed, the first error is the one to hear of.
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 def _refuse_other_documents(document: Mapping[str, object], source: str) -> None:

@@ -51,29 +51,20 @@ def identity_table(run: RunIdentity, simulations: Sequence[Simulation]) -> pa.Ta
 
 
 def completed_rows(run: RunIdentity, identities: pa.Table, outcomes: Mapping[str, Sequence[Any]]) -> pa.Table:
-    """Build the rows of completed simulations.
+    """Build the rows of completed simulations from their identity columns and outcomes, one value per simulation.
 
-    Args:
-        run: What their identities share.
-        identities: Their identity columns.
-        outcomes: `attempts`, `seconds`, `peak_bytes`, `request_bytes`, `node`, `started_at` and `ended_at`, one value
-            per simulation; times as `times` returns them.
+    `outcomes` has `attempts`, `seconds`, `peak_bytes`, `request_bytes`, `node`, and times as `times` returns them.
     """
     return _rows(run, identities, "completed", outcomes)
 
 
 def failure_rows(run: RunIdentity, failures: Sequence[Failure], simulations: Sequence[Simulation]) -> pa.Table:
     """Build the rows of failed simulations; `simulations[i]` is the one that `failures[i]` is about."""
+    same = ("error_type", "traceback", "attempts", "seconds", "peak_bytes", "request_bytes", "node")
     outcomes: dict[str, Sequence[Any]] = {
         "cause": [str(failure.cause) for failure in failures],
-        "error_type": [failure.error_type for failure in failures],
         "error_message": [failure.message for failure in failures],
-        "traceback": [failure.traceback for failure in failures],
-        "attempts": [failure.attempts for failure in failures],
-        "seconds": [failure.seconds for failure in failures],
-        "peak_bytes": [failure.peak_bytes for failure in failures],
-        "request_bytes": [failure.request_bytes for failure in failures],
-        "node": [failure.node for failure in failures],
+        **{name: [getattr(failure, name) for failure in failures] for name in same},
         **times([(failure.ended_unix_s, failure.seconds) for failure in failures]),
     }
     return _rows(run, identity_table(run, simulations), "failed", outcomes)
@@ -116,8 +107,7 @@ def _told_of(attempts: FailedAttempts) -> tuple[Any, ...]:
 def times(ended: Iterable[tuple[float | None, float]]) -> dict[str, list[int | None]]:
     """Say when simulations began and ended, in microseconds since 1970, None where that is not known.
 
-    Args:
-        ended: When each one ended, in seconds since 1970, and how many seconds it ran.
+    Each is given as when it ended, in seconds since 1970, and how many seconds it ran.
     """
     pairs = list(ended)
     return {

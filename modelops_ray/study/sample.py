@@ -29,13 +29,9 @@ _Shares = npt.NDArray[np.float64]
 
 
 def sample_positions(simulations: Simulations, n: int, seed: str, among: Ranges | None = None) -> Ranges:
-    """Choose simulations: one of each parameter set that `sample_sets` chooses, then any others while there are any.
+    """Choose `n` simulations: one of each parameter set that `sample_sets` chooses, then any others.
 
-    Args:
-        simulations: Those of a study.
-        n: How many to choose; fewer where there are no more.
-        seed: The same seed chooses the same simulations.
-        among: The positions to choose from; None for all.
+    The same seed chooses the same simulations; `among` are the positions to choose from, None for all.
     """
     positions = np.arange(len(simulations)) if among is None else np.fromiter(among, np.int64, len(among))
     sets = simulations.sets_of(positions)
@@ -57,13 +53,7 @@ def sample_sets(sets: Sequence[Mapping[str, Scalar]], n: int, seed: str) -> list
     they span, in random order; a study that has no set in a corner gives the closest. Then the value of a parameter
     that was chosen least often is taken, over and over, at a set drawn from those that have it.
 
-    Args:
-        sets: All of them, each a mapping with the same names.
-        n: How many to choose; fewer where there are no more.
-        seed: The same seed chooses the same sets.
-
-    Returns:
-        Indices into `sets`, all different, in the order of choice.
+    Returns up to `n` indices into `sets`, all different, in the order of choice; the same seed chooses the same.
     """
     rng = random.Random(seed)  # noqa: S311 (no secret)
     n = min(n, len(sets))

@@ -5,6 +5,7 @@ These are types of columns only: what a model receives, and what is hashed, keep
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -99,13 +100,10 @@ def parameter_types(sets: Iterable[ParameterSet]) -> dict[str, pa.DataType]:
     A parameter that only some sets have is null in the others. Integers are int64, or uint64 where that is needed and
     enough; with a float in any set, or beyond 64 bits, they are float64.
     """
-    seen: dict[str, _Seen] = {}
+    seen: defaultdict[str, _Seen] = defaultdict(_Seen)
     for params, _ in sets:
         for name, value in params.items():
-            known = seen.get(name)
-            if known is None:
-                known = seen[name] = _Seen()
-            known.add(value)
+            seen[name].add(value)
     return {name: seen[name].data_type() for name in sorted(seen)}
 
 
@@ -116,8 +114,7 @@ class _Seen:
 
     def __init__(self) -> None:
         self.type: type | None = None
-        self.low = 0
-        self.high = 0
+        self.low = self.high = 0
 
     def add(self, value: Scalar) -> None:
         if type(value) is int:

@@ -23,12 +23,7 @@ def split(set_sizes: Sequence[int], n_shards: int) -> npt.NDArray[np.int64]:
     Neighbours in a grid, which take about the same time, come into different shards; parameter sets that are added at
     the end, or replicates that are added to all of them, leave the others where they are.
 
-    Args:
-        set_sizes: Simulations of each parameter set.
-        n_shards: How many shards, from 1.
-
-    Returns:
-        The shard of each parameter set, from 0.
+    Takes the number of simulations of each parameter set, and returns the shard of each, counted from 0.
     """
     loads = [(0, shard) for shard in range(n_shards)]
     shards = np.empty(len(set_sizes), np.int64)

@@ -1,7 +1,7 @@
 """The distinct simulations of a study, in study order, as a few arrays of integers; owns seeds and duplicates.
 
-A simulation becomes an object only when it is asked for.
-To find what is listed twice takes every identifier and seed, so all are made once, at the start.
+A simulation becomes an object only when it is asked for. What is listed twice is found from every identifier and seed,
+so all of those are made once, at the start.
 """
 
 from __future__ import annotations
@@ -35,20 +35,6 @@ class Simulations:
         repeats: How many were left out because the study lists them more than once.
     """
 
-    __slots__ = (
-        "_by_id",
-        "_by_seed",
-        "_digests",
-        "_first_rows",
-        "_replicates",
-        "_run_starts",
-        "_seeds",
-        "_set_starts",
-        "_sets",
-        "_study",
-        "repeats",
-    )
-
     def __init__(self, study: Study, seed_policy: SeedPolicy = "job-file") -> None:
         """Work out the seeds and leave out repeats.
 
@@ -78,7 +64,7 @@ class Simulations:
 
     @property
     def n_parameter_sets(self) -> int:
-        """How many parameter sets there are that differ."""
+        """The number of different parameter sets."""
         return len(self._first_rows)
 
     def set_sizes(self) -> list[int]:
@@ -87,7 +73,7 @@ class Simulations:
         return sizes
 
     def sets_of(self, positions: npt.NDArray[np.int64]) -> _Ints:
-        """Say for each of these positions of which parameter set it is, by its index."""
+        """Return the index of the parameter set of each of these positions."""
         return self._sets[positions]
 
     def params_of(self, set_index: int) -> Mapping[str, Scalar]:

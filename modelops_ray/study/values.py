@@ -33,7 +33,8 @@ def describe(value: object) -> str:
         case bool():
             return str(value).lower()
         case str():
-            return f"the text {_shorten(_quote(value))}"
+            text = _quote(value)
+            return f"the text {text if len(text) <= _SHOWN_CHARS else f'{text[:_SHOWN_CHARS]}...'}"
         case float() if not math.isfinite(value):
             return "NaN" if math.isnan(value) else "an infinite number"
         case int() if value.bit_length() > 100:
@@ -46,11 +47,7 @@ def describe(value: object) -> str:
             return "an object"
         case _:
             kind = type(value)
-            return (
-                f"a {kind.__qualname__}"
-                if kind.__module__ == "builtins"
-                else f"a {kind.__module__}.{kind.__qualname__}"
-            )
+            return "a " + f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
 
 
 class ParameterRules:
@@ -105,7 +102,3 @@ def _without_surrogates(text: str) -> str:
 def _quote(text: str) -> str:
     """Write any text in one printable line, as JSON does."""
     return json.dumps(_without_surrogates(text), ensure_ascii=False)
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."

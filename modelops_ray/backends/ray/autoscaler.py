@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from modelops_ray.backends.ray.errors import first_line
+from modelops_ray.errors import first_line
 
 ASKED_FOR_S = 5.0
 MOST_SHAPES = 3

@@ -15,11 +15,11 @@ from typing import Any
 
 from modelops_ray.backends.ray.autoscaler import autoscaler_says
 from modelops_ray.backends.ray.connect import Cluster
-from modelops_ray.backends.ray.errors import classify, first_line, killer, lost_address, node_says, used_bytes
+from modelops_ray.backends.ray.errors import classify, killer, lost_address, node_says, used_bytes
 from modelops_ray.backends.ray.task import NAMESPACE, excess_of, supervisor
 from modelops_ray.core.events import Capacity, ChunkFailed, ChunkFinished, ChunkStarted, ClusterSaid, Event, Node
 from modelops_ray.core.report import Cause, ChunkReport
-from modelops_ray.errors import PayloadLostError
+from modelops_ray.errors import PayloadLostError, first_line
 from modelops_ray.sandbox.machine import KernelKills
 from modelops_ray.study.chunk import Chunk, Payload, RunChunk
 

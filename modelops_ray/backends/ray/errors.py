@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from modelops_ray.core.report import Cause, Killer
-from modelops_ray.errors import BackendError, ModelopsRayError, NodeError, StorageError
+from modelops_ray.errors import BackendError, ModelopsRayError, NodeError, StorageError, first_line, last_line
 
 
 class Ends(StrEnum):
@@ -112,12 +112,6 @@ def refused(what: str, remedy: str = "") -> Iterator[None]:
         raise BackendError(f"{what}: {first_line(error)}{remedy}") from error
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of a message that says something, cut to 300 characters."""
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line[:300] for line in lines if line), type(error).__name__)
-
-
 def used_bytes(message: str, task_name: str) -> int | None:
     """Read from the message of a kill by Ray's memory monitor what a task's process was using; None if it is not there.
 
@@ -148,7 +142,9 @@ def _classify_raised(error: BaseException) -> Cause:
         return Cause.WORKER_LOST
     if isinstance(cause, ModelopsRayError):
         raise type(cause)(str(cause)) from None
-    raise BackendError(f"a Ray worker failed before it could simulate: {_last_line(error)}") from error
+    # The last line of the remote traceback names the exception.
+    said = last_line(str(error))[:300] or type(error).__name__
+    raise BackendError(f"a Ray worker failed before it could simulate: {said}") from error
 
 
 def _ending(verdict: Ends, error: BaseException) -> StorageError | BackendError:
@@ -158,9 +154,3 @@ def _ending(verdict: Ends, error: BaseException) -> StorageError | BackendError:
             "then start the same command again"
         )
     return BackendError(f"Ray failed: {type(error).__name__}: {first_line(error)}")
-
-
-def _last_line(error: BaseException) -> str:
-    """Return the last line of the remote traceback, which names the exception."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from modelops_ray.cluster.jobs.package import METADATA, exit_code, is_over
-from modelops_ray.errors import BackendError, UsageError
+from modelops_ray.errors import BackendError, UsageError, last_line
 from modelops_ray.version import __version__
 
 CONNECT_TIMEOUT_S = 5.0
@@ -115,8 +115,8 @@ class Dashboard:
             time.sleep(POLL_S / 5)
         log = self.log(job)
         if state.status != "SUCCEEDED":
-            words = _last_line(log)
-            raise BackendError(f"`python` does not work on the head of {self.address}: {words}; use an image of Ray's")
+            said = _printed_last(log)
+            raise BackendError(f"`python` does not work on the head of {self.address}: {said}; use an image of Ray's")
         with self._speaking():
             self._client.delete_job(job)
         return _read_installed(log, self.address)
@@ -289,9 +289,8 @@ def _read_installed(log: str, address: str) -> Installed:
         if line.startswith(_FOUND):
             with suppress(ValidationError):
                 return Installed.model_validate_json(line.removeprefix(_FOUND))
-    raise BackendError(f"the cluster at {address} did not say what it has installed; it said: {_last_line(log)}")
+    raise BackendError(f"the cluster at {address} did not say what it has installed; it said: {_printed_last(log)}")
 
 
-def _last_line(text: str) -> str:
-    lines = (line.strip() for line in reversed(text.splitlines()))
-    return next((line for line in lines if line and _ECHO not in line), "nothing")
+def _printed_last(log: str) -> str:
+    return last_line("\n".join(line for line in log.splitlines() if _ECHO not in line)) or "nothing"

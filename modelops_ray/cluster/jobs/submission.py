@@ -15,17 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from modelops_ray.cluster.jobs import package
 from modelops_ray.cluster.jobs.dashboard import Dashboard, Installed, JobState
-from modelops_ray.cluster.jobs.package import (
-    STUDY_FILE,
-    Lack,
-    commands,
-    installer,
-    lacking,
-    run_directory,
-    runtime_env,
-    shown,
-)
+from modelops_ray.cluster.jobs.package import STUDY_FILE, Lack
 from modelops_ray.cluster.jobs.sources import FOLDER, Sources, sources_of
 from modelops_ray.config import format_size
 from modelops_ray.errors import BackendError, ModelError
@@ -106,23 +98,23 @@ def send(question: RunRequest, parcel: Parcel, dashboard: Dashboard, say: Callab
         ModelError: The model cannot travel.
         BackendError: The cluster cannot run it.
     """
-    out = run_directory(parcel.out, str(question.out), is_ephemeral=parcel.ephemeral)
+    out = package.run_directory(parcel.out, str(question.out), is_ephemeral=parcel.ephemeral)
     sources = sources_of(question.model)
     there = dashboard.look()
     _require_python(there, dashboard.address)
     needed = importlib.metadata.requires("modelops-ray") or ()
-    lack = lacking(needed, sources.versions, there.versions, parcel.install)
-    install_by = installer(lack, there.versions)
+    lack = package.lacking(needed, sources.versions, there.versions, parcel.install)
+    install_by = package.installer(lack, there.versions)
     for line in (*_found_lines(there, lack), *_upload_lines(question, sources, parcel.name)):
         say(line)
-    jobs = commands(parcel.name, secrets.token_hex(4), parcel.shards, out, parcel.options)
-    about = {"study": parcel.name, "run_dir": shown(out)}
+    jobs = package.commands(parcel.name, secrets.token_hex(4), parcel.shards, out, parcel.options)
+    about = {"study": parcel.name, "run_dir": package.shown(out)}
     with _packed(question, sources) as (folder, ours):
-        env = runtime_env(str(folder), str(ours), lack, install_by)
+        env = package.runtime_env(str(folder), str(ours), lack, install_by)
         for job, command in jobs.items():
             dashboard.submit(job, command, env, about)
             say(f"job          {job}")
-    return Submission(dashboard, list(jobs), shown(out))
+    return Submission(dashboard, list(jobs), package.shown(out))
 
 
 @contextmanager

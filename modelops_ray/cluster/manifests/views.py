@@ -108,7 +108,8 @@ class Group:
 
     def volume_at(self, folder: str) -> Json | None:
         """The volume that holds a folder of the Ray container, None if that is the container's own disk."""
-        mounts = [m for m in self.ray.get("volumeMounts") or [] if _is_below(folder, m["mountPath"])]
+        path, mounts = folder.rstrip("/") + "/", self.ray.get("volumeMounts") or []
+        mounts = [mount for mount in mounts if path.startswith(mount["mountPath"].rstrip("/") + "/")]
         if not mounts:
             return None
         name = max(mounts, key=lambda mount: len(mount["mountPath"]))["name"]
@@ -118,10 +119,6 @@ class Group:
 def is_scratch(volume: Json) -> bool:
     """Whether a volume ends with its pod; one that says nothing of its kind is an emptyDir."""
     return set(volume) - {"name"} <= {"emptyDir", "ephemeral"}
-
-
-def _is_below(folder: str, mount: str) -> bool:
-    return (folder.rstrip("/") + "/").startswith(mount.rstrip("/") + "/")
 
 
 @dataclass(frozen=True, slots=True)

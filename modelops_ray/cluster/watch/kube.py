@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from modelops_ray.errors import BackendError
+from modelops_ray.errors import BackendError, first_line
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 RAY_GROUP, RAY_VERSION = "ray.io", "v1"
@@ -222,7 +222,7 @@ def connect(namespace: str | None = None, *, account: Path = ACCOUNT) -> Kube:
             default = str(active.get("context", {}).get("namespace") or "default")
     except kubernetes.config.ConfigException as error:
         raise KubeError(
-            f"no Kubernetes is known here: {_first_line(error)}; set KUBECONFIG, or run this in a pod with a service "
+            f"no Kubernetes is known here: {first_line(error)}; set KUBECONFIG, or run this in a pod with a service "
             "account"
         ) from error
     # A watch goes on by its own rules; retries of the library would hide that the server does not answer.
@@ -244,7 +244,7 @@ def _refusal(error: Exception, namespace: str) -> KubeError:
     import kubernetes
 
     if not isinstance(error, kubernetes.client.ApiException) or not error.status:
-        return KubeUnreachableError(f"Kubernetes does not answer: {_first_line(error)}")
+        return KubeUnreachableError(f"Kubernetes does not answer: {first_line(error)}")
     said = _message(error)
     if error.status == FORBIDDEN:
         return KubeError(
@@ -266,8 +266,3 @@ def _message(error: Any) -> str:
         return " ".join(str(json.loads(error.body)["message"]).split())
     except (KeyError, TypeError, ValueError):
         return f"{error.status} {error.reason}"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line[:300] for line in lines if line), type(error).__name__)

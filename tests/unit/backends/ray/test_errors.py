@@ -4,9 +4,9 @@ import inspect
 
 import pytest
 
-from modelops_ray.backends.ray.errors import VERDICTS, classify, first_line, node_says, used_bytes
+from modelops_ray.backends.ray.errors import VERDICTS, classify, node_says, used_bytes
 from modelops_ray.core.report import Cause
-from modelops_ray.errors import BackendError, ModelError, NodeError, StorageError
+from modelops_ray.errors import BackendError, ModelError, NodeError, StorageError, first_line
 
 
 def ray_exceptions() -> dict[str, type[BaseException]]:
