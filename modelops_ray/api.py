@@ -238,12 +238,8 @@ def submit(  # noqa: PLR0913 (one for each option that is not run's)
     kept = {**options, "tolerate_failures": tolerate_failures}
     parcel = Parcel(name, out, ephemeral, shards, kept, tuple(install))
     run_directory(out, str(question.out), is_ephemeral=ephemeral)
-    say = to_stderr().say if progress else _say_nothing
+    say = to_stderr().say if progress else lambda _text: None
     return send(question, parcel, Dashboard(dashboard_address(address, os.environ)), say)
-
-
-def _say_nothing(_text: str) -> None:
-    """Stand in for printing."""
 
 
 def question(study: Study | str | Path, *, model: Model | None = None, **options: Unpack[Options]) -> RunRequest:

@@ -6,7 +6,7 @@ Owns facts, one a line. Tables are shown by `tables`.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -81,23 +81,23 @@ def print_failures(console: Screen, failed: pa.Table, run_dir: str) -> None:
 
 def print_plan(console: Screen, expected: Forecast) -> None:
     """Print what a study would take."""
-    unknown = "not known yet"
     sets = count(expected.parameter_sets, "parameter set")
     rows = [
         ("simulations", f"{expected.simulations:,} of {sets}"),
-        ("memory each", unknown if expected.request_bytes is None else format_size(expected.request_bytes)),
-        (
-            "time each",
-            unknown if expected.seconds_per_simulation is None else duration(expected.seconds_per_simulation),
-        ),
-        ("at a time", unknown if expected.concurrency is None else f"{expected.concurrency:,}"),
-        ("memory holds", unknown if expected.fit_in_memory is None else _density(expected)),
-        ("duration", unknown if expected.wall_seconds is None else f"about {duration(expected.wall_seconds)}"),
-        ("outputs", unknown if expected.output_bytes is None else f"about {format_size(expected.output_bytes)}"),
+        ("memory each", _known(expected.request_bytes, format_size)),
+        ("time each", _known(expected.seconds_per_simulation, duration)),
+        ("at a time", _known(expected.concurrency, "{:,}".format)),
+        ("memory holds", _known(expected.fit_in_memory, lambda _: _density(expected))),
+        ("duration", _known(expected.wall_seconds, lambda seconds: f"about {duration(seconds)}")),
+        ("outputs", _known(expected.output_bytes, lambda size: f"about {format_size(size)}")),
     ]
     facts(console, rows)
     for warning in expected.warnings:
         _warn(console, warning)
+
+
+def _known(value: float | None, show: Callable[[float], str]) -> str:
+    return "not known yet" if value is None else show(value)
 
 
 def _density(expected: Forecast) -> str:

@@ -34,14 +34,7 @@ class Driver:
     """Runs one session of a run to its end."""
 
     def __init__(self, state: RunState, ports: Ports, *, n_simulations: int, n_resumed: int = 0) -> None:
-        """Bring the parts together; `run` does the rest.
-
-        Args:
-            state: Decides.
-            ports: What runs simulations, keeps their results, and so on.
-            n_simulations: How many simulations are to have a row in the end.
-            n_resumed: How many of them have one already.
-        """
+        """Bring the parts together; `n_simulations` are to have a row in the end, `n_resumed` of them have one."""
         self._state = state
         self._backend, self._committer, self._source = ports.backend, ports.committer, ports.source
         self._observer, self._watcher, self._clock = ports.observer, ports.watcher, ports.clock

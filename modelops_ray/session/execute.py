@@ -66,15 +66,10 @@ def _unobserved(_note: Callable[[str], None]) -> AbstractContextManager[None]:
 
 
 def execute(question: RunRequest, watcher: Watcher, observing: Observing = _unobserved) -> Outcome:
-    """Run what is not done yet, to the end or until told to stop.
+    """Run what is not done yet, to the end or until told to stop, and tell the watcher how it goes.
 
-    Args:
-        question: What is to be run, and how.
-        watcher: Is told how it goes.
-        observing: Tells what became of nodes, beyond what Ray does.
-
-    Raises:
-        ModelopsRayError: The run could not be done or go on; what had finished is committed.
+    ModelopsRayError if the run could not be done or go on; what had finished is committed then. With `observing`, what
+    became of nodes is known beyond what Ray tells.
     """
     began_s = time.monotonic()
     opening = _opened(question)

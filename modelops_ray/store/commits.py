@@ -17,11 +17,11 @@ from typing import Annotated, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, RunInUseError
-from modelops_ray.store.documents import damaged, parse_object, require_format, validated
+from modelops_ray.store.documents import Document, damaged, parse_object, require_format, validated
 from modelops_ray.store.run_json import NAME as RUN_JSON
 from modelops_ray.store.run_json import Growth, RunJson, read_run_json
 from modelops_ray.store.storage.base import Folder
@@ -43,11 +43,7 @@ Count = Annotated[int, Field(ge=0, lt=2**62)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-
-class Part(_Strict):
+class Part(Document):
     """One Parquet file as a commit names it.
 
     `positions` are the half-open runs of a part of `simulations`, in the order of its rows; no other part has any.
@@ -71,7 +67,7 @@ class Part(_Strict):
         return self
 
 
-class CommitFile(_Strict):
+class CommitFile(Document):
     """One step of the log. With `checkpoint` it replaces everything before: `added` are all parts that live.
 
     `run` is the id of its run and `previous` the digest of the commit before it, `genesis` where there is none; a

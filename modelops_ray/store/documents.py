@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from modelops_ray.errors import ResultsError, one_line
 
@@ -19,6 +19,12 @@ MAX_BYTES = 2**30
 _MOST_CHARS = 200
 
 M = TypeVar("M", bound=BaseModel)
+
+
+class Document(BaseModel):
+    """What a document, or a part of it, says: these keys, and no others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def damaged(name: str, what: str) -> ResultsError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,16 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from modelops_ray.errors import UsageError
-from modelops_ray.store.storage.base import Sink
 from modelops_ray.store.storage.local import LocalFolder
-
-
-def _write_parquet(table: pa.Table, sink: pa.NativeFile) -> None:
-    pq.write_table(table, sink, compression="zstd")
-
-
-def _write_csv(table: pa.Table, sink: pa.NativeFile) -> None:
-    pa.csv.write_csv(table, sink)
 
 
 def _write_arrow(table: pa.Table, sink: pa.NativeFile) -> None:
@@ -28,8 +20,8 @@ def _write_arrow(table: pa.Table, sink: pa.NativeFile) -> None:
 
 
 _WRITERS: dict[str, Callable[[pa.Table, pa.NativeFile], None]] = {
-    ".parquet": _write_parquet,
-    ".csv": _write_csv,
+    ".parquet": partial(pq.write_table, compression="zstd"),
+    ".csv": pyarrow.csv.write_csv,
     ".arrow": _write_arrow,
 }
 
@@ -43,11 +35,7 @@ def write_table(table: pa.Table, path: str | Path) -> None:
     writer = _WRITERS.get(path.suffix)
     if writer is None:
         raise UsageError(f"{path}: a table is written as {', '.join(_WRITERS)}; end the name with one of them")
-
-    def fill(sink: Sink) -> None:
-        writer(table, pa.PythonFile(sink, mode="w"))
-
     try:
-        LocalFolder(path.parent).write(path.name, fill)
+        LocalFolder(path.parent).write(path.name, lambda sink: writer(table, pa.PythonFile(sink, mode="w")))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UsageError(f"{path}: {path.suffix} cannot hold this table ({error}); write .parquet instead") from error

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from modelops_ray.errors import StorageError
+from modelops_ray.store.documents import Document
 from modelops_ray.store.storage.local import LocalFolder
 
 FORMAT = 2
@@ -25,7 +26,7 @@ Positive = Annotated[int, Field(ge=1, lt=2**62)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Profile(BaseModel):
+class Profile(Document):
     """Measurements of one model, summed over all runs.
 
     `peaks` counts simulations by the upper edge in bytes of their bin, as `core.memory` has them. `base_bytes` is the
@@ -34,15 +35,13 @@ class Profile(BaseModel):
     The results of `written` simulations took `payload_bytes` in memory and `output_bytes` on disk.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT
     model_digest: str
     samples: Count = 0
     base_bytes: Count = 0
     child_bytes: Count = 0
     shared_bytes: Count = 0
-    peaks: dict[Positive, Positive] = {}
+    peaks: dict[Positive, Positive] = Field(default_factory=dict)
     seconds: Amount = 0.0
     written: Count = 0
     payload_bytes: Count = 0

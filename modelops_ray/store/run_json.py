@@ -12,11 +12,11 @@ import secrets
 from collections.abc import Hashable, Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from modelops_ray.config import SeedPolicy
 from modelops_ray.errors import ResultsError
-from modelops_ray.store.documents import damaged, parse_object, require_format, validated
+from modelops_ray.store.documents import Document, damaged, parse_object, require_format, validated
 from modelops_ray.store.storage.base import Folder
 
 NAME = "run.json"
@@ -27,44 +27,36 @@ _STUB = f'{{"format":{FORMAT},"{_MOVED}":"'
 _REMEDY = "give another --out, or --fresh to start over"
 
 
-class StudyEntry(BaseModel):
+class StudyEntry(Document):
     """A study a run directory knows: its digest, its document, and how many distinct simulations it has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     digest: str
     simulations: Annotated[int, Field(ge=0, lt=2**62)]
     document: dict[str, Any]
 
 
-class ShardEntry(BaseModel):
+class ShardEntry(Document):
     """Which part of the study a run directory is for: its number from 1, of how many, and its simulations."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     number: Annotated[int, Field(ge=1, lt=2**62)]
     of: Annotated[int, Field(ge=1, lt=2**62)]
     simulations: Annotated[int, Field(ge=0, lt=2**62)]
 
 
-class Growth(BaseModel):
+class Growth(Document):
     """The larger study that a run went on with, and which part of it belongs here."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: StudyEntry
     shard: ShardEntry | None = None
 
 
-class RunJson(BaseModel):
+class RunJson(Document):
     """What was run, by which run: `id` is drawn when its directory is made, and "" before.
 
     Its log begins at commit `log_from`; those below are of runs that were moved aside. `previous` is of format 1: while
     it is set, positions in commits may still refer to that study. Positions count all simulations of the study, also
     where `shard` says that only some of them belong here.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = FORMAT
     id: RunId = ""

@@ -60,14 +60,9 @@ class RunStore:
     def __init__(
         self, folder: Folder, spec: RunSpec, log: Log, session: Session | None, warnings: tuple[str, ...] = ()
     ) -> None:
-        """Go on from these commits.
+        """Go on from the commits of a run directory that is held, the opening one of `session` included.
 
-        Args:
-            folder: The run directory, held.
-            spec: What is asked.
-            log: The commits, the opening one of `session` included.
-            session: Writes; None where there is nothing to do.
-            warnings: What the user should know of the run, a sentence each.
+        `session` is None where there is nothing to do; `warnings` are sentences for the user.
         """
         self.warnings = warnings
         self.written = Written()

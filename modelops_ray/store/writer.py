@@ -65,15 +65,7 @@ class Session:
     """Begins with an opening commit, which ends every other session: its next number is then taken."""
 
     def __init__(self, folder: Folder, run: RunJson, mark: Hashable, log: Log, around: Surroundings) -> None:
-        """Prepare a session of a run.
-
-        Args:
-            folder: The run directory, held.
-            run: What its `run.json` says.
-            mark: That of the `run.json` that was read.
-            log: Its commits so far.
-            around: The time of day, random names and the process.
-        """
+        """Prepare a session in a run directory that is held; `mark` is that of its `run.json`, as it was read."""
         self.name = _new_name(log, around)
         self._folder = folder
         self._commits = folder.inside(FOLDER).hold(make=True)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from modelops_ray.errors import first_line
+from modelops_ray.errors import first_line, one_line
 
 ASKED_FOR_S = 5.0
 MOST_SHAPES = 3
@@ -39,7 +39,7 @@ def words_of(state: Any) -> str:
     pending += [f"{count} of {group}" for group, count in waiting.items()]
     if pending:
         parts.append(f"nodes on their way: {', '.join(pending)}")
-    failed = {f"{one.ray_node_type_name}: {_line(one.reason)}" for one in state.failed_instance_requests}
+    failed = {f"{one.ray_node_type_name}: {one_line(one.reason, 300)}" for one in state.failed_instance_requests}
     parts += [f"failed to launch {each}" for each in sorted(failed)[:MOST_SHAPES]]
     return f"the autoscaler says: {'; '.join(parts)}" if parts else ""
 
@@ -55,7 +55,3 @@ def _shapes(requests: Iterable[Mapping[str, float]]) -> str:
 def _named(resource: tuple[str, float]) -> str:
     name, amount = resource
     return f"{name}: {amount / 2**20:,.0f} MiB" if name == "memory" else f"{name}: {amount:g}"
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:300]

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from modelops_ray.backends.ray.embedded import embedded_addresses, embedded_ray
 from modelops_ray.backends.ray.errors import refused
-from modelops_ray.backends.ray.job_config import job_config
-from modelops_ray.backends.ray.quiet import calm_ray, quiet
+from modelops_ray.backends.ray.quiet import calm_ray, job_config, quiet
 from modelops_ray.errors import BackendError, UsageError, first_line
 
 PROBE_TIMEOUT_S = 5.0

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from modelops_ray.backends.ray.errors import refused
-from modelops_ray.backends.ray.job_config import job_config
 from modelops_ray.backends.ray.leftovers import PROC, end_processes_writing
-from modelops_ray.backends.ray.quiet import calm_ray, replaced
+from modelops_ray.backends.ray.quiet import calm_ray, job_config, replaced
 from modelops_ray.config import format_size
 from modelops_ray.errors import BackendError
 from modelops_ray.runner import private
@@ -56,6 +55,7 @@ _GCS_ADDRESS = re.compile(rb"\0--gcs-address=([0-9A-Za-z.:\[\]-]+)\0")
 FOLDER_PREFIX = "modelops-own-"
 # A socket's path must stay below 108 bytes, and Ray adds about 65 to its folder.
 LONGEST_FOLDER = 40
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,7 @@ def _private_folder() -> Iterator[Path]:
     except OSError as error:
         reason = error.strerror or error
         raise BackendError(f"no folder for temporary files: {reason}; set TMPDIR to one that works") from error
-    with _lock_path(folder).open("w") as lock:
+    with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield folder
@@ -236,16 +236,12 @@ def _base_folder() -> Path:
     return private.temporary_place(LONGEST_FOLDER - len(FOLDER_PREFIX) - 8)
 
 
-def _lock_path(folder: Path) -> Path:
-    return folder / "lock"
-
-
 def _remove_abandoned(base: Path) -> None:
     """Remove the folders of processes of this user that were killed before they could, and what still runs in them.
 
     Others may put there what is called like ours: what is no folder of this user alone is left as it is.
     """
-    with _opened(base) as within, private.folders_in(within, FOLDER_PREFIX) as folders:
+    with _closing(os.open(base, _FOLDER)) as within, private.folders_in(within, FOLDER_PREFIX) as folders:
         for name, folder in folders:
             _remove_if_abandoned(name, folder, within)
 
@@ -255,18 +251,15 @@ def _remove_if_abandoned(name: str, folder: int, within: int) -> None:
         lock = private.open_file("lock", folder)
         if lock is None:
             return
-        try:
+        with _closing(lock):
             if _is_free(lock):
                 # Where it really is, also where the folder for temporary files is a link.
                 end_processes_writing(Path(f"/proc/self/fd/{folder}").readlink())
                 shutil.rmtree(name, ignore_errors=True, dir_fd=within)
-        finally:
-            os.close(lock)
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _closing(fd: int) -> Iterator[int]:
     try:
         yield fd
     finally:

@@ -1,6 +1,7 @@
-"""Keeps Ray from doing more than asked while a process connects: notices, usage reports, shipping of folders.
+"""Keeps Ray from doing more than asked of a process that connects: notices, usage reports, shipping of folders.
 
-Owns the environment variables of Ray that this program sets. Does not connect by itself.
+Owns the environment variables of Ray that this program sets, and what it is told of the program. Does not
+connect by itself.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import errno
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -100,6 +103,30 @@ def _is_utf8(text: str) -> bool:
         text.encode()
         return True
     return False
+
+
+_OURS = str(Path(__file__).parents[2])
+
+
+class _WhereOursIs(list[str]):
+    """Folders for workers to search first; takes in none but that of this package."""
+
+    def extend(self, folders: Iterable[str]) -> None:
+        """Add folders."""
+        super().extend(folder for folder in folders if folder == _OURS)
+
+
+def job_config() -> Any:
+    """Return the `JobConfig` of a driver whose workers find nothing of the model's by themselves.
+
+    Ray would have them look into the script's folder and the working directory first, so that a model's helper called
+    `statistics.py` would be taken for Python's by Ray's worker and by ours.
+    """
+    from ray.job_config import JobConfig
+
+    config = JobConfig()
+    config._py_driver_sys_path = _WhereOursIs()  # noqa: SLF001 (there is no option for it)
+    return config
 
 
 def _entrypoint() -> str:

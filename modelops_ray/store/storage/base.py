@@ -147,7 +147,7 @@ class Folder(Protocol):
         """Write a whole file so that a reader, or a crash, sees the old content or the new."""
         ...
 
-    def write(self, name: str, fill: Callable[[Sink], None]) -> Written:
+    def write(self, name: str, fill: Callable[[Sink], object]) -> Written:
         """Let `fill` write a whole file, then put it in place durably, over what was there."""
         ...
 

@@ -87,13 +87,7 @@ def _azure_settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def connect(bucket: Bucket, *, retries: int, retry_s: float) -> Client:
-    """Make a client; no request is made yet.
-
-    Args:
-        bucket: Of which.
-        retries: How often a request is repeated.
-        retry_s: No request is repeated after this time.
-    """
+    """Make a client that repeats a request at most `retries` times, and not after `retry_s`; it makes none yet."""
     client: ClientConfig = {"allow_http": bucket.is_plain_http, "timeout": timedelta(seconds=REQUEST_S)}
     retry: RetryConfig = {"max_retries": retries, "retry_timeout": timedelta(seconds=retry_s)}
     if bucket.kind == "s3":

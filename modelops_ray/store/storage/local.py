@@ -195,11 +195,7 @@ class LocalFolder:
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a whole file so that a reader, or a crash, sees the old content or the new."""
-
-        def fill(sink: Sink) -> None:
-            sink.write(data)
-
-        self.write(name, fill)
+        self.write(name, lambda sink: sink.write(data))
 
     def exchange(self, name: str, mark: Hashable, data: bytes) -> bool:
         """Write a whole file in place of the one that has this mark.
@@ -212,7 +208,7 @@ class LocalFolder:
         self.replace(name, data)
         return True
 
-    def write(self, name: str, fill: Callable[[Sink], None]) -> Written:
+    def write(self, name: str, fill: Callable[[Sink], object]) -> Written:
         """Let `fill` write a whole file, then put it in place durably, over what was there."""
         path = self._path(name)
         with self._reporting(name):
@@ -225,14 +221,10 @@ class LocalFolder:
     def create(self, name: str, data: bytes) -> bool:
         """Write a whole file unless its name is taken; of several that try, exactly one is told True."""
         path = self._path(name)
-
-        def fill(sink: Sink) -> None:
-            sink.write(data)
-
         with self._reporting(name):
             self._make(_parent(path))
             for attempt in range(_SWEEPS):
-                temporary, _ = _fill_temporary(path, fill, self._fd)
+                temporary, _ = _fill_temporary(path, lambda sink: sink.write(data), self._fd)
                 try:
                     return self._name(temporary, path)
                 except FileNotFoundError:
@@ -339,7 +331,7 @@ def _is_leftover(name: str) -> bool:
     return name.startswith(".") and name.endswith(_LEFTOVER)
 
 
-def _fill_temporary(path: str, fill: Callable[[Sink], None], folder: int | None) -> tuple[str, Written]:
+def _fill_temporary(path: str, fill: Callable[[Sink], object], folder: int | None) -> tuple[str, Written]:
     """Write and sync a file beside `path` under a name no reader looks at."""
     tail = path.rpartition("/")[2]
     temporary = f"{path.removesuffix(tail)}.{tail}.{secrets.token_hex(4)}{_LEFTOVER}"

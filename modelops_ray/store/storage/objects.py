@@ -162,7 +162,7 @@ class ObjectFolder:
         with self._reporting(name):
             obstore.put(self._client, self._key(name), data, use_multipart=False)
 
-    def write(self, name: str, fill: Callable[[Sink], None]) -> Written:
+    def write(self, name: str, fill: Callable[[Sink], object]) -> Written:
         """Let `fill` write a whole object, then put it in place by one request."""
         held = bytearray()
         sink = Sink(held.extend)

@@ -25,13 +25,7 @@ BUCKET = {"s3": "bucket", "gs": "bucket", "az": "container"}
 
 
 def explain(answer: str, kind: str, bucket: str) -> str:
-    """Say what went wrong and what to do.
-
-    Args:
-        answer: What the client library made of it.
-        kind: Of object store: s3, gs or az.
-        bucket: The name of bucket or container.
-    """
+    """Say what went wrong and what to do, by the client library's `answer`; `kind` is s3, gs or az."""
     code = _found(_CODE, answer)
     status = _found(_STATUS, answer)
     if code in _NO_BUCKET or "specified bucket does not exist" in answer:
