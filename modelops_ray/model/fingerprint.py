@@ -40,17 +40,10 @@ _UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
 def digest_callable(function: Callable[..., object], name: str, dump: Dump) -> str:
     """Digest a callable that no file defines: its code, and the values, classes and globals that it uses.
 
-    The same notebook cell run twice has the same digest. What is installed, or Python's own, counts by its name. Where
-    a value has no stable form the digest differs from one process to the next, which starts a run afresh and never
-    mixes two models.
-
-    Args:
-        function: The callable.
-        name: What the model is called in identities.
-        dump: Pickles what plain pickle cannot.
-
-    Returns:
-        64 hex digits.
+    The same notebook cell run twice has the same digest, of 64 hex digits. What is installed, or Python's own, counts
+    by its name. Where a value has no stable form the digest differs from one process to the next, which starts a run
+    afresh and never mixes two models. `name` is that of the model in identities; `dump` pickles what plain pickle
+    cannot.
     """
     return hashlib.sha256(name.encode() + _Fingerprint(dump, {}).of(function)).hexdigest()
 

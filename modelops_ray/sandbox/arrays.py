@@ -27,11 +27,8 @@ _CODES = {
 def plain_array(values: Sequence[bool | int | float | str | None], type_: pa.DataType) -> pa.Array:
     """Make an array of boolean, string, int16, int32, int64, uint64, float32, float64 or null; None becomes null.
 
-    Times are whole microseconds since 1970.
-
-    Raises:
-        TypeError: A value is of another kind; for booleans, any value counts as true or false and none is refused.
-        OverflowError: An integer does not fit, or all text takes 2 GiB.
+    Times are whole microseconds since 1970. TypeError for a value of another kind, but any counts as a boolean;
+    OverflowError where an integer does not fit, or all text takes 2 GiB.
     """
     if pa.types.is_null(type_):
         return pa.nulls(len(values))

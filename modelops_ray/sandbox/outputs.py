@@ -66,16 +66,10 @@ class BadOutputError(Exception):
 
 
 def outputs_of(returned: object, wanted: Sequence[str] | None = None) -> dict[str, Scalars | pa.Table]:
-    """Return the outputs by name: a table each, or a dict of plain scalars, which stands for one row.
+    """Return the outputs by name, the wanted ones or all: a table each, or a dict of plain scalars, which is one row.
 
-    An output that has neither rows nor columns is left out.
-
-    Args:
-        returned: What the model returned.
-        wanted: Names of the outputs to keep; None keeps all.
-
-    Raises:
-        BadOutputError: It is not what a model may return, or lacks a wanted output.
+    An output that has neither rows nor columns is left out. BadOutputError where a model may not return this, or a
+    wanted output is missing.
     """
     # Reading may run a lazy query, or a sequence or mapping class of the model's.
     with authors_code(_unreadable, passing=(BadOutputError, MemoryError)):

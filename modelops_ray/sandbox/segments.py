@@ -110,12 +110,10 @@ class Segments:
     """Numbers of the processes that were of the family at any time."""
 
     def unmapped_bytes(self, pids: Iterable[int], now: frozenset[tuple[str, int]], inherited: frozenset[int]) -> int:
-        """Return how much of it is in no process's memory, now that the family has these members.
+        """Return how much of it is in no process's memory, now that the family has the members `pids`.
 
-        Args:
-            pids: Of its members.
-            now: What is in `/dev/shm`.
-            inherited: Inodes that the fork server has open or mapped: those are its own.
+        `now` is what is in `/dev/shm`; `inherited` are inodes that the fork server has open or mapped: those are its
+        own.
         """
         sizes: dict[int, int] = {}
         mapped: set[int] = set()

@@ -35,13 +35,10 @@ def derived_seed(param_id: str, index: int) -> int:
 
 
 def task_id(bundle_ref: str, entrypoint: str, param_id: str, seed: int) -> str:
-    """Hash the full identity of a simulation to 32 hex digits.
+    """Hash the full identity of a simulation, with the seed that is really run, to 32 hex digits.
 
-    Args:
-        bundle_ref: `sha256:<hex>` of what is run: the bundle, or the model's content where there is none.
-        entrypoint: `<model>/<scenario>`.
-        param_id: 64 hex digits.
-        seed: The seed that is really run.
+    `bundle_ref` is `sha256:<hex>` of the bundle, or of the model's content where there is none; `entrypoint` is
+    `<model>/<scenario>`.
     """
     text = f"sim:v1|{bundle_ref}|{entrypoint}|{param_id}|{seed}"
     return blake2b(text.encode(), digest_size=16).hexdigest()

@@ -38,13 +38,8 @@ class Simulations:
     def __init__(self, study: Study, seed_policy: SeedPolicy = "job-file") -> None:
         """Work out the seeds and leave out repeats.
 
-        Args:
-            study: Is kept, for the parameters.
-            seed_policy: `job-file` runs every listed seed; `dask-compatible` runs s0, s0+1, ... where s0 is the first
-                listed seed of these parameters.
-
-        Raises:
-            StudyError: A seed of `dask-compatible` would be above 2**64-1.
+        The policy `job-file` runs every listed seed; `dask-compatible` runs s0, s0+1, ... where s0 is the first listed
+        seed of these parameters, with a StudyError for a seed above 2**64-1.
         """
         self._study = study
         digests, seeds = _identify(study)
@@ -167,8 +162,7 @@ def _identify(study: Study) -> tuple[_Digests, _Seeds]:
 def _distinct(digests: _Digests) -> tuple[_Ints, _Ints, _Ints]:
     """Number the distinct rows by first appearance.
 
-    Returns:
-        The number of every row; the first row of every number; all numbers in the order of their digests.
+    Returns the number of every row, the first row of every number, and all numbers in the order of their digests.
     """
     words = digests.view(">u8")
     order = np.lexsort(words.T[::-1])

@@ -131,16 +131,10 @@ def commands(study: str, token: str, shards: int, out: str, options: Mapping[str
 def lacking(
     needed: Iterable[str], versions: Mapping[str, str], there: Mapping[str, str], also: Iterable[str] = ()
 ) -> Lack:
-    """Compare what is needed with what the cluster's Python has.
+    """Compare what is needed with what the cluster's Python has (`there`), which always has Ray.
 
-    Args:
-        needed: Requirements of our own, as in `rich>=14`; Ray is never one of them, the cluster has its own.
-        versions: Distributions that the model's files import, with their versions here.
-        there: Distributions on the cluster, with their versions.
-        also: Requirements the user asks for.
-
-    Raises:
-        UsageError: One the user asks for is not a requirement.
+    `needed` are our own requirements, as in `rich>=14`, `versions` those of the distributions here that the model's
+    files import, `also` requirements of the user's: UsageError where one is none.
     """
     has: dict[str, str] = {canonicalize_name(name): version for name, version in there.items()}
     install = [str(each) for each in map(Requirement, needed) if _is_lacking(each, has)]
@@ -191,13 +185,9 @@ def installer(lack: Lack, there: Mapping[str, str]) -> str:
 
 
 def runtime_env(folder: str, ours: str, lack: Lack, install_by: str = "pip") -> dict[str, Any]:
-    """The runtime environment of a job.
+    """The runtime environment of a job with this working directory, which installs what is lacking by pip or uv.
 
-    Args:
-        folder: What becomes its working directory.
-        ours: The folder of this package, which travels apart: it is uploaded once for all jobs.
-        lack: What is to be installed.
-        install_by: By what, as `installer` says.
+    `ours` is the folder of this package, which travels apart: it is uploaded once for all jobs.
     """
     found: dict[str, Any] = {
         "working_dir": folder,

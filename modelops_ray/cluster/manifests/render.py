@@ -19,7 +19,7 @@ from modelops_ray.cluster.manifests.check import Bundle, check_bundle
 from modelops_ray.cluster.manifests.files import Json, overlay_folder, write
 from modelops_ray.cluster.manifests.lint import is_starved
 from modelops_ray.cluster.manifests.lint_job import Entrypoint, outlives_the_head
-from modelops_ray.cluster.manifests.sizing import Least, Need, Plan, Shape, Share, Tier, plan
+from modelops_ray.cluster.manifests.sizing import Need, Plan, Shape, Share, Tier, plan
 from modelops_ray.cluster.manifests.views import Cluster, Group, cluster_of
 from modelops_ray.cluster.quantity import as_bytes, write_bytes, write_gib
 from modelops_ray.errors import ManifestError, UsageError
@@ -51,16 +51,10 @@ class Rendered:
 
 
 def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
-    """Fill in what is known.
+    """Fill in what is known into the kustomization of a folder; without a `need` its sizes stay.
 
-    Args:
-        folder: The kustomization to begin with.
-        wish: What the user says.
-        need: Of the study; None leaves the sizes as they are.
-
-    Raises:
-        ManifestError: The kustomization has no RayJob, does not pass the check, or cannot be read.
-        UsageError: The run directory would die with the head.
+    ManifestError where it has no RayJob, fails the check, or cannot be read; UsageError where the run directory would
+    die with the head.
     """
     found = kustomize.build(folder)
     wrong = check_bundle(Bundle(str(folder), tuple(found)))
@@ -92,15 +86,17 @@ def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
 
 
 def _plan(cluster: Cluster, disk_bytes: int, need: Need, wish: Wish) -> Plan:
-    first, head = cluster.workers[0], cluster.head
+    first = cluster.workers[0]
     shape = Shape(
         cpus=int(first.resources["CPU"]),
         plasma_bytes=first.plasma_bytes or 0,
         threshold=first.threshold or 1.0,
         max_replicas=cluster.n_pods,
+        head_bytes=cluster.head.limit_bytes or 0,
+        spill_bytes=_spill_bytes(first),
+        disk_bytes=disk_bytes,
     )
-    least = Least(head.limit_bytes or 0, _spill_bytes(first), disk_bytes)
-    return plan(need, shape, least, pods=wish.max_pods)
+    return plan(need, shape, pods=wish.max_pods)
 
 
 def _spill_of(group: Group) -> Json:

@@ -40,10 +40,7 @@ class Share(NamedTuple):
 def share(limit_bytes: int, plasma_bytes: int, threshold: float) -> Share:
     """Divide the memory of a pod into the object store, Ray's processes, head-room, and what Ray may promise.
 
-    Args:
-        limit_bytes: Of the container; its requests are the same.
-        plasma_bytes: The object store.
-        threshold: The share of the limit at which Ray kills.
+    `limit_bytes` are requested, too; `threshold` is the share of them at which Ray kills.
     """
     system_bytes = min(10 * GIB, max(500 * MIB, limit_bytes // 10))
     buffer_bytes = max(512 * MIB, math.ceil((1 - threshold) * limit_bytes))
@@ -98,14 +95,17 @@ class Need:
         return min(int(RAISED * self.limits[-1][0]), self.cap_bytes or 2**60)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """What the manifests say of a group of workers besides its memory."""
+    """What the manifests say: of a group of workers besides its memory, and the bytes of which no less is planned."""
 
     cpus: int
     plasma_bytes: int
     threshold: float
     max_replicas: int
+    head_bytes: int
+    spill_bytes: int
+    disk_bytes: int
 
     def memory_bytes(self, limit_bytes: int) -> int:
         """What Ray may promise of a pod of this size."""
@@ -148,24 +148,8 @@ class Plan:
     seconds: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Least:
-    """What the manifests have, in bytes; no less is planned."""
-
-    head_bytes: int
-    spill_bytes: int
-    disk_bytes: int
-
-
-def plan(need: Need, shape: Shape, least: Least, *, pods: int | None) -> Plan:
-    """Choose sizes for a study.
-
-    Args:
-        need: What the study needs.
-        shape: Of the workers.
-        least: What the manifests have.
-        pods: The most workers of all tiers together; None for as many as finish in an hour.
-    """
+def plan(need: Need, shape: Shape, *, pods: int | None) -> Plan:
+    """Choose sizes for a study; `pods` are the most workers of all tiers, None for as many as finish in an hour."""
     tiers = _replicas(_tiers(need, shape), need, shape, pods)
     n_pods = sum(tier.max_replicas for tier in tiers)
     uncommitted = uncommitted_bytes(n_pods)
@@ -174,10 +158,10 @@ def plan(need: Need, shape: Shape, least: Least, *, pods: int | None) -> Plan:
     spill = 2 * min(uncommitted, need.payload_bytes or uncommitted) + shape.plasma_bytes
     return Plan(
         tiers=tiers,
-        head_bytes=least.head_bytes + _whole_gib(grown),
+        head_bytes=shape.head_bytes + _whole_gib(grown),
         uncommitted_bytes=uncommitted,
-        spill_bytes=max(least.spill_bytes, _whole_gib(spill)),
-        disk_bytes=max(least.disk_bytes, _whole_gib(2 * (need.output_bytes or 0))),
+        spill_bytes=max(shape.spill_bytes, _whole_gib(spill)),
+        disk_bytes=max(shape.disk_bytes, _whole_gib(2 * (need.output_bytes or 0))),
         seconds=_seconds(tiers, need),
     )
 

@@ -144,8 +144,7 @@ def observed(
 ) -> Iterator[PodObserver | None]:
     """Observe the pods of the cluster this process is in for as long as the context lasts.
 
-    Yields:
-        None where this is no pod of a RayCluster, silently, or where Kubernetes cannot be asked, which is noted.
+    Yields None where this is no pod of a RayCluster, and, with a note, where Kubernetes cannot be asked.
     """
     cluster = environ.get(CLUSTER_NAME, "")
     if not cluster or not is_in_a_pod(account):
