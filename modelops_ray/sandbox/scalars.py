@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from .column_types import FLOATS, INTEGERS, MOST_DIGITS, MOST_LEVELS, TOO_DEEP, UNITS, candidates
+from .numpy_times import dates, spans
 from .plain import Column, RefusedValueError, UnknownValueError, list_array, plain_column, quoted, whole
 
 Convert = Callable[[Any], Column]
@@ -293,9 +294,7 @@ def _ticks(value: Any) -> Any:
     """Read a scalar of NumPy's dates and spans as its array is read."""
     if np.isnat(value):
         return None
-    from .values import column_of
-
-    column = column_of(np.array([value]))
+    column = (dates if value.dtype.kind == "M" else spans)(np.array([value]))
     n = column.view(pa.int32() if pa.types.is_date(column.type) else pa.int64())[0].as_py()
     if pa.types.is_date(column.type):
         return _Days(n)

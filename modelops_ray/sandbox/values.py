@@ -17,11 +17,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from .numpy_times import dates, spans
 from .plain import Column, RefusedValueError, plain_column, whole
 from .scalars import array_of_values, is_surely_kept, refuse, require_end
 
-_DATES = {"Y": "D", "M": "D", "W": "D", "D": "D", "h": "s", "m": "s", "s": "s", "ms": "ms", "us": "us"}
-_SPANS = {"W": "s", "D": "s", "h": "s", "m": "s", "s": "s", "ms": "ms", "us": "us"}
 _NOT_ARROW = {"Object": "return text or numbers", **dict.fromkeys(("Int128", "UInt128"), "cast it to Int64, or text")}
 _REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
@@ -97,53 +96,6 @@ def _numbers(values: np.ndarray) -> Column:
     if not np.array_equal(shorter.astype(dtype), values, equal_nan=True):
         raise RefusedValueError(f"{dtype} values that a float of 64 bits does not hold; return astype(float), or text")
     return pa.array(shorter)
-
-
-def _dates(values: np.ndarray) -> Column:
-    if np.isnat(values).all() and np.datetime_data(values.dtype)[0] == "generic":
-        return pa.nulls(len(values))
-    unit = _in_unit(values, _DATES)
-    ticks = _in_ticks(values, f"M8[{unit}]")
-    return plain_column(_ticked(ticks, pa.date32() if unit == "D" else pa.timestamp(unit)))
-
-
-def _spans(values: np.ndarray) -> Column:
-    unit = np.datetime_data(values.dtype)[0]
-    if unit in ("Y", "M", "generic") and np.isnat(values).all():
-        return pa.nulls(len(values))
-    if unit in ("Y", "M"):
-        raise RefusedValueError(f"{values.dtype}, which has no fixed length; return days, or numbers")
-    unit = _in_unit(values, _SPANS)
-    return plain_column(_ticked(_in_ticks(values, f"m8[{unit}]"), pa.duration(unit)))
-
-
-def _in_unit(values: np.ndarray, units: dict[str, str]) -> str:
-    unit = np.datetime_data(values.dtype)[0]
-    if unit == "generic":
-        raise RefusedValueError(f"{values.dtype} values without a unit; give one, as in timedelta64(5, 'D')")
-    return units.get(unit, "ns")
-
-
-def _in_ticks(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Convert to a unit that Arrow has; NumPy wraps around where a value does not fit."""
-    present = ~np.isnat(values)
-    if not present.any():
-        return np.full(len(values), "NaT", dtype)
-    with suppress(OverflowError):
-        ticks: np.ndarray = values.astype(dtype)
-        if (ticks.astype(values.dtype)[present] == values[present]).all():
-            return ticks
-    raise RefusedValueError(f"{values.dtype} values that {np.dtype(dtype)} does not hold; return numbers, or text")
-
-
-def _ticked(ticks: np.ndarray, type_: pa.DataType) -> pa.Array:
-    numbers, missing = ticks.view(np.int64), np.isnat(ticks)
-    if not pa.types.is_date(type_):
-        return pa.array(numbers, pa.int64(), mask=missing).view(type_)
-    days = np.where(missing, 0, numbers)
-    if (np.abs(days) > 2**31 - 1).any():
-        raise RefusedValueError("dates outside of the years 1 to 9999; return years as numbers")
-    return pa.array(days.astype(np.int32), pa.int32(), mask=missing).view(type_)
 
 
 def _from_objects(values: np.ndarray) -> Column:
@@ -291,8 +243,8 @@ _UNKNOWN = refuse("an array of dtype {0.dtype}; return numbers, text or dates")
 _NUMPY: dict[str, Callable[[np.ndarray], Column]] = {
     **dict.fromkeys("biuf", _numbers),
     "c": refuse("{0.dtype} numbers; return two columns, the real and the imaginary parts"),
-    "M": _dates,
-    "m": _spans,
+    "M": dates,
+    "m": spans,
     **dict.fromkeys("OT", _from_objects),
     # Arrow would end a text at its first NUL.
     "U": lambda values: array_of_values(values.tolist(), column_of),
