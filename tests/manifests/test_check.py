@@ -11,7 +11,7 @@ import jsonpointer
 import pytest
 from hypothesis import given, settings
 
-from modelops_ray.cluster.manifests.check import Bundle, check, check_bundle
+from modelops_ray.cluster.manifests.check import check, check_bundle
 from modelops_ray.cluster.manifests.files import Resource
 from modelops_ray.cluster.manifests.findings import pointer
 from modelops_ray.cluster.manifests.kustomize import build
@@ -55,8 +55,8 @@ def test_nothing_that_may_stand_in_a_manifest_makes_the_check_crash(damage):
     number, operation = damage
     contents = [copy.deepcopy(resource.content) for resource in base()]
     contents[number] = jsonpatch.apply_patch(contents[number], [operation])
-    bundle = Bundle("damaged.yaml", tuple(Resource("damaged.yaml", content) for content in contents))
-    for finding in check_bundle(bundle):
+    bundle = [Resource("damaged.yaml", content) for content in contents]
+    for finding in check_bundle("damaged.yaml", bundle):
         assert "\n" not in str(finding)
         if finding.place:
             jsonpointer.JsonPointer(finding.place)

@@ -14,7 +14,7 @@ import jsonpatch
 import pytest
 
 from modelops_ray.cluster import manifests
-from modelops_ray.cluster.manifests.check import Bundle, check_bundle
+from modelops_ray.cluster.manifests.check import check_bundle
 from modelops_ray.cluster.manifests.files import Resource
 from modelops_ray.cluster.manifests.kustomize import build
 
@@ -255,8 +255,8 @@ def shipped():
 
 def rules_of(objects):
     """Which rules are broken by objects that belong together."""
-    bundle = Bundle("seeded.yaml", tuple(Resource("seeded.yaml", content) for content in objects))
-    return [finding.rule for finding in check_bundle(bundle)]
+    bundle = [Resource("seeded.yaml", content) for content in objects]
+    return [finding.rule for finding in check_bundle("seeded.yaml", bundle)]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=str)

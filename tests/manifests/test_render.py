@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from modelops_ray.cluster.manifests import sizing
 from modelops_ray.cluster.manifests.autoscaler import grow
-from modelops_ray.cluster.manifests.check import Bundle, check_bundle
+from modelops_ray.cluster.manifests.check import check_bundle
 from modelops_ray.cluster.manifests.files import overlay_folder, parse, resources
 from modelops_ray.cluster.manifests.growth import outlook
 from modelops_ray.cluster.manifests.lint_job import need_of_job
@@ -67,7 +67,7 @@ def jobs(text):
 def test_every_rendering_passes_the_check(need, wish, overlay):
     """For every need and wish, and of every overlay."""
     found = objects(render(overlay_folder(overlay), wish, need).text)
-    assert [] == [str(finding) for finding in check_bundle(Bundle("rendered.yaml", tuple(found)))]
+    assert [] == [str(finding) for finding in check_bundle("rendered.yaml", found)]
     assert wish.shards == sum(resource.kind == "RayJob" for resource in found)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -50,7 +51,10 @@ def dashboard_address(given: str | None, environ: Mapping[str, str]) -> str:
     name = "--address" if given else "RAY_ADDRESS"
     scheme, separator, rest = address.partition("://")
     if scheme in {"http", "https"}:
-        if _host(address) is None:
+        host = None
+        with suppress(ValueError):  # brackets without an address in them
+            host = urlsplit(address).hostname
+        if host is None:
             raise UsageError(f"{name} {address} names no host; write http://HOST:8265")
         return address.rstrip("/")
     host = rest.partition(":")[0] or "HOST"
@@ -60,13 +64,6 @@ def dashboard_address(given: str | None, environ: Mapping[str, str]) -> str:
         f"{name} {address} is not a dashboard's, as in http://HOST:8265; "
         "on a machine of the cluster itself use modelops-ray run --address auto"
     )
-
-
-def _host(address: str) -> str | None:
-    try:
-        return urlsplit(address).hostname
-    except ValueError:  # brackets without an address in them
-        return None
 
 
 def run_directory(out: str | None, default: str, *, is_ephemeral: bool) -> str:

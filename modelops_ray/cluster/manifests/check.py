@@ -23,14 +23,6 @@ _STDIN = Path("/dev/stdin")
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
-    """Objects that belong together: a file, or what a kustomization makes."""
-
-    source: str
-    resources: tuple[Resource, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Checked:
     """What a check found: how much it looked at, what is wrong, how clusters grow for the study."""
 
@@ -51,42 +43,35 @@ def check(paths: Sequence[Path], need: Need | None = None) -> Checked:
     for source in _sources(paths):
         n_bundles += 1
         try:
-            bundle = load(source)
+            bundle = kustomize.build(source) if source.is_dir() else resources(read(source), str(source))
         except ManifestError as error:
             place, _, found = str(error).partition(": ")
             findings.append(Finding(error.rule, place, "", "", found, ""))
             continue
-        n_objects += len(bundle.resources)
-        wrong = check_bundle(bundle)
+        n_objects += len(bundle)
+        wrong = check_bundle(str(source), bundle)
         findings += wrong
         if need is None or wrong:
             continue
-        for name, seen in _growth(bundle, need):
-            growth.append((f"{source}: {name}", seen))
-            findings += [Finding.of(problem, bundle.source, name) for problem in seen.problems]
+        for resource in _pruned(bundle):
+            cluster = cluster_of(resource.content)
+            if cluster is not None:
+                seen = outlook(cluster, lint_job.need_of_job(resource.content, need), grow)
+                growth.append((f"{source}: {resource}", seen))
+                findings += [Finding.of(problem, str(source), str(resource)) for problem in seen.problems]
     return Checked(n_bundles, n_objects, tuple(findings), tuple(growth))
 
 
-def load(source: Path) -> Bundle:
-    """Read a file, or resolve the kustomization of a folder; ManifestError where that fails."""
-    found = kustomize.build(source) if source.is_dir() else resources(read(source), str(source))
-    return Bundle(str(source), _pruned(found))
+def check_bundle(source: str, bundle: Iterable[Resource]) -> list[Finding]:
+    """Everything wrong in the objects of a file or a kustomization, which belong together; growth aside."""
+    found = _pruned(bundle)
+    wrong = [(resource, problem) for resource in found for problem in _first_problems(resource)]
+    pairs = wrong or lint_job.bundle_problems(found)
+    return [Finding.of(problem, source, str(resource)) for resource, problem in pairs]
 
 
-def check_bundle(bundle: Bundle) -> list[Finding]:
-    """Everything wrong in objects that belong together, growth aside."""
-    found = _pruned(bundle.resources)
-    wrong = [
-        Finding.of(problem, bundle.source, str(resource)) for resource in found for problem in _first_problems(resource)
-    ]
-    if wrong:
-        return wrong
-    pairs = lint_job.bundle_problems(found)
-    return [Finding.of(problem, bundle.source, str(resource)) for resource, problem in pairs]
-
-
-def _pruned(found: Iterable[Resource]) -> tuple[Resource, ...]:
-    return tuple(Resource(resource.source, without_nulls(resource.content)) for resource in found)
+def _pruned(found: Iterable[Resource]) -> list[Resource]:
+    return [Resource(resource.source, without_nulls(resource.content)) for resource in found]
 
 
 def _first_problems(resource: Resource) -> list[Problem]:
@@ -109,13 +94,6 @@ def _first_problems(resource: Resource) -> list[Problem]:
             except ManifestError as error:
                 found = [Problem(error.rule, cluster.at(), f"Ray's autoscaler: {error}", "correct it")]
     return found
-
-
-def _growth(bundle: Bundle, need: Need) -> Iterator[tuple[str, Outlook]]:
-    for resource in bundle.resources:
-        cluster = cluster_of(resource.content)
-        if cluster is not None:
-            yield str(resource), outlook(cluster, lint_job.need_of_job(resource.content, need), grow)
 
 
 def _sources(paths: Sequence[Path]) -> Iterator[Path]:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from modelops_ray.cluster.manifests.autoscaler import Demand, Growth
 from modelops_ray.cluster.manifests.findings import Problem
-from modelops_ray.cluster.manifests.sizing import GIB, Need, share
+from modelops_ray.cluster.manifests.sizing import Need, share
 from modelops_ray.cluster.manifests.views import Cluster, Group
-from modelops_ray.cluster.quantity import amount, as_bytes, whole, write_gib
+from modelops_ray.cluster.quantity import GIB, amount, as_bytes, whole, write_gib
 from modelops_ray.core.events import Node
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.window import slots, window_size

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modelops_ray.cluster.manifests import kustomize
-from modelops_ray.cluster.manifests.check import Bundle, check_bundle
+from modelops_ray.cluster.manifests.check import check_bundle
 from modelops_ray.cluster.manifests.files import Json, overlay_folder, write
 from modelops_ray.cluster.manifests.lint import is_starved
 from modelops_ray.cluster.manifests.lint_job import Entrypoint, outlives_the_head
@@ -57,8 +57,7 @@ def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
     die with the head.
     """
     found = kustomize.build(folder)
-    wrong = check_bundle(Bundle(str(folder), tuple(found)))
-    if wrong:
+    if wrong := check_bundle(str(folder), found):
         raise ManifestError(str(wrong[0]), wrong[0].rule)
     jobs = [resource for resource in found if resource.kind == "RayJob"]
     if len(jobs) != 1:
@@ -87,33 +86,27 @@ def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
 
 def _plan(cluster: Cluster, disk_bytes: int, need: Need, wish: Wish) -> Plan:
     first = cluster.workers[0]
+    spill, key = _spill_size(first)
     shape = Shape(
         cpus=int(first.resources["CPU"]),
         plasma_bytes=first.plasma_bytes or 0,
         threshold=first.threshold or 1.0,
         max_replicas=cluster.n_pods,
         head_bytes=cluster.head.limit_bytes or 0,
-        spill_bytes=_spill_bytes(first),
+        spill_bytes=as_bytes(spill.get(key)) or 0,
         disk_bytes=disk_bytes,
     )
     return plan(need, shape, pods=wish.max_pods)
 
 
-def _spill_of(group: Group) -> Json:
-    """The volume of spilled objects, to be changed."""
+def _spill_size(group: Group) -> tuple[Json, str]:
+    """The map, and the key in it, that say how large the volume of spilled objects is."""
     volume = group.volume_at(group.params["object-spilling-directory"])
     if volume is None:
         raise ManifestError(f"group {group.name}: its object-spilling-directory is no volume", "spill-not-mounted")
-    return volume
-
-
-def _spill_bytes(group: Group) -> int:
-    volume = _spill_of(group)
     if "ephemeral" in volume:
-        storage = volume["ephemeral"]["volumeClaimTemplate"]["spec"]["resources"]["requests"]["storage"]
-    else:
-        storage = volume.get("emptyDir", {}).get("sizeLimit")
-    return as_bytes(storage) or 0
+        return volume["ephemeral"]["volumeClaimTemplate"]["spec"]["resources"]["requests"], "storage"
+    return volume.get("emptyDir", {}), "sizeLimit"
 
 
 def _fill(content: Json, cluster: Cluster, sizes: Plan, shards: int) -> None:
@@ -124,7 +117,8 @@ def _fill(content: Json, cluster: Cluster, sizes: Plan, shards: int) -> None:
     head["requests"]["memory"] = head["limits"]["memory"] = write_bytes(sizes.head_bytes)
     filled = cluster_of(content) or cluster
     for group in filled.workers:
-        _size_spill(_spill_of(group), sizes.spill_bytes)
+        spill, key = _spill_size(group)
+        spill[key] = write_bytes(sizes.spill_bytes)
     if is_starved(filled):
         # Those of the base are for many pods; an overlay for a laptop has less.
         (base,) = [each.content for each in kustomize.build(overlay_folder(None)) if each.kind == "RayJob"]
@@ -145,14 +139,6 @@ def _group(template: Json, tier: Tier, shards: int) -> Json:
     if "system-reserved-memory" in params:
         params["system-reserved-memory"] = str(tier.share.system_bytes)
     return group
-
-
-def _size_spill(volume: Json, n_bytes: int) -> None:
-    if "ephemeral" in volume:
-        requests = volume["ephemeral"]["volumeClaimTemplate"]["spec"]["resources"]["requests"]
-        requests["storage"] = write_bytes(n_bytes)
-    elif "emptyDir" in volume:
-        volume["emptyDir"]["sizeLimit"] = write_bytes(n_bytes)
 
 
 def _say(content: Json, wish: Wish) -> None:

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from modelops_ray.cluster.quantity import GIB, MIB
 from modelops_ray.core.events import Node
 from modelops_ray.core.overhead import Overhead
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.window import slots
 
-GIB, MIB = 2**30, 2**20
 TARGET_S = 3600.0
 """If no number of pods is given, there are as many as finish the study in about this time."""
 TYPICAL_SHARE = 0.95
@@ -186,12 +186,11 @@ def _tiers(need: Need, shape: Shape) -> list[Tier]:
 def _tier(need: Need, shape: Shape, limit_bytes: int, at_a_time: int) -> Tier:
     """The smallest pod that holds `at_a_time` of these simulations, or one of them where CPUs must stay idle."""
     most_bytes = MOST_MEMORY_PER_CPU_BYTES * shape.cpus
-    sizes = list(shape.limits())
-    fitting = [size for size in sizes if _holds(need, shape.memory_bytes(size), limit_bytes) >= 1]
-    ample = [size for size in fitting if _holds(need, shape.memory_bytes(size), limit_bytes) >= at_a_time]
-    chosen = next((size for size in ample if size <= most_bytes), None)
+    sizes = [(size, shape.memory_bytes(size)) for size in shape.limits()]
+    holds = {size: n_bytes // need.request_bytes(limit_bytes, n_bytes) if n_bytes > 0 else 0 for size, n_bytes in sizes}
+    chosen = next((size for size, n in holds.items() if n >= at_a_time and size <= most_bytes), None)
     if chosen is None:
-        chosen = next((size for size in fitting if size >= most_bytes), sizes[-1])
+        chosen = next((size for size, n in holds.items() if n and size >= most_bytes), sizes[-1][0])
     memory_bytes = shape.memory_bytes(chosen)
     held = slots([Node(float(shape.cpus), memory_bytes)], need.cpus, need.request_bytes(limit_bytes, memory_bytes))
     below = sum(count for limit, count in need.limits if need.request_bytes(limit, memory_bytes) <= memory_bytes)
@@ -204,10 +203,6 @@ def _tier(need: Need, shape: Shape, limit_bytes: int, at_a_time: int) -> Tier:
         simulations=math.ceil(need.simulations * below / known),
         max_replicas=1,
     )
-
-
-def _holds(need: Need, memory_bytes: int, limit_bytes: int) -> int:
-    return 0 if memory_bytes <= 0 else memory_bytes // need.request_bytes(limit_bytes, memory_bytes)
 
 
 def _replicas(tiers: list[Tier], need: Need, shape: Shape, pods: int | None) -> tuple[Tier, ...]:
