@@ -20,13 +20,13 @@ import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import IO, Any, Self
+from typing import IO, Self
 
 from modelops_ray.errors import ModelError, one_line
 from modelops_ray.sandbox import wire
 from modelops_ray.sandbox.boot import LOADING_WITHIN_S, THREAD_LIMITS, command, last_line
 from modelops_ray.sandbox.loading import MAX_MESSAGE, ModelRef, workdir_of
-from modelops_ray.sandbox.pidfd import open_process
+from modelops_ray.sandbox.pidfd import open_process, signal_name
 
 SHOWN_CHARACTERS = 64 * 1024
 READ_BYTES = 64 * 1024
@@ -95,15 +95,13 @@ class Look:
             raise ModelError(
                 f"model {label} cannot be looked at: {_python(self._ref)} ended before it began{self._words.last}"
             )
-        report = _parsed(answer.blobs)
-        if report is not None and "error" in report:
-            raise ModelError(report["error"])
-        if report is not None:
-            return Looked(**report)
+        if (looked := _looked(answer.blobs)) is not None:
+            return looked
         place = f" ({answer.header['place']})" if answer.header["place"] else ""
         if answer.header["timed_out"]:
             raise ModelError(f"model {label} was not imported within {self._within_s:g} s{place}")
-        ended = _ended(answer.header["code"])
+        code = answer.header["code"]
+        ended = f"ended Python with exit code {code}" if code >= 0 else f"was ended by {signal_name(-code)}"
         raise ModelError(f"model {label} does not import: it {ended} while it was imported{place or self._words.last}")
 
     def _answer(self) -> wire.Message | None:
@@ -176,16 +174,8 @@ def _ends(pid: int, within_s: float) -> bool:
         os.close(pidfd)
 
 
-def _ended(code: int) -> str:
-    if code >= 0:
-        return f"ended Python with exit code {code}"
-    with suppress(ValueError):
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"was ended by signal {-code}"
-
-
-def _parsed(blobs: tuple[bytes | memoryview, ...]) -> dict[str, Any] | None:
-    """Read a report; None where there is none, or something that is none."""
+def _looked(blobs: tuple[bytes | memoryview, ...]) -> Looked | None:
+    """Read a report, or raise the ModelError that it tells of; None where there is no report, or something else."""
     try:
         report = json.loads(b"".join(blobs))
     except (ValueError, RecursionError):
@@ -193,13 +183,13 @@ def _parsed(blobs: tuple[bytes | memoryview, ...]) -> dict[str, Any] | None:
     if not isinstance(report, dict):
         return None
     if isinstance(error := report.get("error"), str):
-        return {"error": one_line(_shown(error), 2 * MAX_MESSAGE)}
+        raise ModelError(one_line(_shown(error), 2 * MAX_MESSAGE))
     n_bytes, shared = report.get("loading_bytes"), report.get("shared")
     if type(n_bytes) is not int or n_bytes < 0 or not isinstance(shared, list):
         return None
     if not all(isinstance(name, str) and name.isidentifier() for name in shared):
         return None
-    return {"loading_bytes": n_bytes, "shared": tuple(shared), "again": report.get("again") is True}
+    return Looked(n_bytes, tuple(shared), again=report.get("again") is True)
 
 
 class _Words:

@@ -5,12 +5,11 @@ Owns the causes that a worker tells apart. Does not decide whether to try again:
 
 from __future__ import annotations
 
-import signal
-
 from modelops_ray.core.policy import mib
 from modelops_ray.core.report import Cause, Failure, Killer
 from modelops_ray.runner.time_limit import TimeUpError
 from modelops_ray.sandbox.limits import KILLED
+from modelops_ray.sandbox.pidfd import signal_name
 from modelops_ray.sandbox.protocol import CANNOT_ANSWER, Ended
 from modelops_ray.sandbox.raised import Told, bounded_message, bounded_traceback, told_of
 
@@ -71,7 +70,7 @@ def failure_of_end(ended: Ended, printed: str, position: int, timeout_s: float, 
         killer = Killer.KERNEL if ended.kernel_killed else None
         return Failure(position, Cause.OUT_OF_MEMORY, "SIGKILL", message, trace, is_victim=is_victim, killed_by=killer)
     if ended.code < 0:
-        name = _name_of(-ended.code)
+        name = signal_name(-ended.code)
         return Failure(position, Cause.CRASHED, name, f"its process ended by {name}", trace)
     if ended.code == CANNOT_ANSWER:
         message = (
@@ -79,11 +78,3 @@ def failure_of_end(ended: Ended, printed: str, position: int, timeout_s: float, 
         )
         return Failure(position, Cause.CRASHED, "Exit", message, trace)
     return Failure(position, Cause.CRASHED, "Exit", f"the model ended its process with code {ended.code}", trace)
-
-
-def _name_of(number: int) -> str:
-    """Real-time signals have numbers only."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

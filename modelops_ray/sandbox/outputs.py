@@ -320,9 +320,9 @@ def _labelled(columns: Mapping[str, Any]) -> Columns:
 def _from_columns(name: str, columns: Columns, of_pandas: Sequence[Any]) -> pa.Table:
     """Make a table of columns that came from these frames and series of pandas, or from none."""
     arrays = [(column, _column(name, column, value)) for column, value in _flat(name, columns)]
-    lengths = [f"{column!r} {len(array)}" for column, array in arrays]
     if len({len(array) for _, array in arrays}) > 1:
-        raise BadOutputError(f"output {name!r} has columns of different lengths: {', '.join(lengths[:8])}")
+        lengths = ", ".join(f"{column!r} {len(array)}" for column, array in arrays[:8])
+        raise BadOutputError(f"output {name!r} has columns of different lengths: {lengths}")
     table = _table(name, arrays)
     return numbered(table) if of_pandas and not any(map(frames.is_labelled, of_pandas)) else table
 

@@ -1,13 +1,14 @@
 """Handles of processes, whose numbers may pass to others, by system call.
 
-Owns the two calls. Python has them only where it was built against a C library that knew them, which those of conda and
-of many images were not. Standard library only: it also runs in the model's interpreter.
+Owns the two calls, and the names of signals. Python has the calls only where it was built against a C library that knew
+them, which those of conda and of many images were not. Standard library only: it also runs in the model's interpreter.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 
 # The same on every architecture that Python has wheels for.
 _PIDFD_SEND_SIGNAL = 424
@@ -33,6 +34,14 @@ def send_signal(pidfd: int, number: int) -> None:
         PermissionError: It is another user's.
     """
     _called(_PIDFD_SEND_SIGNAL, pidfd, number, 0, 0)
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal; those of real time have numbers only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _called(call: int, *arguments: int) -> int:
