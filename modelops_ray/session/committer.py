@@ -47,9 +47,9 @@ class Desk:
             except PayloadLostError:
                 lost.append(PayloadLost(self.clock(), chunk_id))
         attempts = [self._dated(each) for each in write.attempts]
-        commit = self.store.commit(list(payloads.values()), write.failures, attempts)
+        rejected = self.store.commit(list(payloads.values()), write.failures, attempts)
         self.beat(snapshot)
-        return [*lost, PartCommitted(self.clock(), tuple(payloads), commit.rejected)]
+        return [*lost, PartCommitted(self.clock(), tuple(payloads), rejected)]
 
     def _dated(self, attempts: FailedAttempts) -> FailedAttempts:
         """Attempts that ended unseen ended, as far as is known, when the run learned of it."""

@@ -29,14 +29,6 @@ from modelops_ray.study.rows import attempt_rows, failure_rows
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
-    """What a commit did: who was left out because the outputs do not fit, and the size of the new parts in bytes."""
-
-    rejected: tuple[Failure, ...] = ()
-    bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Written:
     """What a session has committed: how many results, and their size in memory and on disk, in bytes."""
 
@@ -111,18 +103,18 @@ class RunStore:
 
     def commit(
         self, payloads: Sequence[Payload], failures: Sequence[Failure], attempts: Sequence[FailedAttempts] = ()
-    ) -> Commit:
+    ) -> tuple[Failure, ...]:
         """Make results, failures and attempts without a result durable, all or none; few new parts per table.
 
-        A simulation whose outputs do not fit the columns of the run is left out of all tables and returned as
-        `rejected`. Nothing is committed after a RunInUseError (another session took over), a StorageError, or a
+        A simulation whose outputs do not fit the columns of the run is left out of all tables, and its failure is
+        returned. Nothing is committed after a RunInUseError (another session took over), a StorageError, or a
         ValueError (a simulation is already done).
         """
         batch = assemble(payloads, self._columns, self._spec.schemas, self._committed)
         failed = np.array(sorted(failure.position for failure in failures), dtype=np.int64)
         self._require_new(np.concatenate([batch.positions, failed]))
         if not len(batch.positions) and not failures and not attempts:
-            return Commit(batch.rejected)
+            return batch.rejected
         session = self._writing()
         with session.undoing():
             results = self._write(session, batch)
@@ -142,7 +134,7 @@ class RunStore:
         self._columns = dict(batch.schemas)
         for path in retracted:
             self._folder.remove(path)
-        return Commit(batch.rejected, sum(part.bytes for part in added))
+        return batch.rejected
 
     def heartbeat(self, counters: Mapping[str, JsonValue]) -> None:
         """Say that the session lives, and how far it is; RunInUseError if another session took over."""

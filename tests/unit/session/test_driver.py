@@ -46,7 +46,7 @@ class MemoryStore:
         completed = [position for payload in payloads for position in payload.positions]
         self.commits.append((completed, [failure.position for failure in failures]))
         rejected, self.rejected = self.rejected, ()
-        return _Committed(rejected)
+        return rejected
 
     def heartbeat(self, counters):
         """Count."""
@@ -61,11 +61,6 @@ class MemoryStore:
     def failed(self):
         """Every failed position of every commit."""
         return [position for _, failed in self.commits for position in failed]
-
-
-class _Committed:
-    def __init__(self, rejected):
-        self.rejected = rejected
 
 
 def run_chunk(chunk):
