@@ -70,7 +70,7 @@ class Steady:
                 self._stream.flush()
 
     def let_go(self) -> None:
-        """Let a stream that failed lead nowhere, or what it still holds would fail once more when Python ends."""
+        """Let a stream that failed lead to /dev/null, or what it still holds would fail once more when Python ends."""
         self.flush()
         if self.failure is None or self._stream is None:
             return

@@ -35,7 +35,7 @@ def opened(question: RunRequest, watcher: Watcher) -> Iterator[Backend]:
         return
     limits = {"limit_memory_bytes": config.limit_memory, "limit_cpus": config.limit_cpus}
     with connect(config.address, environ=os.environ, **limits) as cluster:
-        # What may be used in total is enforced where it is ours to say; a pod has its own limit.
+        # A total limit is enforced only where the user gave one; a pod has its own.
         node_bytes = cluster.memory_bytes if config.limit_memory else 0
         context = replace(chunk_context(question, node_bytes), tell_excess=tell_excess)
         started = "started" if cluster.owned else f"joined at {cluster.address}"

@@ -105,7 +105,7 @@ class CommitThread:
             return []
 
     def _run(self) -> None:
-        # With `--isolation none` a model may run beside it, and what a model writes is looked at.
+        # With `--isolation none` a model may run in this process, and files that a model writes are noted.
         with opened.unheard():
             while self._one_job():
                 pass

@@ -79,13 +79,13 @@ def execute(question: RunRequest, watcher: Watcher, observing: Observing = _unob
         if not opening.has_work:
             return _nothing_to_do(question, opening.begin())
         question = question.looked_at()
-        experience = Priors(question)
+        priors = Priors(question)
         backend = stack.enter_context(backends.opened(question, watcher))
         store = opening.begin()
         for warning in store.warnings:
             watcher.note(warning)
         observer = stack.enter_context(observing(watcher.note)) if question.config.is_on_cluster else None
-        session = _Session(question, experience, store, backend, watcher, began_s, observer)
+        session = _Session(question, priors, store, backend, watcher, began_s, observer)
         return session.run()
 
 
@@ -162,7 +162,7 @@ class _Session:
     def __init__(
         self,
         question: RunRequest,
-        experience: Priors,
+        priors: Priors,
         store: RunStore,
         backend: Backend,
         watcher: Watcher,
@@ -174,8 +174,8 @@ class _Session:
         self._backend = backend
         self._watcher = watcher
         self._began_s = began_s
-        self._experience = experience
-        self._state = self._experience.state(store.completed, store.attempts_made())
+        self._priors = priors
+        self._state = self._priors.state(store.completed, store.attempts_made())
         self._committer = CommitThread(Desk(store, backend.take, time.monotonic))
         done = store.done()
         source = StudySource(question.simulations, done, question.only)
@@ -201,7 +201,7 @@ class _Session:
     def _keep(self) -> None:
         """Keep the profile; a run is no worse for a cache that cannot be written."""
         try:
-            self._experience.keep(self._state.learned(), self._state.view().completed, self._store.written)
+            self._priors.keep(self._state.learned(), self._state.view().completed, self._store.written)
         except StorageError as error:
             self._watcher.note(f"the profile of the model is not kept: {error}; {WHERE_PROFILES_GO}")
 

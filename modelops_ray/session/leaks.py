@@ -65,7 +65,7 @@ def check(question: RunRequest, watcher: Watcher, samples: int = SAMPLES) -> Che
     UsageError if the run has completed nothing, any ModelopsRayError if the simulations cannot be run again.
     """
     before = RunReader(question.out)
-    # No stride: it would fall in step with a grid and see one level of a parameter.
+    # Not every n-th position: in a grid those may all have the same level of a parameter.
     sample = sample_positions(question.simulations, samples, question.study.digest, before.completed())
     if not len(sample):
         raise UsageError(f"{question.out}: nothing completed, so there is nothing to check for leaks")
@@ -133,7 +133,7 @@ def _are_equal(one: pa.Array, other: pa.Array) -> bool:
         return all(_are_equal(*fields) for fields in zip(one.flatten(), other.flatten(), strict=True))
     if not pa.types.is_floating(one.type):
         return bool(one.equals(other))
-    # As bits, for NaN is not equal to itself.
+    # Compared as bits, because NaN is not equal to itself.
     bits = (
         values.fill_null(0.0).to_numpy(zero_copy_only=False).view(f"u{one.type.byte_width}") for values in (one, other)
     )

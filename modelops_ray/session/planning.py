@@ -38,15 +38,15 @@ class Profiled:
 
 def foresee(question: RunRequest) -> Forecast:
     """Forecast a study from the profile of its model and the machine or cluster it would run on."""
-    experience = Priors(question)
-    state = experience.state(0)
+    priors = Priors(question)
+    state = priors.state(0)
     state.handle(CapacityChanged(0.0, backends.capacity(question)))
     n_simulations = question.n_simulations
     expected = state.forecast(
         n_simulations=n_simulations,
         n_sets=question.n_parameter_sets,
         n_left=n_simulations,
-        bytes_each=experience.profile.output_bytes_per_simulation if experience.profile is not None else None,
+        bytes_each=priors.profile.output_bytes_per_simulation if priors.profile is not None else None,
     )
     return replace(expected, warnings=tuple(_warnings(question, expected)))
 
@@ -87,7 +87,7 @@ def measure(question: RunRequest, samples: int, watcher: Watcher) -> Profiled:
     return Profiled(
         simulations=len(completed),
         failed=table.num_rows - len(completed),
-        # In a fork the model is the server's, and no part of the worker.
+        # With `fork` the model is imported by the fork server, and is no part of the worker.
         worker_bytes=max(0, profile.base_bytes - (0 if question.config.isolation == "fork" else model_bytes)),
         model_bytes=model_bytes,
         peak_bytes_median=peaks[len(peaks) // 2],

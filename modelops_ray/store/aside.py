@@ -35,7 +35,7 @@ def move_aside(folder: Folder, around: Surroundings) -> None:
         folder.move_aside(ending, {}, run_json.new_stub)
         return
     heads = {f"{at}{run_json.NAME}": _end_log(each, around, closed=True) for at, each in there.items()}
-    # Its parts have names that no other session's ever have, so that they can be removed however late this comes.
+    # No other session ever has parts of these names, so they can be removed however late this happens.
     left = [(each, part_names(each)) for each in there.values()]
     moved = folder.move_aside(ending, heads, run_json.new_stub)
     for at in there:

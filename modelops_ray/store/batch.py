@@ -214,7 +214,7 @@ def _in_order(
     """Concatenate and sort by position; rows of one simulation keep their order."""
     if not tables:
         return np.empty(0, dtype=np.int64), schema.empty_table()
-    # Chunks seldom overlap: with the first first, nothing has to be copied.
+    # Chunks seldom overlap: in the order of their first positions, no row has to be copied.
     order = sorted(range(len(tables)), key=lambda i: positions[i][0] if len(positions[i]) else -1)
     rows = np.concatenate([positions[i] for i in order])
     table = together(tables[i] for i in order)
@@ -231,7 +231,7 @@ def _rejection(position: int, simulations: pa.Table, row: int, reasons: Mapping[
         position=position,
         cause=Cause.BAD_OUTPUT,
         error_type="ColumnMismatch",
-        # Of a struct a type may be as long as a table.
+        # The type of a struct may be written as long as a table.
         message=one_line(reasons[position], _MOST_CHARS),
         seconds=values["seconds"] or 0.0,
         peak_bytes=values["peak_bytes"] or 0,

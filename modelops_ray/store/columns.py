@@ -107,7 +107,7 @@ def _wider(known: pa.Field, column: pa.ChunkedArray, found: pa.Schema, holds: Ho
     if not kinds and column.null_count == len(column):
         return known.type
     if not kinds and holds is not None and holds(known.name, pa.null()):
-        # What is missing throughout says nothing of types: NaN of pandas, say, where others have text.
+        # A column of missing values says nothing of its type: pandas' NaN, for one, where others have text.
         return found.field(known.name).type
     if not kinds:
         raise MisfitError(f"column {known.name!r}: found {column.type}, expected {known.type}")
@@ -129,7 +129,7 @@ def _listed(schema: pa.Schema, identity: pa.Schema) -> str:
 
 def _kept(field: pa.Field) -> pa.DataType:
     try:
-        # Lists of a fixed size are the one other type that was kept once, and can be read.
+        # Lists of a fixed size are not plain, but runs of earlier versions have them, and they can be read.
         is_old = pat.is_fixed_size_list(field.type) and field.type.list_size
         return _in_parquet(field.type if is_old else plain_type(field.type))
     except (pa.ArrowException, OSError, RefusedTypeError) as error:
@@ -176,7 +176,7 @@ def _numbers(table: pa.Table) -> pa.ChunkedArray:
 def _cast(column: pa.ChunkedArray, kind: pa.DataType, *, safe: bool | None = None) -> pa.ChunkedArray:
     if column.type == kind:
         return column
-    # To what a type cannot hold, Arrow's other cast gives another value.
+    # Where a type cannot hold a value, Arrow's unsafe cast gives another one.
     is_safe = not pat.is_floating(kind) if safe is None else safe
     if pat.is_dictionary(column.type):
         return _undone(column.combine_chunks(), kind, is_safe=is_safe)

@@ -3,7 +3,7 @@
 Owns the format of a commit file, the chain that they are, reading it and what follows from it. Does not touch parts.
 
 Every commit carries the id of its run and the digest of its predecessor. A commit of another run may lie between them:
-a session that was slow wrote it when this run had begun in the same place. It takes a number, and nothing else.
+a slow session of that run wrote it after this run had begun in the same directory. Its number is passed over.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def digest_of(data: bytes) -> str:
 
 
 def genesis(run: str) -> str:
-    """What the first commit of a run follows."""
+    """The digest that the first commit of a run names in place of that of a predecessor."""
     return digest_of(f"run {run}".encode())
 
 
@@ -268,7 +268,7 @@ def is_of(commit: CommitFile, run: RunJson, *, is_chained: bool) -> bool:
 
 
 def _require_next(folder: Folder, log: Log, foreign: Mapping[int, str], name: str) -> None:
-    """Between two commits of a run there may be those of others, and nothing else."""
+    """Commits of other runs may lie between two commits of a run, but no number may be missing."""
     following = log.last + 1
     while following in foreign:
         following += 1
@@ -277,7 +277,7 @@ def _require_next(folder: Folder, log: Log, foreign: Mapping[int, str], name: st
 
 
 def _require_own(folder: Folder, run: RunJson, log: Log, foreign: Mapping[int, str]) -> None:
-    """A session that was slow leaves one commit; the log of another run means that `run.json` was exchanged."""
+    """A slow session of another run leaves one commit; a whole log of one means that `run.json` was exchanged."""
     others = {foreign.get(run.log_from), foreign.get(run.log_from + 1)}
     if run.log_from == 1 and log.last == 0 and len(others) == 1 and None not in others:
         raise damaged(folder.where(RUN_JSON), "it is of another run than the commits beside it")

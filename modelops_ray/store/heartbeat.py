@@ -1,6 +1,6 @@
-"""`progress.json`: who writes a run directory and how far it is, for people and for the next session.
+"""`progress.json`: which session writes a run directory and how far it is, for people and for the next session.
 
-Owns the heartbeat and the question whether another session lives. It is no truth about what is done.
+Owns the heartbeat, and whether another session is alive. Does not say what is done: the commits do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NAME = "progress.json"
 STALE_AFTER_S = 60.0
 DOUBTFUL_UNTIL_S = 900.0
 LISTEN_EVERY_S, LISTENINGS = 0.5, 14
-"""A session says a word every 3 s, and more seldom while a commit takes long."""
+"""A heartbeat comes every 3 s, and less often while a commit takes long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def _storable(value: JsonValue) -> JsonValue:
 
 
 class Progress(BaseModel):
-    """The latest word of a session of the run with this id; `ending` is set when it ended properly."""
+    """The last heartbeat of a session of the run with this id; `ending` is set if the session ended by itself."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -66,14 +66,14 @@ class Progress(BaseModel):
         return (now - self.heartbeat).total_seconds()
 
     def is_running(self, now: datetime) -> bool:
-        """Whether this session may still write: not ended, heard of lately, and not a dead process of this machine.
+        """Whether this session may still write: not ended, its heartbeat recent, its process not dead on this machine.
 
-        A heartbeat of the future is one of a clock that is ahead: it says nothing of how old it is, so it counts.
+        A heartbeat in the future comes from a clock that is ahead: its age is not known, and it counts as recent.
         """
         return self.ending is None and self.age_s(now) < STALE_AFTER_S and not self._is_dead()
 
     def is_doubtful(self, now: datetime) -> bool:
-        """Whether it counts as over only if its machine's clock is right: on this machine there is one clock."""
+        """Whether it counts as over by the clock of another machine, which may be wrong."""
         here = ProcessIdentity.this()
         is_elsewhere = (self.host, self.place) != (here.host, here.place) or not here.place
         return self.ending is None and is_elsewhere and STALE_AFTER_S <= self.age_s(now) < DOUBTFUL_UNTIL_S
@@ -84,12 +84,12 @@ class Progress(BaseModel):
             return False
         try:
             return _started_ticks(self.pid) != self.started_ticks
-        except PermissionError:  # /proc hides other users' processes; there it counts as alive
+        except PermissionError:  # /proc hides other users' processes: one of them counts as alive
             return False
 
 
 def read_progress(folder: Folder, run: str | None = None) -> Progress | None:
-    """Read the latest word, None if there is none, or it is of another run than the one asked for.
+    """Read the last heartbeat, None if there is none, or it is of another run than the one asked for.
 
     ResultsError if the file is damaged.
     """
@@ -107,7 +107,7 @@ def read_progress(folder: Folder, run: str | None = None) -> Progress | None:
 
 
 def write_progress(folder: Folder, progress: Progress) -> None:
-    """Replace the latest word."""
+    """Replace the last heartbeat."""
     folder.replace(NAME, progress.model_dump_json(indent=1).encode() + b"\n")
 
 
@@ -122,9 +122,9 @@ def require_free(folder: Folder, run: str | None, now: datetime) -> None:
 
 
 def require_silent(folder: Folder, run: str | None, now: datetime, sleep: Callable[[float], None]) -> None:
-    """Do as `require_free`; where only the clocks of two machines say that a session is over, listen if it goes on.
+    """Do as `require_free`; where a session counts as over only by the clock of another machine, wait for a heartbeat.
 
-    RunInUseError if it does.
+    RunInUseError if one comes.
     """
     require_free(folder, run, now)
     before = read_progress(folder, run)

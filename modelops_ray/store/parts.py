@@ -1,6 +1,6 @@
 """Parts: Parquet files that are written once and verified as a whole whenever they are read.
 
-Owns how a table becomes a file and back. Which parts count is the commit log's business.
+Owns how a table becomes a file and back. Does not know which parts count: the commit log says so.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ def _fill(table: pa.Table, sink: Sink) -> None:
         pa.PythonFile(sink, mode="w"),
         table.schema,
         compression="zstd",
-        # Of numbers, zstd by itself makes less in a fraction of the time.
+        # zstd alone compresses numbers better than a dictionary, in a fraction of the time.
         use_dictionary=[field.name for field in plain if pa.types.is_string(field.type)],
         write_page_checksum=True,
         store_schema=False,
     ) as writer:
         for start in range(0, max(1, table.num_rows), GROUP_ROWS):
-            # Texts in a dictionary go into Parquet's as they are; plain, each would be hashed again.
+            # A dictionary of texts becomes Parquet's own; of plain texts each would be hashed again.
             writer.write_table(table.slice(start, GROUP_ROWS).unify_dictionaries())
-        # Arrow's readers take types from here: the model's, also of a column that came in another type.
+        # Arrow's readers take the types from here: those of the model, also where a column came in another type.
         writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(plain.serialize())})
 
 
@@ -101,7 +101,7 @@ def _verified(folder: Folder, part: LivePart, data: bytes | None) -> pa.BufferRe
         raise _missing(folder, part)
     if hashlib.sha256(data).hexdigest() != part.sha256:
         raise _changed(folder, part, "its content is damaged")
-    # Arrow's own memory: a thread of its pool that lets go of Python's while the interpreter ends aborts the process.
+    # Into Arrow's own memory: an Arrow thread that frees Python's memory while the interpreter ends aborts the process.
     copy = pa.allocate_buffer(len(data))
     memoryview(copy).cast("B")[:] = data
     return pa.BufferReader(copy)

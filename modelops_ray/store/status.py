@@ -17,7 +17,7 @@ from pydantic import JsonValue
 class Status:
     """How far a run is. `heartbeat_age_s` is None before the first heartbeat, `ending` None unless it ended properly.
 
-    `counters` are the session's own words and no truth; all other numbers come from the commits.
+    `counters` are what the session said of itself last; all other numbers come from the commits.
     Of a run in shards, `shards` are the states of those that have begun, by `I/N`, and `missing` are the others.
     """
 
@@ -42,7 +42,7 @@ class Status:
 
 
 def together(shards: Mapping[str, Status], missing: Iterable[str], total: int) -> Status:
-    """Add up the states of shards; who writes is the one that was heard of last, who is over is so when all are."""
+    """Add up the states of shards; host and pid are of the latest heartbeat, `ending` is what all have."""
     states, missing = list(shards.values()), tuple(missing)
     last = min(states, key=lambda state: (not state.running, _age_s(state)))
     endings = {state.ending for state in states}
@@ -81,7 +81,7 @@ _SMALLEST = {"seconds_to_first_commit"}
 
 
 def _counters(every: Iterable[Mapping[str, JsonValue]]) -> dict[str, JsonValue]:
-    """Amounts add up, extremes stay extremes; words are left out."""
+    """Add up amounts, and take the largest or smallest of extremes; texts are left out."""
     found: dict[str, list[float]] = {}
     for counters in every:
         for name, value in counters.items():

@@ -2,8 +2,8 @@
 
 Owns appending to the log and taking back what a failed attempt wrote. Does not decide what is committed.
 
-However late a session wakes, what it writes goes to the directory that it holds, or is told from what counts: parts by
-its own name, which no commit names, and commits by the id of its run and the digest of the commit before.
+A session that wakes late does no harm: it writes to the directory that it holds, its parts have names that no commit
+of another session names, and its commits carry the id of their run and the digest of the commit before.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a session takes from outside, in which no two sessions are alike.
+    """What a session takes from outside; no two sessions have the same.
 
     `clock` reads the time of day with a time zone, `sleep` waits for that many seconds, `token` draws that many random
     bytes as hexadecimal digits, and `process` describes the process that writes.
@@ -121,7 +121,7 @@ class Session:
             closed=closed,
         )
         while not self._commits.create(file_name(commit.number), data := encode(commit)):
-            # Taken in this moment: by a session of this run, which ends this one, or by a late one of another run.
+            # Just taken: by a session of this run, which ends this one, or by a late one of another run.
             if (taker := self._taker()) is not None:
                 raise taken_over(self._folder.where(), taker)
             commit = commit.model_copy(update={"number": self._number})
@@ -145,7 +145,7 @@ class Session:
 
     @contextmanager
     def blaming(self) -> Iterator[None]:
-        """Tell a directory that was taken over, moved or removed from one that is broken."""
+        """Raise RunInUseError in place of an error that comes of a directory taken over, moved or removed."""
         try:
             yield
         except (RunInUseError, UncertainError):

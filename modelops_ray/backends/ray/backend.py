@@ -68,8 +68,8 @@ class RayBackend:
 
     def submit(self, chunk: Chunk) -> None:
         """Hand a chunk to Ray's scheduler."""
-        # With Ray's default, tasks that wait have driver and raylets ask each other for workers hundreds of times a
-        # second, dozens of times a task, wherever the driver's own node takes none, as a cluster's head should not.
+        # While tasks wait, Ray's default has driver and raylets ask each other for workers hundreds of times a second
+        # wherever the driver's own node takes no tasks, as the head of a cluster should not.
         task = self._task.options(
             name=_task_name(chunk.chunk_id), num_cpus=chunk.cpus, memory=max(1, chunk.request_bytes),
             scheduling_strategy="SPREAD",
@@ -264,7 +264,7 @@ def _spilled_bytes() -> int:
     try:
         return int(get_memory_info_reply(state).store_stats.spilled_bytes_total)
     except (AssertionError, grpc.RpcError):
-        return 0  # every raylet is dead, known to be or not yet, which failing chunks tell
+        return 0  # every raylet is dead, which chunks that fail will tell
 
 
 def pickle_by_value(thing: object) -> bytes:

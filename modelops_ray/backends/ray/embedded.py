@@ -31,7 +31,7 @@ MIB = 2**20
 
 # What an embedded Ray owns besides its workers, measured with Ray 2.60 on Python 3.11 as anonymous memory after 2,000
 # tasks: GCS 33, raylet 10, dashboard agent 89, runtime environment agent 46 MiB. To that: 140 MiB for the pages of the
-# programs themselves, without which everything crawls, and 64 MiB that outputs waiting to be committed take here.
+# programs themselves, without which everything is slow, and 64 MiB for outputs that wait in this process for a commit.
 RAY_BYTES = (180 + 140 + 64) * MIB
 # An idle worker owns 65 MiB (RSS 131), and Ray keeps one per CPU.
 IDLE_WORKER_BYTES = 65 * MIB
@@ -51,7 +51,7 @@ RAYLET = "raylet"
 TITLE = "modelops-ray-own"
 _GCS_ADDRESS = re.compile(rb"\0--gcs-address=([0-9A-Za-z.:\[\]-]+)\0")
 
-# No other folder of ours may begin like it: the owners of those hold no lock, and would be taken for dead.
+# No other kind of folder may begin like it: its owner holds no lock, and would be taken for dead.
 FOLDER_PREFIX = "modelops-own-"
 # A socket's path must stay below 108 bytes, and Ray adds about 65 to its folder.
 LONGEST_FOLDER = 40
@@ -253,7 +253,7 @@ def _remove_if_abandoned(name: str, folder: int, within: int) -> None:
             return
         with _closing(lock):
             if _is_free(lock):
-                # Where it really is, also where the folder for temporary files is a link.
+                # By its real path, also where the folder for temporary files is a link.
                 end_processes_writing(Path(f"/proc/self/fd/{folder}").readlink())
                 shutil.rmtree(name, ignore_errors=True, dir_fd=within)
 

@@ -1,7 +1,7 @@
-"""What of a chunk's task runs in its worker, and what that tells the driver before it ends, through the GCS.
+"""The part of a chunk's task that runs in its worker, and what it tells the driver through the GCS before it ends.
 
-Owns the marks that tasks leave when they start, and the word of simulations beyond their limit. A worker loads this and
-not the backend, which is the driver's.
+Owns the marks of tasks that started, and the records of simulations beyond their limit. A worker loads this module and
+not `backend`, which is the driver's.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def supervisor(run_chunk: RunChunk, run: str) -> RunChunk:
 
 @functools.lru_cache(maxsize=1)
 def _settle() -> None:
-    """Leave what this worker has imported out of later collections: it is most of what they would look at."""
+    """Leave what this worker has imported out of later garbage collections: it is most of what they would visit."""
     gc.freeze()
 
 
 def tell_excess(chunk_id: int, excess: Mapping[int, int]) -> None:
-    """Leave word with the GCS of what simulations of a chunk use beyond their limit; a `TellExcess`."""
+    """Record in the GCS the bytes that simulations of a chunk use beyond their limit; a `TellExcess`."""
     from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_put
 
     if excess:
@@ -48,7 +48,7 @@ def tell_excess(chunk_id: int, excess: Mapping[int, int]) -> None:
 
 
 def excess_of(chunk_id: int) -> tuple[tuple[int, int], ...]:
-    """Take the last word about a chunk whose node is gone."""
+    """Take the last such record of a chunk whose node is gone."""
     from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get
 
     found = _internal_kv_get(_excess_key(chunk_id), namespace=NAMESPACE)

@@ -39,7 +39,7 @@ class Sink:
         self._held = bytearray()
 
     def write(self, data: bytes | memoryview) -> int:
-        """Take all of `data`; small pieces are held until there are enough of them."""
+        """Take all of `data`; pieces are held until they are 1 MiB together."""
         self._held += data
         if len(self._held) >= _PIECE_BYTES:
             self.flush()
@@ -57,7 +57,7 @@ class Sink:
         self._drain(held)
 
     def close(self) -> None:
-        """What is behind it belongs to the folder, which finishes it."""
+        """Do nothing: the folder finishes what it writes to."""
 
     def written(self) -> Written:
         """Say what the file holds."""
@@ -79,10 +79,10 @@ class Folder(Protocol):
         ...
 
     def hold(self, *, make: bool = False) -> Folder:
-        """Return the same folder bound to what its name leads to now, where a place can do that.
+        """Return the same folder bound to the directory that its name leads to now, where a storage can do that.
 
-        Every call goes to what is held, or fails, also after that was moved, removed or made anew. A folder that is not
-        there is made, or stays unbound.
+        Every call goes to that directory, or fails, also after it was moved, removed or made anew. One that is not
+        there is made with `make`, and stays unbound without.
         """
         ...
 

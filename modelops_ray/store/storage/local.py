@@ -152,7 +152,7 @@ class LocalFolder:
         """Return the content of a regular file and its mark, None if there is no such file."""
         with self._reporting(name):
             try:
-                # A pipe in its place would be waited for.
+                # Without O_NONBLOCK, opening a pipe in its place would wait for a writer.
                 fd = os.open(self._path(name), _READ, dir_fd=self._fd)
             except FileNotFoundError:
                 return None
@@ -200,8 +200,8 @@ class LocalFolder:
     def exchange(self, name: str, mark: Hashable, data: bytes) -> bool:
         """Write a whole file in place of the one that has this mark.
 
-        No file system does both in one step. It happens only where a stub was copied here from an object store; who
-        loses such a race finds the id of the winner's run.
+        No file system does both in one step. It is needed only where a stub was copied here from an object store; the
+        session that loses a race for it finds the id of the other's run.
         """
         if self.mark(name) != mark:
             return False
@@ -279,7 +279,7 @@ class LocalFolder:
         with suppress(FileNotFoundError):
             if stat.S_ISDIR(os.stat(path, dir_fd=self._fd).st_mode):
                 return
-        # A link that leads nowhere yet: the directory is made where it leads.
+        # Where it is a link whose target is missing, the directory is made as that target.
         path = path if self._held else os.path.realpath(path)
         self._make(_parent(path))
         try:
@@ -303,7 +303,7 @@ class LocalFolder:
         return True
 
     def _require_moved(self, real: Path, to: Path) -> None:
-        """A name cannot be renamed only if it leads to what is held: put another one back that came in between."""
+        """Put back what was renamed if it is not what is held: another session exchanged it in between."""
         if self._held is None or os.path.samestat(to.stat(), os.stat(self._path(), dir_fd=self._fd)):
             return
         rename_new(str(to), str(real))

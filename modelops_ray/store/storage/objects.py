@@ -2,8 +2,8 @@
 
 Owns how the promises of `base.Folder` are kept there. The file that decides who writes is made by a conditional PUT
 (`If-None-Match: *`), the only thing in an object store that exactly one of several writers is granted. `pyarrow.fs` has
-none, so requests go through obstore. Keys come again and nothing holds a prefix, so that a late request always arrives:
-what it makes is told by its content, and a file is exchanged only for one that is still the same (`If-Match`).
+none, so requests go through obstore. A late request always takes effect, because a key is never closed:
+what it made is told by its content, and a file is exchanged only for one that is still the same (`If-Match`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from modelops_ray.store.storage.buckets import Bucket, Client, bucket_of, connec
 from modelops_ray.store.storage.refusals import explain, is_final
 
 AT_ONCE = 8
-"""Requests that wait for each other's answers would take a round trip each."""
+"""Requests at the same time: one after another, each would take a round trip."""
 
 PATIENT_RETRIES, PATIENT_S = 10, 180.0
 """A run outlives an object store that does not answer for a minute; the start of a run fails at once."""
@@ -37,7 +37,7 @@ _QUICK_RETRIES, _QUICK_S = 2, 10.0
 _PROBE = ".probe-"
 _PROBES = 3
 CONFLICT_PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 5.0, 5.0, 5.0, 5.0)
-"""Between creations that were answered by a conflict with another one that then never came."""
+"""Pauses before a creation is repeated that was answered by a conflict with another one."""
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ class ObjectFolder:
         to = self._free_aside(ending, contents)
         with self._reporting(""), ThreadPoolExecutor(AT_ONCE) as pool:
             deque(pool.map(lambda name: self._copy(name, to), sorted(names)), maxlen=0)
-        # A session that exchanged a head removes what it was the head of: what was copied until now is whole.
+        # Only a session that has exchanged a head removes what belongs to it: until then every copy is whole.
         self._require_alone(is_alone=all(self.mark(name) == mark for name, mark in heads.items()))
         for name, data in contents.items():
             to.replace(name, data or b"")
@@ -211,7 +211,7 @@ class ObjectFolder:
         )
 
     def _require_bucket(self) -> None:
-        """Only a listing tells an object that is missing from a bucket that is; asked first, with little patience."""
+        """Tell a missing bucket from a missing object, which only a listing does; asked first, with few retries."""
         if self._found_out.is_there:
             return
         client = connect(self._bucket, retries=_QUICK_RETRIES, retry_s=_QUICK_S)
@@ -222,7 +222,7 @@ class ObjectFolder:
 
     @contextmanager
     def _reporting(self, name: str, *, changes: bool = False) -> Iterator[None]:
-        """Turn an answer that is none into a StorageError; UncertainError where a change may have happened."""
+        """Turn what a request raises into a StorageError; UncertainError where a change may have happened."""
         try:
             yield
         except (BaseError, OSError) as error:
@@ -257,7 +257,7 @@ class ObjectFolder:
         raise AssertionError("unreachable")
 
     def _copy(self, name: str, to: ObjectFolder) -> None:
-        with suppress(FileNotFoundError):  # the session that is being superseded has just removed it
+        with suppress(FileNotFoundError):  # the session that writes this run has just removed it
             obstore.copy(self._client, self._key(name), to._key(name))
 
     def _key(self, name: str) -> str:
@@ -312,5 +312,5 @@ def _is_exchanged_once(client: Client, key: str) -> bool:
 
 
 def _mark(found: Mapping[str, Any]) -> Hashable:
-    """What a conditional request asks for; which of the two a store has is its own affair."""
+    """The ETag and the version that a conditional request names; a store has one of them, or both."""
     return tuple((key, found[key]) for key in ("e_tag", "version") if found.get(key) is not None)
