@@ -11,7 +11,7 @@ GIB, MIB = 2**30, 2**20
 
 
 def amount(quantity: str | float | None) -> Decimal | None:
-    """Read a quantity; None where there is none or it is not one."""
+    """Read a quantity; None where it is missing or malformed."""
     from kubernetes.utils.quantity import parse_quantity
 
     if quantity is None:

@@ -63,7 +63,7 @@ class Installed(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """A job as the dashboard knows it; times in seconds since 1970, `exit_code` that of `run`, None before the end."""
+    """A job as the dashboard knows it; times in seconds since 1970; `exit_code` of `run`, None before the end."""
 
     id: str
     status: str
@@ -130,7 +130,7 @@ class Dashboard:
             )
 
     def state(self, job: str) -> JobState:
-        """How a job is."""
+        """The state of a job."""
         with self._speaking(job):
             return _state(self._client.get_job_info(job))
 
@@ -152,7 +152,7 @@ class Dashboard:
             return bool(self._client.stop_job(job))
 
     def wait(self, job: str, timeout_s: float | None = None) -> JobState:
-        """Wait until a job has ended, or for so long, and return how it is."""
+        """Wait until a job has ended, or `timeout_s` has passed, and return its state."""
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         while not (state := self._patiently(job)).is_over and (deadline_s is None or time.monotonic() < deadline_s):
             time.sleep(POLL_S)
@@ -200,7 +200,7 @@ class Dashboard:
             texts.put(_END)
 
     def _patiently(self, job: str) -> JobState:
-        """The state of a job, although the dashboard may be away for a while."""
+        """The state of a job; a dashboard that does not answer is asked again for up to a minute."""
         deadline_s = time.monotonic() + LOST_S
         while True:
             try:
@@ -212,7 +212,7 @@ class Dashboard:
 
     @contextmanager
     def _speaking(self, job: str = "") -> Iterator[None]:
-        """Turn what goes wrong on the way into one line."""
+        """Turn errors of the connection and of Ray's client into one line."""
         from ray.exceptions import AuthenticationError
 
         try:
@@ -246,7 +246,7 @@ def _require_listener(address: str) -> None:
 
 
 def _trusted() -> str:
-    """The certificates that Ray's requests trust, for its web sockets as well, which would not look at the variable."""
+    """The certificates that Ray's requests trust, also for its web sockets, which do not read REQUESTS_CA_BUNDLE."""
     from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
     return os.environ.get("REQUESTS_CA_BUNDLE") or str(DEFAULT_CA_BUNDLE_PATH)
@@ -260,7 +260,7 @@ def _unanswered(address: str) -> BackendError:
 
 @contextmanager
 def _unset(names: tuple[str, ...]) -> Iterator[None]:
-    """Hide variables from Ray, which takes them for more important than the address it is given."""
+    """Hide variables from Ray, which prefers them to the address it is given."""
     before = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield

@@ -1,6 +1,6 @@
 """What a study becomes as a Ray job: its name, its command line, its runtime environment, and what its end means.
 
-Pure: facts in, values out. Which files travel is `sources`', talking to a cluster is `jobs`'.
+Pure: facts in, values out. `sources` decides which files travel, `dashboard` talks to the cluster.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STOP_WAIT_S = 300
 """How long a job that was told to stop may take to commit what it finished; Ray's own default is 3 s."""
 
 METADATA = "modelops_ray"
-"""The key by which a job is known as one of this program's; its value is our version."""
+"""The metadata key that marks a job as one of this program's; its value is our version."""
 
 EPHEMERAL = "${TMPDIR:-/tmp}/modelops-ray-ephemeral"
 """Where a relative run directory lies on the head: not in the job's working directory, which Ray removes."""
@@ -37,7 +37,7 @@ _OPTIONS_HERE = frozenset({"model", "out"})
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """What the cluster's Python has not: requirements to install, and (name, version there, version here) of others."""
+    """What the cluster's Python lacks: requirements to install; `differ` are (name, version there, version here)."""
 
     install: tuple[str, ...] = ()
     differ: tuple[tuple[str, str, str], ...] = ()
@@ -84,12 +84,12 @@ def run_directory(out: str | None, default: str, *, is_ephemeral: bool) -> str:
 
 
 def shown(run_dir: str) -> str:
-    """A run directory from a command line as people read it."""
+    """A run directory from a command line, without its quotes."""
     return "".join(shlex.split(run_dir))
 
 
 def submission_ids(study: str, token: str, shards: int) -> tuple[str, ...]:
-    """Readable and unique: the study's name and eight hex digits, and of a sharded run the number of the shard."""
+    """Names of jobs: the study's name and eight hex digits, and in a sharded run the number of the shard."""
     name = re.sub(r"[^A-Za-z0-9_]+", "-", study).strip("-")[:_LONGEST_NAME].rstrip("-") or "study"
     if shards == 1:
         return (f"{name}-{token}",)
@@ -97,7 +97,7 @@ def submission_ids(study: str, token: str, shards: int) -> tuple[str, ...]:
 
 
 def run_arguments(options: Mapping[str, Any]) -> list[str]:
-    """Options by their names in Python as arguments of `modelops-ray run`, sorted; None and False are none."""
+    """Options by their names in Python as arguments of `modelops-ray run`, sorted; None and False are left out."""
     found: list[str] = []
     for name, value in sorted(options.items()):
         if name in _OPTIONS_HERE or value is None or value is False:
@@ -111,7 +111,7 @@ def run_arguments(options: Mapping[str, Any]) -> list[str]:
 def entrypoint(out: str, arguments: Sequence[str]) -> str:
     """The command of a job, for a shell; `out` is quoted already.
 
-    Ray has told the job its cluster in RAY_ADDRESS, which is exact where `auto` would guess.
+    Ray names the job's cluster in RAY_ADDRESS, which is exact where `auto` would guess.
     """
     return f"exec python -m modelops_ray run {STUDY_FILE} --out {out} {shlex.join(arguments)}".rstrip()
 
@@ -195,9 +195,9 @@ def runtime_env(folder: str, ours: str, lack: Lack, install_by: str = "pip") -> 
 
 
 def exit_code(status: str, driver_exit_code: int | None) -> int:
-    """What `run` ended with in a job that has ended; Ray itself only says that it failed.
+    """The exit code of `run` in a job that has ended; Ray itself only says that it failed.
 
-    A driver killed by a signal has that number and 128, as in a shell; one that never started 1, and one that was told
+    A driver killed by a signal has 128 plus its number, as in a shell; one that never started has 1, one that was told
     to stop 130.
     """
     if status == "SUCCEEDED":
@@ -210,5 +210,5 @@ def exit_code(status: str, driver_exit_code: int | None) -> int:
 
 
 def is_over(status: str) -> bool:
-    """Whether a job's state is one it stays in."""
+    """Whether this is a final state of a job."""
     return status in {"SUCCEEDED", "FAILED", "STOPPED"}

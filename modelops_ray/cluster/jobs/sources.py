@@ -1,7 +1,7 @@
 """Which Python files a model needs where it runs, and which installed distributions they import.
 
-Reads files and looks modules up; imports and runs none of them. Where they lie in a job is decided here, too: what
-belongs to a model must have the same digest there.
+Reads files and looks modules up; does not import or run them. Also decides where the files lie in a job: those that
+belong to a model must have the same digest there.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Sources:
     """The files of a model, by their path below the job's working directory, and what else they import.
 
     `model` is how a study in that directory names it. `versions` are those of the distributions here that the files
-    import, by name. `left_here` are files beside a model's own that are no Python and do not travel.
+    import, by name. `left_here` are files beside a single-file model that are not Python and do not travel.
     """
 
     model: str

@@ -1,6 +1,6 @@
 """A study sent to a cluster as Ray jobs: packed, uploaded, started; and what is known of it afterwards.
 
-Owns the order of these steps and what is said about them. `package` decides, `jobs` talks to the cluster.
+Owns the order of these steps and the messages about them. `package` decides, `dashboard` talks to the cluster.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MOST_NAMED = 5
 class Parcel:
     """How a study is to be sent: where the results go, as how many jobs, with which options of `run`.
 
-    `out` is None for the default; `install` are requirements besides those that are found out.
+    `out` is None for the default; `install` are requirements besides those found to be lacking.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Submission:
         return f"Submission({', '.join(self.ids)} at {self.address})"
 
     def states(self) -> list[JobState]:
-        """How each job is; BackendError where the dashboard does not answer."""
+        """The state of each job; BackendError where the dashboard does not answer."""
         return [self._dashboard.state(job) for job in self.ids]
 
     def wait(self) -> int:
@@ -119,7 +119,7 @@ def send(question: RunRequest, parcel: Parcel, dashboard: Dashboard, say: Callab
 
 @contextmanager
 def _packed(question: RunRequest, sources: Sources) -> Iterator[tuple[Path, Path]]:
-    """Lay out the job's working directory and this package, each in a folder of its own, for as long as it takes."""
+    """Lay out the job's working directory and this package, each in a folder of its own, while the context lasts."""
     with tempfile.TemporaryDirectory(prefix="modelops-ray-job-") as place:
         folder, ours = Path(place) / "job", Path(place) / OURS.name
         for name, source in sources.files.items():
@@ -132,12 +132,12 @@ def _packed(question: RunRequest, sources: Sources) -> Iterator[tuple[Path, Path
 
 
 def _require_same(ref: ModelRef, folder: Path) -> None:
-    """Make sure that what travels is the same model: a run goes on with what another machine began."""
+    """See that what travels has the model's digest: a run goes on from results that another machine committed."""
     if ref.kind == "file":
         moved = replace(ref, location=str(folder / FOLDER / Path(ref.location).name))
     else:
         moved = replace(ref, root=str(folder))
-    # The files as they are here must not be found first.
+    # Otherwise Python would find what was imported from here first.
     forget_model()
     digest = digest_of(moved)
     forget_model()

@@ -29,7 +29,7 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What the autoscaler would launch, from nothing: pods by group, and how many tasks no pod is left for."""
+    """What the autoscaler would launch, from nothing: pods by group, and how many tasks get no pod."""
 
     pods: Mapping[str, int]
     n_waiting: int
@@ -66,7 +66,7 @@ def grow(cluster: Cluster, demands: Mapping[Demand, int]) -> Growth:
     """
     from ray.autoscaler.v2.scheduler import ResourceDemandScheduler
 
-    logging.getLogger("ray.autoscaler.v2.scheduler").setLevel(logging.WARNING)  # it tells every launch on stderr
+    logging.getLogger("ray.autoscaler.v2.scheduler").setLevel(logging.WARNING)  # it writes every launch to stderr
     request = _request(node_types(cluster), demands)
     reply = ResourceDemandScheduler().schedule(request)
     pods: dict[str, int] = {group.name: 0 for group in cluster.workers}

@@ -108,7 +108,7 @@ def _sources(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _below(path: Path, *, is_given: bool = False) -> Iterator[Path]:
-    """Kustomizations, and files that are part of none; a component is part of what names it."""
+    """Kustomizations, and files that are part of none; a component is part of the kustomization that names it."""
     if not path.is_dir():
         if path.name == KUSTOMIZATION:
             yield path.parent
@@ -127,7 +127,7 @@ def _is_component(folder: Path) -> bool:
     try:
         return kustomize.is_component(folder)
     except ManifestError:
-        return False  # it is said when the folder is loaded
+        return False  # the error is reported when the folder is loaded
 
 
 def _entries(folder: Path) -> list[Path]:

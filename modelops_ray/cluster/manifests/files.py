@@ -1,6 +1,6 @@
 """Kubernetes manifests as files: found, read, written, and taken apart into objects.
 
-Owns YAML and where the shipped manifests are. Kustomizations are resolved by `kustomize`; what is right, others say.
+Owns YAML and where the shipped manifests are. `kustomize` resolves kustomizations; `check` judges what is in them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Resource:
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML without the silent choice of the last of two equal keys."""
+    """YAML that refuses a key that stands twice, of which YAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (yaml's)
         seen: set[Any] = set()
@@ -93,7 +93,7 @@ def _require_bounded(text: str) -> None:
     for event in yaml.parse(text, yaml.CSafeLoader):
         match event:
             case yaml.AliasEvent():
-                # One that stands in what it is an alias of has no end.
+                # An alias within its own anchor has no end.
                 total += sizes.get(event.anchor, MOST_VALUES + 1)
             case yaml.ScalarEvent():
                 total += 1
@@ -111,7 +111,7 @@ def _require_bounded(text: str) -> None:
 
 
 def parse_one(text: str, source: str) -> Any:
-    """Read one YAML value, None where there is none; as `parse`."""
+    """Read one YAML value, None where there is none; errors as `parse`."""
     documents = parse(text, source)
     return documents[0] if documents else None
 
@@ -131,7 +131,7 @@ def read(path: Path) -> list[Any]:
 
 
 def resources(documents: list[Any], source: str) -> list[Resource]:
-    """Take documents for Kubernetes objects, a `List` for what it lists; ManifestError where one is none."""
+    """Take documents for Kubernetes objects, and a `List` for its items; ManifestError where a document is none."""
     return [Resource(source, content) for content in _objects(documents, source)]
 
 

@@ -29,7 +29,7 @@ class Finding:
 
     @classmethod
     def of(cls, problem: Problem, source: str, name: str) -> Finding:
-        """A problem with where its object is."""
+        """Say in which object of which file a problem is."""
         return cls(problem.rule, source, name, problem.place, problem.found, problem.remedy)
 
     def __str__(self) -> str:

@@ -1,6 +1,6 @@
 """Whether a cluster grows as a study needs it, in Ray's own judgement: demands, pods of each group, and what to change.
 
-Owns which demands a run makes. Ray is asked through a function, so that the reasoning is free of it.
+Owns which demands a run makes. Ray is asked through a function that is passed in.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Grow = Callable[[Cluster, Mapping[Demand, int]], Growth]
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What a study makes of a cluster: pods by group out of how many there may be, and what is wrong with that."""
+    """What a study makes of a cluster: pods by group, the most there may be of each, and what is wrong with that."""
 
     pods: Mapping[str, int]
     max_pods: Mapping[str, int]
@@ -66,7 +66,7 @@ def _requests(need: Need, nodes: Mapping[str, Node]) -> dict[int, int]:
 def _infeasible(
     cluster: Cluster, need: Need, requests: Mapping[int, int], nodes: Mapping[str, Node]
 ) -> Iterator[Problem]:
-    """What no pod of any group can hold, however many there are."""
+    """Requests that no pod of any group can hold."""
     if not nodes:
         place = cluster.at("workerGroupSpecs")
         yield Problem("no-workers", place, "no group of workers, and the head takes no simulations", "add a group")
@@ -93,7 +93,7 @@ def _remedy(group: Group, wanted_bytes: int) -> str:
 
 
 def _demands(cluster: Cluster, need: Need, requests: Mapping[int, int], nodes: Mapping[str, Node]) -> dict[Demand, int]:
-    """What a run has outstanding at once: its window, spread over the sizes as the simulations are."""
+    """The tasks that a run has outstanding at once: its window, spread over the sizes as the simulations are."""
     known = sum(requests.values())
     typical_bytes = sum(size * count for size, count in requests.items()) // known
     reachable = sum(

@@ -139,7 +139,7 @@ def _resource(folder: Path, entry: str) -> list[Json]:
 
 
 def _joined(folder: Path, entry: str) -> Path:
-    """The path without its `..`, so that it does not grow where folders lead back to each other."""
+    """The path without its `..`, so that it does not grow without end where folders name each other."""
     return Path(os.path.normpath(folder / entry))
 
 

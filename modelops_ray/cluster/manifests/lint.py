@@ -1,4 +1,4 @@
-"""What KubeRay takes and what nevertheless ends in lost runs: each pitfall known from its issues and Ray's is a rule.
+"""Pitfalls that KubeRay accepts and that end in lost runs; each is known from issues of KubeRay or Ray.
 
 Looks at one RayCluster or RayJob that the schema and the controller take. Rules about the run are in `lint_job`.
 """

@@ -147,7 +147,7 @@ def outlives_the_head(content: Json, out: str) -> bool:
 
 
 def need_of_job(content: Json, need: Need) -> Need:
-    """What one job needs of what a study does: its own --cpus, and its part where it is a shard."""
+    """What one job needs of a study's need: its own --cpus, and its share of the simulations if it is a shard."""
     entrypoint = Entrypoint.of(content)
     cpus, (_, n_shards) = entrypoint.value_of("--cpus"), entrypoint.shard or (1, 1)
     n_simulations = -(-need.simulations // n_shards)
@@ -155,13 +155,13 @@ def need_of_job(content: Json, need: Need) -> Need:
 
 
 def bundle_problems(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
-    """Every pitfall between objects that belong together."""
+    """Every pitfall between objects that belong together; each function below states what is right."""
     for find in (_namespaces, _shards, _claims, _accounts, _network):
         yield from find(resources)
 
 
 def _shards(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
-    """Shards of one run: no two alike, none missing."""
+    """The shards of a run are all there, each once."""
     runs: dict[tuple[str | None, int], list[tuple[Resource, int]]] = {}
     for job in of_kind(resources, "RayJob"):
         entrypoint = Entrypoint.of(job.content)
@@ -176,7 +176,7 @@ def _shards(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]
 
 
 def _namespaces(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
-    """Pods find their account, their disk and their fence in their own namespace only."""
+    """Pods find their service account, volumes and network policy in their own namespace only."""
     wanted = {namespace_of(resource) for resource in resources if resource.kind.startswith("Ray")}
     for resource in resources if len(wanted) == 1 else ():
         if resource.kind != "Namespace" and namespace_of(resource) not in wanted:
@@ -190,7 +190,7 @@ def namespace_of(resource: Resource) -> str:
 
 
 def _claims(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
-    """A claim that only one node may mount, and several heads that want it."""
+    """Claims are complete and known, and several heads mount one only where several nodes may."""
     users = Counter(name for job in of_kind(resources, "RayJob") for name in _claimed(job))
     claims = of_kind(resources, "PersistentVolumeClaim")
     for job in of_kind(resources, "RayJob") if claims else ():
@@ -219,7 +219,7 @@ def _claimed(job: Resource) -> set[str]:
 
 
 def _accounts(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
-    """The head's account is there and may look at its pods and its job."""
+    """The service account of a head exists and may watch its pods and its job."""
     accounts = {account.name for account in of_kind(resources, "ServiceAccount")}
     for resource in resources:
         cluster = cluster_of(resource.content)
@@ -256,7 +256,7 @@ def _may_watch(resources: Sequence[Resource], account: tuple[str, str], what: st
 
 
 def _network(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
-    """A fence around Ray's pods has a gate for KubeRay's operator, which submits over HTTP."""
+    """A network policy around Ray's pods lets in KubeRay's operator, which submits over HTTP."""
     for policy in of_kind(resources, "NetworkPolicy"):
         spec = policy.content.get("spec", {})
         entries = spec.get("ingress", [])

@@ -16,7 +16,7 @@ MEASURE = "`modelops-ray profile STUDY` measures a few simulations"
 
 
 def need_of(question: RunRequest) -> Need | None:
-    """What is known of a question; None where neither a profile nor --memory says anything."""
+    """What is known of a request's needs; None where neither a profile nor --memory says anything."""
     profile = Priors(question).profile
     return need(len(question.simulations), profile, question.config)
 

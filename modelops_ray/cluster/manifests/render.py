@@ -30,7 +30,7 @@ _TIER_LABEL = "modelops/tier"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What the user says beside the study; `options` are those of `run`, by their names on the command line."""
+    """What the user asks for beside the study; `options` are those of `run`, by their names on the command line."""
 
     name: str
     study_path: str | None = None
@@ -43,7 +43,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Manifests, the sizes in them (None where nothing was known), and sentences for the user."""
+    """Manifests, the sizes in them (None where nothing was known), and notes for the user."""
 
     text: str
     plan: Plan | None
@@ -142,7 +142,7 @@ def _group(template: Json, tier: Tier, shards: int) -> Json:
 
 
 def _say(content: Json, wish: Wish) -> None:
-    """Name and image."""
+    """Write name and image."""
     content["metadata"]["name"] = job_name(wish.name)
     if wish.image is not None:
         cluster = cluster_of(content)
@@ -159,7 +159,7 @@ def job_name(name: str, suffix: str = "") -> str:
 
 
 def _point(content: Json, wish: Wish) -> tuple[str, str]:
-    """The entrypoint of the study; returns the study and its --out."""
+    """Write the entrypoint of the study; return the study and its --out."""
     spec = content["spec"]
     entrypoint = Entrypoint.of(content)
     if not entrypoint.is_ours:
@@ -189,7 +189,7 @@ def _without(words: list[str], options: Mapping[str, str]) -> list[str]:
 
 
 def _storage(others: list[Json], sizes: Plan | None, wish: Wish, out: str) -> Iterator[Json]:
-    """The claim for runs: as large as the study needs, shared by its shards, and not there where runs are elsewhere."""
+    """Yield the objects beside the job, with a claim of the study's size, or without one where runs are at a URI."""
     for content in others:
         if content["kind"] == "PersistentVolumeClaim":
             if "://" in out:
@@ -215,7 +215,7 @@ def _shards(content: Json, wish: Wish) -> Iterator[Json]:
 
 
 def _unmount(content: Json) -> None:
-    """Take claims, what is mounted from them, and what points there, from the head: runs are at a URI."""
+    """Remove claims, their mounts, and variables that point into them from the head: runs are at a URI."""
     pod = content["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     claims = {volume["name"] for volume in pod.get("volumes", []) if "persistentVolumeClaim" in volume}
     ray = pod["containers"][0]

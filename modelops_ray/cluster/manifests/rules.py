@@ -1,6 +1,6 @@
 """What KubeRay's controller refuses although the API server took it; after `validation.go` of KubeRay v1.7.
 
-It answers an invalid RayCluster with an event that few look at, and makes no pods: so these are found here.
+The controller answers an invalid RayCluster with an event that few look at, and makes no pods: so it is refused here.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _deletion_rule(at: str, rule: Json, spec: Json, is_scaled: bool) -> Iterator
 
 
 def _deletion_order(place: str, rules: list[Json]) -> Iterator[Problem]:
-    """Workers go before their cluster, the cluster before the job; each once per condition."""
+    """Workers are deleted before their cluster, the cluster before the job; each once per condition."""
     ttls: dict[Any, dict[str, int]] = {}
     for i, rule in enumerate(rules):
         condition = rule["condition"]

@@ -59,9 +59,9 @@ def promised_bytes(limit_bytes: int, plasma_bytes: int, threshold: float) -> int
 class Need:
     """What is known of a study and its model; bytes and seconds.
 
-    `limits` are (what a simulation may add, how many of them), ascending. The results of the whole study take
-    `output_bytes` on disk, and `payload_bytes` in memory and where Ray spills them. `cap_bytes` is the most that one
-    may be given, where the user says so.
+    `limits` are pairs, ascending: what a simulation may add, and how many simulations there are of that size. The
+    results of the whole study take `output_bytes` on disk, and `payload_bytes` in memory and where Ray spills them.
+    `cap_bytes` is the most that the user allows for one simulation.
     """
 
     simulations: int
@@ -76,12 +76,12 @@ class Need:
     cap_bytes: int | None = None
 
     def request_bytes(self, limit_bytes: int, memory_bytes: int) -> int:
-        """What such a simulation asks of Ray on nodes of this memory."""
+        """What a simulation with this limit asks of Ray on nodes of this memory."""
         overhead = Overhead(self.worker_bytes, self.child_bytes, self.shared_bytes, (memory_bytes,))
         return overhead.task_bytes(limit_bytes)
 
     def within(self, share_of_all: float) -> int:
-        """The limit that this share of the simulations stays within."""
+        """The lowest limit that holds this share of the simulations."""
         left = math.ceil(share_of_all * sum(count for _, count in self.limits))
         for limit_bytes, count in self.limits:
             left -= count
@@ -121,7 +121,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A group of workers: one size of memory. `simulations` are those of the study that need it or less."""
+    """A group of workers with one size of memory. `simulations` of the study need that size or less."""
 
     share: Share
     memory_bytes: int
@@ -173,7 +173,7 @@ def uncommitted_bytes(n_pods: int) -> int:
 
 
 def _tiers(need: Need, shape: Shape) -> list[Tier]:
-    """The tier for nearly all, and one for the rest where they would not fit it once they are raised."""
+    """The tier for nearly all simulations, and one for the largest where these would not fit it after an overrun."""
     typical_bytes, largest_bytes = need.within(TYPICAL_SHARE), need.largest_bytes
     wanted = max(1, int(shape.cpus / need.cpus))
     first = _tier(need, shape, typical_bytes, wanted)
@@ -206,7 +206,7 @@ def _tier(need: Need, shape: Shape, limit_bytes: int, at_a_time: int) -> Tier:
 
 
 def _replicas(tiers: list[Tier], need: Need, shape: Shape, pods: int | None) -> tuple[Tier, ...]:
-    """Pods for each tier: by the work it has, as much as `pods` allows; one at least."""
+    """Pods for each tier, in proportion to its work: at least one each, and at most `pods` in all."""
     most = shape.max_replicas if pods is None else pods
     below, wanted = 0, []
     for tier in tiers:

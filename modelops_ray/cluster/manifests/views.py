@@ -42,7 +42,7 @@ class Group:
 
     @property
     def resources(self) -> dict[str, str]:
-        """Logical resources that the group says itself."""
+        """Logical resources that the group itself names."""
         return {key: str(value) for key, value in (self.spec.get("resources") or {}).items()}
 
     @property
@@ -84,18 +84,18 @@ class Group:
 
     @property
     def plasma_bytes(self) -> int | None:
-        """The size of the object store where it is given."""
+        """The size of the object store, None where it is not given."""
         text = self.params.get("object-store-memory", "")
         return int(text) if text.isdecimal() else None
 
     @property
     def memory_bytes(self) -> int | None:
-        """The memory that Ray may promise, where the group says so."""
+        """The memory that Ray may promise, None where the group does not say."""
         return as_bytes(self.resources.get("memory"))
 
     @property
     def threshold(self) -> float | None:
-        """The share of the limit at which Ray kills, where it is given and a number."""
+        """The share of the limit at which Ray kills; None where it is not given, or not a number."""
         try:
             return float(self.env.get("RAY_memory_usage_threshold", ""))
         except ValueError:
@@ -117,13 +117,13 @@ class Group:
 
 
 def is_scratch(volume: Json) -> bool:
-    """Whether a volume ends with its pod; one that says nothing of its kind is an emptyDir."""
+    """Whether a volume is deleted with its pod; one that names no kind is an emptyDir."""
     return set(volume) - {"name"} <= {"emptyDir", "ephemeral"}
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A RayCluster, or what a RayJob makes one of."""
+    """A RayCluster, or the cluster that a RayJob asks for."""
 
     path: tuple[object, ...]
     spec: Json
@@ -167,12 +167,12 @@ class Cluster:
 
     @property
     def is_v2(self) -> bool:
-        """Whether KubeRay takes it for the second autoscaler: only by the field."""
+        """Whether KubeRay runs version 2 of the autoscaler, which it decides by this field only."""
         return self.is_scaled and self.autoscaler.get("version") == "v2"
 
     @property
     def version(self) -> tuple[int, ...] | None:
-        """The version of Ray, None where it is not given or not one."""
+        """The version of Ray; None where it is missing or malformed."""
         parts = str(self.spec.get("rayVersion", "")).split(".")
         return tuple(int(part) for part in parts) if len(parts) == 3 and all(map(str.isdecimal, parts)) else None
 

@@ -1,6 +1,6 @@
 """Follows a RayJob and the pods of the cluster that it is on at the time, until it has ended.
 
-Owns the order of what is told. What pods do is `podwatch`'s to say, requests are `kube`'s.
+Owns the order of messages. `podwatch` says what pods do, `kube` sends requests.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def follow(kube: Kube, name: str, say: Callable[[str], None]) -> Ended:
 
 @dataclass(slots=True)
 class _Following:
-    """The RayJob is watched in one thread, the pods of each of its clusters in another; this one talks."""
+    """One thread watches the RayJob, and one the pods of each of its clusters; the caller's thread talks."""
 
     kube: Kube
     name: str
@@ -91,7 +91,7 @@ class _Following:
                 return Ended(job, tuple(self._deaths))
 
     def _interrupted(self, reason: str) -> None:
-        """Say each trouble once, for it is asked again; but a server that never answered is not waited for."""
+        """Report each interruption once, since the watch goes on; raise where the server has never answered."""
         if not self._said:
             raise KubeError(f"{reason}; is it the right cluster, and can it be reached from here?")
         if reason != self._interruption:

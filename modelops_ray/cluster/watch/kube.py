@@ -1,6 +1,6 @@
 """The API server of Kubernetes: finding it, listing, watching without a gap, and what its refusals mean.
 
-Owns the `kubernetes` client and every request. What objects mean is `podwatch`'s.
+Owns the `kubernetes` client and every request. `podwatch` says what objects mean.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from modelops_ray.errors import BackendError, first_line
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 RAY_GROUP, RAY_VERSION = "ray.io", "v1"
 WATCHED_S = 240
-"""The API server ends a watch after this long; it is then asked for the next one."""
+"""The API server ends a watch after this time; then the next one begins."""
 CONNECT_S = 5.0
 ANSWER_S = 30.0
 FIRST_PAUSE_S = 1.0
@@ -31,7 +31,7 @@ List = Callable[..., Any]
 
 
 class KubeError(BackendError):
-    """Kubernetes is not there, or refuses; the message says what and the remedy."""
+    """Kubernetes cannot be reached, or refuses; the message says why and the remedy."""
 
 
 class NotFoundError(KubeError):
@@ -43,7 +43,7 @@ class KubeUnreachableError(KubeError):
 
 
 class _TooOldError(Exception):
-    """The version to go on from is forgotten (410 Gone): everything has to be listed again."""
+    """The API server has forgotten the version to go on from (410 Gone): everything has to be listed again."""
 
 
 class Listed(NamedTuple):
@@ -75,7 +75,7 @@ def is_in_a_pod(account: Path = ACCOUNT) -> bool:
 
 @dataclass
 class Kube:
-    """The API server as one namespace of it is seen from here."""
+    """The API server, as far as one namespace is concerned."""
 
     client: Any
     namespace: str
@@ -152,7 +152,7 @@ class Kube:
                 trouble = str(error)
             pause_s = self.pause_s if n_seen else min(LONGEST_PAUSE_S, 2 * pause_s)
             n_troubles = 0 if trouble is None else 1 + (0 if n_seen else n_troubles)
-            # One connection that breaks is nothing: a proxy was restarted, and the next one goes on where it was.
+            # One broken connection is not reported: a proxy was restarted, and the next goes on where it was.
             if trouble is not None and n_troubles > 1:
                 yield Interrupted(trouble)
             if not n_seen:
@@ -163,14 +163,14 @@ class Kube:
         self.stopped.set()
         deadline_s = time.monotonic() + CONNECT_S
         while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline_s:
-            # More than once: the client forgets that it was told to stop when it begins.
+            # More than once: a watch that begins forgets that it was told to stop.
             for stream in list(self._streams):
                 stream.stop()
             for thread in threads:
                 thread.join(0.05)
 
     def _stream(self, listing: List, version: str) -> Iterator[tuple[Changed | None, str]]:
-        """Watch until the server ends it; the second of each pair is where to go on."""
+        """Watch until the server ends it; the second of each pair is the version to go on from."""
         import kubernetes
         import urllib3
 
@@ -261,7 +261,7 @@ def _refusal(error: Exception, namespace: str) -> KubeError:
 
 
 def _message(error: Any) -> str:
-    """What the API server said, in one line."""
+    """What the API server answered, in one line."""
     try:
         return " ".join(str(json.loads(error.body)["message"]).split())
     except (KeyError, TypeError, ValueError):

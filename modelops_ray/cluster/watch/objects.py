@@ -1,6 +1,6 @@
-"""The objects of Kubernetes and KubeRay that are looked at here, as far as they are.
+"""The objects of Kubernetes and KubeRay, with the fields that are read here.
 
-Owns reading them from what the API server sends; what they mean over time is `podwatch`'s.
+Owns reading them from what the API server sends; `podwatch` says what they mean over time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LONGEST_MESSAGE = 300
 
 
 class Object(BaseModel):
-    """A part of an object of the API: what is not named here is left alone."""
+    """A part of an object of the API; fields that are not named here are ignored."""
 
     model_config = ConfigDict(extra="ignore", alias_generator=to_camel, populate_by_name=True, frozen=True)
 
@@ -94,7 +94,7 @@ class PodSpec(Object):
 
 
 class Metadata(Object):
-    """What is the same for every object."""
+    """The fields that every object has."""
 
     name: str
     uid: str = ""
@@ -103,7 +103,7 @@ class Metadata(Object):
 
 
 class Pod(Object):
-    """What matters of a pod."""
+    """A pod, as far as it is read here."""
 
     metadata: Metadata
     spec: PodSpec = PodSpec()
@@ -139,14 +139,14 @@ class JobStatus(Object):
 
 
 class RayJob(Object):
-    """What matters of a RayJob."""
+    """A RayJob, as far as it is read here."""
 
     metadata: Metadata
     status: JobStatus = JobStatus()
 
     @property
     def line(self) -> str:
-        """Where it is now, in one line."""
+        """Its status, in one line."""
         status = self.status
         # KubeRay's two statuses may contradict each other (kuberay#2314): both are shown.
         stages = status.job_deployment_status or "not looked at by KubeRay yet"
@@ -157,17 +157,17 @@ class RayJob(Object):
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing will happen to it any more; `Retrying`, `Suspended` and the like may still go on."""
+        """Whether its status is final; `Retrying`, `Suspended` and the like are not."""
         return self.status.job_deployment_status in {"Complete", "Failed", "ValidationFailed"}
 
     @property
     def has_succeeded(self) -> bool:
-        """Whether it has ended and did what it was to do."""
+        """Whether it has ended, and its driver succeeded."""
         return self.status.job_deployment_status == "Complete" and self.status.job_status == "SUCCEEDED"
 
 
 def read_pod(found: Mapping[str, Any]) -> Pod | None:
-    """Read a pod; None where it is none, as in an error."""
+    """Read a pod; None where the object is none, such as an error."""
     try:
         return Pod.model_validate(found)
     except ValidationError:
@@ -175,6 +175,6 @@ def read_pod(found: Mapping[str, Any]) -> Pod | None:
 
 
 def joined(reason: str, message: str) -> str:
-    """Join what Kubernetes says into a part of one line."""
+    """Join a reason and a message of Kubernetes into a part of one line."""
     text = " ".join(message.split()).rstrip(".")[:LONGEST_MESSAGE]
     return ": ".join(part for part in (reason, text) if part) or "no reason given"

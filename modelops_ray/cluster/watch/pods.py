@@ -1,6 +1,6 @@
 """The pods of the Ray cluster a run is on, observed from within: their deaths as events for the core.
 
-Owns the threads that watch and measure. What a pod's life means is `podwatch`'s; requests are `kube`'s.
+Owns the threads that watch and measure. `podwatch` says what happens to pods, `kube` sends requests.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MEASURED_EVERY_S = 15.0
 
 @dataclass(slots=True)
 class Follower:
-    """Feeds what an API server tells of the pods of one cluster into a watch of them."""
+    """Passes what an API server reports about the pods of one cluster to a `PodWatch`."""
 
     kube: Kube
     cluster: str
@@ -63,7 +63,7 @@ class Follower:
         try:
             return self.kube.list(self.kube.events(pod))[0]
         except KubeError:
-            return []  # they may not be read, or are not kept: how it ended stays unknown, which is said
+            return []  # they may be forbidden or expired: the message then says that the cause is unknown
 
     def measure(self) -> bool:
         """Read what the pods use from a metrics server; False where there is none or it may not be asked."""
@@ -78,7 +78,7 @@ class Follower:
 
 
 class PodObserver:
-    """What happened to pods since it was asked last; a `driver.Observer`."""
+    """Collects what happens to pods between two polls; an `Observer` of the session."""
 
     def __init__(self, follower: Follower) -> None:
         """Start to watch, and to measure where that is possible."""
@@ -91,7 +91,7 @@ class PodObserver:
             thread.start()
 
     def reachable(self) -> tuple[Node, ...]:
-        """List the nodes that KubeRay's autoscaler could bring about; () where that is not known."""
+        """List the nodes that KubeRay's autoscaler could add; () where that is not known."""
         return self._reachable
 
     def poll(self, now_s: float) -> list[Event]:
@@ -124,7 +124,7 @@ def _reachable(follower: Follower) -> tuple[Node, ...]:
     try:
         return reachable(follower.kube.raycluster(follower.cluster))
     except KubeError:
-        return ()  # then the window grows with what is there; why it was refused is said of the pods
+        return ()  # then the window grows with the nodes there are; the refusal is reported with that of the pods
 
 
 def _event(now_s: float, heard: News | str) -> Event:

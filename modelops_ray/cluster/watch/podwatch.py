@@ -1,7 +1,7 @@
-"""What the lives of pods mean: who died of what, and who never starts and why.
+"""What happens to pods: which died of what, and which never start and why.
 
-Owns the sentences about them, and that each is said once. Pure: objects are `objects`' to read, listing and watching is
-`kube`'s, what follows from a death is the core's.
+Owns the messages about pods, and that each is said once. Pure: `objects` reads, `kube` lists and watches, the core
+decides what follows from a death.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ News = Died | Stuck
 
 @dataclass(slots=True)
 class PodWatch:
-    """Follows the pods of one cluster and tells each death and each trouble once.
+    """Follows the pods of one cluster, and reports each death and each trouble once.
 
     `readings` are the last known uses of memory, bytes by pod name, where the cluster measures them.
     """
@@ -82,7 +82,7 @@ class PodWatch:
     _told: set[tuple[str, ...]] = field(default_factory=set)
 
     def listed(self, objects: Iterable[Mapping[str, Any]]) -> tuple[list[News], list[Pod]]:
-        """Take in all pods there are now; return what is new, and those that went between two looks."""
+        """Take in all pods there are now; return what is new, and the pods that disappeared since the last listing."""
         before, pods = self._alive, [pod for each in objects if (pod := read_pod(each)) is not None]
         self._alive = {}
         news = [one for pod in pods for one in self._look(pod)]
@@ -103,7 +103,7 @@ class PodWatch:
         return news
 
     def gone(self, pod: Pod, events: Iterable[Mapping[str, Any]]) -> Died:
-        """Say of a pod that went between two looks what events still tell of it."""
+        """Say how a pod ended that disappeared between two listings, as far as events still tell."""
         for one in events:
             reason = str(one.get("reason", ""))
             if reason in _CAUSES:
@@ -125,12 +125,12 @@ class PodWatch:
                 self._told.add((uid, *key))
                 yield died
         if (stuck := _stuck(pod)) is not None and ("", stuck.group, stuck.reason) not in self._told:
-            # One of a tier speaks for all of them.
+            # One message for all pods of a tier is enough.
             self._told.add(("", stuck.group, stuck.reason))
             yield stuck
 
     def _deaths(self, pod: Pod) -> Iterator[tuple[tuple[str, ...], Died]]:
-        """Return how a pod as a whole ended, or else each end of one of its containers, with what tells it apart."""
+        """Yield how a pod as a whole ended, or else each end of one of its containers, each with a key of its own."""
         if (whole := _whole(pod)) is not None:
             yield ("pod",), _died(pod, *whole)
             return
@@ -174,7 +174,7 @@ def _whole(pod: Pod) -> tuple[Cause, str] | None:
     if any(ended is not None and ended.reason == "OOMKilled" for ended in ends):
         return None
     if status.reason == "Evicted":
-        # The node ran out of memory, not the pod; a limit below what is asked of it does not.
+        # Here the node ran out of memory, not the container.
         cause = Cause.OUT_OF_MEMORY if "memory" in status.message.lower() else Cause.EVICTED
         return cause, f"was evicted ({joined('', status.message)})"
     for condition in status.conditions:

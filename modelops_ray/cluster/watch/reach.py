@@ -1,7 +1,7 @@
-"""What the autoscaler of a RayCluster could bring about: its groups with their largest counts.
+"""Which nodes the autoscaler of a RayCluster could add: its groups, each with its largest count.
 
-Owns that reading of the resource, by Ray's own code. KubeRay's autoscaler keeps it to itself: nothing of it is in the
-GCS (Ray 2.60), so a tier that has no pod yet is known from here only.
+Owns reading that from the resource, by Ray's own code. The GCS does not have it (Ray 2.60), so a tier without a pod is
+known from here only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from modelops_ray.core.events import Node
 
 MOST_OF_A_GROUP = 10_000
-"""A group without a bound is as good as that."""
+"""A group without a bound counts as this many nodes."""
 
 
 def reachable(raycluster: Mapping[str, Any]) -> tuple[Node, ...]:
