@@ -1,6 +1,6 @@
-"""Fingerprints of models that no file defines: what of a notebook makes a difference to their results.
+"""Fingerprints of models that no file defines: the parts of a notebook that make a difference to its results.
 
-Owns what functions, classes and objects are made of. Does not run anything; files are `digest`'s.
+Owns what functions, classes and objects are made of. Does not run anything; `sandbox.digest` digests files.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _TAKEN_APART = (
     *_DESCRIPTORS,
 )  # fmt: skip
 _ATOMS = frozenset({str, bytes, int, float, complex, bool, type(None)})
-# Whether equal ones are one object is an accident.
+# Whether two equal values of these types are one object is an accident.
 _NO_IDENTITY = _ATOMS | {tuple, frozenset, CodeType}
-# Of a class, what says nothing about it or differs from one process or edit of another cell to the next.
+# Attributes that say nothing about a class, or that differ from one process, or edit of another cell, to the next.
 _NOT_THE_CLASSES = frozenset(
     {"__dict__", "__weakref__", "__module__", "__firstlineno__", "__static_attributes__", "_abc_impl"}
 )
@@ -49,11 +49,11 @@ def digest_callable(function: Callable[..., object], name: str, dump: Dump) -> s
 
 
 class _Fingerprint:
-    """Goes through what a callable is made of; what has been met before is its number, so that cycles end."""
+    """Goes through what a callable is made of; a value that was met before counts by its number, so that cycles end."""
 
     def __init__(self, dump: Dump, known: dict[int, tuple[int, object]]) -> None:
         self._dump = dump
-        # The objects are kept, for an id is another's once its object is gone.
+        # The objects are kept: Python gives the id of an object that is gone to another one.
         self._known = dict(known)
 
     def of(self, value: object) -> bytes:
@@ -79,7 +79,7 @@ class _Fingerprint:
         elif isinstance(value, ModuleType):
             yield value.__name__.encode()
         elif isinstance(value, (set, frozenset)):
-            # Each as if it came first, for their order is an accident.
+            # Each is digested as if it came first, for their order is an accident.
             yield from sorted(_Fingerprint(self._dump, self._known).of(item) for item in value)
         elif (members := _members(value)) is not None:
             yield from map(self.of, members)
@@ -127,21 +127,21 @@ class _Fingerprint:
 
 
 class _Pickler(pickle.Pickler):
-    """Has the fingerprints of functions and classes in place of their names."""
+    """Pickles fingerprints of functions and classes in place of their names."""
 
     def __init__(self, sink: io.BytesIO, fingerprint: _Fingerprint) -> None:
         super().__init__(sink, protocol=5)
         self._fingerprint = fingerprint
 
     def persistent_id(self, value: object) -> bytes | None:
-        """Return the fingerprint of what is code or has no order."""
+        """Return the fingerprint of a value that is code or has no order, None for any other."""
         return self._fingerprint.of(value) if isinstance(value, _TAKEN_APART) else None
 
 
 def _members(value: object) -> Iterable[object] | None:
-    """What a value consists of, in order; None where pickle knows best."""
+    """The members of a value, in order; None where pickle reads them."""
     if isinstance(value, (tuple, list, dict)) and type(value) not in (tuple, list, dict):
-        return None  # with a class, and perhaps more members
+        return None  # a subclass, which may have more members
     if isinstance(value, (tuple, list)):
         return value
     if isinstance(value, (dict, MappingProxyType)):
@@ -167,7 +167,7 @@ def _names(code: CodeType) -> set[str]:
 
 def _is_installed(module: str | None) -> bool:
     """Whether a module is Python's or a package's, whose version is recorded elsewhere."""
-    # What is `__main__` may lie anywhere, and a notebook that runs in it is the user's.
+    # The file of `__main__` may be anywhere, and a notebook that runs in it is the user's.
     if module in (None, "__main__"):
         return False
     file = getattr(sys.modules.get(module), "__file__", None)
@@ -177,7 +177,7 @@ def _is_installed(module: str | None) -> bool:
 
 
 def _is_found(function: FunctionType) -> bool:
-    """Whether its module has this very function; a wrapper that a package put around one of the user's it has not."""
+    """Whether its module has this very function, as it has not where a package wraps one of the user's."""
     try:
         found: object = attrgetter(function.__qualname__)(sys.modules.get(function.__module__))
     except AttributeError:

@@ -1,7 +1,7 @@
-"""The driver's side of looking at a model, which this process never imports itself.
+"""The driver's side of importing a model to see what it is, which this process never does itself.
 
-Owns the process that `look` is, its deadline, and what of its words people see: on stderr, bounded, as text. What comes
-back is foreign and read in one place.
+Owns the process that runs `sandbox.look`, its deadline, and which of its output people see: on stderr, bounded, as
+text. What it reports is foreign, and read in one place.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LAST_WORDS_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What was seen of a model that can be called: memory in bytes that loading it adds to a bare process.
+    """What was seen of a model that can be called; `loading_bytes` is what loading it adds to a bare process.
 
     `shared` are the names in its folders that are also those of Python's or installed modules; with `again` some of
     them were found too late for this import.
@@ -49,10 +49,10 @@ class Looked:
 
 
 class Look:
-    """A look at a model, which goes on beside this process; leaving its context ends all that it started."""
+    """A process that imports a model, beside this one; leaving the context ends all that it started."""
 
     def __init__(self, ref: ModelRef, *, measure: bool = False, within_s: float = LOADING_WITHIN_S) -> None:
-        """Begin to import; `measure` says, for some milliseconds, what loading takes; `within_s` is the time it has."""
+        """Begin to import, for up to `within_s`; `measure` also finds what loading takes, in some milliseconds."""
         self._ref, self._within_s = ref, within_s
         self._words = _Words()
         ours, theirs = socket.socketpair()
@@ -64,7 +64,7 @@ class Look:
             raise ModelError(f"model {ref.label}: {_python(ref)} cannot be started: {error.strerror}") from error
         self._channel = ours
         asked = {"model": ref.to_json(), "workdir": workdir_of(ref), "within_s": within_s, "measure": measure}
-        # One that has ended already is noticed when its answer is read.
+        # A process that has ended already is noticed when its answer is read.
         with suppress(OSError):
             wire.send(ours, asked)
 
@@ -105,7 +105,7 @@ class Look:
         raise ModelError(f"model {label} does not import: it {ended} while it was imported{place or self._words.last}")
 
     def _answer(self) -> wire.Message | None:
-        """What the process says at its end; None where it ends without a word."""
+        """The last message of the process, None where it ends without one."""
         said = _said(self._process)
         answer, end_s = None, time.monotonic() + self._within_s + ENDING_S
         with selectors.DefaultSelector() as selector:
@@ -121,7 +121,7 @@ class Look:
                     with suppress(ValueError, OSError):
                         answer = wire.receive(self._channel)
                     selector.unregister(self._channel)
-                    # All that could print has been ended: what it had printed is there.
+                    # Every process that could print has ended: what they printed is there to be read.
                     end_s = time.monotonic() + LAST_WORDS_S
         self._words.end()
         return answer
@@ -175,7 +175,7 @@ def _ends(pid: int, within_s: float) -> bool:
 
 
 def _looked(blobs: tuple[bytes | memoryview, ...]) -> Looked | None:
-    """Read a report, or raise the ModelError that it tells of; None where there is no report, or something else."""
+    """Read a report, or raise the ModelError that it reports; None where it is no report."""
     try:
         report = json.loads(b"".join(blobs))
     except (ValueError, RecursionError):
@@ -193,7 +193,7 @@ def _looked(blobs: tuple[bytes | memoryview, ...]) -> Looked | None:
 
 
 class _Words:
-    """What a model prints while it is imported: shown as it comes, up to a bound; where stderr fails, it is lost."""
+    """What a model prints while it is imported: shown as it comes, up to a bound; lost where stderr fails."""
 
     def __init__(self) -> None:
         self._decode: Callable[..., str] = codecs.getincrementaldecoder("utf-8")("replace").decode
@@ -206,7 +206,7 @@ class _Words:
         return last_line(_shown(self._end.decode(errors="replace")))
 
     def hear(self, said: IO[bytes]) -> bool:
-        """Take in what is there to be read; False once there is no more to come."""
+        """Read what was printed; False once no more can come."""
         data = os.read(said.fileno(), READ_BYTES)
         self._end = (self._end + data)[-LAST_BYTES:]
         if self._n_shown < SHOWN_CHARACTERS:
@@ -220,13 +220,13 @@ class _Words:
     def _show(self, text: str) -> None:
         shown = _shown(text)[: SHOWN_CHARACTERS - self._n_shown]
         self._n_shown += len(shown)
-        # Printing decides nothing.
+        # A terminal that fails does not change the outcome.
         with suppress(OSError, ValueError, AttributeError):
             sys.stderr.write(shown)
 
 
 def _shown(text: str) -> str:
-    """Without what moves the cursor or cannot be encoded."""
+    """Replace what moves the cursor or cannot be encoded."""
     return "".join(
         c if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"} else "\N{REPLACEMENT CHARACTER}"
         for c in text.replace("\r", "\n")

@@ -67,7 +67,7 @@ def _from_text(text: str, base: Path) -> ModelRef:
 def _path_of(where: str, base: Path) -> Path:
     try:
         return (base / Path(where).expanduser()).resolve()
-    except (OSError, RuntimeError) as error:  # links in a circle, or the home of a user that is none
+    except (OSError, RuntimeError) as error:  # a circle of links, or the home of an unknown user
         raise ModelError(f"model file {where} cannot be found: {error}; {_FORMS}") from error
 
 

@@ -1,8 +1,8 @@
-"""What simulations returned, as a child sends it: how the values are packed, and taken apart without trust.
+"""The results of simulations, as a child sends them: how values are packed, and taken apart without trust.
 
-Owns the blobs beside an `Answered`, on both sides, and the check that they are what it says. Numbers travel as the
-bytes they are, rows of scalars by column, tables as Arrow streams; nothing that arrives is run. What the message itself
-may say is `protocol`'s business. Packing runs in the model's interpreter.
+Owns the blobs beside an `Answered`, on both sides, and the check that they are what it says; `protocol` owns the
+message itself. Numbers travel as the bytes they are, rows of scalars by column, tables as Arrow streams; nothing that
+arrives is run. Packing runs in the model's interpreter.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_ROW_COLUMNS = 1000
 
 
 class Answer(NamedTuple):
-    """What came of one simulation: its outputs, or a description of what it raised."""
+    """The result of one simulation: its outputs, or a description of what it raised."""
 
     seconds: float
     peak_bytes: int
@@ -60,7 +60,7 @@ class Packed(NamedTuple):
 
 @functools.cache
 def _codes() -> dict[type, str]:
-    """How values travel, by their types; found once, in the server."""
+    """The codes by which values travel, by type; found once, in the server."""
     import numpy as np
 
     return {
@@ -70,12 +70,7 @@ def _codes() -> dict[type, str]:
 
 
 class Packer:
-    """Gathers answers in a child until they are sent.
-
-    Attributes:
-        n: How many there are.
-        size_bytes: Roughly what they take.
-    """
+    """Gathers answers in a child until they are sent: `n` of them, of roughly `size_bytes`."""
 
     def __init__(self) -> None:
         self._codes = _codes()
@@ -90,7 +85,7 @@ class Packer:
         self._streams: list[bytes] = []
 
     def packed(self, outputs: Mapping[str, Scalars | pa.Table]) -> Packed:
-        """Prepare what a simulation returned; nothing is kept of it here."""
+        """Prepare what a simulation returned; the packer does not keep it."""
         rows, streams = [], []
         for name, content in outputs.items():
             if type(content) is dict:
@@ -102,7 +97,7 @@ class Packer:
         return Packed(rows, streams)
 
     def add(self, seconds: float, peak_bytes: int, failure: Told | None, packed: Packed) -> None:
-        """Take what came of the next simulation."""
+        """Take the result of the next simulation."""
         self._seconds.append(seconds)
         self._peaks.append(peak_bytes)
         if failure is not None:
@@ -127,7 +122,7 @@ class Packer:
         """Return all that was gathered as a message and its blobs, and begin anew."""
         blobs = [self._seconds.tobytes(), self._peaks.tobytes(), *self._streams]
         rows = []
-        # A simulation that failed may have been the only one with rows of its columns.
+        # A group is empty where the only simulation with such rows failed.
         for group in (group for group in self._rows.values() if group.of):
             rows.append(Rows(group.output, group.columns, group.codes, group.of))
             blobs += map(_column, group.codes, zip(*[row.values() for row in group.rows]))
@@ -136,7 +131,7 @@ class Packer:
         return answered, blobs
 
     def _is_new(self, key: _Key, row: Mapping[str, object]) -> bool:
-        """Begin rows of these columns, unless they have to travel as tables."""
+        """Begin rows of these columns; False where they have to travel as tables."""
         codes = [self._codes.get(type(value), "") for value in row.values()]
         if len(row) > MAX_ROW_COLUMNS or "" in codes:
             return False
@@ -234,7 +229,7 @@ def _values(blob: bytes | memoryview, code: str, n: int) -> list[Any]:
     if code in "fi":
         import numpy as np
 
-        # What they were: a column of them is as narrow.
+        # As NumPy's scalars, which they were, so that a column of them is as narrow.
         return list(np.frombuffer(blob, code))
     return values
 

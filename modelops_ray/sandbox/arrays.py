@@ -41,7 +41,7 @@ def plain_array(values: Sequence[bool | int | float | str | None], type_: pa.Dat
 
 
 def array_of(values: npt.NDArray[Any]) -> pa.Array:
-    """Show a NumPy array of integers as an Arrow array; one of truth values is copied."""
+    """Make an Arrow array that shares the memory of a NumPy array of integers; truth values are copied."""
     if values.dtype == bool:
         return array_of(values.view("u1")).cast(pa.bool_())
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values.ravel())])

@@ -21,13 +21,13 @@ INTEGERS = {pa.bool_().id} | {pa.type_for_alias(f"{u}int{bits}").id for u in (""
 """Ids of the types of integers, and of truth values."""
 _NUMBERED = {b"modelops_ray": b"rows are numbered from 0"}
 MOST_DIGITS = 38
-"""Of a decimal number: DuckDB and polars read no more, and DuckDB would round."""
+"""The most digits of a decimal number: DuckDB and polars read no more, and DuckDB would round."""
 MOST_LEVELS = 32
-"""Of lists and structs within each other: readers of Parquet refuse what is nested much deeper."""
+"""The most lists and structs within each other: readers of Parquet refuse what is nested much deeper."""
 _DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
 """How many digits a decimal needs to hold every integer of this many bits."""
 UNITS = ("s", "ms", "us", "ns")
-"""Of times, the finest last."""
+"""The units of times, the finest last."""
 _TIMES = {"s": pa.time32("ms"), "ms": pa.time32("ms"), "us": pa.time64("us"), "ns": pa.time64("ns")}
 _STORAGE_IS_PLAIN = ("arrow.json",)
 _AS_TEXT = ("arrow.uuid", "pandas.period", "pandas.interval")
@@ -65,21 +65,21 @@ def _plain(type_: pa.DataType) -> pa.DataType:
 
 
 def numbered(table: pa.Table) -> pa.Table:
-    """Note that the rows of a table had no labels but their numbers, which are then no column.
+    """Note in a table that its rows had no labels but their numbers, which are then no column.
 
-    Of a frame that is filtered, the rows that are left have labels or have none, as it happens.
+    Of the parts of a filtered frame some have labels and some have none: `together` decides for the whole.
     """
     first, *others = table.schema
     return table.cast(pa.schema([first.with_metadata(_NUMBERED), *others]))
 
 
 def is_numbered(schema: pa.Schema) -> bool:
-    """Whether a table with this schema was noted to be so."""
+    """Whether a table with this schema has that note."""
     return len(schema) > 0 and any(_NUMBERED.items() <= (field.metadata or {}).items() for field in schema)
 
 
 def together(tables: Iterable[pa.Table]) -> pa.Table:
-    """Put tables of the same columns one below the other; without labels is the whole where all that have rows are."""
+    """Put tables of the same columns one below the other; the whole is numbered if all parts that have rows are."""
     found = list(tables)
     whole = pa.concat_tables(found)
     are_numbered = [is_numbered(table.schema) for table in found if table.num_rows]
@@ -89,7 +89,7 @@ def together(tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def is_listlike(type_: pa.DataType) -> bool:
-    """Whether it is any of the forms of a list."""
+    """Whether it is a list in any of Arrow's forms."""
     forms = (pat.is_list, pat.is_large_list, pat.is_fixed_size_list, pat.is_list_view, pat.is_large_list_view)
     return any(is_form(type_) for is_form in forms)
 
@@ -167,7 +167,7 @@ def joined(
     """Return the narrowest type that holds the values of two plain types, None if there is none.
 
     The answer does not depend on the order in which types are joined, so neither does the type of a finished column.
-    Whether all values are held is for the values to show where an integer becomes a float, a time gets a finer unit, or
+    The values decide whether all of them are held where an integer becomes a float, a time gets a finer unit, or
     `uint64` meets a signed integer, which become `mixed`.
     """
     if left == right or pat.is_null(right):
@@ -184,7 +184,7 @@ def joined(
 
 
 def candidates(left: pa.DataType, right: pa.DataType) -> list[pa.DataType]:
-    """Return the types that may hold the values of two plain types, the one to prefer first; the values decide."""
+    """Return the types that may hold the values of two plain types, in the order of preference; the values decide."""
     kinds = [joined(left, right, mixed) for mixed in (pa.uint64(), pa.int64(), pa.float64())]
     return [kind for at, kind in enumerate(kinds) if kind is not None and kind not in kinds[:at]]
 

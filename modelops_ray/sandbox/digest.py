@@ -1,6 +1,7 @@
-"""Digests of models: what a model is, apart from where it lies.
+"""Digests of models: what a model is, wherever its files are.
 
-Owns which files count as a model's own. Does not import or run anything; what no file defines is `fingerprint`'s.
+Owns which files count as a model's own. Does not import or run anything; models that no file defines are
+`model.fingerprint`'s.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def may_be_the_models(name: str) -> bool:
 
 
 def _is_own(folder: Path, root: Path) -> bool:
-    """Whether a folder below the model's can be part of it, and is to be looked into."""
+    """Whether a folder below the model's can be part of the model, and has to be searched."""
     if not may_be_the_models(folder.name) or (folder / "pyvenv.cfg").exists():
         return False
     return not folder.is_symlink() or _is_linked_source(folder, root)

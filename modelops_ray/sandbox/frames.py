@@ -18,13 +18,13 @@ from .values import loaded
 
 Columns = list[tuple[str, Any]]
 VALUE = "value"
-"""The column of what has no name: a list, a scalar, a series."""
+"""The column of a list, scalar or series without a name."""
 _KINDS = {"DatetimeIndex": "date", "PeriodIndex": "date", "TimedeltaIndex": "time"}
 _UNNAMED_DIMENSION = re.compile(r"dim_\d+")
 
 
 def columns_of_frame(frame: Any) -> Columns:
-    """Return the columns of a data frame of pandas, and after them its index where that says something."""
+    """Return the columns of a data frame of pandas, then its index where that says something."""
     names = list(map(_label, frame.columns))
     columns = [(name, frame.iloc[:, at]) for at, name in enumerate(names)]
     return [*columns, *index_columns(frame.index, dict(columns))]
@@ -95,7 +95,7 @@ def _named(index: Any, level: int) -> str | None:
 
 
 def _is_new(name: str, labels: Any, taken: Mapping[str, Any]) -> bool:
-    """Whether an index has to be kept beside columns; one that is also a column need not be."""
+    """Whether an index has to be kept beside columns; one that equals a column of its name need not be."""
     if name not in taken:
         return True
     if list(labels) == list(taken[name]):
@@ -147,7 +147,7 @@ def columns_of_dataset(data: Any) -> Columns:
 
 
 def _along(data: Any, name: Any, sizes: Mapping[Any, int]) -> Any:
-    """Return the value of a variable at each point; None for a dimension that is no more than a count, or of levels."""
+    """Return the value of a variable at each point; None for a dimension that only counts, or has several levels."""
     if name in sizes and name in data.indexes and data.indexes[name].nlevels > 1:
         return None
     if name in sizes and name not in data.coords and len(sizes) == 1 and _UNNAMED_DIMENSION.fullmatch(str(name)):

@@ -19,7 +19,7 @@ _Reseed = Callable[[int], object]
 
 
 def seeding(model: Model, spaces: Iterable[Mapping[str, Any]]) -> Model:
-    """The model, whose generators begin anew in every call; the same function where it has none."""
+    """Return the model with its generators seeded again in every call; the same function where it has none."""
     reseeds = _reseeds(spaces)
     if not reseeds:
         return model
@@ -33,7 +33,7 @@ def seeding(model: Model, spaces: Iterable[Mapping[str, Any]]) -> Model:
 
 
 def seed_shared(seed: int) -> None:
-    """Seed the global generators that a model may use without knowing; NumPy's takes the seed modulo 2**32."""
+    """Seed the global generators, which a model may use unawares; NumPy's takes the seed modulo 2**32."""
     random.seed(seed)
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None:
@@ -41,10 +41,10 @@ def seed_shared(seed: int) -> None:
 
 
 def _reseeds(spaces: Iterable[Mapping[str, Any]]) -> list[_Reseed]:
-    """How each generator is seeded, in the order of names, which is the same in every process."""
-    # Not by its name in NumPy, which would load it now, among the model's helpers.
+    """Return how to seed each generator, in the order of names, which is the same in every process."""
+    # Not as `numpy.random`, which would load it now, among the model's helpers.
     numpys: Any = sys.modules.get("numpy.random")
-    # Those that all modules share are seeded for every model; whose state is the system's has none.
+    # The generators that all modules share are seeded by `seed_shared`; one of the system's has no state.
     done = {id(getattr(random, "_inst", None)), id(getattr(getattr(numpys, "mtrand", None), "_rand", None))}
     found: list[_Reseed] = []
     for value in (value for space in spaces for value in _values(space)):
@@ -72,7 +72,7 @@ def _values(space: Mapping[str, Any]) -> Iterator[Any]:
 
 
 def _reseed_of(value: Any, index: int, numpys: Any) -> _Reseed | None:
-    """How to seed this one, so that no two of a model draw the same; None where it is no generator."""
+    """Return how to seed this generator, so that no two of a model draw the same; None where it is no generator."""
     if type(value) is random.Random:
         return lambda seed: value.seed(seed << 32 | index + 1)
     if numpys is None:

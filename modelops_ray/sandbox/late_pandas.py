@@ -1,8 +1,8 @@
-"""Keeps pyarrow from importing pandas before the model does: it doubles what a fork copies.
+"""Keeps pyarrow from importing pandas before the model does: pandas doubles what a fork copies.
 
-pyarrow looks for pandas once, when it first makes an array. If it did not find it then, it takes a series for any other
-sequence (NaN for a value, dates for microseconds) until something makes it look again, which is done here as soon as
-pandas has been imported.
+pyarrow looks for pandas once, when it first makes an array. If it did not find pandas then, it takes a series for any
+other sequence (NaN for a value, dates for microseconds) until it looks again, which it is made to do as soon as pandas
+has been imported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import ModuleType
 
 
 class LatePandas(importlib.abc.MetaPathFinder):
-    """While entered, there is no pandas, unless it has been imported; afterwards its import tells pyarrow."""
+    """Hides pandas while entered, unless it has been imported; afterwards its import tells pyarrow."""
 
     def __init__(self) -> None:
         self._hides = False
@@ -49,7 +49,7 @@ def _tell_afterwards(loader: importlib.abc.Loader) -> None:
 
     def execute_and_tell(module: ModuleType) -> None:
         execute(module)
-        # One that is too old for pyarrow is still the model's to use, and so is a file of the model's of this name.
+        # A pandas too old for pyarrow, or a file of the model's of this name, is still the model's to use.
         with suppress(ImportError, AttributeError):
             pa.nulls(0).to_pandas()
 

@@ -1,14 +1,14 @@
 """From what a model returned to Arrow tables.
 
-Owns what counts as an output, a table, a row and a column, and the messages that refuse what does not.
-Does not know identities, parts or other simulations. `values` and `scalars` read values, `frames` reads labels.
+Owns what counts as an output, a table, a row and a column, and the messages that refuse anything else. Does not know
+identities, parts or other simulations. `values` and `scalars` read values, `frames` reads labels.
 
-The rule for a mapping, which a model may return or put below an output's name, as a dictionary, a dataclass or a named
-tuple: all values tables, mappings or lists of rows: outputs; all values sequences: columns of one table; all values
-scalars: one row. An empty mapping is no outputs. What is returned bare is the output `result`.
+A model may return, or put below an output's name, a mapping: a dictionary, a dataclass or a named tuple. If all its
+values are tables, mappings or lists of rows, they are outputs; if all are sequences, columns of one table; if all are
+scalars, one row. An empty mapping has no outputs. A table that is returned without a name is the output `result`.
 
-The model's values are kept exactly, in plain types all the way down, or refused by name. All that is kept is copied: a
-model may use its buffers again.
+Values are kept exactly, in plain types all the way down, or refused by name. All that is kept is copied: a model may
+use its buffers again.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from .values import column_of, converter_of, is_masked, is_of, own, without_arro
 
 BARE_OUTPUT = "result"
 MOST_COLUMNS = 10_000
-"""The most columns of an array of two dimensions: one with more has rows and columns exchanged."""
+"""The most columns of an array of two dimensions: in one with more, rows and columns are exchanged."""
 MOST_TEXT = 2**20
-"""Characters of a text that travels in a row; a longer one makes a table, of which the size is bounded."""
+"""The most characters of a text that travels in a row; a longer one makes it a table, whose size is bounded."""
 MAX_NAME_BYTES = 255
 _OUTPUT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _PLAIN = {
@@ -145,7 +145,7 @@ def _are_one_table(shapes: set[str], returned: Mapping[Any, object], wanted: Seq
 
 
 def _shape(value: object) -> str:
-    """Say what a value of a mapping is by itself."""
+    """Say what a value of a mapping is when looked at alone."""
     kind = type(value)
     if kind in _PLAIN:
         return _SCALAR
@@ -172,7 +172,7 @@ def _is_named_column(value: object) -> bool:
 
 
 def _is_used_up(value: object) -> bool:
-    """Whether a value can be looked at once only: what it gives is a list, of values or of rows."""
+    """Whether a value can be read only once, such as an iterator: what it yields is made a list."""
     kind = type(value)
     if kind in _PLAIN or kind is np.ndarray or kind is list or kind is dict:
         return False
@@ -235,7 +235,7 @@ def _content(name: str, value: object) -> Scalars | pa.Table | None:
 
 
 def _bare_columns(value: Any) -> Columns | None:
-    """Return the columns of a table that is no mapping of columns; None of what is no table."""
+    """Return the columns of a table that is no mapping of columns; None where it is no table."""
     for recognises, columns in _BARE:
         if recognises(value):
             return columns(value)
@@ -267,7 +267,7 @@ def _of_sequence(value: Any) -> Columns | None:
     if isinstance(value, tuple):
         return None
     values = value if isinstance(value, (list, np.ndarray)) else column_of(value)
-    # A list of lists or of tables has no one meaning.
+    # A list of lists or of tables is ambiguous.
     is_flat = not isinstance(values, list) or all(_shape(each) == _SCALAR for each in values)
     return [(VALUE, values)] if is_flat else None
 
@@ -328,7 +328,7 @@ def _from_columns(name: str, columns: Columns, of_pandas: Sequence[Any]) -> pa.T
 
 
 def _flat(name: str, columns: Columns) -> Columns:
-    """Make the columns of an array of two dimensions columns: `x_0`, `x_1` and so on."""
+    """Make each column of an array of two dimensions a column of its own: `x_0`, `x_1` and so on."""
     flat: Columns = []
     for column, value in columns:
         if getattr(value, "ndim", 1) != 2:
@@ -385,7 +385,7 @@ def _from_arrow(name: str, value: Any) -> pa.Table | None:
 
 
 def _unknown_extension(field: pa.Field) -> str:
-    """Return the name of an extension type that Arrow here does not know and reads as its storage; else empty."""
+    """Return the name of an extension type that this Arrow does not know, and reads as its storage; else ""."""
     name = (field.metadata or {}).get(b"ARROW:extension:name", b"").decode(errors="replace")
     inner = (field.type.field(at) for at in range(field.type.num_fields))
     return name or next(filter(None, map(_unknown_extension, inner)), "")
@@ -408,7 +408,7 @@ def _table(output: str, columns: Sequence[tuple[str, Column]]) -> pa.Table:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a scalar surely has an Arrow type, the same for every value of its Python type."""
+    """Whether a scalar surely has an Arrow type, which is the same for every value of its Python type."""
     if type(value) is int:
         return -(2**63) <= value < 2**63
     if type(value) is str:

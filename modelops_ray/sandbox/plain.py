@@ -29,7 +29,7 @@ _TEXTS = {_TEXT, pa.large_string().id, pa.string_view().id}
 class RefusedValueError(Exception):
     """A value or column cannot be kept exactly; the message is a phrase: what was found, and what to return.
 
-    `row` is where in the column, None where that says nothing.
+    `row` is its place in the column, None where there is no one place.
     """
 
     def __init__(self, found: str, row: int | None = None) -> None:
@@ -42,7 +42,7 @@ class UnknownValueError(RefusedValueError):
 
 
 def quoted(name: object) -> str:
-    """Write what a model took for a name; of a long one the beginning, so that the remedy after it is read."""
+    """Write a name that a model gave; of a long one only the beginning, so that the remedy after it is read."""
     text = repr(name)
     return text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}…"
 
@@ -52,7 +52,7 @@ def plain_column(column: Column) -> Column:
     if column.type.id in _UNCHECKED:
         return column
     try:
-        # Text is looked at below, where that costs half as much.
+        # Text is validated below, after it was made plain, which costs half as much.
         column.validate(full=column.type.id not in _TEXTS)
         if not isinstance(column, pa.ChunkedArray):
             return _checked(_plain(column))
@@ -83,7 +83,7 @@ def _plain(array: pa.Array) -> pa.Array:
         # Arrow cannot look views up in a dictionary, so the dictionary is made plain first.
         return _plain(array.dictionary).take(array.indices)
     if pa.types.is_run_end_encoded(array.type):
-        # Arrow decodes the runs of few types.
+        # Arrow itself decodes runs of a few types only.
         rows = np.arange(array.offset, array.offset + len(array))
         return _plain(array.values).take(array_of(np.searchsorted(array.run_ends.to_numpy(), rows, side="right")))
     if is_listlike(array.type):
@@ -97,7 +97,7 @@ def _plain(array: pa.Array) -> pa.Array:
 
 
 def _calendar(times: pa.Array) -> pa.Array:
-    """Return dates and times as they are where Python and pandas have them."""
+    """Return dates and times unchanged if Python and pandas can hold them all, else refuse them."""
     kind = times.type
     if pa.types.is_duration(kind):
         return _spans(times)
@@ -114,7 +114,7 @@ def _calendar(times: pa.Array) -> pa.Array:
 
 
 def _spans(spans: pa.Array) -> pa.Array:
-    """Return durations as they are where Python has them; in microseconds it has all."""
+    """Return durations unchanged if Python can hold them all, as it can all in microseconds or finer."""
     most = _MOST_SPAN.get(spans.type.unit, 2**63)
     ticks = _present(spans)
     if len(ticks) and max(-int(ticks.min()), int(ticks.max())) > most:
@@ -125,7 +125,7 @@ def _spans(spans: pa.Array) -> pa.Array:
 def _present(times: pa.Array) -> np.ndarray:
     """Return the numbers that stand for dates or times, without those that are missing.
 
-    NumPy finds their ends: that of Arrow's which does imports some megabytes, which each fork would copy.
+    NumPy finds their least and greatest: the function of Arrow imports some megabytes, which each fork would copy.
     """
     n_bytes = times.type.bit_width // 8
     validity, data = times.buffers()

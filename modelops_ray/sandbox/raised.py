@@ -1,7 +1,7 @@
-"""What a simulation raised, as bounded text that can be kept: the same at every level of isolation.
+"""An exception of a simulation, as bounded text that can be kept: the same at every level of isolation.
 
-Owns the bounds of what is told of a failure, and which frames are shown. Does not name causes to the driver:
-`failures` does. Runs in the model's interpreter.
+Owns the bounds of that text, and which frames are shown. Does not name causes: `runner.failures` does. Runs in the
+model's interpreter.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_TYPE_CHARS = 200
 MAX_MESSAGE_CHARS = 4096
 MAX_TRACEBACK_CHARS = 16 * 1024
 KINDS = frozenset({"bad_output", "out_of_memory", "model_error"})
-"""What one simulation's own exception may be called."""
+"""The kinds of exceptions of a simulation."""
 _OWN_FILES = tuple(str(Path(__file__).parents[1] / room) for room in ("sandbox", "runner"))
 _UNSPEAKABLE = "what it says cannot be shown"
 _name_of = type.__dict__["__name__"].__get__
@@ -36,13 +36,13 @@ class Told(NamedTuple):
 
 
 def told_of(error: BaseException) -> Told:
-    """Describe what a simulation raised; the frames of ours that led to the model are left out."""
+    """Describe what a simulation raised, without our own frames that led to the model."""
     from .outputs import BadOutputError
 
-    # What an exception says its class is may be anything, and `isinstance` asks it.
+    # `isinstance` would ask the exception for its class, and may be told anything.
     if issubclass(type(error), BadOutputError):
         return Told("bad_output", "BadOutput", bounded_message(str(error)), None)
-    # The class of an exception may answer for itself; a text of its own may do anything when it is asked for.
+    # The class may be asked safely; the text is made by code of the author's, which may do anything.
     name = type_of(error)
     kind = "out_of_memory" if issubclass(type(error), MemoryError) else "model_error"
     message, trace = _UNSPEAKABLE, ""
@@ -58,14 +58,14 @@ def type_of(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """What an exception says, bounded; its class is the author's, too, and may raise when it is asked."""
+    """The bounded message of an exception, whose class is the author's and may raise when it is asked."""
     with suppress(_UnspeakableError), authors_code(_UnspeakableError):
         return bounded_message(str(error))
     return _UNSPEAKABLE
 
 
 class _UnspeakableError(Exception):
-    """An exception of the model's cannot be put into words."""
+    """A model's exception cannot be put into words."""
 
 
 def _model_frames(frames: TracebackType | None) -> TracebackType | None:
@@ -91,5 +91,5 @@ def _beginning(text: str, n_characters: int) -> str:
 
 
 def storable(text: str) -> str:
-    """Write what UTF-8 cannot hold as escapes: a message may quote a broken file name."""
+    """Replace what UTF-8 cannot hold by escapes: a message may quote a broken file name."""
     return str.encode(text, "utf-8", "backslashreplace").decode()

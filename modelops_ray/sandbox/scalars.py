@@ -45,7 +45,7 @@ class _Days(NamedTuple):
 
 
 class _Instant(NamedTuple):
-    """`ticks` of `unit` since 1970 in UTC; where `zone` is None, of a clock that is in no zone."""
+    """`ticks` of `unit` since 1970 in UTC, or on a clock without a zone where `zone` is None."""
 
     ticks: int
     unit: str
@@ -80,7 +80,7 @@ def require_end(values: Sequence[Any], found: set[type]) -> None:
     for _ in range(MOST_LEVELS):
         if not any(issubclass(kind, _HOLDERS) for kind in found):
             return
-        # What is in several places is followed once.
+        # A holder that is in several places is followed once.
         holders = {id(each): each for each in level if isinstance(each, _HOLDERS)}.values()
         held = [each.values() if isinstance(each, dict) else each for each in holders if _is_followed(each)]
         found = set().union(*(map(type, each) for each in held))
@@ -93,7 +93,7 @@ def _is_followed(holder: Any) -> bool:
 
 
 def is_surely_kept(type_: pa.DataType, values: Sequence[Any], found: set[type]) -> bool:
-    """Whether Arrow's own conversion of a list, of these types, to this one is known to have lost nothing."""
+    """Whether Arrow certainly lost nothing when it converted values, of the types `found`, to this type."""
     if type_.id in _SURE:
         return True
     found = set(found)
@@ -129,7 +129,7 @@ def array_of_values(values: Sequence[Any], convert: Convert) -> Column:
     plain = [_canonical(value, row) for row, value in enumerate(values)]
     kinds = {type(value) for value in plain} - {_NONE}
     if float in kinds and kinds != {float} and int not in kinds:
-        # Beside what is no number, NaN says that there is nothing.
+        # NaN beside values that are no numbers means that a value is missing.
         plain = [None if type(value) is float and value != value else value for value in plain]  # noqa: PLR0124
         kinds = {type(value) for value in plain} - {_NONE}
     if not kinds:
@@ -141,7 +141,7 @@ def array_of_values(values: Sequence[Any], convert: Convert) -> Column:
 
 
 def _promoted(values: Sequence[Any]) -> np.ndarray | None:
-    """Bring dates of NumPy into the finest of their units; None where that one does not hold them all."""
+    """Bring dates of NumPy into the finest of their units; None where that unit does not hold them all."""
     try:
         array = np.array(["NaT" if value is None else value for value in values])
     except (OverflowError, TypeError):
@@ -204,9 +204,9 @@ def _by_protocol(value: Any, row: int) -> Any:
 
 
 def fields_of(value: Any) -> Mapping[str, Any] | None:
-    """Return the fields by name of a record, None of all else.
+    """Return the fields by name of a record; None for any other value.
 
-    A record is one of NumPy, a dataclass, a named tuple, a model of pydantic or a class of attrs.
+    Records are those of NumPy, dataclasses, named tuples, models of pydantic and classes of attrs.
     """
     if isinstance(value, type):
         return None
@@ -291,7 +291,7 @@ def _span(value: dt.timedelta) -> Any:
 
 
 def _ticks(value: Any) -> Any:
-    """Read a scalar of NumPy's dates and spans as its array is read."""
+    """Read a scalar date or span of NumPy in the way that an array of them is read."""
     if np.isnat(value):
         return None
     column = (dates if value.dtype.kind == "M" else spans)(np.array([value]))

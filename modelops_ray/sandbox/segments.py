@@ -37,7 +37,7 @@ _shmctl = ctypes.CDLL(None).shmctl
 
 
 class Folder:
-    """The files in `/dev/shm` by name and inode, for names come again; read only when something came or went."""
+    """The files in `/dev/shm` by name and inode, since names come again; read only when something came or went."""
 
     def __init__(self, path: str = FOLDER) -> None:
         self._path = path
@@ -49,7 +49,7 @@ class Folder:
         try:
             changed_ns = os.stat(self._path).st_mtime_ns  # noqa: PTH116 (often)
             if changed_ns != self._changed_ns:
-                # What comes right after the reading may have the same time: the clock of files ticks slowly.
+                # A file that comes right after the reading may have the same time: the clock of files ticks slowly.
                 self._changed_ns = changed_ns if time.time_ns() - changed_ns > _TICK_NS else -1
                 self._names = frozenset((entry.name, entry.inode()) for entry in os.scandir(self._path))
         except (FileNotFoundError, PermissionError):
@@ -58,7 +58,7 @@ class Folder:
 
 
 def record_into(fd: int) -> None:
-    """Have Python tell a file what this process and its forks make, in place of a tracker of its own."""
+    """Have Python report what this process and its forks make into a file, in place of a tracker of its own."""
     # There is no other way to say where the tracker writes.
     _tracker()._fd = fd  # noqa: SLF001
 
@@ -72,7 +72,7 @@ def _tracker() -> Any:
 
 
 def recorded(fd: int, start: int) -> set[str]:
-    """Return the names of files in `/dev/shm` that were told of from `start` on and not taken back."""
+    """Return the names of files in `/dev/shm` that were reported from `start` on and not withdrawn."""
     found: set[str] = set()
     for verb, name in _told(os.pread(fd, MOST_BYTES, start)):
         if verb == b"REGISTER":
@@ -83,7 +83,7 @@ def recorded(fd: int, start: int) -> set[str]:
 
 
 def _told(text: bytes) -> Iterator[tuple[bytes, str]]:
-    """Read what a model's process wrote: what is no message for the tracker is passed over."""
+    """Read what a model's process wrote; lines that are no message for the tracker are skipped."""
     for line in text.splitlines():
         verb, _, rest = line.partition(b":")
         name, _, kind = rest.rpartition(b":")
@@ -97,9 +97,9 @@ def _told(text: bytes) -> Iterator[tuple[bytes, str]]:
 
 @dataclass
 class Segments:
-    """What one family made of shared memory.
+    """The shared memory that one family made.
 
-    `before` is what was in `/dev/shm` when its child was born; what it is told of stands in `record` from `start` on.
+    `before` is what was in `/dev/shm` when its child was born; its reports are in `record` from `start` on.
     """
 
     record: int
@@ -112,8 +112,8 @@ class Segments:
     def unmapped_bytes(self, pids: Iterable[int], now: frozenset[tuple[str, int]], inherited: frozenset[int]) -> int:
         """Return how much of it is in no process's memory, now that the family has the members `pids`.
 
-        `now` is what is in `/dev/shm`; `inherited` are inodes that the fork server has open or mapped: those are its
-        own.
+        `now` is what is in `/dev/shm`; `inherited` are inodes that the fork server has open or mapped, which are the
+        server's.
         """
         sizes: dict[int, int] = {}
         mapped: set[int] = set()
@@ -136,7 +136,7 @@ class Segments:
         )
 
     def remove(self, now: frozenset[tuple[str, int]]) -> None:
-        """Remove what is left of it; its processes have ended."""
+        """Remove the shared memory that is left; the family's processes have ended."""
         new = now - self.before if now is not self.before else ()
         told = recorded(self.record, self.start) if new else ()
         for name, inode in new:
@@ -163,7 +163,7 @@ def _size_of(name: str) -> int:
 
 
 def _open_files(pid: int) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield what a process has open that is kept in memory: memory files, and files in `/dev/shm`."""
+    """Yield the files a process has open that are kept in memory: memory files, and files in `/dev/shm`."""
     folder = f"/proc/{pid}/fd"
     with suppress(OSError):
         for number in os.listdir(folder):  # noqa: PTH208 (often)
@@ -174,7 +174,7 @@ def _open_files(pid: int) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _mapped(pid: int) -> set[int]:
-    """Return the inodes of what a process has mapped of memory files and of files in `/dev/shm`."""
+    """Return the inodes of memory files and files in `/dev/shm` that a process has mapped."""
     found: set[int] = set()
     with suppress(OSError), open(f"/proc/{pid}/maps", "rb", buffering=0) as file:  # noqa: PTH123 (often)
         for line in file.readall().splitlines():

@@ -1,6 +1,6 @@
 """Which names and types the outputs of one simulation may have, and how many, large and deep they may be.
 
-The same for every level of isolation, checked before outputs leave the simulation: what is refused is that
+The same for every level of isolation, checked before outputs leave the simulation: a refused output is that
 simulation's failure. Does not read values: `outputs` does. Runs in the model's interpreter.
 """
 
@@ -53,7 +53,7 @@ def usable_outputs(returned: object, wanted: Sequence[str] | None = None) -> dic
 
 
 def _known_rows(returned: dict[Any, Any]) -> dict[str, Scalars | pa.Table] | None:
-    """Return one row, or a row for each output, of numbers as they were found usable before; None for all else."""
+    """Return one row, or a row for each output, if they are of numbers and were found usable before; else None."""
     if (row := _known_row(BARE_OUTPUT, returned)) is not None:
         return {BARE_OUTPUT: row}
     rows: dict[str, Scalars | pa.Table] = {}
@@ -72,7 +72,7 @@ def _known_row(output: str, row: dict[Any, Any]) -> dict[str, object] | None:
     for value in row.values():
         if type(value) is int and not -(2**63) <= value < 2**63:
             return None
-    # Under the names that were found: an equal key may be of a type of the model's.
+    # With the names that were remembered: an equal key may be of a class of the model's.
     return dict(zip(names, row.values()))
 
 
@@ -126,7 +126,7 @@ def _require_column_names(output: str, columns: Iterable[str]) -> None:
 
 
 def _require_type(output: str, column: str, kind: pa.DataType) -> None:
-    """Make sure that a column is of a type that every reader of the results knows, as `outputs` makes them."""
+    """Make sure that a column is of a plain type, which every reader of the results knows."""
     where = f"output {output!r}, column {quoted(column)}"
     try:
         plain = plain_type(kind)

@@ -1,8 +1,9 @@
 """The values of one column, in any form a model may hold them, as a plain Arrow array.
 
-Asks an object for its own Arrow form first, then for a NumPy array or a buffer, then for its elements. What Arrow would
-convert with a loss (a date with a time of day, nanoseconds, text after a NUL, a mask) is converted here. Owns columns
-and the values in them, not tables. Runs in the model's interpreter, and imports pandas, polars and xarray never.
+Asks an object for its own Arrow form first, then for a NumPy array or a buffer, then for its elements. Values that
+Arrow would convert with a loss (a date with a time of day, nanoseconds, text after a NUL, a mask) are converted here.
+Owns columns and the values in them, not tables. Runs in the model's interpreter, and never imports pandas, polars or
+xarray.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _REFUSALS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
 
 def column_of(value: object) -> Column:
-    """Make a plain array of what stands for one column; a copy where the model may use its memory again.
+    """Make a plain array of the values of one column; a copy where the model may use its memory again.
 
     RefusedValueError where it is no column, or a value in it cannot be kept exactly.
     """
@@ -44,7 +45,7 @@ def column_of(value: object) -> Column:
 
 
 def converter_of(value: object) -> Callable[[Any], Column] | None:
-    """Return what makes a column of a value, None where it is no column."""
+    """Return the function that makes a column of a value, None where the value is no column."""
     return next((convert for recognises, convert in _CONVERTERS if recognises(value)), None)
 
 
@@ -66,7 +67,7 @@ def loaded(module: str) -> Any:
 def _from_list(values: Sequence[Any]) -> Column:
     kinds = set(map(type, values))
     require_end(values, kinds)
-    # What is wrong with values that Arrow refuses, and in which row, is found below.
+    # Values that Arrow refuses are looked at one by one below, which names the row.
     with suppress(*_REFUSALS):
         found = pa.array(values)
         if is_surely_kept(found.type, values, kinds):
@@ -117,7 +118,7 @@ def _from_masked(values: Any) -> Column:
         return _structured(values)
     if data.dtype.kind == "O":
         return _from_list([None if gone else value for value, gone in zip(data.tolist(), mask)])
-    # What lies below a mask is no value, and must not be what the column is refused for.
+    # A masked value does not count, and must not be the reason to refuse the column.
     shown = np.array(data)
     shown[mask] = np.zeros((), data.dtype)
     column = _from_numpy(shown)
@@ -139,7 +140,7 @@ def _from_series(series: Any) -> Column:
         return _from_list([None if missing else value for value, missing in zip(series.tolist(), gone)])
     kind = getattr(series.dtype, "kind", "O")
     if kind in "biuf" and isinstance(series.dtype, np.dtype) and series.dtype.itemsize <= 8 and series.dtype.isnative:
-        # A copy: pandas shows its memory.
+        # A copy: pandas hands out its own memory.
         return pa.array(series.to_numpy(copy=True), from_pandas=True)
     if isinstance(series.dtype, np.dtype) and kind not in "Mm":
         return _from_numpy(series.to_numpy())
@@ -163,7 +164,7 @@ def _from_polars(series: Any) -> Column:
 
 
 def without_arrow(dtype: Any) -> str:
-    """Say why a type of polars cannot be kept, empty where it can; of an object it would give the address."""
+    """Say why a type of polars cannot be kept, "" where it can; polars gives Arrow the addresses of objects."""
     name = dtype.base_type().__name__
     if name in _NOT_ARROW:
         return f"a column of polars' type {name}; {_NOT_ARROW[name]}"
@@ -188,7 +189,7 @@ def _from_buffer(value: Any) -> Column:
 
 
 def is_of(module: str, *names: str) -> Callable[[object], bool]:
-    """Return what recognises an instance of these classes of a module, if the model has imported it."""
+    """Return a test for instances of these classes of a module, which is False until the model has imported it."""
 
     def recognises(value: object) -> bool:
         found = loaded(module)
@@ -197,7 +198,7 @@ def is_of(module: str, *names: str) -> Callable[[object], bool]:
     return recognises
 
 
-# NumPy imports masks where they are asked for.
+# NumPy imports `numpy.ma` only when it is asked for.
 is_masked = is_of("numpy.ma", "MaskedArray")
 
 

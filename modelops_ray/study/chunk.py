@@ -13,10 +13,10 @@ from modelops_ray.core.report import ChunkReport
 
 Scalar = bool | int | float | str
 _Reduced = tuple[Callable[..., object], tuple[object, ...]]
-"""How an object is pickled. Ray's own way with Arrow tables has pyarrow import pandas, so they travel as columns.
+"""How an object is pickled. Ray's own way with Arrow tables makes pyarrow import pandas, so they travel as columns.
 
-Ray's pickler calls into Python for every object that is not of a built-in type: thousands of tuples of ours would cost
-more than their simulations, so they travel as columns too.
+Ray's pickler calls into Python for every object that is not of a built-in type: thousands of simulations, as tuples of
+ours, would cost more than to run them, so they travel as columns, too.
 """
 
 
@@ -37,10 +37,10 @@ class Simulation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The simulations of one task; `attempts[i]` says which try it is for `simulations[i]`, from 1.
+    """The simulations of one task; `attempts[i]` says which attempt this is for `simulations[i]`, from 1.
 
     `width` of them run at a time, each held to `limit_bytes`; `request_bytes` and `cpus` are those of the whole task.
-    None begins once the first that ended has waited for `enough_s`.
+    No simulation begins once the first result has waited for `enough_s`.
     """
 
     chunk_id: int
@@ -97,7 +97,7 @@ def _chunk(chunk_id: int, columns: Sequence[tuple[Any, ...]], *others: Any) -> C
 
 
 def _columns_of(table: pa.Table) -> tuple[pa.Schema, list[pa.ChunkedArray]]:
-    """Take a table apart; one that shows a part of another takes all of that along."""
+    """Take a table apart; a slice takes the whole table it is a slice of along."""
     return table.schema, table.columns
 
 

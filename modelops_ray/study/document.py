@@ -19,7 +19,7 @@ MAX_SIMULATIONS = 100_000_000
 
 
 class Header(BaseModel):
-    """Every key of a study but its parameter sets; the descriptions are what error messages call right."""
+    """Every key of a study but its parameter sets; error messages cite the descriptions as what is expected."""
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
@@ -55,7 +55,7 @@ def read_header(document: Mapping[str, object], source: str) -> Header:
 
 
 def _require_storable(metadata: object, place: str) -> None:
-    """Metadata may be anything that can be kept beside the results, as JSON."""
+    """Make sure that metadata can be kept beside the results, as JSON."""
     level = [metadata]
     for _ in range(MOST_LEVELS):
         texts = [each for value in level for each in (value if isinstance(value, dict) else [value])]

@@ -1,7 +1,7 @@
-"""Which few parameter sets stand for a whole study: its corners, then every level of every parameter alike; pure.
+"""Which few parameter sets stand for a whole study: its corners, then all levels of all parameters equally often; pure.
 
-Owns the choice only. An even stride over the study would fall in step with the last axis of a grid and see one level
-of it; the choice here is drawn at random, and is the same for the same seed.
+Owns the choice only. An even stride over the study would fall in step with the last axis of a grid and see one level of
+it; the choice here is drawn at random, and is the same for the same seed.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from modelops_ray.study.chunk import Scalar
 from modelops_ray.study.simulations import Simulations
 
 MAX_LEVELS = 16
-"""The values of a parameter that has more are divided into this many parts of about equally many sets."""
+"""The values of a parameter with more are divided into this many parts, of about equally many sets."""
 MAX_ENUMERATED = 10
 MAX_CORNERS = 64
 CORNERS_SHARE = 0.5
-"""At most this share of a sample goes to corners, but for the two that have everything least and everything most."""
+"""At most this share of a sample are corners, besides the two where every parameter is least, or most."""
 
 _Codes = npt.NDArray[np.int64]
 _Shares = npt.NDArray[np.float64]
@@ -66,7 +66,7 @@ def sample_sets(sets: Sequence[Mapping[str, Scalar]], n: int, seed: str) -> list
 
 
 def _ranks(sets: Sequence[Mapping[str, Scalar]]) -> _Codes:
-    """The place of every value among those of its parameter, one column for each that is not the same throughout."""
+    """The rank of every value among those of its parameter; one column for each parameter that varies."""
     columns = []
     for name in sorted({name for one in sets for name in one}):
         values = [one.get(name) for one in sets]
@@ -106,10 +106,10 @@ def _signs(n_parameters: int, rng: random.Random) -> Iterator[_Codes]:
 
 
 def _levels(ranks: _Codes) -> _Codes:
-    """The level of every value: its rank, or in which part of the sets it is where there are too many values."""
+    """The level of every value: its rank, or, where there are too many values, the part of the sets that it is in."""
     levels = np.empty_like(ranks)
     for at in range(ranks.shape[1]):
-        # Equal values share a level, so this goes by how many sets have less.
+        # Equal values share a level: the level goes by how many sets have less.
         _, group, counts = np.unique(ranks[:, at], return_inverse=True, return_counts=True)
         n_less = np.cumsum(counts) - counts
         n_levels = len(counts)
@@ -119,7 +119,7 @@ def _levels(ranks: _Codes) -> _Codes:
 
 
 def _fill(chosen: dict[int, None], levels: _Codes, n: int, rng: random.Random) -> None:
-    """Choose on until there are `n`: each has the level that was chosen least often, and of others what is rare too."""
+    """Choose up to `n`: next always a set with a level that was chosen least often, and whose other levels are rare."""
     is_free = np.ones(len(levels), np.bool_)
     is_free[list(chosen)] = False
     counts = [np.bincount(levels[list(chosen), at], minlength=MAX_LEVELS) for at in range(levels.shape[1])]

@@ -79,7 +79,7 @@ def identity_fields(parameter_types: Mapping[str, pa.DataType]) -> pa.Schema:
 
 
 def repeated(identities: pa.Table, rows: Sequence[int], counts: Sequence[int]) -> pa.Table:
-    """Return `counts[i]` times row `rows[i]`, as dictionaries.
+    """Return row `rows[i]` `counts[i]` times, dictionary-encoded.
 
     A simulation has one identity and up to millions of rows; written out it would outweigh what the model returns.
     """
@@ -90,7 +90,7 @@ def repeated(identities: pa.Table, rows: Sequence[int], counts: Sequence[int]) -
 
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """Return the same columns with none in a dictionary."""
+    """Return the same columns, with plain types in place of dictionaries."""
     return pa.schema([f.with_type(f.type.value_type) if pa.types.is_dictionary(f.type) else f for f in schema])
 
 
@@ -108,7 +108,7 @@ def parameter_types(sets: Iterable[ParameterSet]) -> dict[str, pa.DataType]:
 
 
 class _Seen:
-    """What the values of one parameter have been so far."""
+    """The values of one parameter so far: their type, and the range of integers."""
 
     __slots__ = ("high", "low", "type")
 

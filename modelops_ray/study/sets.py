@@ -56,7 +56,7 @@ def _read_row(row: object, index: int, rules: ParameterRules, source: str) -> Pa
 
 
 def _check_params(params: dict[str, object], rules: ParameterRules, source: str, *steps: str | int) -> None:
-    """Check one set; the place is only put into words for what is wrong, which keeps a million sets quick."""
+    """Check one set; the place is put into words only for an error, which keeps a million sets quick."""
     for name, value in params.items():
         if (fault := rules.fault(name, value)) is not None:
             raise refuse(f"{source}: {pointer('parameter_sets', *steps, name)}", *fault)

@@ -1,7 +1,7 @@
 """The distinct simulations of a study, in study order, as a few arrays of integers; owns seeds and duplicates.
 
-A simulation becomes an object only when it is asked for. What is listed twice is found from every identifier and seed,
-so all of those are made once, at the start.
+A simulation becomes an object only when it is asked for. Duplicates are found by every identifier and seed, so these
+are all made once, at the start.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ _ID_BYTES = 32
 class Simulations:
     """The simulations of a study: some 24 bytes each and 50 per parameter set, beside the study itself.
 
-    Attributes:
-        repeats: How many were left out because the study lists them more than once.
+    `repeats` is how many were left out because the study lists them more than once.
     """
 
     def __init__(self, study: Study, seed_policy: SeedPolicy = "job-file") -> None:
@@ -108,7 +107,7 @@ class Simulations:
         )
 
     def segments(self, done: Ranges) -> Iterator[Segment]:
-        """Yield what is not done as maximal runs within one parameter set, in study order."""
+        """Yield what is not done as the longest runs of positions within one parameter set, in study order."""
         for start, stop in done.gaps(0, len(self)):
             yield from self._split(start, stop)
 
@@ -127,7 +126,7 @@ class Simulations:
         return self.params_of(set_index), self._digests[set_index].tobytes().hex()
 
     def _split(self, start: int, stop: int) -> Iterator[Segment]:
-        # As its own type: numpy would copy the whole array to that of a Python integer.
+        # In the array's own type: NumPy would convert the whole array to that of a Python integer.
         at = int(np.searchsorted(self._run_starts, np.int32(start), side="right"))
         while start < stop:
             end = min(stop, int(self._run_starts[at])) if at < len(self._run_starts) else stop

@@ -22,7 +22,7 @@ from modelops_ray.study.sets import ParameterSet, grid, plain, read_axes, read_s
 from modelops_ray.study.values import describe, refuse
 
 
-# No slots: the digest is kept once it is known, since it reads every parameter set.
+# No slots: the digest, which reads every parameter set, is kept once it is known.
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """A checked SimulationStudy; made by `load`, `from_json`, `from_dict` or `grid`, which raise StudyError.

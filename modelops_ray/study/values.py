@@ -51,7 +51,7 @@ def describe(value: object) -> str:
 
 
 class ParameterRules:
-    """Checks the values of one study, and that each parameter is of one kind in all of its sets."""
+    """Checks the parameters of one study, and that each is of one kind in all sets."""
 
     __slots__ = ("_kinds",)
 
@@ -91,7 +91,7 @@ def seed_fault(seed: object) -> tuple[str, str] | None:
 
 
 def is_unicode(text: object) -> bool:
-    """Whether it is a text that files and hashes can hold: JSON may escape half a surrogate pair."""
+    """Whether it is a text that files and hashes can hold; JSON may escape half a surrogate pair, which is none."""
     return isinstance(text, str) and (text.isascii() or _without_surrogates(text) == text)
 
 
