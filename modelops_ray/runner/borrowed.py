@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from modelops_ray.runner.forkserver_client import Connection, LentChild
 from modelops_ray.runner.sharing import Served
 from modelops_ray.sandbox import wire
-from modelops_ray.sandbox.board import ANSWERED, RESTING
+from modelops_ray.sandbox.board import RESTING
 from modelops_ray.sandbox.limits import Limit
 from modelops_ray.sandbox.measure import resident_parts
 from modelops_ray.sandbox.protocol import MAX_ANSWER_HEADER_BYTES, Work, work_bytes
@@ -92,8 +92,7 @@ class Borrowed:
     @property
     def is_done(self) -> bool:
         """Whether it has sent all that it will send of what it was given."""
-        index, since_s = self.lent.board.state
-        return index == ANSWERED and since_s >= self.since_s
+        return self.lent.board.answered_s >= self.since_s
 
     @property
     def running(self) -> Simulation | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .held import held
 
-BYTES = 32
+BYTES = 40
 """What follows in the file is what Python tells of shared memory that it made."""
 NOT_READY = -2
 RESTING = -1
@@ -50,7 +50,7 @@ class Board:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             path.unlink()
-            os.write(fd, struct.pack("=qdqd", NOT_READY, held.monotonic_s(), 0, 0.0))
+            os.write(fd, struct.pack("=qdqdd", NOT_READY, held.monotonic_s(), 0, 0.0, 0.0))
         except OSError:
             os.close(fd)
             raise
@@ -60,6 +60,19 @@ class Board:
         """Say where the child is now."""
         self._since_s[1] = held.monotonic_s()
         self._index[0] = index
+
+    def set_answered(self, sent_s: float) -> None:
+        """Say that the child began at `sent_s` to send the last of its answers: nothing it had by then is to come.
+
+        The supervisor may have given it more while it sent; of that work `answered_s` says nothing.
+        """
+        self._since_s[4] = sent_s
+        self.set(ANSWERED)
+
+    @property
+    def answered_s(self) -> float:
+        """All that was given to the child before this time is answered; 0.0 where nothing is."""
+        return self._since_s[4]
 
     @property
     def state(self) -> tuple[int, float]:

@@ -26,7 +26,7 @@ from ..errors import ModelError
 from . import opened, protocol
 from .aftermath import interpreter_state, put_right
 from .answers import Packed, Packer
-from .board import ANSWERED, RESTING, Board
+from .board import RESTING, Board
 from .boot import command
 from .buffers import flush_standard
 from .descriptors import high
@@ -237,7 +237,7 @@ class _Batch:
         if self._packer.n:
             self._flush()
         # Not before it: an end of this process while answers are sent is the last simulation's doing.
-        self._board.set(ANSWERED)
+        self._board.set_answered(self._flushed_s)
 
     def _simulate(self, params: Mapping[str, Any], seed: int) -> float:
         """Run one simulation, and return how many seconds the model took."""

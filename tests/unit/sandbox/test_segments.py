@@ -76,7 +76,7 @@ def test_what_was_seen_of_another_simulation_is_not_this_ones(tmp_path):
     """The child goes on while the server looks."""
     fd = Board.create(tmp_path)
     board, server = Board(fd), Board(fd, for_forks=False)
-    assert 32 == BYTES == os.lseek(fd, 0, os.SEEK_CUR)
+    assert 40 == BYTES == os.lseek(fd, 0, os.SEEK_CUR)
     os.close(fd)
     board.set(0)
     _, since_s = server.state
