@@ -80,8 +80,8 @@ class Child:
             self._stage, self.peak_bytes, self.family.high_bytes = stage, 0, 0
         used_bytes = self.family.used_bytes(hard_bytes, exactly=exactly) + self.unmapped_bytes
         if is_new:
-            # What those before it in this process have left is not what it adds.
-            self._left_bytes = min(self._used_bytes, used_bytes)
+            # What those before it in this process have left is not what it adds, but what it has started by now is.
+            self._left_bytes = min(self._used_bytes, used_bytes - self.family.others_bytes(stage[1]))
         self._used_bytes = used_bytes
         self.peak_bytes = max(self.peak_bytes, used_bytes, self.family.high_bytes)
         if self.others or self.unmapped_bytes:

@@ -19,8 +19,10 @@ Without a fork server (`--isolation none`) the head is no fork: all that it made
 common with it, and a fork uses its private pages and its part of what it shares beyond what it began with.
 
 Such an exact look takes milliseconds for each process. Between two of them, a process is taken to use what the last one
-found and what it has made since, which takes microseconds to read. A child alone that is within its limit is never
-looked at exactly, unless it may have copied enough of the server's pages to be beyond.
+found and what it has made since, which takes microseconds to read. Shared memory that a member of several has mapped
+since may be there already, and counts from the next exact look on, which follows at once where all together would be
+beyond the limit with it. A child alone that is within its limit is never looked at exactly, unless it may have copied
+enough of the server's pages to be beyond.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .measure import PAGE_BYTES, Pages, Rollup, resident_parts, rollup
 from .processes import Process, page_faults, process
@@ -71,7 +74,8 @@ class ServerMemory:
 class Member:
     """One process: it uses `made_bytes` less `base_bytes`, which exact looks set anew.
 
-    That may be negative for one that shares with others what it had at birth: only their sum has a meaning then.
+    Of that `shmem_bytes` are shared memory, and `seen_shmem_bytes` were at the last exact look. What it uses may be
+    negative for one that shares with others what it had at birth: only their sum has a meaning then.
     """
 
     pid: int
@@ -81,6 +85,8 @@ class Member:
     faults: int = 0
     pages: Pages = field(init=False)
     made_bytes: int = 0
+    shmem_bytes: int = 0
+    seen_shmem_bytes: int = 0
     since_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -92,6 +98,15 @@ class Member:
         """Bytes that it uses, as of the last reading; 0 once it has ended."""
         return self.made_bytes - self.base_bytes if self.made_bytes else 0
 
+    @property
+    def mapped_bytes(self) -> int:
+        """Shared memory that it has mapped since the last exact look: it may be there once, for several."""
+        return max(0, self.shmem_bytes - self.seen_shmem_bytes)
+
+    def read(self) -> None:
+        """Read what it has made by now."""
+        self.made_bytes, self.shmem_bytes = self.pages.made_bytes(), self.pages.shmem_bytes
+
     def be(self, used_bytes: int) -> None:
         """Have `used_bytes` be what an exact look found."""
         self.base_bytes = self.made_bytes - used_bytes
@@ -100,6 +115,16 @@ class Member:
         """See whether this process has become another program: all that it has made since is its own."""
         if found.stack != self.stack:
             self.stack, self.base_bytes = found.stack, 0
+
+
+class _Seen(NamedTuple):
+    """What an exact look found of one member, what it had made then, and its page faults before the look."""
+
+    member: Member
+    rollup: Rollup
+    made_bytes: int
+    shmem_bytes: int
+    faults: int
 
 
 class Family:
@@ -130,7 +155,7 @@ class Family:
 
     def rebase(self) -> None:
         """Count from here on: the supervisor that had the child before is done with it."""
-        self.head.made_bytes = self.head.pages.made_bytes()
+        self.head.read()
         self._birth_bytes = self.head.base_bytes = self.head.made_bytes
         found = process(self.head.pid)
         self.head.stack = self.head.stack if found is None else found.stack
@@ -148,7 +173,7 @@ class Family:
         parents = [other for other in alike if other.pid == found.parent]
         inherited_bytes = [other.pages.made_bytes() for other in parents or alike]
         one = self.others[found.pid] = Member(found.pid, found.stack, 0)
-        one.made_bytes = one.pages.made_bytes()
+        one.read()
         if inherited_bytes:
             one.inherited_bytes = max(inherited_bytes)
             one.be(max(0, one.made_bytes - one.inherited_bytes))
@@ -159,29 +184,36 @@ class Family:
         `high_bytes` is then at least that: the most that is known to have been used.
         """
         used_bytes = self.roughly_bytes()
-        if self._is_worth_a_look(used_bytes, hard_bytes, exactly=exactly):
+        mapped_bytes = sum(one.mapped_bytes for one in self._members) if self.others else 0
+        if self._is_worth_a_look(used_bytes + mapped_bytes, hard_bytes, exactly=exactly):
             self._update_exactly()
             used_bytes = sum(one.used_bytes for one in self._members)
         used_bytes = max(0, used_bytes)
         self.high_bytes = max(self.high_bytes, used_bytes)
         return used_bytes
 
+    def others_bytes(self, since_s: float) -> int:
+        """Return the bytes that others use which were taken in at this time or later."""
+        return sum(one.used_bytes for one in self.others.values() if one.since_s >= since_s)
+
     def roughly_bytes(self) -> int:
-        """Return the bytes all use: of the last exact look and made since it; shared ones may count several times."""
-        self.head.made_bytes = self.head.pages.made_bytes()
+        """Return the bytes all use: of the last exact look, and made since it but for memory that may be shared."""
+        self.head.read()
         for one in self.others.values():
             self._read_other(one)
-        return sum(one.used_bytes for one in self._members) if self.others else self.head.used_bytes
+        if not self.others:
+            return self.head.used_bytes
+        return sum(one.used_bytes - one.mapped_bytes for one in self._members if one.made_bytes)
 
     def _read_other(self, one: Member) -> None:
         if time.monotonic() - one.since_s < YOUNG_S and (found := process(one.pid)) is not None:
             one.recognise(found)
         if one.stack == self.head.stack:
-            one.made_bytes = one.pages.made_bytes()
+            one.read()
             return
         # The kernel remembers another program's peak; what it reaches after the last reading is not seen.
         parts = resident_parts(one.pid)
-        one.made_bytes = parts.made_bytes
+        one.made_bytes, one.shmem_bytes = parts.made_bytes, parts.shmem_bytes
         if one.base_bytes == 0:
             self.high_bytes = max(self.high_bytes, parts.high_bytes - parts.file_bytes)
 
@@ -207,18 +239,21 @@ class Family:
     def _update_exactly(self) -> None:
         """Read exactly what all members use, and count on from there."""
         began_s = time.thread_time()
-        # Members are read one after the other: where one is forked or ends meanwhile, the parts of the others change
-        # and pages count twice. Of two readings the smaller one is the less disturbed.
-        known = min((self._rollups() for _ in range(2 if self.others and self._server.pid else 1)), key=_total_bytes)
-        servers_bytes = self._servers_bytes(known)
-        for one, of_it in known:
-            one.be(self._used_bytes(one, of_it, servers_bytes.get(one.pid, 0)))
-            one.faults = page_faults(one.pid)
+        # Members are read one after the other. What one comes to share meanwhile counts twice where it is read after
+        # the one that had it, and what one that ends had in common with others where it is read before those. So they
+        # are read in one order and in the other, and the smaller reading counts.
+        ways = (1, -1) if self.others and self._server.pid else (1,)
+        seen = min((_see_all(self._members[::way]) for way in ways), key=_total_bytes)
+        servers_bytes = self._servers_bytes(seen)
+        for one, found, made_bytes, shmem_bytes, faults in seen:
+            one.made_bytes, one.shmem_bytes, one.seen_shmem_bytes, one.faults = (
+                made_bytes,
+                shmem_bytes,
+                shmem_bytes,
+                faults,
+            )
+            one.be(self._used_bytes(one, found, servers_bytes.get(one.pid, 0)))
         self._looked_s, self._look_took_s = time.monotonic(), time.thread_time() - began_s
-
-    def _rollups(self) -> list[tuple[Member, Rollup]]:
-        """Read all members, one after the other; those that have ended are left out."""
-        return [(one, found) for one in self._members if (found := rollup(one.pid)) is not None]
 
     def _used_bytes(self, one: Member, found: Rollup, servers_bytes: int) -> int:
         """Bytes that one uses; `servers_bytes` of its part of common pages are the server's."""
@@ -241,11 +276,11 @@ class Family:
             return found.private_bytes + found.part_bytes
         return found.private_bytes + min(found.part_bytes, max(0, found.shared_bytes - one.inherited_bytes))
 
-    def _servers_bytes(self, known: list[tuple[Member, Rollup]]) -> dict[int, int]:
+    def _servers_bytes(self, seen: list[_Seen]) -> dict[int, int]:
         """Bytes of the server's pages in each fork's part of common ones, by process number."""
         common = {
             one.pid: min(found.shared_bytes, self._birth_bytes)
-            for one, found in known
+            for one, found, *_ in seen
             if one.stack == self._server.stack != 0
         }
         if len(common) < 2:
@@ -256,5 +291,22 @@ class Family:
         return {pid: self._server.common_bytes() * n_bytes // total_bytes for pid, n_bytes in common.items()}
 
 
-def _total_bytes(known: list[tuple[Member, Rollup]]) -> int:
-    return sum(found.private_bytes + found.part_bytes for _, found in known)
+def _see_all(members: list[Member]) -> list[_Seen]:
+    """Read members, one after the other; those that have ended are left out."""
+    return [found for one in members if (found := _see(one)) is not None]
+
+
+def _see(one: Member) -> _Seen | None:
+    """Read one exactly; None once it has ended.
+
+    What it has made is read last, and its faults first: what it makes in between is not in what is counted on from, or
+    it would be counted again, and may have been copied, so that an exact look follows where that matters.
+    """
+    faults = page_faults(one.pid)
+    found = rollup(one.pid)
+    made_bytes = one.pages.made_bytes() or one.made_bytes
+    return None if found is None else _Seen(one, found, made_bytes, one.pages.shmem_bytes, faults)
+
+
+def _total_bytes(seen: list[_Seen]) -> int:
+    return sum(found.private_bytes + found.part_bytes for _, found, *_ in seen)

@@ -57,11 +57,15 @@ def _parts(status: bytes) -> Resident:
 
 
 class Pages:
-    """Follows what one process has made, for a quarter of what reading it in full costs each time."""
+    """Follows what one process has made, for a quarter of what reading it in full costs each time.
+
+    Attributes:
+        shmem_bytes: How much of it is shared memory, to a MiB.
+    """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._shared_bytes = self._file_bytes = 0
+        self.shmem_bytes = self._shared_bytes = self._file_bytes = 0
 
     def made_bytes(self) -> int:
         """Return its anonymous and shared memory, but not the pages of files; 0 once it has ended, or hidden."""
@@ -76,7 +80,8 @@ class Pages:
         resident_bytes, shared_bytes = int(resident) * PAGE_BYTES, int(shared) * PAGE_BYTES
         if abs(shared_bytes - self._shared_bytes) > _ROUNDING_BYTES:
             # Pages of files and shared memory are one number there.
-            self._shared_bytes, self._file_bytes = shared_bytes, resident_parts(self._pid).file_bytes
+            parts = resident_parts(self._pid)
+            self._shared_bytes, self._file_bytes, self.shmem_bytes = shared_bytes, parts.file_bytes, parts.shmem_bytes
         return max(0, resident_bytes - min(self._file_bytes, shared_bytes))
 
 

@@ -1,0 +1,108 @@
+"""What a process and all that it started use: read while they work, and counted once."""
+
+from __future__ import annotations
+
+import collections
+import mmap
+from contextlib import ExitStack
+
+import pytest
+from support.growing import STEP_BYTES, Growing
+
+from modelops_ray.sandbox import family
+from modelops_ray.sandbox.family import Family, ServerMemory
+from modelops_ray.sandbox.processes import process
+
+NEARLY = 4 * 2**20
+"""What a fork copies by counting references is its own as well."""
+
+
+@pytest.fixture
+def fork():
+    """Fork processes that do what they are told, and end them."""
+    with ExitStack() as stack:
+
+        def fork(shared=None):
+            made = Growing(shared)
+            stack.callback(made.end)
+            return made
+
+        yield fork
+
+
+@pytest.fixture(params=[False, True], ids=["without a server", "of a server"])
+def server(request):
+    """Of a server, this process is it."""
+    return ServerMemory() if request.param else ServerMemory(pid=0)
+
+
+@pytest.fixture
+def family_of(server):
+    """Make a family of a head and others, and look at it exactly."""
+
+    def family_of(head, *others):
+        born = process(head.pid)
+        made = Family(head.pid, born, Family(head.pid, born, 0, server).roughly_bytes(), server)
+        for one in others:
+            made.take_in(process(one.pid))
+        made.used_bytes()
+        return made
+
+    return family_of
+
+
+@pytest.fixture
+def before_reading(monkeypatch):
+    """Have something happen in an exact look: just before the n-th time that a process is read in it."""
+
+    def before_reading(**planned):
+        really, n_readings = family.rollup, collections.Counter()
+
+        def slowly(pid):
+            n_readings[pid] += 1
+            for does in [does for one, n, does in planned.values() if (one.pid, n) == (pid, n_readings[pid])]:
+                does()
+            return really(pid)
+
+        monkeypatch.setattr(family, "rollup", slowly)
+
+    return before_reading
+
+
+def test_what_is_made_while_an_exact_look_is_under_way_counts_once(fork, family_of, before_reading):
+    """An exact look takes milliseconds, in which a process may make all that it will ever use."""
+    head, other = fork(), fork()
+    found = family_of(head, other)
+    before_bytes = found.roughly_bytes()
+    before_reading(other=(other, 1, other.grow))
+    found.used_bytes(-1)
+
+    assert found.roughly_bytes() - before_bytes == pytest.approx(STEP_BYTES, abs=NEARLY)
+
+
+@pytest.mark.parametrize("server", [True], indirect=True, ids=["of a server"])
+def test_what_others_come_to_share_while_an_exact_look_is_under_way_counts_once(fork, family_of, before_reading):
+    """Read one after the other, each would have its part of more processes than the one before."""
+    with mmap.mmap(-1, STEP_BYTES) as shared:
+        head, one, other = (fork(shared) for _ in range(3))
+        found = family_of(head, one, other)
+        before_bytes = found.used_bytes(-1)
+        head.touch()
+        before_reading(one=(one, 1, one.touch), other=(other, 2, other.touch))
+
+        assert found.used_bytes(-1) - before_bytes == pytest.approx(STEP_BYTES, abs=NEARLY)
+
+
+@pytest.mark.parametrize("server", [True], indirect=True, ids=["of a server"])
+def test_shared_memory_that_several_have_mapped_since_an_exact_look_is_not_counted_by_each(fork, family_of):
+    """What is known to be used is told as the peak, and one segment is one segment."""
+    with mmap.mmap(-1, STEP_BYTES) as shared:
+        head, one, other = (fork(shared) for _ in range(3))
+        found = family_of(head, one, other)
+        head.touch()
+        before_bytes = found.used_bytes(-1)
+        one.touch()
+        other.touch()
+
+        assert found.roughly_bytes() == pytest.approx(before_bytes, abs=NEARLY)
+        assert found.used_bytes(before_bytes + STEP_BYTES) == pytest.approx(before_bytes, abs=NEARLY)
