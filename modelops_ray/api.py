@@ -194,9 +194,9 @@ def profile(
     Raises:
         ModelopsRayError: The study, the model or an option is wrong, or no simulation completed.
     """
-    refuse_while_loading()
+    request = ask_to_run(study, model, RunConfig(**options))
     with display(quiet=True) as watcher:
-        return planning.measure(_ask(study, model, RunConfig(**options)), samples, watcher)
+        return planning.measure(request, samples, watcher)
 
 
 def submit(  # noqa: PLR0913 (one for each option that is not run's)
@@ -232,23 +232,13 @@ def submit(  # noqa: PLR0913 (one for each option that is not run's)
     Raises:
         ModelopsRayError: The study, the model or an option is wrong, or the cluster does not take the job.
     """
-    refuse_while_loading()
-    question = _ask(study, model, RunConfig(tolerate_failures=tolerate_failures, **options)).looked_at()
+    question = ask_to_run(study, model, RunConfig(tolerate_failures=tolerate_failures, **options)).looked_at()
     name = "study" if isinstance(study, Study) else Path(study).stem
     kept = {**options, "tolerate_failures": tolerate_failures}
     parcel = Parcel(name, out, ephemeral, shards, kept, tuple(install))
     run_directory(out, str(question.out), is_ephemeral=ephemeral)
     say = to_stderr().say if progress else lambda _text: None
     return send(question, parcel, Dashboard(dashboard_address(address, os.environ)), say)
-
-
-def question(study: Study | str | Path, *, model: Model | None = None, **options: Unpack[Options]) -> RunRequest:
-    """Check a study, its model and options, as for `run`; starts nothing.
-
-    Raises:
-        ModelopsRayError: The study, the model or an option is wrong.
-    """
-    return _ask(study, model, RunConfig(**options)).looked_at()
 
 
 def open_run(path: str | Path) -> Run:

@@ -79,9 +79,10 @@ def _write(path: Path, text: str) -> None:
 def _need(study: Path, model: str | None, options: dict[str, Any]) -> Any:
     from modelops_ray import api
     from modelops_ray.cluster.manifests.need import need_of
+    from modelops_ray.session.run_config import RunConfig
 
     carried = {name: options.get(name) for name in _CARRIED}
-    return need_of(api.question(study, model=model, **given(carried)))
+    return need_of(api.ask_to_run(study, model, RunConfig(**given(carried))).looked_at())
 
 
 def _require_text(options: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -20,6 +20,8 @@ from modelops_ray.store.storage.local import LocalFolder
 FORMAT = 2
 MAX_BINS = 256
 _DIGEST = re.compile(r"[0-9a-f]{8,128}")
+
+_SUMMED = ("samples", "seconds", "written", "payload_bytes", "output_bytes")
 
 Count = Annotated[int, Field(ge=0, lt=2**62)]
 Positive = Annotated[int, Field(ge=1, lt=2**62)]
@@ -75,23 +77,12 @@ class Profile(Document):
         """
         return min(self.output_bytes, self.payload_bytes) / self.written if self.written else None
 
-    def merged(self, other: Profile) -> Self:
+    def merged(self, other: Profile) -> Profile:
         """Return the sum of two profiles of one model; what a worker takes is what the later one, `other`, says."""
         if other.model_digest != self.model_digest:
             raise ValueError(f"profiles of two models: {self.model_digest[:12]} and {other.model_digest[:12]}")
-        return self.model_copy(
-            update={
-                "samples": self.samples + other.samples,
-                "base_bytes": other.base_bytes,
-                "child_bytes": other.child_bytes,
-                "shared_bytes": other.shared_bytes,
-                "peaks": _fewer(Counter(self.peaks) + Counter(other.peaks)),
-                "seconds": self.seconds + other.seconds,
-                "written": self.written + other.written,
-                "payload_bytes": self.payload_bytes + other.payload_bytes,
-                "output_bytes": self.output_bytes + other.output_bytes,
-            }
-        )
+        sums = {name: getattr(self, name) + getattr(other, name) for name in _SUMMED}
+        return other.model_copy(update={**sums, "peaks": _fewer(Counter(self.peaks) + Counter(other.peaks))})
 
 
 def load_profile(folder: Path, model_digest: str) -> Profile | None:

@@ -12,14 +12,14 @@ import itertools
 import os
 import secrets
 import stat
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from modelops_ray.errors import StorageError
-from modelops_ray.store.storage.base import Sink, Written
+from modelops_ray.store.storage.base import Folder, Sink, Written
 from modelops_ray.store.storage.names import make_name, rename_new
 
 Mark = tuple[int, int, int, int]
@@ -76,7 +76,7 @@ class _Held:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalFolder:
+class LocalFolder(Folder):
     """A directory of a file system; `base.Folder` says what its methods promise.
 
     `shown` is how it is named to people where that is not its path. With `_held`, names are relative to that directory,
@@ -143,11 +143,6 @@ class LocalFolder:
             _sync_directory(str(real.parent))
         return LocalFolder(to)
 
-    def read(self, name: str) -> bytes | None:
-        """Return the content of a regular file, None if there is no such file."""
-        found = self.read_marked(name)
-        return None if found is None else found[0]
-
     def read_marked(self, name: str) -> tuple[bytes, Mark] | None:
         """Return the content of a regular file and its mark, None if there is no such file."""
         with self._reporting(name):
@@ -161,10 +156,6 @@ class LocalFolder:
                 if not stat.S_ISREG(found.st_mode):
                     raise OSError(errno.EISDIR, "not a regular file")
                 return _read_all(fd, found.st_size), _mark(found)
-
-    def read_all(self, names: Iterable[str]) -> Iterator[bytes | None]:
-        """Read many files, one after the other."""
-        return map(self.read, names)
 
     def mark(self, name: str) -> Mark | None:
         """Tell a file from any other that later has its name; None if there is no such file."""

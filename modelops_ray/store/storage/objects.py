@@ -23,7 +23,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from modelops_ray.errors import StorageError
-from modelops_ray.store.storage.base import Sink, UncertainError, Written
+from modelops_ray.store.storage.base import Folder, Sink, UncertainError, Written
 from modelops_ray.store.storage.buckets import Bucket, Client, bucket_of, connect
 from modelops_ray.store.storage.refusals import explain, is_final
 
@@ -49,7 +49,7 @@ class _FoundOut:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectFolder:
+class ObjectFolder(Folder):
     """All objects below a prefix; `base.Folder` says what its methods promise."""
 
     uri: str
@@ -110,11 +110,6 @@ class ObjectFolder:
             to.replace(name, data or b"")
         self._require_alone(is_alone=all(self.exchange(name, mark, stub()) for name, mark in heads.items()))
         return to
-
-    def read(self, name: str) -> bytes | None:
-        """Return the content of an object, None if there is no such object."""
-        found = self.read_marked(name)
-        return None if found is None else found[0]
 
     def read_marked(self, name: str) -> tuple[bytes, Hashable] | None:
         """Return the content of an object and its mark, None if there is no such object."""
