@@ -52,7 +52,7 @@ class Failure:
     `peak_bytes` is what was measured before it failed (0 where unknown); `attempts` and `request_bytes` are those of
     the attempt that failed. `is_victim` is set where it was killed for memory although within its limit.
     `ended_unix_s` is when it ended, in seconds since 1970; None where that is not known. `killed_by` is None where its
-    process was not killed, or it is not known by whom.
+    process was not killed, or it is not known by whom. `printed` is the end of what was printed around then.
     """
 
     position: int
@@ -68,11 +68,12 @@ class Failure:
     is_victim: bool = False
     ended_unix_s: float | None = None
     killed_by: Killer | None = None
+    printed: str | None = None
 
     @property
     def text_bytes(self) -> int:
         """About how much memory what is told of it takes."""
-        return len(self.message) + len(self.traceback or "")
+        return len(self.message) + len(self.traceback or "") + len(self.printed or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,8 @@ class FailedAttempts:
 
     @property
     def size_bytes(self) -> int:
-        """About how much memory they take."""
-        return 500 + self.failure.text_bytes + 100 * len(self.positions)
+        """About how much memory they take at most, which is while they are written, row by row."""
+        return (400 + self.failure.text_bytes) * len(self.positions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ Owns the causes that a worker tells apart. Does not decide whether to try again:
 
 from __future__ import annotations
 
+from functools import partial
+
 from modelops_ray.core.policy import mib
 from modelops_ray.core.report import Cause, Failure, Killer
 from modelops_ray.runner.time_limit import TimeUpError
@@ -27,13 +29,13 @@ def failure_of(error: BaseException, position: int, timeout_s: float) -> Failure
 def failure_of_timeout(position: int, timeout_s: float, printed: str | None = None) -> Failure:
     """A simulation took too long."""
     message = f"it took longer than {timeout_s:g} s; raise --timeout, or 0 for no limit"
-    return Failure(position, Cause.TIMEOUT, "Timeout", message, printed, killed_by=Killer.US)
+    return Failure(position, Cause.TIMEOUT, "Timeout", message, printed=printed, killed_by=Killer.US)
 
 
 def failure_of_told(told: Told, printed: str, position: int) -> Failure:
     """Name the cause of what a model raised; what was printed around then goes beside it."""
-    said = f"{told.traceback or ''}\nprinted before it:\n{printed}" if printed else told.traceback
-    return Failure(position, Cause(told.kind), told.type, told.message, bounded_traceback(said))
+    trace = bounded_traceback(told.traceback) or ""
+    return Failure(position, Cause(told.kind), told.type, told.message, trace, printed=bounded_traceback(printed))
 
 
 def failure_of_garble(garbled: str, printed: str, position: int) -> Failure:
@@ -42,7 +44,7 @@ def failure_of_garble(garbled: str, printed: str, position: int) -> Failure:
         "the model wrote to a socket of its process that it did not open, or broke it; leave descriptors alone that "
         f"the model did not open ({garbled})"
     )
-    return Failure(position, Cause.CRASHED, "Garbled", bounded_message(message), bounded_traceback(printed))
+    return Failure(position, Cause.CRASHED, "Garbled", bounded_message(message), printed=bounded_traceback(printed))
 
 
 def failure_of_its_server(printed: str, position: int) -> Failure:
@@ -51,30 +53,30 @@ def failure_of_its_server(printed: str, position: int) -> Failure:
         "the process that starts simulations ended while this one ran, also when it ran alone; leave processes alone "
         "that the model did not start"
     )
-    return Failure(position, Cause.CRASHED, "ServerEnded", message, bounded_traceback(printed))
+    return Failure(position, Cause.CRASHED, "ServerEnded", message, printed=bounded_traceback(printed))
 
 
-def failure_of_end(ended: Ended, printed: str, position: int, timeout_s: float, limit_bytes: int) -> Failure:
+def failure_of_end(ended: Ended, said: str, position: int, timeout_s: float, limit_bytes: int) -> Failure:
     """Why a child ended in the middle of a simulation."""
-    trace = bounded_traceback(printed)
+    printed = bounded_traceback(said)
     if ended.reason == TIMEOUT:
-        return failure_of_timeout(position, timeout_s, trace)
-    is_victim = ended.peak_bytes <= limit_bytes
+        return failure_of_timeout(position, timeout_s, printed)
+    ran_out = partial(
+        Failure, position, Cause.OUT_OF_MEMORY, printed=printed, is_victim=ended.peak_bytes <= limit_bytes
+    )
+    crashed = partial(Failure, position, Cause.CRASHED, printed=printed)
     if ended.reason:
-        message = f"killed: {ended.reason}"
-        memory = Cause.OUT_OF_MEMORY
-        return Failure(position, memory, "OutOfMemory", message, trace, is_victim=is_victim, killed_by=Killer.US)
+        return ran_out("OutOfMemory", f"killed: {ended.reason}", killed_by=Killer.US)
     if ended.code in KILLED and ended.kernel_killed is not False:
         by = "by the kernel, because memory ran out" if ended.kernel_killed else "from outside, most likely for memory"
         message = f"killed {by}; it was seen to use {mib(ended.peak_bytes)}"
-        killer = Killer.KERNEL if ended.kernel_killed else None
-        return Failure(position, Cause.OUT_OF_MEMORY, "SIGKILL", message, trace, is_victim=is_victim, killed_by=killer)
+        return ran_out("SIGKILL", message, killed_by=Killer.KERNEL if ended.kernel_killed else None)
     if ended.code < 0:
         name = signal_name(-ended.code)
-        return Failure(position, Cause.CRASHED, name, f"its process ended by {name}", trace)
+        return crashed(name, f"its process ended by {name}")
     if ended.code == CANNOT_ANSWER:
         message = (
             "its process could not say what came of it; the model may have closed a descriptor that is not its own"
         )
-        return Failure(position, Cause.CRASHED, "Exit", message, trace)
-    return Failure(position, Cause.CRASHED, "Exit", f"the model ended its process with code {ended.code}", trace)
+        return crashed("Exit", message)
+    return crashed("Exit", f"the model ended its process with code {ended.code}")

@@ -186,11 +186,9 @@ class RunStore:
         return [session.write(SIMULATIONS, table, list(runs(positions)), failed=True)]
 
     def _write_attempts(self, session: Session, attempts: Sequence[FailedAttempts]) -> list[Part]:
-        positions = sorted({position for each in attempts for position in each.positions})
-        if not positions:
+        if not attempts:
             return []
-        tasks = {task.position: task for task in self._spec.simulations.take(positions)}
-        return [session.write(ATTEMPTS, attempt_rows(self._spec.identity, attempts, tasks))]
+        return [session.write(ATTEMPTS, attempt_rows(self._spec.identity, attempts, self._spec.simulations.take))]
 
     def _widen(self, session: Session, schemas: Mapping[str, pa.Schema]) -> tuple[list[str], list[Part]]:
         """Write the committed parts of outputs whose columns became wider once more."""

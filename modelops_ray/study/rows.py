@@ -5,19 +5,23 @@ Owns how an outcome becomes a row. Does not own names and types of columns: `stu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from modelops_ray.core.report import FailedAttempts, Failure
-from modelops_ray.sandbox.arrays import plain_array
+from modelops_ray.sandbox.arrays import array_of, plain_array
+from modelops_ray.sandbox.raised import bounded_traceback
 from modelops_ray.study.chunk import Simulation
 from modelops_ray.study.identity import task_id
 from modelops_ray.study.schema import ATTEMPTS, identity_fields, simulations_schema
 
 _INT16_MAX = 2**15 - 1
+_SLICE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,26 +64,41 @@ def completed_rows(run: RunIdentity, identities: pa.Table, outcomes: Mapping[str
 
 def failure_rows(run: RunIdentity, failures: Sequence[Failure], simulations: Sequence[Simulation]) -> pa.Table:
     """Build the rows of failed simulations; `simulations[i]` is the one that `failures[i]` is about."""
-    same = ("error_type", "traceback", "attempts", "seconds", "peak_bytes", "request_bytes", "node")
+    same = ("error_type", "attempts", "seconds", "peak_bytes", "request_bytes", "node")
     outcomes: dict[str, Sequence[Any]] = {
         "cause": [str(failure.cause) for failure in failures],
         "error_message": [failure.message for failure in failures],
+        "traceback": [_traceback_of(failure) for failure in failures],
         **{name: [getattr(failure, name) for failure in failures] for name in same},
         **times([(failure.ended_unix_s, failure.seconds) for failure in failures]),
     }
     return _rows(run, identity_table(run, simulations), "failed", outcomes)
 
 
-def attempt_rows(run: RunIdentity, attempts: Iterable[FailedAttempts], tasks: Mapping[int, Simulation]) -> pa.Table:
-    """Build the rows of attempts that gave no result; `tasks` has the simulation at each of their positions."""
-    rows = [
-        (run.task_id(tasks[position]), min(number, _INT16_MAX), *told)
-        for each in attempts
-        for told in [_told_of(each)]
-        for position, number in zip(each.positions, each.numbers, strict=True)
-    ]
-    columns = zip(*rows, strict=True) if rows else [()] * len(ATTEMPTS)
-    return pa.table([plain_array(c, f.type) for c, f in zip(columns, ATTEMPTS, strict=True)], schema=ATTEMPTS)
+def _traceback_of(failure: Failure) -> str | None:
+    """A traceback with what was printed before it; of a process that was killed, there is only what it printed."""
+    if failure.traceback is None or not failure.printed:
+        return failure.traceback or failure.printed
+    return bounded_traceback(f"{failure.traceback}\nprinted before it:\n{failure.printed}")
+
+
+def attempt_rows(
+    run: RunIdentity,
+    attempts: Sequence[FailedAttempts],
+    take: Callable[[Sequence[int]], Sequence[Simulation]],
+) -> pa.Table:
+    """Build the rows of attempts that gave no result; `take` makes the simulations at some positions."""
+    fields = list(ATTEMPTS)[2:]
+    told = zip(*map(_told_of, attempts), strict=True)
+    common = pa.table([plain_array(c, f.type) for c, f in zip(told, fields, strict=True)], schema=pa.schema(fields))
+    positions = list(chain.from_iterable(each.positions for each in attempts))
+    numbers = [min(number, _INT16_MAX) for each in attempts for number in each.numbers]
+    # A node may take a hundred thousand simulations along, and more are lost while they are written.
+    slices = (positions[at : at + _SLICE] for at in range(0, len(positions), _SLICE))
+    task_ids = [plain_array([*map(run.task_id, take(some))], pa.string()) for some in slices]
+    of_row = np.repeat(np.arange(len(attempts)), [len(each.positions) for each in attempts])
+    columns = [pa.chunked_array(task_ids), plain_array(numbers, pa.int16()), *common.take(array_of(of_row)).columns]
+    return pa.table(columns, names=ATTEMPTS.names)
 
 
 def _told_of(attempts: FailedAttempts) -> tuple[Any, ...]:
@@ -100,7 +119,7 @@ def _told_of(attempts: FailedAttempts) -> tuple[Any, ...]:
         failure.message,
         failure.killed_by,
         str(attempts.follows),
-        None,
+        failure.printed,
     )
 
 

@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 
 import pytest
-from support.stores import failure, grid, open_store, payload
+from support.stores import attempts, failure, grid, open_store, payload
 
 from modelops_ray.errors import ModelopsRayError, RunInUseError
 from modelops_ray.store.reader import RunReader
@@ -180,12 +180,13 @@ def test_a_file_is_exchanged_for_what_it_was_only(folder):
 
 
 def test_a_run_goes_from_its_first_session_to_its_last(new_place):
-    """Results, failures, columns that widen and failures that are repeated."""
+    """Results, failures, attempts without a result, columns that widen and failures that are repeated."""
     place = new_place("run")
     store = open_store(place, STUDY)
-    store.commit([payload(STUDY, range(8), lambda _: {"o": {"x": [1]}})], [failure(9)])
+    store.commit([payload(STUDY, range(8), lambda _: {"o": {"x": [1]}})], [failure(9)], [attempts([9, 7])])
     store.close("stopped")
     store = open_store(place, STUDY, retry_failed=True)
+    assert {9: 1} == store.attempts_made()
     rest = [position for position in range(20) if position not in store.done()]
     store.commit([payload(STUDY, rest, lambda each: {"o": {"x": [each.position / 2]}})], [])
     store.close("complete")
@@ -193,9 +194,10 @@ def test_a_run_goes_from_its_first_session_to_its_last(new_place):
     reader = RunReader(place)
     assert [1.0] * 8 + [position / 2 for position in range(8, 20)] == reader.output("o")["x"].to_pylist()
     assert ["completed"] * 20 == reader.simulations()["status"].to_pylist()
+    assert reader.simulations()["task_id"].take([7, 9]).to_pylist() == reader.attempts()["task_id"].to_pylist()
     live = {part.path for part in reader.log().parts.values()}
     folder = open_folder(place)
-    assert live == {f"{at}/{name}" for at in ("simulations", "outputs/o") for name in folder.names(at)}
+    assert live == {f"{at}/{name}" for at in ("simulations", "attempts", "outputs/o") for name in folder.names(at)}
 
 
 def test_two_sessions_cannot_both_commit(new_place):
@@ -209,6 +211,23 @@ def test_two_sessions_cannot_both_commit(new_place):
 
     assert 5 == RunReader(place).simulations().num_rows
     assert 2 == len([*open_folder(place).names("simulations"), *open_folder(place).names("outputs/incidence")])
+
+
+def test_what_a_killed_session_left_of_attempts_is_seen_by_no_reader_and_removed(new_place):
+    """A part that no commit names, and the table of a run that is moved aside."""
+    place = new_place("run")
+    store = open_store(place, STUDY)
+    store.commit([payload(STUDY, [0])], [], [attempts([3])])
+    folder = open_folder(place)
+    [part] = folder.names("attempts")
+    folder.replace("attempts/part-0123abcd-1.parquet", folder.read(f"attempts/{part}"))
+    assert 1 == RunReader(place).attempts().num_rows
+
+    open_store(place, STUDY, take_over=True)
+    assert [part] == folder.names("attempts")
+    open_store(place, STUDY, take_over=True, fresh=True).close("stopped")
+    assert 0 == RunReader(place).attempts().num_rows
+    assert [] == open_folder(place).names("attempts")
 
 
 def test_a_run_that_was_moved_aside_is_not_written_by_its_old_session(new_place):

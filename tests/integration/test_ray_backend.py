@@ -2,12 +2,14 @@
 
 import os
 import time
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
 from support.ray_workers import importable_tests
 from support.toy_chunks import MIB, chunk, run_chunk
 
+import modelops_ray as mr
 from modelops_ray.backends.ray.backend import RayBackend
 from modelops_ray.backends.ray.connect import connect
 from modelops_ray.backends.ray.task import NAMESPACE
@@ -245,3 +247,48 @@ def test_closing_ends_running_chunks_and_removes_the_marks(cluster, tmp_path):
     other.submit(chunk(1))
     wait_until(other, ended(1))
     other.close()
+
+
+DEADLY = """
+import os
+import signal
+
+
+def simulate(params, seed):
+    if params["kills"] and not os.path.exists(params["mark"] + str(params["kills"])):
+        open(params["mark"] + str(params["kills"]), "x").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"echo": {"x": seed}}
+"""
+
+
+def test_an_attempt_that_took_its_worker_along_has_a_row_of_what_the_run_heard(cluster, tmp_path):
+    """Neither when it began nor what it used; when it ended is when the run heard of it."""
+    (tmp_path / "model.py").write_text(DEADLY)
+    study = mr.Study.grid({"kills": [0, 1], "mark": [str(tmp_path / "mark")]}, replicates=1)
+    began = datetime.now(UTC)
+    run = mr.run(
+        study, model=f"{tmp_path}/model.py:simulate", out=tmp_path / "run", isolation="none", memory="100Mi",
+        progress=False,
+    )  # fmt: skip
+
+    [row] = run.attempts().to_pylist()
+    task_ids, limits = run.simulations()["task_id"].to_pylist(), (row.pop("request_bytes"), row.pop("limit_bytes"))
+    assert 0 < limits[1] <= limits[0]
+    assert began < row.pop("ended_at") < datetime.now(UTC)
+    assert {
+        "task_id": task_ids[1],
+        "attempt": 1,
+        "started_at": None,
+        "node": None,
+        "peak_bytes": None,
+        "cause": "crashed",
+        "error_type": "WorkerCrashedError",
+        # Of a Ray that it did not start, it does not know what the kernel did.
+        "error_message": "the worker process died: killed, perhaps because memory ran out, or a crash in native code",
+        "killed_by": None,
+        "follows": "raised",
+        "printed": None,
+    } == row
+    assert [1, 2] == run.simulations()["attempts"].to_pylist()
+    assert 3 == run.summary["attempts"]

@@ -26,7 +26,7 @@ STUDY = grid(SETS, REPLICATES)
 WRITER = """
 import sys
 from modelops_ray.store.storage.places import place_of
-from support.stores import failure, grid, open_store, payload
+from support.stores import attempts, failure, grid, open_store, payload
 
 study = grid(int(sys.argv[2]), int(sys.argv[3]))
 payload(study, [0])  # the first table of a process takes a second: pyarrow looks for pandas
@@ -36,7 +36,7 @@ pending = [p for start, stop in store.done().gaps(0, 400) for p in range(start, 
 print("begun", flush=True)
 for at in range(0, len(pending), 2):
     failed, *done = pending[at : at + 2]
-    store.commit([payload(study, done)] if done else [], [failure(failed)])
+    store.commit([payload(study, done)] if done else [], [failure(failed)], [attempts([failed])])
     store.heartbeat({"at": at})
 store.close("complete")
 """
@@ -95,7 +95,9 @@ def test_ten_kills_at_random_moments_change_nothing(new_place):
     open_store(undisturbed, STUDY).commit([payload(STUDY, completed)], [failure(position) for position in failed])
     assert RunReader(undisturbed).simulations().equals(reader.simulations())
     assert RunReader(undisturbed).output("incidence").equals(reader.output("incidence"))
-    places = ["simulations", "outputs/incidence"]
+    ids = reader.simulations()["task_id"].take(failed).to_pylist()
+    assert ids == reader.attempts()["task_id"].to_pylist()
+    places = ["simulations", "attempts", "outputs/incidence"]
     assert set(reader.log().parts) == {f"{at}/{name}" for at in places for name in open_folder(path).names(at)}
 
 

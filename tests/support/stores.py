@@ -92,12 +92,21 @@ def opened(path: Path, study: Study, **changes: Any) -> Opening:
     return open_directory(path, RunSpec(asked, study, simulations, _identity(study)), **how)
 
 
-def payload(study: Study, positions: Iterable[int], model: Model = incidence, of: Simulations | None = None) -> Payload:
-    """What a chunk of these simulations returns; consecutive simulations with equal columns share a table."""
+def payload(
+    study: Study,
+    positions: Iterable[int],
+    model: Model = incidence,
+    of: Simulations | None = None,
+    tries: Mapping[int, int] | None = None,
+) -> Payload:
+    """What a chunk of these simulations returns; consecutive simulations with equal columns share a table.
+
+    `tries` says which attempt of each it was; the first by default.
+    """
     simulations = (of or Simulations(study)).take(list(positions))
     return Payload(
         tuple(simulation.position for simulation in simulations),
-        _rows(study, simulations),
+        _rows(study, simulations, tries or {}),
         _outputs(study, simulations, model),
     )
 
@@ -126,10 +135,11 @@ def _identity(study: Study) -> RunIdentity:
     return RunIdentity(BUNDLE, ENTRYPOINT, study.scenario, parameter_types(study.parameter_sets))
 
 
-def _rows(study: Study, simulations: Sequence[Simulation]) -> pa.Table:
-    facts = {"attempts": 1, "seconds": 0.5, "peak_bytes": 10, "request_bytes": 20, "node": "n0"}
+def _rows(study: Study, simulations: Sequence[Simulation], tries: Mapping[int, int]) -> pa.Table:
+    facts = {"seconds": 0.5, "peak_bytes": 10, "request_bytes": 20, "node": "n0"}
     facts |= {"started_at": 1_000_000, "ended_at": 1_500_000}
     outcomes = {name: [value] * len(simulations) for name, value in facts.items()}
+    outcomes["attempts"] = [tries.get(simulation.position, 1) for simulation in simulations]
     run = _identity(study)
     return completed_rows(run, identity_table(run, simulations), outcomes)
 

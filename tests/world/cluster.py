@@ -29,7 +29,7 @@ from modelops_ray.core.events import (
 )
 from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.ranges import Ranges
-from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
+from modelops_ray.core.report import Cause, ChunkReport, Failure, Follows, Measured
 from modelops_ray.runner.executor import TARGET_PAYLOAD_BYTES, TARGET_S
 from modelops_ray.runner.holding import Holding
 from tests.support.simulated_cluster import Cluster, SimulatedNode, Workload
@@ -65,19 +65,39 @@ class Record:
 
     `rows` counts how often each position was committed, `failures` has those that failed for good; `overruns` are
     limits that a simulation itself overran in the last session, and whether they were all there was; `victims` how
-    often one was lost or killed for others; `late` and `idle` are sentences.
+    often one was lost or killed for others; `late` and `idle` are sentences. Of attempts that gave no result, by
+    position and number, `ended` says as what each ended and with which limit, and `attempts` what was committed of it.
     """
 
     rows: Counter[int] = field(default_factory=Counter)
     failures: dict[int, Failure] = field(default_factory=dict)
     overruns: dict[int, list[tuple[int, bool]]] = field(default_factory=dict)
     victims: Counter[int] = field(default_factory=Counter)
+    ended: dict[tuple[int, int], tuple[Cause, int]] = field(default_factory=dict)
+    attempts: dict[tuple[int, int], tuple[Cause, int, Follows]] = field(default_factory=dict)
     late: list[str] = field(default_factory=list)
     idle: list[str] = field(default_factory=list)
     finishes: list[Finish] = field(default_factory=list)
     n_tries: int = 0
     n_submitted: int = 0
     story: list[str] = field(default_factory=list)
+
+    def attempts_before(self) -> dict[int, int]:
+        """How often simulations without a row were attempted in vain, as a session finds it in the table."""
+        made: Counter[int] = Counter()
+        for position, number in self.attempts:
+            made[position] = max(made[position], number)
+        return {position: number for position, number in made.items() if position not in self.rows}
+
+    def commit(self, write: WritePart) -> None:
+        """Rows of failures and attempts are durable."""
+        for failure in write.failures:
+            self.rows[failure.position] += 1
+            self.failures[failure.position] = failure
+        for each in write.attempts:
+            for key in zip(each.positions, each.numbers, strict=True):
+                assert key not in self.attempts, f"attempt {key} has two rows"
+                self.attempts[key] = (each.failure.cause, each.limit_bytes, each.follows)
 
 
 class World(Cluster):
@@ -90,6 +110,7 @@ class World(Cluster):
             known_peaks=schedule.known_peaks,
             known_seconds=schedule.known_seconds,
             n_completed_before=len(record.rows) - len(record.failures),
+            attempts_before=record.attempts_before(),
         )
         sims = schedule.simulations
         workload = Workload([one.seconds for one in sims], [one.need_bytes for one in sims], 1)
@@ -113,6 +134,7 @@ class World(Cluster):
             for position in range(start, stop)
         }
         self._ticking = False
+        self._submitted: dict[int, tuple[int, int]] = {}
 
     def play(self) -> Finish:
         """Run the session to its end.
@@ -236,6 +258,8 @@ class World(Cluster):
         overhead = self.state.dispatch.memory.overhead
         self._known_sizes[chunk.chunk_id] = () if overhead.is_guess else overhead.node_sizes
         self.record.n_submitted += 1
+        numbers = zip(chunk.positions, chunk.attempts, strict=True)
+        self._submitted |= {position: (number, chunk.limit_bytes) for position, number in numbers}
         super()._submit(chunk)
 
     def _begin(self, chunk: SubmitChunk, node: SimulatedNode) -> None:
@@ -349,7 +373,16 @@ class World(Cluster):
         is_all = chunk.limit_bytes >= self.state.dispatch.allocator.top_limit_bytes
         self.record.overruns.setdefault(position, []).append((chunk.limit_bytes, is_all))
 
+    def _in_vain(self, position: int, cause: Cause) -> None:
+        """The attempt of a simulation that was submitted last gave no result."""
+        number, limit_bytes = self._submitted[position]
+        self.record.ended[position, number] = (cause, limit_bytes)
+
     def _failed(self, chunk: SubmitChunk, event: ChunkFailed) -> None:
+        is_workers = self.state.policy.supervised and event.cause in (Cause.CRASHED, Cause.OUT_OF_MEMORY)
+        # What was cancelled meanwhile is no attempt.
+        for position in chunk.positions if chunk.chunk_id in self.state.dispatch.outstanding else ():
+            self._in_vain(position, Cause.WORKER_LOST if is_workers else event.cause)
         self.record.n_tries += len(chunk.positions)
         self._tell(ChunkFailed(self.now_s, chunk.chunk_id, event.cause, *_rest_of(event)))
         self._go_on()
@@ -361,6 +394,8 @@ class World(Cluster):
         done = [one for one in ended if one.failure is None]
         self.record.n_tries += len(ended)
         for one in ended:
+            if one.failure is not None:
+                self._in_vain(one.position, one.failure.cause)
             if one.failure is not None and one.failure.cause is Cause.OUT_OF_MEMORY:
                 if one.failure.is_victim:
                     self.record.victims[one.position] += 1
@@ -421,18 +456,19 @@ class World(Cluster):
         for chunk_id in write.chunk_ids:
             began_s, done, allowed_s = self._unwritten.pop(chunk_id)
             if self.rng.random() < chance:
+                for one in done:
+                    self._in_vain(one.position, Cause.WORKER_LOST)
                 self._tell(PayloadLost(self.now_s, chunk_id))
                 continue
             kept.append(chunk_id)
             for one in done:
                 self._mind_age(one.position, self.now_s - began_s - one.after_s, allowed_s)
                 if self.schedule.simulations[one.position].fate is Fate.MISFITS:
+                    self._in_vain(one.position, Cause.BAD_OUTPUT)
                     rejected.append(Failure(one.position, Cause.BAD_OUTPUT, "BadOutput", "does not fit"))
                 else:
                     self.record.rows[one.position] += 1
-        for failure in write.failures:
-            self.record.rows[failure.position] += 1
-            self.record.failures[failure.position] = failure
+        self.record.commit(write)
         self._tell(PartCommitted(self.now_s, tuple(kept), tuple(rejected)))
         self._go_on()
 
@@ -473,7 +509,7 @@ class World(Cluster):
                     self._note(f"{action}")
                     self.finish = action
         journal = self.state.journal
-        if not self._ticking and journal.writing is None and (journal.unwritten or journal.failures):
+        if not self._ticking and not (journal.writing or journal.is_empty):
             self._ticking = True
             age_s = self.now_s - (self.now_s if journal.oldest_s is None else journal.oldest_s)
             self.at(self.now_s + (TICK_S if age_s > 2.0 else 2.0), self._tick)

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from modelops_ray.core import messages
 from modelops_ray.core.events import Ending
-from modelops_ray.core.report import Cause
+from modelops_ray.core.report import Cause, Follows
 from tests.world.cluster import Record, play
 from tests.world.schedule import Fate, Schedule, draw
 
@@ -26,6 +26,7 @@ def _found(schedule: Schedule, record: Record) -> Iterator[str]:
     yield from record.idle
     yield from _rows(schedule, record)
     yield from _memory(schedule, record)
+    yield from _attempts(record)
 
 
 def _rows(schedule: Schedule, record: Record) -> Iterator[str]:
@@ -68,6 +69,21 @@ def _memory(schedule: Schedule, record: Record) -> Iterator[str]:
                 yield f"simulation {position} overran {earlier:,} bytes and was given {later:,}"
         if len(limits) > attempts + 2 + len(schedule.happenings) * 2 + len(record.finishes):
             yield f"simulation {position} overran {len(limits)} times with {attempts} attempts"
+
+
+def _attempts(record: Record) -> Iterator[str]:
+    """Each attempt that gave no result has one row, which says what happened; the last one of a failure ends it."""
+    said = {key: (cause, limit_bytes) for key, (cause, limit_bytes, _) in record.attempts.items()}
+    for key in sorted(said.items() ^ record.ended.items()):
+        yield f"attempt {key[0]} ended as {record.ended.get(key[0])}, and its row says {said.get(key[0])}"
+    last = {key for key, (_, _, follows) in record.attempts.items() if follows is Follows.FAILED}
+    if last != {(position, failure.attempts) for position, failure in record.failures.items()}:
+        yield f"attempts {sorted(last)} are said to be the last of failures, which are {sorted(record.failures)}"
+    for (position, number), (cause, _, follows) in record.attempts.items():
+        if number > 1 and (position, number - 1) not in record.attempts:
+            yield f"attempt {number} of simulation {position} has a row, and the one before it has none"
+        if follows is Follows.RAISED and cause not in (Cause.OUT_OF_MEMORY, Cause.CRASHED):
+            yield f"simulation {position} was given more memory after attempt {number}, which ended as {cause}"
 
 
 def check(seed: int) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from modelops_ray.core.backlog import Group
 from modelops_ray.core.commits import Journal
 from modelops_ray.core.policy import Policy
-from modelops_ray.core.report import Cause, Failure
+from modelops_ray.core.report import Cause, FailedAttempts, Failure, Follows
 
 LONG = "x" * 1000
 
@@ -101,3 +101,56 @@ def test_where_looks_are_rare_a_commit_begins_at_the_last_one_that_is_early_enou
     assert journal.next_commit(4.0, is_last=False) is None
     journal.keep(2, Group((2,), (0,), 1), 1, 4.0)
     assert journal.next_commit(7.5, is_last=False).chunk_ids == (1, 2)
+
+
+def lost(journal, now_s, *positions, message="lost"):
+    """Have attempts give no result."""
+    failure = Failure(positions[0], Cause.NODE_LOST, "NodeDiedError", message)
+    numbers = (1,) * len(positions)
+    journal.keep_attempts(FailedAttempts(positions, numbers, failure, Follows.RETRIED, 1, 1, now_s))
+
+
+def test_attempts_without_a_result_go_with_the_next_commit_of_results():
+    """And take what waits with them to zero."""
+    journal = begun()
+    lost(journal, 1.0, 5, 6)
+    assert journal.next_commit(1.0, is_last=False) is None
+    journal.keep(1, Group((1,), (0,), 1), 1, 1.0)
+    write = journal.next_commit(9.0, is_last=False)
+    assert ((1,), [(5, 6)]) == (write.chunk_ids, [each.positions for each in write.attempts])
+    journal.committed((1,), 9.0)
+    assert (0, True) == (journal.unwritten_bytes, journal.is_empty)
+
+
+def test_attempts_alone_wait_for_results_a_minute_and_no_longer():
+    """They were lost with the driver; and they are a commit at the end."""
+    journal = begun()
+    lost(journal, 1.0, 5)
+    lost(journal, 30.0, 6)
+    assert journal.next_commit(60.9, is_last=False) is None
+    assert [(5,), (6,)] == [each.positions for each in journal.next_commit(61.0, is_last=False).attempts]
+    lost(journal, 62.0, 7)
+    journal.committed((), 62.0)
+    assert journal.next_commit(63.0, is_last=False) is None
+    assert journal.next_commit(64.0, is_last=True).attempts
+
+
+def test_attempts_alone_are_not_the_first_commit():
+    """The first results are committed at once all the same."""
+    journal = Journal(Policy())
+    lost(journal, 0.0, 5)
+    assert journal.next_commit(0.0, is_last=False) is None
+    assert journal.next_commit(60.0, is_last=False).attempts
+    journal.committed((), 61.0)
+    journal.keep(1, Group((1,), (0,), 1), 1, 62.0)
+    assert journal.next_commit(62.0, is_last=False).chunk_ids == (1,)
+
+
+@pytest.mark.parametrize("policy", [{"commit_simulations": 3}, {"commit_bytes": 4_000}])
+def test_so_many_attempts_are_a_commit(policy):
+    """By their number, or by what is told of them."""
+    journal = begun(**policy)
+    lost(journal, 1.0, 5, 6)
+    assert journal.next_commit(1.0, is_last=False) is None
+    lost(journal, 1.0, 7, message=3 * LONG)
+    assert [(5, 6), (7,)] == [each.positions for each in journal.next_commit(1.0, is_last=False).attempts]

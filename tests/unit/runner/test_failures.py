@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelops_ray.core.report import Cause
+from modelops_ray.core.report import Cause, Killer
 from modelops_ray.runner.failures import failure_of_end
 from modelops_ray.sandbox.protocol import Ended
 
@@ -39,7 +39,25 @@ def test_every_end_has_a_cause_a_type_and_a_sentence(code, reason, kernel_killed
     found = failure(code, reason, kernel_killed=kernel_killed)
     assert (cause, error_type, 7) == (found.cause, found.error_type, found.position)
     assert says in found.message
-    assert "last words" in found.traceback
+    assert "last words" in found.printed
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "kernel_killed", "killer"),
+    [
+        (-9, "timeout", None, Killer.US),
+        (-9, "it used 500 MiB, over its limit of 400 MiB", None, Killer.US),
+        (-9, "", True, Killer.KERNEL),
+        (137, "", True, Killer.KERNEL),
+        (-9, "", None, None),
+        (-9, "", False, None),
+        (-11, "", None, None),
+        (3, "", True, None),
+    ],
+)
+def test_who_killed_a_process_is_said_where_it_is_known(code, reason, kernel_killed, killer):
+    """A signal alone does not say who sent it."""
+    assert killer == failure(code, reason, kernel_killed=kernel_killed).killed_by
 
 
 @pytest.mark.parametrize(("peak_mib", "is_victim"), [(399, True), (400, True), (401, False)])

@@ -6,6 +6,7 @@ import pytest
 from support.in_place import SNAPSHOT
 
 from modelops_ray.core.events import PartCommitted, PayloadLost, WritePart
+from modelops_ray.core.report import Cause, FailedAttempts, Failure, Follows
 from modelops_ray.errors import PayloadLostError, StorageError
 from modelops_ray.session import committer
 from modelops_ray.session.committer import CommitThread, Desk
@@ -23,6 +24,7 @@ class Store:
         if self.error is not None:
             raise self.error
         self.commits.append((payloads, failures))
+        self.attempts = attempts
         return ()
 
     def heartbeat(self, counters):
@@ -67,6 +69,18 @@ def test_a_commit_says_what_is_durable_and_what_was_lost():
         "outstanding": 1,
         "elapsed_seconds": 1.0,
     } == store.beats[0]
+
+
+def test_an_attempt_that_ended_unseen_ended_when_the_run_learned_of_it():
+    """Three seconds before it is committed, by a clock of its own; of the others a worker has said when."""
+    store = Store()
+    seen, unseen = (
+        FailedAttempts((0,), (1,), Failure(0, Cause.CRASHED, "E", "no", ended_unix_s=at), Follows.RETRIED, 1, 1, 4.0)
+        for at in (50.0, None)
+    )
+    desk = Desk(store, take, lambda: 7.0, lambda: 1003.0)
+    desk.commit(WritePart((), (), (seen, unseen)), SNAPSHOT)
+    assert [50.0, 1000.0] == [each.failure.ended_unix_s for each in store.attempts]
 
 
 def test_it_beats_by_itself_while_the_driver_is_busy(monkeypatch):

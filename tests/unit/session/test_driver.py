@@ -194,6 +194,15 @@ def test_a_chunk_that_dies_is_repeated_with_its_count_of_attempts():
     assert ([1, 2], list(range(30))) == (tries, sorted(store.completed))
 
 
+def test_attempts_that_are_committed_alone_are_no_first_result():
+    """Given two nodes lost a hundred seconds apart, their attempts are durable before any result is."""
+    faults = {position: [Fault(Cause.NODE_LOST)] for position in (0, 1)}
+    driver, backend, store = drive(2, Script(faults=faults, seconds=lambda _: 100.0))
+    driver.run()
+    assert ([([], [])], [0, 1]) == (store.commits[:1], sorted(store.completed))
+    assert 300.0 <= driver.seconds_to_first_commit <= backend.now_s
+
+
 def test_a_failing_store_ends_the_run_with_its_error():
     """Given a full disk at the second commit, the error is raised, nothing is outstanding, the first commit holds."""
     store = MemoryStore(broken={1: StorageError("runs/x: no space left on the device; free some and start again")})

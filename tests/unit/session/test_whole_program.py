@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,10 +17,11 @@ from support.in_place import InPlace
 from support.simulated_cluster import SimulatedBackend, Workload
 from support.stores import grid, open_store, payload
 
-from modelops_ray.core.events import Capacity, Ending, Node
+from modelops_ray.core.events import Capacity, ChunkFailed, ChunkFinished, Ending, Node
 from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
+from modelops_ray.errors import PayloadLostError
 from modelops_ray.session.committer import Desk
 from modelops_ray.session.driver import Driver
 from modelops_ray.session.ports import NotYet, Ports
@@ -34,7 +35,16 @@ MIB, GIB = 2**20, 2**30
 LOSSES = [Cause.NODE_LOST, Cause.WORKER_LOST, Cause.CRASHED, Cause.OUT_OF_MEMORY]
 SMALL = Capacity((Node(2.0, 4 * GIB),))
 LARGE = Capacity((Node(4.0, 8 * GIB), Node(2.0, 4 * GIB)))
-MISFORTUNES = {"failed", "bad_output", "oom_retries", "infrastructure_retries", "killed", "resumed", "hesitated"}
+MISFORTUNES = {
+    "failed",
+    "bad_output",
+    "oom_retries",
+    "infrastructure_retries",
+    "killed",
+    "resumed",
+    "hesitated",
+    "attempts",
+}
 
 
 class KilledError(Exception):
@@ -56,6 +66,8 @@ class World:
         self.now_s = 0.0
         self.finish = None
         self.met = Counter()
+        # As what each attempt ended that gave no result, by position and number: again, where a commit was lost.
+        self.ended = defaultdict(set)
 
     def _some(self, share):
         return {position for position in range(len(self.simulations)) if self.dice.random() < share}
@@ -72,6 +84,7 @@ class World:
     def _session(self):
         backend = self._backend()
         self._clock = backend.clock
+        self._watch(backend)
         self._store = store = open_store(self.out, self.study, around=self._around(), take_over=True)
         policy = Policy(chunk=self.dice.choice([None, 1, 3]))
         state = CheckedRun(policy, n_completed_before=store.completed, attempts_before=store.attempts_made())
@@ -86,6 +99,43 @@ class World:
             self.now_s = backend.clock() + 1.0
         self.met.update({name: value for name, value in driver.snapshot().counters().items() if value})
         store.close(str(self.finish.ending), driver.snapshot().counters())
+
+    def _watch(self, backend):
+        """Take down what becomes of every attempt, as the backend tells it."""
+        submit, wait, take = backend.submit, backend.wait, backend.take
+        chunks = {}
+
+        def submitted(chunk):
+            chunks[chunk.chunk_id] = self._tries(chunk)
+            submit(chunk)
+
+        def waited(timeout_s):
+            events = wait(timeout_s)
+            for event in events:
+                match event:
+                    case ChunkFailed():
+                        self._ended(chunks[event.chunk_id].items(), event.cause, event.kernel_killed)
+                    case ChunkFinished():
+                        for failure in event.report.failures:
+                            self._ended([(failure.position, chunks[event.chunk_id][failure.position])], failure.cause)
+            return events
+
+        def taken(chunk_id):
+            try:
+                return take(chunk_id)
+            except PayloadLostError:
+                self._ended(chunks[chunk_id].items(), Cause.WORKER_LOST)
+                raise
+
+        backend.submit, backend.wait, backend.take = submitted, waited, taken
+
+    def _ended(self, attempts, cause, kernel_killed=None):
+        for key in attempts:
+            self.ended[key].add(Cause.OUT_OF_MEMORY if kernel_killed and len(attempts) == 1 else cause)
+
+    @staticmethod
+    def _tries(chunk):
+        return {each.position: n for each, n in zip(chunk.simulations, chunk.attempts, strict=True)}
 
     def _around(self):
         return Surroundings(
@@ -121,13 +171,13 @@ class World:
             base_bytes=100 * MIB,
             payload_bytes=1000 * len(done),
         )
-        return report, self._payload(done)
+        return report, self._payload(done, self._tries(chunk))
 
-    def _payload(self, positions):
+    def _payload(self, positions, tries):
         if self._store.completed:
             # Once there are numbers, a text in their place does not fit.
             self.misfits |= self.misfitting.intersection(positions)
-        return payload(self.study, positions, self._model, self.simulations)
+        return payload(self.study, positions, self._model, self.simulations, tries)
 
     def _model(self, simulation):
         day = ["a", "b"] if simulation.position in self.misfits else [0, 1]
@@ -156,6 +206,20 @@ class World:
             for day, case in zip([0, 1], [float(each.seed), float(each.position)], strict=True)
         ] == [(row["seed"], row["day"], row["cases"]) for row in found]
         self.met.update(row["cause"] for row in rows if row["cause"])
+        self._verify_attempts(rows, reader.attempts().to_pylist())
+
+    def _verify_attempts(self, simulations, attempts):
+        """All attempts of a simulation but the last one of a result have a row each, which says what happened."""
+        place = {row["task_id"]: position for position, row in enumerate(simulations)}
+        last = [(row["task_id"], row["attempts"], row["status"] == "failed") for row in simulations]
+        assert [
+            (task, number, failed and number == n) for task, n, failed in last for number in range(1, n + failed)
+        ] == [(row["task_id"], row["attempt"], row["follows"] == "failed") for row in attempts]
+        for row in attempts:
+            key = place[row["task_id"]], row["attempt"]
+            assert row["cause"] in self.ended[key] | ({"bad_output"} if key[0] in self.misfits else set())
+            assert row["ended_at"] is not None
+        self.met["attempts"] += len(attempts)
 
     def _expected(self, simulation):
         if simulation.position in self.raising:
@@ -181,7 +245,8 @@ class Cluster(World):
         return backend
 
     def _outputs(self, chunk):
-        return self._payload([simulation.position for simulation in chunk.simulations])
+        tries = self._tries(chunk)
+        return self._payload(list(tries), tries)
 
 
 class Hesitant:

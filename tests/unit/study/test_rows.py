@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pyarrow as pa
+import pytest
 
 from modelops_ray.core.report import Cause, Failure
 from modelops_ray.study.chunk import Simulation
@@ -82,3 +84,24 @@ def test_no_rows_have_the_same_columns():
     empty = completed_rows(RUN, identity_table(RUN, ()), {})
 
     assert (simulations_schema(TYPES), 0) == (empty.schema, empty.num_rows)
+
+
+@pytest.mark.parametrize(
+    ("traceback", "printed", "shown"),
+    [
+        ("Traceback", None, "Traceback"),
+        ("Traceback", "hello", "Traceback\nprinted before it:\nhello"),
+        ("", "hello", "\nprinted before it:\nhello"),
+        (None, "hello", "hello"),
+        ("", None, None),
+        (None, None, None),
+    ],
+)
+def test_what_was_printed_stands_behind_a_traceback_or_in_its_place(traceback, printed, shown):
+    """Of a process that was killed there is nothing else; what is too long loses its beginning."""
+    failure = Failure(4, Cause.MODEL_ERROR, "ValueError", "no", traceback, printed=printed)
+
+    assert [shown] == failure_rows(RUN, [failure], SIMULATIONS[:1])["traceback"].to_pylist()
+    long = replace(failure, traceback="Traceback", printed="x" * 16 * 1024)
+    [kept] = failure_rows(RUN, [long], SIMULATIONS[:1])["traceback"].to_pylist()
+    assert ("… " + "x" * (16 * 1024 - 2)) == kept

@@ -4,8 +4,8 @@ import inspect
 
 import pytest
 
-from modelops_ray.backends.ray.errors import VERDICTS, classify, node_says, used_bytes
-from modelops_ray.core.report import Cause
+from modelops_ray.backends.ray.errors import VERDICTS, classify, killer, node_says, used_bytes
+from modelops_ray.core.report import Cause, Killer
 from modelops_ray.errors import BackendError, ModelError, NodeError, StorageError, first_line
 
 
@@ -90,6 +90,15 @@ def test_a_failure_of_ray_itself_is_told_in_one_line():
 def test_a_memory_error_outside_of_a_simulation_is_out_of_memory():
     """It leads to a larger request, as one inside does."""
     assert classify(raised(MemoryError())) == Cause.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("name", "who"),
+    [("OutOfMemoryError", Killer.RAY), ("WorkerCrashedError", None), ("NodeDiedError", None), ("RayTaskError", None)],
+)
+def test_only_rays_memory_monitor_says_that_it_was_it(name, who):
+    """Of other ends it is not known who sent the signal, if there was one."""
+    assert who is killer(made(name, "killed"))
 
 
 def test_a_model_error_in_the_worker_is_a_model_error_in_the_driver():
