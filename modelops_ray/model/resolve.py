@@ -28,13 +28,10 @@ _FORMS = "write path/to/file.py:function or package.module:function"
 def resolve_model(model: str | Callable[..., object], base: Path, pickle: Dump | None = None) -> ModelRef:
     """Find a model, digest it, and see that it can be called, by importing it once in a process made for that.
 
-    Args:
-        model: `path/to/file.py:function`, `package.module:function`, or a callable.
-        base: The folder a relative path is relative to, and the first that modules are looked for in.
-        pickle: Pickles by value a callable that no file defines; without it such a callable is refused.
-
-    Raises:
-        ModelError: It is not there, does not import, or takes other parameters than (params, seed[, scenario]).
+    The model is `path/to/file.py:function`, `package.module:function`, or a callable. Relative paths are relative to
+    `base`, and modules are looked for there first. `pickle` pickles by value a callable that no file defines; without
+    it such a callable is refused. ModelError where the model does not exist, does not import, or takes other parameters
+    than (params, seed[, scenario]).
     """
     return look_at(find_model(model, base, pickle))
 

@@ -68,7 +68,8 @@ class OutputTable:
     table: pa.Table
 
     def __reduce__(self) -> _Reduced:
-        return _output_table, (self.positions, self.row_counts, *_columns_of(self.table))
+        others = {"positions": self.positions, "row_counts": self.row_counts}
+        return _with_table, (OutputTable, others, "table", *_columns_of(self.table))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ class Payload:
     outputs: Mapping[str, tuple[OutputTable, ...]] = field(default_factory=dict)
 
     def __reduce__(self) -> _Reduced:
-        return _payload, (self.positions, *_columns_of(self.simulations), self.outputs)
+        others = {"positions": self.positions, "outputs": self.outputs}
+        return _with_table, (Payload, others, "simulations", *_columns_of(self.simulations))
 
 
 RunChunk = Callable[[Chunk], tuple[ChunkReport, Payload]]
@@ -101,16 +103,7 @@ def _columns_of(table: pa.Table) -> tuple[pa.Schema, list[pa.ChunkedArray]]:
     return table.schema, table.columns
 
 
-def _output_table(
-    positions: tuple[int, ...], row_counts: tuple[int, ...], schema: pa.Schema, columns: list[pa.ChunkedArray]
-) -> OutputTable:
-    return OutputTable(positions, row_counts, pa.table(columns, schema=schema))
-
-
-def _payload(
-    positions: tuple[int, ...],
-    schema: pa.Schema,
-    columns: list[pa.ChunkedArray],
-    outputs: Mapping[str, tuple[OutputTable, ...]],
-) -> Payload:
-    return Payload(positions, pa.table(columns, schema=schema), outputs)
+def _with_table(
+    kind: Callable[..., object], others: dict[str, Any], name: str, schema: pa.Schema, columns: list[pa.ChunkedArray]
+) -> object:
+    return kind(**others, **{name: pa.table(columns, schema=schema)})

@@ -147,9 +147,8 @@ def lacking(
     asked = [str(each) for each in map(_requirement, also) if _is_lacking(each, has)]
     taken = {canonicalize_name(Requirement(each).name) for each in asked}
     kept = [each for each in install if canonicalize_name(Requirement(each).name) not in taken]
-    return Lack(
-        tuple(sorted({*kept, *asked})), tuple(each for each in differ if canonicalize_name(each[0]) not in taken)
-    )
+    differ = [each for each in differ if canonicalize_name(each[0]) not in taken]
+    return Lack(tuple(sorted({*kept, *asked})), tuple(differ))
 
 
 def _is_lacking(each: Requirement, has: Mapping[str, str]) -> bool:
@@ -186,11 +185,8 @@ def runtime_env(folder: str, ours: str, lack: Lack, install_by: str = "pip") -> 
 
     `ours` is the folder of this package, which travels apart: it is uploaded once for all jobs.
     """
-    found: dict[str, Any] = {
-        "working_dir": folder,
-        "py_modules": [ours],
-        "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)},
-    }
+    env_vars = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
+    found: dict[str, Any] = {"working_dir": folder, "py_modules": [ours], "env_vars": env_vars}
     return found | ({install_by: list(lack.install)} if lack.install else {})
 
 

@@ -48,10 +48,7 @@ class Parcel:
 class Submission:
     """The Ray jobs that a study was sent as: one, or one for each shard.
 
-    Attributes:
-        address: Of the cluster's dashboard.
-        ids: Of the jobs, in the order of the shards.
-        run_dir: The run directory on the cluster.
+    `address` is that of the dashboard, `ids` are those of the jobs in the order of shards, `run_dir` is on the cluster.
     """
 
     def __init__(self, dashboard: Dashboard, ids: Sequence[str], run_dir: str) -> None:
@@ -91,12 +88,9 @@ class Submission:
 def send(question: RunRequest, parcel: Parcel, dashboard: Dashboard, say: Callable[[str], None]) -> Submission:
     """Pack a study with its model and this program, upload them, and start the jobs.
 
-    `say` is told, in short lines, what was found there and what was uploaded.
-
-    Raises:
-        UsageError: The run directory would die with the head, or a requirement is none.
-        ModelError: The model cannot travel.
-        BackendError: The cluster cannot run it.
+    `say` is told, in short lines, what was found there and what was uploaded. UsageError where the run directory would
+    die with the head, or a requirement is none; ModelError where the model cannot travel; BackendError where the
+    cluster cannot run it.
     """
     out = package.run_directory(parcel.out, str(question.out), is_ephemeral=parcel.ephemeral)
     sources = sources_of(question.model)

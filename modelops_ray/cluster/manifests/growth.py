@@ -74,9 +74,8 @@ def _infeasible(
     largest = max(cluster.workers, key=lambda group: nodes[group.name].memory_bytes)
     wanted_bytes, given_bytes = max(requests), nodes[largest.name].memory_bytes
     if wanted_bytes > given_bytes:
-        found = (
-            f"group {largest.name} promises {write_gib(given_bytes)}, a simulation asks for {write_gib(wanted_bytes)}"
-        )
+        wanted, given = write_gib(wanted_bytes), write_gib(given_bytes)
+        found = f"group {largest.name} promises {given}, a simulation asks for {wanted}"
         yield Problem("group-too-small", largest.at("resources", "memory"), found, _remedy(largest, wanted_bytes))
     widest = max(cluster.workers, key=lambda group: nodes[group.name].cpus)
     if need.cpus > nodes[widest.name].cpus:

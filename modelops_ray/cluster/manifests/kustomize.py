@@ -240,17 +240,12 @@ def _key(metadata: Json) -> tuple[str, str | None]:
 
 def _rename(node: Any, image: _Image) -> None:
     """Give every container of this image its new name, as kustomize does in kinds it does not know."""
-    if isinstance(node, list):
-        for each in node:
-            _rename(each, image)
-        return
-    if not isinstance(node, dict):
-        return
-    for key, value in node.items():
-        if key in ("containers", "initContainers") and isinstance(value, list):
-            for container in value:
-                if isinstance(container, dict) and isinstance(container.get("image"), str):
-                    container["image"] = _renamed(container["image"], image)
+    for each in node if isinstance(node, list) else ():
+        _rename(each, image)
+    for key, value in node.items() if isinstance(node, dict) else ():
+        for container in value if key in ("containers", "initContainers") and isinstance(value, list) else ():
+            if isinstance(container, dict) and isinstance(container.get("image"), str):
+                container["image"] = _renamed(container["image"], image)
         _rename(value, image)
 
 

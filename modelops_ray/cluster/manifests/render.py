@@ -75,9 +75,8 @@ def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
     _say(content, wish)
     study, out = _point(content, wish)
     if not outlives_the_head(content, out):
-        raise UsageError(
-            f"--run-dir {out}: {folder.name} has no persistent volume there; give one of its folders, or a URI"
-        )
+        remedy = "give one of its folders, or a URI"
+        raise UsageError(f"--run-dir {out}: {folder.name} has no persistent volume there; {remedy}")
     others = [resource.content for resource in found if resource is not job]
     contents = [*_storage(others, sizes, wish, out), *_shards(content, wish)]
     text = write(contents, "\n".join(_header(folder, wish, sizes, need)))
@@ -274,10 +273,6 @@ def values(rendered: Rendered) -> dict[str, Any]:
         }
         for tier in (sizes.tiers if sizes is not None else ())
     ]
-    sums = {name: getattr(sizes, name, None) for name in ("head_bytes", "spill_bytes", "disk_bytes")}
-    return {
-        "tiers": tiers or None,
-        **sums,
-        "wall_seconds": getattr(sizes, "seconds", None),
-        "notes": list(rendered.notes),
-    }
+    found = {name: getattr(sizes, name, None) for name in ("head_bytes", "spill_bytes", "disk_bytes")}
+    found["wall_seconds"] = getattr(sizes, "seconds", None)
+    return {"tiers": tiers or None, **found, "notes": list(rendered.notes)}

@@ -86,10 +86,8 @@ def _runtime_env(text: str) -> Iterator[Problem]:
 def _suspension(spec: Json) -> Iterator[Problem]:
     shuts_down = spec.get("shutdownAfterJobFinishes", False)
     if spec.get("suspend") and not shuts_down:
-        found, remedy = (
-            "only a job that shuts down can be suspended",
-            "set shutdownAfterJobFinishes: true, or do not suspend",
-        )
+        found = "only a job that shuts down can be suspended"
+        remedy = "set shutdownAfterJobFinishes: true, or do not suspend"
         yield Problem("suspend-without-shutdown", "/spec/suspend", found, remedy)
     if spec.get("suspend") and spec.get("clusterSelector"):
         found = "a job on a cluster of others cannot be suspended"
