@@ -16,31 +16,19 @@ _DATES = {"Y": "D", "M": "D", "W": "D", "D": "D", "h": "s", "m": "s", "s": "s", 
 _SPANS = {"W": "s", "D": "s", "h": "s", "m": "s", "s": "s", "ms": "ms", "us": "us"}
 
 
-def dates(values: np.ndarray) -> Column:
-    """Make a column of dates, or of instants."""
-    if np.isnat(values).all() and np.datetime_data(values.dtype)[0] == "generic":
+def column_of_times(values: np.ndarray) -> Column:
+    """Make a column of dates, of instants, or of spans of time."""
+    unit, is_span = np.datetime_data(values.dtype)[0], values.dtype.kind == "m"
+    has_no_length = is_span and unit in ("Y", "M")
+    if (has_no_length or unit == "generic") and np.isnat(values).all():
         return pa.nulls(len(values))
-    unit = _in_unit(values, _DATES)
-    ticks = _in_ticks(values, f"M8[{unit}]")
-    return plain_column(_ticked(ticks, pa.date32() if unit == "D" else pa.timestamp(unit)))
-
-
-def spans(values: np.ndarray) -> Column:
-    """Make a column of lengths of time."""
-    unit = np.datetime_data(values.dtype)[0]
-    if unit in ("Y", "M", "generic") and np.isnat(values).all():
-        return pa.nulls(len(values))
-    if unit in ("Y", "M"):
+    if has_no_length:
         raise RefusedValueError(f"{values.dtype}, which has no fixed length; return days, or numbers")
-    unit = _in_unit(values, _SPANS)
-    return plain_column(_ticked(_in_ticks(values, f"m8[{unit}]"), pa.duration(unit)))
-
-
-def _in_unit(values: np.ndarray, units: dict[str, str]) -> str:
-    unit = np.datetime_data(values.dtype)[0]
     if unit == "generic":
         raise RefusedValueError(f"{values.dtype} values without a unit; give one, as in timedelta64(5, 'D')")
-    return units.get(unit, "ns")
+    unit = (_SPANS if is_span else _DATES).get(unit, "ns")
+    kind = pa.duration(unit) if is_span else pa.date32() if unit == "D" else pa.timestamp(unit)
+    return plain_column(_ticked(_in_ticks(values, f"{values.dtype.kind}8[{unit}]"), kind))
 
 
 def _in_ticks(values: np.ndarray, dtype: str) -> np.ndarray:

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from .column_types import FLOATS, INTEGERS, MOST_DIGITS, MOST_LEVELS, TOO_DEEP, UNITS, candidates
-from .numpy_times import dates, spans
+from .numpy_times import column_of_times
 from .plain import Column, RefusedValueError, UnknownValueError, list_array, plain_column, quoted, whole
 
 Convert = Callable[[Any], Column]
@@ -294,7 +294,7 @@ def _ticks(value: Any) -> Any:
     """Read a scalar date or span of NumPy in the way that an array of them is read."""
     if np.isnat(value):
         return None
-    column = (dates if value.dtype.kind == "M" else spans)(np.array([value]))
+    column = column_of_times(np.array([value]))
     n = column.view(pa.int32() if pa.types.is_date(column.type) else pa.int64())[0].as_py()
     if pa.types.is_date(column.type):
         return _Days(n)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .numpy_times import dates, spans
+from .numpy_times import column_of_times
 from .plain import Column, RefusedValueError, plain_column, whole
 from .scalars import array_of_values, is_surely_kept, refuse, require_end
 
@@ -244,8 +244,7 @@ _UNKNOWN = refuse("an array of dtype {0.dtype}; return numbers, text or dates")
 _NUMPY: dict[str, Callable[[np.ndarray], Column]] = {
     **dict.fromkeys("biuf", _numbers),
     "c": refuse("{0.dtype} numbers; return two columns, the real and the imaginary parts"),
-    "M": dates,
-    "m": spans,
+    **dict.fromkeys("Mm", column_of_times),
     **dict.fromkeys("OT", _from_objects),
     # Arrow would end a text at its first NUL.
     "U": lambda values: array_of_values(values.tolist(), column_of),

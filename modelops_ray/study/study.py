@@ -83,17 +83,11 @@ class Study:
 
     @classmethod
     def _of(cls, header: Header, sets: tuple[ParameterSet, ...], folder: Path | None = None) -> Study:
-        return cls(
-            model=header.model,
-            scenario=header.scenario,
-            parameter_sets=sets,
-            sampling_method=header.sampling_method,
-            n_replicates=header.n_replicates,
-            outputs=tuple(sorted(set(header.outputs))) if header.outputs else None,
-            targets=tuple(header.targets) if header.targets else None,
-            metadata=header.metadata,
-            folder=folder,
-        )
+        known = dict(header) | {
+            "outputs": tuple(sorted(set(header.outputs))) if header.outputs else None,
+            "targets": tuple(header.targets) if header.targets else None,
+        }
+        return cls(**known, parameter_sets=sets, folder=folder)
 
     @classmethod
     def grid(

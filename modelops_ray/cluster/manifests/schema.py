@@ -18,15 +18,10 @@ from modelops_ray.cluster.manifests.findings import Problem, pointer
 
 RAY_API = "ray.io/v1"
 _CORE = {
-    "ConfigMap": "v1",
-    "Namespace": "v1",
+    **dict.fromkeys(("ConfigMap", "Namespace", "PersistentVolumeClaim", "Secret", "ServiceAccount"), "v1"),
+    **dict.fromkeys(("Role", "RoleBinding"), "rbac.authorization.k8s.io/v1"),
     "NetworkPolicy": "networking.k8s.io/v1",
-    "PersistentVolumeClaim": "v1",
     "PodDisruptionBudget": "policy/v1",
-    "Role": "rbac.authorization.k8s.io/v1",
-    "RoleBinding": "rbac.authorization.k8s.io/v1",
-    "Secret": "v1",
-    "ServiceAccount": "v1",
 }
 _RAY_KINDS = ("RayCluster", "RayJob")
 _RULES = {
