@@ -1,0 +1,121 @@
+"""The cluster of one session, in the time of the world: nodes that come and go, and simulations that fail.
+
+Owns what becomes of each attempt, and keeps what it knows of it, for the world to compare with what the program says.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from support.simulated_cluster import SimulatedBackend, SimulatedNode, Workload
+from support.world.turns import Turns
+
+from modelops_ray.core.events import ChunkFailed, ChunkFinished, SubmitChunk
+from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
+from modelops_ray.study.chunk import Chunk, Payload
+
+MIB = 2**20
+BASE_BYTES = 100 * MIB
+
+
+@dataclass(slots=True)
+class Fates:
+    """What becomes of each simulation, by position: seconds, peak bytes, whether the model raises, how often it dies.
+
+    `died` counts the deaths that have happened; `told` is what the world knows of attempts that gave no result, as
+    (position, cause).
+    """
+
+    seconds: Sequence[float]
+    peaks: Sequence[int]
+    raising: frozenset[int] = frozenset()
+    deaths: dict[int, int] = field(default_factory=dict)
+    told: list[tuple[int, Cause]] = field(default_factory=list)
+
+
+class WorldBackend(SimulatedBackend):
+    """Behind `Backend`, for one session: its time is the world's, and passes for all while it waits."""
+
+    def __init__(
+        self,
+        turns: Turns,
+        fates: Fates,
+        nodes: Sequence[tuple[float, int]],
+        outputs: Callable[[Chunk], Payload],
+        met: Counter[str],
+        *,
+        seed: int,
+    ) -> None:
+        """Make the nodes, each of some CPUs and bytes."""
+        self._turns, self._fates, self._met = turns, fates, met
+        super().__init__(Workload(fates.seconds, fates.peaks, 1), nodes, outputs, seed=seed)
+
+    @property
+    def now_s(self) -> float:
+        """The time of the world."""
+        return self._turns.now_s
+
+    @now_s.setter
+    def now_s(self, _: float) -> None:
+        """It passes by itself."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, with all that happens in it."""
+        self._turns.sleep(seconds)
+        self._catch_up()
+
+    def wait(self, timeout_s: float) -> list:
+        """Let time pass until something has happened to a chunk."""
+        until_s = self.now_s + timeout_s
+        self._catch_up()
+        while not self._told and self.now_s < until_s:
+            next_s = min(until_s, self.events[0][0] if self.events else until_s)
+            self._turns.sleep(max(0.0, next_s - self.now_s))
+            self._catch_up()
+        told, self._told = self._told, []
+        return told
+
+    def _catch_up(self) -> None:
+        while self.events and self.events[0][0] <= self.now_s:
+            _, _, what, args = heapq.heappop(self.events)
+            what(*args)
+
+    def _begin(self, chunk: SubmitChunk, _node: SimulatedNode) -> None:
+        seconds, n_ran = 0.002, 0
+        for position in chunk.positions:
+            seconds += self._fates.seconds[position]
+            n_ran += 1
+            if self._fates.peaks[position] > chunk.limit_bytes or self._fates.deaths.get(position):
+                break
+        self.at(self.now_s + seconds, self._ended, chunk, n_ran)
+
+    def _ended(self, chunk: SubmitChunk, n_ran: int) -> None:
+        placed = self.placed.pop(chunk.chunk_id, None)
+        if placed is None:
+            return
+        self._free(placed[1], chunk)
+        self._tell(self._outcome(chunk, n_ran))
+        self._fill(placed[1])
+
+    def _outcome(self, chunk: SubmitChunk, n_ran: int) -> ChunkFailed | ChunkFinished:
+        last, fates = chunk.positions[n_ran - 1], self._fates
+        if fates.peaks[last] > chunk.limit_bytes:
+            self._met["out_of_memory"] += 1
+            return self._kill(chunk)
+        if fates.deaths.get(last):
+            fates.deaths[last] -= 1
+            self._met["crashed"] += 1
+            return ChunkFailed(self.now_s, chunk.chunk_id, Cause.CRASHED, "SIGSEGV", "it crashed")
+        done = [position for position in chunk.positions if position not in fates.raising]
+        failed = [position for position in chunk.positions if position in fates.raising]
+        self._met["model_error"] += bool(failed)
+        report = ChunkReport(
+            tuple(Measured(position, fates.seconds[position], fates.peaks[position]) for position in done),
+            tuple(Failure(position, Cause.MODEL_ERROR, "ValueError", f"no luck at {position}") for position in failed),
+            base_bytes=BASE_BYTES,
+            payload_bytes=1000 * len(done),
+        )
+        return ChunkFinished(self.now_s, chunk.chunk_id, report)

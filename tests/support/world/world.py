@@ -1,0 +1,486 @@
+"""The whole program in one thread, from one seed: sessions on one run directory, and all that happens to them.
+
+Owns what a seed decides (study, simulations, faults, what the user does) and the order of things. What must hold is
+`promises`'. Every kind of fault is switched on or off by the seed, so that rare ones are also met alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Self
+
+import pytest
+from support.in_place import InPlace
+from support.stores import grid, opened, payload
+from support.world.bucket import Requests
+from support.world.disk import Disk
+from support.world.nodes import Fates, WorldBackend
+from support.world.promises import Promises
+from support.world.turns import EndlessError, Process, Turns
+
+from modelops_ray.core.events import Ending, Finish
+from modelops_ray.core.invariants import CheckedRun
+from modelops_ray.core.policy import Policy
+from modelops_ray.errors import ModelopsRayError
+from modelops_ray.session.committer import Desk
+from modelops_ray.session.driver import Driver
+from modelops_ray.session.ports import Ports, Snapshot
+from modelops_ray.session.source import StudySource
+from modelops_ray.store import heartbeat, run_json, writer
+from modelops_ray.store.heartbeat import ProcessIdentity
+from modelops_ray.store.storage import local, names, objects
+from modelops_ray.store.storage.buckets import Bucket
+from modelops_ray.store.storage.objects import ObjectFolder
+from modelops_ray.store.writer import Surroundings
+from modelops_ray.study.simulations import Simulations
+from modelops_ray.study.study import Study
+
+MIB, GIB = 2**20, 2**30
+URI = "s3://bucket/runs/run"
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+TROUBLE_S = 400.0
+"""Faults begin within these seconds, and have stopped after them."""
+PATIENCE_S = 7200.0
+"""Once faults have stopped, a session ends within these seconds: retries take minutes at most."""
+
+_COMMIT = re.compile(r"(link|put) \S*\d{6}\.json")
+_DECISIVE = ("put", "link", "rename", "replace", "unlink", "delete", "copy", "mkdir", "fsync")
+
+NODE_FAULTS = ("node_lost", "node_gained", "payload_lost", "out_of_memory", "crashed", "model_error", "misfit")
+SESSION_FAULTS = ("killed", "stopped", "interrupted", "second_session", "clock_skew", "clock_jump", "slow_storage")
+USER_ACTS = ("fresh", "retry_failed", "extended", "take_over")
+DISK_FAULTS = ("power", "torn", "full", "failing_sync", "lying_sync")
+BUCKET_FAULTS = (
+    "refused",
+    "throttled",
+    "unanswered",
+    "repeated",
+    "conflict",
+    "refused_read",
+    "late_request",
+    "old_listing",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a seed decides before anything happens; the fields can be made smaller to see what matters."""
+
+    seed: int
+    place: str
+    n_sets: int
+    n_replicates: int
+    n_nodes: int
+    kinds: frozenset[str]
+
+    @classmethod
+    def draw(cls, seed: int) -> Self:
+        """Draw a plan."""
+        dice = random.Random(f"plan {seed}")
+        place = dice.choice(["disk", "bucket"])
+        there = NODE_FAULTS + SESSION_FAULTS + USER_ACTS + (DISK_FAULTS if place == "disk" else BUCKET_FAULTS)
+        share = dice.choice([0.1, 0.3, 0.6])
+        kinds = frozenset(kind for kind in there if dice.random() < share)
+        return cls(seed, place, dice.randint(1, 4), dice.randint(1, 4), dice.randint(1, 3), kinds)
+
+
+@dataclass
+class Told:
+    """What a session told its user: how it ended, or the error."""
+
+    session: Process
+    how: dict[str, Any]
+    finish: Finish | None = None
+    error: BaseException | None = None
+
+
+@dataclass
+class World:
+    """One seed, from the first session to the last."""
+
+    plan: Plan
+    folder: Path
+    met: Counter[str] = field(default_factory=Counter)
+    story: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Make the place, the study and the fates of its simulations."""
+        self.dice = random.Random(self.plan.seed)
+        self.turns = Turns()
+        self.disk = Disk(self.folder / "disk", self.dice)
+        self.bucket = Requests(self.dice, self._requested, lambda: self.turns.now_s)
+        self.place: Any = self.disk.root / "run" if self.plan.place == "disk" else URI
+        self.n_sets = self.plan.n_sets
+        self.study = grid(self.n_sets, self.plan.n_replicates)
+        self.fates = self._fates(len(Simulations(grid(self.plan.n_sets + 2, self.plan.n_replicates))))
+        self.misfitting = self._some("misfit", 0.1)
+        self.promises = Promises(self)
+        self.processes: list[Process] = []
+        self.told: list[Told] = []
+        self.is_calm = False
+
+    def has(self, kind: str) -> bool:
+        """Whether this kind of fault happens now."""
+        return kind in self.plan.kinds and not self.is_calm
+
+    def say(self, what: str) -> None:
+        """Write a line of the story."""
+        self.story.append(f"{self.turns.now_s:9.3f} {what}")
+
+    # The whole of it
+
+    def play(self) -> None:
+        """Let everything happen, then one session in calm, and look at what is left."""
+        with self._everywhere():
+            self._plan_trouble()
+            user = self.turns.start(Process("user", self._use))
+            self.turns.run(until_s=TROUBLE_S * 20, is_over=lambda: user.is_over)
+            if user.error is not None:
+                raise user.error
+            if not user.is_over:
+                raise EndlessError("the user waits for ever")
+            self._end_in_calm()
+            self.promises.check_the_end()
+
+    def _use(self, _user: Process) -> None:
+        """Do what a user does until the study is complete, or the trouble is over."""
+        while self.turns.now_s < TROUBLE_S:
+            process = self._session(self._how())
+            if self.has("second_session") and self.dice.random() < 0.5:
+                self.turns.sleep(self.dice.uniform(0, 60))
+                self.met["second_session"] += 1
+                self._session(self._how())
+            self._wait_for(process)
+            if self._is_content():
+                break
+            self.turns.sleep(self.dice.choice([1.0, 30.0, 90.0]))
+
+    def _wait_for(self, process: Process) -> None:
+        while not process.is_over and self.turns.now_s < TROUBLE_S * 4:
+            self.turns.sleep(1.0)
+
+    def _is_content(self) -> bool:
+        finished = [told for told in self.told if told.finish is not None]
+        return bool(finished) and finished[-1].finish.ending is Ending.COMPLETE and self.dice.random() < 0.5
+
+    def _how(self) -> dict[str, Any]:
+        how: dict[str, Any] = {}
+        for kind, share in (("fresh", 0.2), ("retry_failed", 0.4), ("take_over", 0.5)):
+            if self.has(kind) and self.dice.random() < share:
+                self.met[kind] += 1
+                how[kind] = True
+        if self.has("extended") and self.dice.random() < 0.3 and self.n_sets < self.plan.n_sets + 2:
+            self.met["extended"] += 1
+            self.n_sets += 1
+            self.study = grid(self.n_sets, self.plan.n_replicates)
+        return how
+
+    def _end_in_calm(self) -> None:
+        self.is_calm, self.disk.is_full, self.disk.lies, self.disk.fails, self.bucket.weather = True, False, False, 0, 0
+        for process in self.processes:
+            self.turns.kill(process)
+        while self.bucket.late:
+            self.bucket.arrive()
+        self.say("calm")
+        for how in ({"take_over": True}, {"take_over": True, "fresh": True}):
+            process = self._session(how)
+            began_s = self.turns.now_s
+            self.turns.run(until_s=began_s + PATIENCE_S, is_over=lambda process=process: process.is_over)
+            if not process.is_over:
+                raise EndlessError("a session does not end although all is calm")
+            if self.told[-1].finish is not None:
+                return
+            self.promises.may_refuse(self.told[-1].error)
+
+    # Sessions
+
+    def _session(self, how: dict[str, Any]) -> Process:
+        skew_s = self.dice.choice([0.0, 65.0, -65.0, 3600.0]) if self.has("clock_skew") else 0.0
+        self.met["clock_skew"] += bool(skew_s)
+        name = f"session {len(self.processes) + 1}"
+        process = Process(name, functools.partial(self._run_session, how, self.study), skew_s)
+        self.processes.append(process)
+        self.say(f"{name} starts {how} on {self.n_sets} sets")
+        self._plan_its_trouble(process)
+        return self.turns.start(process)
+
+    def _run_session(self, how: dict[str, Any], study: Study, process: Process) -> None:
+        told = Told(process, how)
+        self.told.append(told)
+        try:
+            told.finish = _Session(self, process, how, study).run()
+            self.say(f"{process.name} ends: {told.finish.ending} {told.finish.message}")
+        except ModelopsRayError as error:
+            told.error = error
+            self.say(f"{process.name} ends: {type(error).__name__} {error}")
+            self.promises.check_error(told)
+
+    # Trouble
+
+    def _plan_trouble(self) -> None:
+        dice, turns = self.dice, self.turns
+        when = functools.partial(dice.uniform, 0.1, TROUBLE_S / 4)
+        if self.has("power"):
+            for _ in range(dice.randint(1, 3)):
+                turns.at(when(), self._lose_power)
+        if self.has("full"):
+            for began_s in (dice.uniform(0.0, 9.0), when()):
+                turns.at(began_s, lambda: self._set_full(is_full=True))
+                turns.at(began_s + dice.choice([0.5, 20.0]), lambda: self._set_full(is_full=False))
+        self.disk.fails = dice.choice([0.01, 0.1]) if self.has("failing_sync") else 0.0
+        self.disk.lies = self.has("lying_sync")
+        self.bucket.kinds = tuple(kind for kind in BUCKET_FAULTS if self.has(kind))
+        self.bucket.weather = dice.choice([0.02, 0.1]) if self.bucket.kinds else 0.0
+        for _ in range(3):
+            turns.at(when(), self.promises.look)
+
+    def _jump_clock(self, process: Process) -> None:
+        if not process.is_over and not self.is_calm:
+            self.met["clock_jump"] += 1
+            process.skew_s += self.dice.choice([-3600.0, -70.0, 70.0, 3600.0])
+
+    def _plan_its_trouble(self, process: Process) -> None:
+        dice, turns = self.dice, self.turns
+        soon = functools.partial(dice.choice, [dice.uniform(0, 2), dice.uniform(0, 20), dice.uniform(0, 80)])
+        if self.has("killed") and dice.random() < 0.6:
+            turns.at(turns.now_s + soon(), lambda: self._kill(process))
+        if self.has("clock_jump"):
+            turns.at(turns.now_s + soon(), lambda: self._jump_clock(process))
+        if self.has("stopped") and dice.random() < 0.6:
+            turns.at(turns.now_s + soon(), lambda: self._stop(process))
+
+    def _set_full(self, *, is_full: bool) -> None:
+        self.disk.is_full = is_full and not self.is_calm
+
+    def _lose_power(self) -> None:
+        if self.is_calm:
+            return
+        self.say("power is lost")
+        for process in self.processes:
+            self.turns.kill(process)
+        self.met["torn"] += self.has("torn")
+        self.disk.crash(tears=self.has("torn"))
+        self.promises.power_was_lost(lied=self.has("lying_sync"))
+
+    def _kill(self, process: Process) -> None:
+        if not process.is_over and not self.is_calm:
+            self.met["killed"] += 1
+            self.say(f"{process.name} is killed")
+            self.turns.kill(process)
+
+    def _stop(self, process: Process) -> None:
+        if not process.is_over and not self.is_calm:
+            self.met["stopped"] += 1
+            self.say(f"{process.name} is stopped for a while")
+            self.turns.stop(process, self.dice.choice([5.0, 70.0, 200.0]))
+
+    def _step(self, what: str) -> None:
+        """A process is about to touch the storage."""
+        self.turns.require_alive()
+        if self.turns.here is None or self.turns.here.name == "user":
+            return
+        often = 10.0 if _COMMIT.search(what) else 2.0 if what.startswith(_DECISIVE) else 0.5
+        if self.has("slow_storage") and self.dice.random() < 0.02 * often:
+            self.met["slow_storage"] += 1
+            self.turns.sleep(self.dice.choice([0.01, 0.5, 8.0, 90.0]))
+        if self.has("killed") and self.dice.random() < 0.002 * often:
+            self.met["killed"] += 1
+            self.say(f"{self.turns.here.name} is killed before it does {what}")
+            self.turns.kill(self.turns.here)
+
+    def _requested(self, what: str, effect: Callable[[], object] | None) -> None:
+        """A process is about to send a request, or has been answered."""
+        try:
+            self._step(what)
+        except BaseException:
+            if effect is not None and self.has("late_request") and self.dice.random() < 0.5:
+                self.bucket.late.append(effect)
+            raise
+
+    # What a seed decides
+
+    def _some(self, kind: str, share: float) -> frozenset[int]:
+        n = len(self.fates.seconds)
+        return frozenset(i for i in range(n) if kind in self.plan.kinds and self.dice.random() < share)
+
+    def _fates(self, n: int) -> Fates:
+        dice, large = self.dice, "out_of_memory" in self.plan.kinds
+        fates = Fates(
+            [dice.choice([0.05, 1.0, 9.0]) for _ in range(n)],
+            [dice.randint(30, 1500 if large else 60) * MIB for _ in range(n)],
+        )
+        self.fates = fates
+        fates.raising = self._some("model_error", 0.2)
+        # With what memory may take, fewer than the attempts that a simulation has.
+        fates.deaths = {position: dice.randint(1, 1 if large else 3) for position in self._some("crashed", 0.2)}
+        return fates
+
+    # The program's surroundings
+
+    @contextmanager
+    def _everywhere(self) -> Iterator[None]:
+        """Let the program's storage, names, clocks and waiting be those of this world."""
+        shim = SimpleNamespace(sleep=self.turns.sleep)
+        here = SimpleNamespace(this=self._process)
+        token = SimpleNamespace(token_hex=self._token)
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (local, names):
+                patch.setattr(module, "os", self.disk.os(self._step))
+            patch.setattr(local, "_renamed", functools.partial(self.disk.moved_aside, local._renamed))
+            patch.setattr(objects, "obstore", self.bucket)
+            patch.setattr(objects, "ThreadPoolExecutor", _InPlacePool)
+            patch.setattr(objects, "time", shim)
+            patch.setattr(heartbeat, "ProcessIdentity", here)
+            for module in (local, objects, run_json, writer):
+                patch.setattr(module, "secrets", token)
+            patch.setattr(ObjectFolder, "at", classmethod(lambda _, uri: self._in_memory(uri)))
+            yield
+
+    def around(self, process: Process) -> Surroundings:
+        """What a session takes from outside."""
+        return Surroundings(
+            lambda: BEGAN + timedelta(seconds=self.turns.now_s + process.skew_s),
+            self._token, self._process, self.turns.sleep,
+        )  # fmt: skip
+
+    def _process(self) -> ProcessIdentity:
+        name = "reader" if self.turns.here is None else self.turns.here.name
+        return ProcessIdentity(name, 1, f"boot of {name}", 1)
+
+    def _token(self, n_bytes: int = 8) -> str:
+        return self.dice.randbytes(n_bytes).hex()
+
+    def _in_memory(self, uri: str) -> ObjectFolder:
+        folder = ObjectFolder(uri, Bucket("s3", "bucket"), uri.removeprefix("s3://bucket/"), self.bucket.memory)
+        folder._found_out.is_there = True
+        return folder
+
+
+class _InPlacePool:
+    """A pool of one thread: the one that asks."""
+
+    def __init__(self, _threads: int) -> None:
+        """There is nothing to start."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to end."""
+
+    def submit(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Do it now."""
+        future: Future[Any] = Future()
+        future.set_result(work(*args))
+        return future
+
+    map = staticmethod(map)
+
+
+class _Session:
+    """One session of the program: what `modelops-ray run` does, in virtual time."""
+
+    def __init__(self, world: World, process: Process, how: dict[str, Any], study: Study) -> None:
+        self._world, self._process, self._how, self._study = world, process, how, study
+        self._simulations = Simulations(study)
+
+    def run(self) -> Finish:
+        """Begin, run to the end, and say how it ended."""
+        world = self._world
+        opening = opened(world.place, self._study, around=world.around(self._process), **self._how)
+        world.turns.sleep(world.dice.uniform(0.5, 5.0))
+        self._store = store = opening.begin()
+        if store._session is None:
+            return Finish(Ending.COMPLETE, "there is nothing to do")
+        world.promises.began(store)
+        backend = self._backend()
+        policy = Policy(chunk=world.dice.choice([None, 1, 3]), no_progress_s=300.0)
+        state = CheckedRun(policy, n_completed_before=store.completed)
+        committer = _Told(self, Desk(store, backend.take, backend.clock), backend.sleep)
+        source = StudySource(self._simulations, store.done())
+        ports = Ports(backend, committer, source, self, backend.clock)
+        self._driver = Driver(state, ports, n_simulations=len(self._simulations), n_resumed=len(store.done()))
+        if world.has("interrupted") and world.dice.random() < 0.5:
+            world.turns.at(world.turns.now_s + world.dice.uniform(0, 30), self._interrupt)
+        finish = self._driver.run()
+        store.close(str(finish.ending), self._driver.snapshot().counters())
+        world.promises.ended(store)
+        return finish
+
+    def _interrupt(self) -> None:
+        if not self._process.is_over and not self._world.is_calm:
+            self._world.met["interrupted"] += 1
+            self._driver.stop("interrupted")
+
+    def committed(self) -> None:
+        """The driver hears of a commit."""
+        self._world.promises.committed(self._store)
+
+    def update(self, _snapshot: Snapshot) -> None:
+        """Watch a turn of the driver."""
+
+    def note(self, text: str) -> None:
+        """Hear what a person would be told."""
+        self._world.say(f"{self._process.name}: {text}")
+
+    def _backend(self) -> WorldBackend:
+        world, dice = self._world, self._world.dice
+        nodes = [(float(dice.randint(1, 4)), dice.choice([4, 8]) * GIB) for _ in range(world.plan.n_nodes)]
+        backend = WorldBackend(world.turns, world.fates, nodes, self._outputs, world.met, seed=dice.randint(0, 9))
+        now_s = world.turns.now_s
+        if world.has("node_lost"):
+            backend.at(now_s + dice.uniform(0.5, 9.0), self._lose_node, backend)
+        if world.has("node_gained") or world.has("node_lost"):
+            backend.at(now_s + dice.uniform(0.5, 20.0), self._gain_node, backend)
+        if world.has("payload_lost"):
+            backend.at(now_s + dice.uniform(0.5, 20.0), self._lose_payloads, backend)
+        return backend
+
+    def _lose_node(self, backend: WorldBackend) -> None:
+        self._world.met["node_lost"] += 1
+        backend.lose(0)
+
+    def _gain_node(self, backend: WorldBackend) -> None:
+        self._world.met["node_gained"] += 1
+        backend.gain(3.0, 8 * GIB)
+
+    def _lose_payloads(self, backend: WorldBackend) -> None:
+        self._world.met["payload_lost"] += bool(backend._payloads)
+        backend.forget(0.5)
+
+    def _outputs(self, chunk: Any) -> Any:
+        positions = [each.position for each in chunk.simulations if each.position not in self._world.fates.raising]
+        return payload(self._study, positions, self._model, self._simulations)
+
+    def _model(self, simulation: Any) -> Any:
+        day: list[Any] = [0, 1]
+        if simulation.position in self._world.misfitting and self._store.completed:
+            # Once there are numbers, a text in their place does not fit.
+            self._world.met["misfit"] += 1
+            day = ["a", "b"]
+        return {"incidence": {"day": day, "cases": [float(simulation.seed), float(simulation.position)]}}
+
+
+class _Told(InPlace):
+    """A committer that tells the world what the driver hears."""
+
+    def __init__(self, session: _Session, desk: Desk, wait: Callable[[float], None]) -> None:
+        super().__init__(desk, wait)
+        self._of = session
+
+    def poll(self, timeout_s: float = 0.0) -> list[Any]:
+        """Commit, and let the world know that it holds from here on."""
+        events = super().poll(timeout_s)
+        if events:
+            self._of.committed()
+        return events

@@ -1,0 +1,57 @@
+"""The whole program in its simulated world: seeds, each of which breaks no promise.
+
+More of them: `uv run python -m tests.world --seeds 10000`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from support.world.promises import Promises
+from support.world.world import DISK_FAULTS, NODE_FAULTS, SESSION_FAULTS, USER_ACTS, Plan
+
+from tests.world.whole import play, shrunk, tell
+
+SEEDS = 200
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, 50))
+def test_no_seed_breaks_a_promise(first):
+    """Nothing committed is lost, nothing is counted twice, every session ends, and what is left can be read."""
+    outcomes = [play(Plan.draw(seed)) for seed in range(first, first + 50)]
+    broken = [tell(shrunk(outcome)) for outcome in outcomes if outcome.broken]
+    assert [] == broken
+
+
+def test_a_seed_is_one_story():
+    """A seed that broke a promise breaks it again."""
+    plans = [Plan.draw(seed) for seed in range(20)]
+    assert [play(plan).story for plan in plans] == [play(plan).story for plan in plans]
+
+
+def test_many_kinds_of_faults_are_met():
+    """Or the seeds would show nothing."""
+    met = sum((play(Plan.draw(seed)).met for seed in range(100)), Counter())
+    kinds = {*NODE_FAULTS, *SESSION_FAULTS, *USER_ACTS, *DISK_FAULTS}
+    assert set() == kinds - met.keys()
+
+
+def test_a_seed_that_breaks_a_promise_is_made_small_and_told(monkeypatch):
+    """A person reads what is left of it: here a world whose reader finds nothing right."""
+
+    def refuse(self, *_, **__):
+        if self._world.plan.n_sets > 1:
+            raise AssertionError("there are two sets")
+
+    monkeypatch.setattr(Promises, "check_the_end", refuse)
+    plan = replace(Plan.draw(3), n_sets=4)
+
+    small = shrunk(play(plan))
+
+    assert (2, 1, 1, frozenset()) == (
+        small.plan.n_sets, small.plan.n_replicates, small.plan.n_nodes, small.plan.kinds,
+    )  # fmt: skip
+    assert "seed 3: AssertionError: there are two sets" == tell(small).splitlines()[0]
+    assert "  2 sets of 1, 1 nodes, on a bucket; faults: none" == tell(small).splitlines()[1]
