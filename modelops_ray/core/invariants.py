@@ -134,7 +134,7 @@ class Audit:
 
     @staticmethod
     def _fail(state: RunState, what: str) -> None:
-        story = [f"{event!s:.300} -> {actions!s:.300}" for event, actions in state.story.last(_TOLD)]
+        story = [f"{event!s:.300} -> {decided!s:.300}" for event, decided, _ in state.story.last(_TOLD)]
         raise InvariantError("\n".join([what, *story]))
 
 

@@ -172,7 +172,7 @@ class FailurePolicy:
         self._trouble: dict[int, AttemptHistory] = {}
         self._made = dict(attempts_before)
         self._kills = KillGuard()
-        self._judgements: list[Judgement] = []
+        self.judgements: list[Judgement] = []
         self._failures = FailureGuard(policy.max_failures, policy.alike_failures, n_completed=n_completed_before)
 
     @property
@@ -181,11 +181,6 @@ class FailurePolicy:
         if self._kills.is_hopeless:
             return messages.HOPELESS
         return self._failures.reason
-
-    def take_judgements(self) -> list[Judgement]:
-        """Return what was decided since the last call."""
-        taken, self._judgements = self._judgements, []
-        return taken
 
     def attempt_of(self, position: int) -> int:
         """Which try the next one of a simulation is, from 1."""
@@ -324,7 +319,7 @@ class FailurePolicy:
         verdict = Verdict.REPEAT if is_repeated else Verdict.SPLIT
         failure = _told(event, group.positions[0], event.cause)
         numbers = self._keep(group, failure, verdict.follows, chunk.request_bytes_each, event.now_s)
-        self._judgements.append(
+        self.judgements.append(
             Judgement(group.positions, event.cause, verdict, group.limit_bytes, chunk.request_bytes, numbers=numbers)
         )
         if is_repeated:
@@ -350,7 +345,7 @@ class FailurePolicy:
     ) -> None:
         one = chunk.group.only((failure.position,))
         numbers = self._keep(one, failure, verdict.follows, chunk.request_bytes_each, now_s)
-        self._judgements.append(
+        self.judgements.append(
             Judgement(
                 (failure.position,),
                 failure.cause,

@@ -36,7 +36,7 @@ from modelops_ray.core.guards import Counters, NoProgressGuard, PodGuard
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.retry import FailurePolicy
 from modelops_ray.core.scheduler import Dispatch
-from modelops_ray.core.story import Known, Story
+from modelops_ray.core.story import Decision, Story
 from modelops_ray.core.view import Learned, View
 
 SEGMENTS_WANTED = 4096
@@ -116,8 +116,16 @@ class RunState:
         actions: list[Action] = list(self._take_in(event))
         actions += self._decide(event.now_s)
         if actions or not isinstance(event, Ticked):
-            known = Known.of(self.dispatch, self.journal.unwritten_bytes)
-            self.story.note(event, self._failures.take_judgements(), actions, known)
+            judgements = self._failures.judgements
+            decided: list[Decision] = [*judgements, *actions] if judgements else actions  # type: ignore[assignment]
+            dispatch, memory = self.dispatch, self.dispatch.memory
+            self.story.note((
+                event, decided[0] if len(decided) == 1 else decided, dispatch.pending.n, len(dispatch.outstanding),
+                memory.n_samples, memory.peak_bytes_max, self.journal.unwritten_bytes, dispatch.window.factor,
+            ))  # fmt: skip
+            if judgements:
+                self.story.keep_judged()
+                judgements.clear()
         return actions
 
     def _take_in(self, event: Event) -> Iterator[Action]:
@@ -142,6 +150,7 @@ class RunState:
                 self._end(Ending.STOPPED, event.reason)
 
     def _on_added(self, event: TasksAdded) -> None:
+        self.story.make_room(len(event.segments))
         if event.segments and not self._has_work and self.journal.is_empty:
             self._progress.began(event.now_s)
         self.dispatch.pending.add(event.segments)
@@ -164,6 +173,7 @@ class RunState:
             yield Notify(text)
 
     def _on_capacity(self, event: CapacityChanged) -> Iterator[CancelChunk]:
+        self.story.make_room(len(event.capacity.nodes) + len(event.capacity.reachable))
         self._autoscaler_says = event.capacity.says
         homeless = self.dispatch.update(event.capacity, event.now_s)
         n_slots = self.dispatch.allocator.concurrency
@@ -202,6 +212,9 @@ class RunState:
             yield from self._notify(report.notice)
         text_bytes = sum(failure.text_bytes for failure in report.failures)
         self.dispatch.observe_payload(report.payload_bytes, len(done), text_bytes)
+        if text_bytes:
+            # A hundred bytes of text count as one simulation.
+            self.story.make_room(text_bytes // 100)
         self.dispatch.observe_life(report.child_life_s)
         since_s = event.now_s - report.held_s
         self.journal.keep(event.chunk_id, chunk.group.only(done), report.payload_bytes, since_s)
@@ -233,6 +246,7 @@ class RunState:
             return
         self._failures.committed(event, [self.journal.unwritten[chunk_id].group for chunk_id in event.chunk_ids])
         n_done = self.journal.committed(event.chunk_ids, event.now_s)
+        self.story.make_room(n_done)
         if n_done:
             self._progress.kept(event.now_s)
         self.counters.committed += n_done - len(event.rejected)

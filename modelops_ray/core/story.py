@@ -6,15 +6,13 @@ Owns the record and the search for what concerns one simulation. Decides nothing
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from modelops_ray.core.events import (
     Action,
     CancelChunk,
-    CapacityChanged,
     ChunkFailed,
     ChunkFinished,
     ChunkStarted,
@@ -22,19 +20,22 @@ from modelops_ray.core.events import (
     PartCommitted,
     PayloadLost,
     SubmitChunk,
-    TasksAdded,
 )
 from modelops_ray.core.retry import Judgement
-from modelops_ray.core.scheduler import Dispatch
 
 ENTRIES_KEPT = 500
-"""Events that are kept at most: few enough to stay in a processor's cache, as each event is decided."""
-ITEMS_KEPT = 100_000
-"""Simulations, parameter sets and nodes that all kept events together may name: about 15 MB."""
+"""Places for events: few enough to stay in a processor's cache, as each event is decided."""
+ITEMS_PER_PLACE = 200
+"""The simulations, parameter sets and nodes of an event take one more place each time that there are so many of them.
+
+So all kept events together name 100,000 at most, and what waits to be committed: about 15 MB.
+"""
 TROUBLED_KEPT = 1_000
 """Simulations with failed attempts whose judgements are kept after their events are gone."""
 JUDGEMENTS_KEPT = 16
 """Judgements kept of each of these."""
+
+Decision = Judgement | Action
 
 
 class Known(NamedTuple):
@@ -51,83 +52,88 @@ class Known(NamedTuple):
     unwritten_bytes: int
     window_factor: float
 
-    @classmethod
-    def of(cls, dispatch: Dispatch, unwritten_bytes: int) -> Known:
-        """Take it down."""
-        memory = dispatch.memory
-        n_pending, n_outstanding = dispatch.pending.n, len(dispatch.outstanding)
-        peaks = memory.n_samples, memory.peak_bytes_max
-        return cls(n_pending, n_outstanding, *peaks, unwritten_bytes, dispatch.window.factor)
-
 
 class Step(NamedTuple):
     """One step of the story of a simulation: an event, a judgement or an action, and what was known then."""
 
     now_s: float
-    what: Event | Judgement | Action
+    what: Event | Decision
     known: Known
 
 
-_Entry = tuple[Event, Sequence[Judgement], Sequence[Action], Known, int]
-"""An event, what was decided on it and known then, and how many items it names; a tuple, for it is made at each."""
+class Entry(NamedTuple):
+    """An event, what was decided on it, judgements first, and what was known then."""
+
+    event: Event
+    decided: Sequence[Decision]
+    known: Known
 
 
-@dataclass(slots=True)
+_Kept = tuple[Event, Decision | list[Decision], int, int, int, int, int, float]
+"""An entry as it is kept: a decision alone is in no list, and the fields of `Known` follow.
+
+One is made at each event, and each object that is kept costs more than the noting does: its memory is not used again
+while it is in the processor's cache.
+"""
+
+
 class Story:
-    """The last events of a run; of simulations in trouble also what was decided on them before that."""
+    """The last events of a run; of simulations in trouble also what was decided on them before that.
 
-    _entries: deque[_Entry] = field(default_factory=deque)
-    _n_items: int = 0
-    _serial: int = 0
-    _troubled: dict[int, deque[tuple[int, Step]]] = field(default_factory=dict)
+    `note` keeps an event in the place of the oldest one.
+    """
 
-    def note(self, event: Event, judgements: Sequence[Judgement], actions: Sequence[Action], known: Known) -> None:
-        """Keep an event and what was decided on it, in place of the oldest one."""
-        self._serial += 1
-        n_items = _n_items(event, actions)
-        self._entries.append((event, judgements, actions, known, n_items))
-        self._n_items += n_items
-        while len(self._entries) > ENTRIES_KEPT or (self._n_items > ITEMS_KEPT and len(self._entries) > 1):
-            self._n_items -= self._entries.popleft()[-1]
-        for judgement in judgements:
-            if len(judgement.positions) == 1:
-                self._keep(judgement.positions[0], Step(event.now_s, judgement, known))
+    __slots__ = ("_places", "_troubled", "note")
 
-    def _keep(self, position: int, step: Step) -> None:
-        # The simulation that was judged last goes last.
-        steps = self._troubled.pop(position, None) or deque(maxlen=JUDGEMENTS_KEPT)
-        steps.append((self._serial, step))
-        self._troubled[position] = steps
-        if len(self._troubled) > TROUBLED_KEPT:
+    def __init__(self) -> None:
+        """Begin with nothing noted."""
+        self._places: deque[_Kept | None] = deque(maxlen=ENTRIES_KEPT)
+        self._troubled: dict[int, deque[Step]] = {}
+        self.note: Callable[[_Kept], None] = self._places.append
+
+    def make_room(self, n_items: int) -> None:
+        """Forget older events where this many simulations, parameter sets or nodes were, or are to be, noted."""
+        self._places.extend([None] * (n_items // ITEMS_PER_PLACE))
+
+    def keep_judged(self) -> None:
+        """Keep what was decided last on single simulations for longer than the event is kept."""
+        [entry] = self.last(1)
+        for judgement in entry.decided:
+            if isinstance(judgement, Judgement) and len(judgement.positions) == 1:
+                [position] = judgement.positions
+                # The simulation that was judged last goes last.
+                steps = self._troubled.pop(position, None) or deque(maxlen=JUDGEMENTS_KEPT)
+                steps.append(Step(entry.event.now_s, judgement, entry.known))
+                self._troubled[position] = steps
+        while len(self._troubled) > TROUBLED_KEPT:
             del self._troubled[next(iter(self._troubled))]
 
-    def last(self, n: int) -> list[tuple[Event, Sequence[Action]]]:
-        """The last `n` events and what was done on each, oldest first."""
-        return [(event, actions) for event, _, actions, *_ in list(self._entries)[-n:]]
+    def last(self, n: int) -> list[Entry]:
+        """The last `n` events and what was decided on each, oldest first."""
+        kept = list(islice((place for place in reversed(self._places) if place is not None), n))
+        return [Entry(e, d if isinstance(d, list) else [d], Known._make(known)) for e, d, *known in reversed(kept)]
 
     def of(self, position: int) -> list[Step]:
         """What is kept of one simulation, oldest first."""
-        first = self._serial - len(self._entries) + 1
-        earlier = [step for serial, step in self._troubled.get(position, ()) if serial < first]
-        chunk_ids: set[int] = set()
-        return earlier + list(chain.from_iterable(_steps(entry, position, chunk_ids) for entry in self._entries))
+        entries, chunk_ids = self.last(ENTRIES_KEPT), set[int]()
+        told = {id(decision) for entry in entries for decision in entry.decided}
+        earlier = [step for step in self._troubled.get(position, ()) if id(step.what) not in told]
+        return earlier + [step for entry in entries for step in _steps(entry, position, chunk_ids)]
 
 
-def _steps(entry: _Entry, position: int, chunk_ids: set[int]) -> Iterator[Step]:
+def _steps(entry: Entry, position: int, chunk_ids: set[int]) -> Iterator[Step]:
     """What an entry says of a simulation; `chunk_ids` are the chunks it was in, and grows with each."""
-    event, judgements, actions, known, _ = entry
-    now_s = event.now_s
+    event, decided, known = entry
     if chunk_ids & _chunks_of(event):
-        yield Step(now_s, event, known)
-    for judgement in judgements:
-        if position in judgement.positions:
-            yield Step(now_s, judgement, known)
-    for action in actions:
-        if isinstance(action, SubmitChunk) and position in action.positions:
-            chunk_ids.add(action.chunk_id)
-            yield Step(now_s, action, known)
-        elif isinstance(action, CancelChunk) and action.chunk_id in chunk_ids:
-            yield Step(now_s, action, known)
+        yield Step(event.now_s, event, known)
+    for decision in decided:
+        match decision:
+            case Judgement() | SubmitChunk() if position in decision.positions:
+                if isinstance(decision, SubmitChunk):
+                    chunk_ids.add(decision.chunk_id)
+                yield Step(event.now_s, decision, known)
+            case CancelChunk() if decision.chunk_id in chunk_ids:
+                yield Step(event.now_s, decision, known)
 
 
 def _chunks_of(event: Event) -> set[int]:
@@ -138,21 +144,3 @@ def _chunks_of(event: Event) -> set[int]:
             return set(event.chunk_ids)
         case _:
             return set()
-
-
-def _n_items(event: Event, actions: Sequence[Action]) -> int:
-    """About what an entry takes in memory: the simulations, parameter sets and nodes that it names."""
-    n = 0
-    for action in actions:
-        if isinstance(action, SubmitChunk):
-            n += len(action.positions)
-    if isinstance(event, ChunkFinished):
-        n += len(event.report.completed)
-        for failure in event.report.failures:
-            # A hundred bytes of text count as one simulation.
-            n += failure.text_bytes // 100
-    elif isinstance(event, TasksAdded):
-        n += len(event.segments)
-    elif isinstance(event, CapacityChanged):
-        n += len(event.capacity.nodes) + len(event.capacity.reachable)
-    return n
