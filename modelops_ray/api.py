@@ -251,11 +251,7 @@ def open_run(path: str | Path) -> Run:
 
 
 def _require_working_folder() -> None:
-    """Processes are started in it, and models are looked for there.
-
-    Raises:
-        StorageError: It has been removed.
-    """
+    """Processes are started in it, and models are looked for there; StorageError if it has been removed."""
     try:
         Path.cwd()
     except FileNotFoundError:

@@ -46,7 +46,7 @@ def foresee(question: RunRequest) -> Forecast:
         n_simulations=n_simulations,
         n_sets=question.n_parameter_sets,
         n_left=n_simulations,
-        bytes_each=priors.profile.output_bytes_per_simulation if priors.profile is not None else None,
+        bytes_each=priors.profile.output_bytes_per_simulation,
     )
     return replace(expected, warnings=tuple(_warnings(question, expected)))
 
@@ -81,7 +81,7 @@ def measure(question: RunRequest, samples: int, watcher: Watcher) -> Profiled:
         row = table.to_pylist()[0]
         raise ModelError(f"no simulation completed; the first failed with {row['error_type']}: {row['error_message']}")
     profile = Priors(question).profile
-    if profile is None:
+    if not profile.peaks:
         raise StorageError(f"what was measured could not be kept; {WHERE_PROFILES_GO}, set it to a folder of yours")
     peaks = sorted(row["peak_bytes"] for row in completed)
     return Profiled(

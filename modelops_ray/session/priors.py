@@ -26,14 +26,14 @@ class Priors:
     """What is known of the model of one question.
 
     Attributes:
-        profile: What earlier runs measured, None if there were none, or if this user has no home to keep it in.
+        profile: What earlier runs measured; empty if there were none, or if this user has no home to keep it in.
     """
 
     def __init__(self, question: RunRequest) -> None:
         """Read the profile of the model; StorageError if that cannot be read or is damaged."""
         self._question = question
         self._folder = _folder()
-        self.profile = None if self._folder is None else _load(self._folder, question.model.digest)
+        self.profile = _load(self._folder, question.model.digest)
         self._peaks = _bins(self.profile)
 
     def state(self, n_completed_before: int, attempts_before: Mapping[int, int] | None = None) -> RunState:
@@ -41,7 +41,7 @@ class Priors:
         return RunState(
             policy(self._question, self.profile),
             known_peaks=self._peaks,
-            known_seconds=self._seconds,
+            known_seconds=self.profile.seconds_per_simulation or 0.0,
             n_completed_before=n_completed_before,
             attempts_before=attempts_before,
         )
@@ -68,11 +68,7 @@ class Priors:
             payload_bytes=written.payload_bytes,
             output_bytes=written.output_bytes,
         )
-        save_profile(self._folder, new if self.profile is None else self.profile.merged(new))
-
-    @property
-    def _seconds(self) -> float:
-        return (self.profile.seconds_per_simulation or 0.0) if self.profile is not None else 0.0
+        save_profile(self._folder, self.profile.merged(new))
 
 
 def _folder() -> Path | None:
@@ -85,16 +81,16 @@ def _folder() -> Path | None:
         return None
 
 
-def _load(folder: Path, digest: str) -> Profile | None:
+def _load(folder: Path | None, digest: str) -> Profile:
     try:
-        return load_profile(folder, digest)
+        return Profile(model_digest=digest) if folder is None else load_profile(folder, digest)
     except StorageError as error:
         raise StorageError(f"{error}; {WHERE_PROFILES_GO}") from error
 
 
-def _bins(profile: Profile | None) -> Mapping[int, int]:
+def _bins(profile: Profile) -> Mapping[int, int]:
     """How many peaks of a profile fall into each bin; a profile with few bins has joined some."""
     counts: Counter[int] = Counter()
-    for edge_bytes, count in (profile.peaks if profile is not None else {}).items():
+    for edge_bytes, count in profile.peaks.items():
         counts[bin_of(edge_bytes)] += count
     return counts

@@ -112,15 +112,12 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
         scenario=study.scenario,
         parameter_types=parameter_types(study.parameter_sets),
     )
-    out = config.out or Path("runs") / f"{name}-{_short_digest(study.digest, ref.digest, config.seeds)}"
+    digest = hashlib.sha256(f"{study.digest}|{ref.digest}|{config.seeds}".encode()).hexdigest()
+    out = config.out or Path("runs") / f"{name}-{digest[:8]}"
     scope = None if config.shard is None else scope_of(simulations, config.shard)
     only = scope if config.only is None else _only(config.only, simulations, identity, scope)
     place = out if config.shard is None else inside(out, f"{SHARDS}/{config.shard.name}")
     return RunRequest(study, simulations, ref, identity, config, place, out, scope, only)
-
-
-def _short_digest(*parts: str) -> str:
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:8]
 
 
 def _only(wanted: str, simulations: Simulations, identity: RunIdentity, scope: Ranges | None) -> Ranges:

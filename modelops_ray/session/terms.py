@@ -8,8 +8,8 @@ from modelops_ray.session.request import RunRequest
 from modelops_ray.store.profiles import Profile
 
 
-def policy(question: RunRequest, profile: Profile | None) -> Policy:
-    """What the core obeys; `profile` says what a worker is known to need, None where nothing is known."""
+def policy(question: RunRequest, profile: Profile) -> Policy:
+    """What the core obeys; `profile` says what a worker is known to need."""
     config = question.config
     too_many = config.max_failures
     return Policy(
@@ -22,9 +22,9 @@ def policy(question: RunRequest, profile: Profile | None) -> Policy:
         chunk=config.chunk,
         window=config.window,
         supervised=config.isolation != "none" and config.is_on_cluster,
-        known_worker_bytes=max(0, profile.base_bytes - profile.child_bytes) if profile is not None else 0,
-        known_child_bytes=profile.child_bytes if profile is not None else 0,
-        known_shared_bytes=profile.shared_bytes if profile is not None else 0,
+        known_worker_bytes=max(0, profile.base_bytes - profile.child_bytes),
+        known_child_bytes=profile.child_bytes,
+        known_shared_bytes=profile.shared_bytes,
     )
 
 

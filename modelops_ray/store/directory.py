@@ -89,11 +89,6 @@ class Directory:
         self._folder = folder
         self._memory = memory or Memory()
 
-    @property
-    def where(self) -> str:
-        """Its path or URI."""
-        return self._folder.where()
-
     def require(self) -> None:
         """Make sure that it is one, of a format that is known; ResultsError if not. Reads no commits."""
         self._run_of(self._folder)
@@ -177,11 +172,13 @@ class Directory:
         if run is None:
             found = read_marked(folder)
             if found is None or found[0] is None:
-                raise ResultsError(f"{self.where}: not a run directory, it has no {NAME}; give the directory of a run")
+                raise ResultsError(
+                    f"{folder.where()}: not a run directory, it has no {NAME}; give the directory of a run"
+                )
             run = found[0]
             self._memory.files = {found[1]: run}
         if self._memory.run_id not in (None, run.id):
-            raise ResultsError(f"{self.where}: another run has begun here since it was opened; open it again")
+            raise ResultsError(f"{folder.where()}: another run has begun here since it was opened; open it again")
         self._memory.run_id = run.id
         return run
 

@@ -85,12 +85,12 @@ class Profile(Document):
         return other.model_copy(update={**sums, "peaks": _fewer(Counter(self.peaks) + Counter(other.peaks))})
 
 
-def load_profile(folder: Path, model_digest: str) -> Profile | None:
-    """Read what is known about a model, None if that is nothing; StorageError if the file is damaged."""
+def load_profile(folder: Path, model_digest: str) -> Profile:
+    """Read what is known about a model, an empty profile if that is nothing; StorageError if the file is damaged."""
     name = _name(model_digest)
     data = LocalFolder(folder).read(name)
     if data is None:
-        return None
+        return Profile(model_digest=model_digest)
     try:
         profile = Profile.model_validate_json(data)
     except ValidationError as error:

@@ -21,9 +21,9 @@ def need_of(question: RunRequest) -> Need | None:
     return need(len(question.simulations), profile, question.config)
 
 
-def need(n_simulations: int, profile: Profile | None, config: RunConfig) -> Need | None:
+def need(n_simulations: int, profile: Profile, config: RunConfig) -> Need | None:
     """Return what simulations need according to a profile; None where that and the options do not say."""
-    if profile is None or not profile.peaks:
+    if not profile.peaks:
         if config.memory is None:
             return None
         profile = Profile(model_digest="", peaks={1: 1}, base_bytes=Policy().base_guess_bytes)

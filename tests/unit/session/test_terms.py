@@ -37,13 +37,13 @@ def test_the_core_obeys_the_options_and_knows_what_a_worker_needs(request_of):
 
 def test_the_core_has_the_defaults_of_the_options(request_of):
     """Where nothing is given and nothing is known."""
-    assert Policy(supervised=True) == policy(request_of(), None)
+    assert Policy(supervised=True) == policy(request_of(), Profile(model_digest=""))
 
 
 @pytest.mark.parametrize("given", [{"isolation": "none"}, {"backend": "local"}])
 def test_simulations_without_a_process_of_their_own_are_not_supervised(request_of, given):
     """Their end is that of the worker."""
-    assert not policy(request_of(**given), None).supervised
+    assert not policy(request_of(**given), Profile(model_digest="")).supervised
 
 
 def test_the_workers_obey_the_options(request_of):
