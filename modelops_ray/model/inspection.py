@@ -7,7 +7,6 @@ text. What it reports is foreign, and read in one place.
 from __future__ import annotations
 
 import codecs
-import json
 import os
 import select
 import selectors
@@ -19,33 +18,21 @@ import time
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import IO, Self
 
 from modelops_ray.errors import ModelError, one_line
-from modelops_ray.sandbox import wire
+from modelops_ray.sandbox import protocol, wire
 from modelops_ray.sandbox.boot import LOADING_WITHIN_S, THREAD_LIMITS, command, last_line
 from modelops_ray.sandbox.loading import MAX_MESSAGE, ModelRef, workdir_of
 from modelops_ray.sandbox.pidfd import open_process, signal_name
+from modelops_ray.sandbox.protocol import GarbledError, LookAt, Looked, LookEnded, read_report
 
 SHOWN_CHARACTERS = 64 * 1024
 READ_BYTES = 64 * 1024
 LAST_BYTES = 1000
 ENDING_S = 10.0
 LAST_WORDS_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """What was seen of a model that can be called; `loading_bytes` is what loading it adds to a bare process.
-
-    `shared` are the names in its folders that are also those of Python's or installed modules; with `again` some of
-    them were found too late for this import.
-    """
-
-    loading_bytes: int
-    shared: tuple[str, ...]
-    again: bool
 
 
 class Look:
@@ -63,10 +50,10 @@ class Look:
             ours.close()
             raise ModelError(f"model {ref.label}: {_python(ref)} cannot be started: {error.strerror}") from error
         self._channel = ours
-        asked = {"model": ref.to_json(), "workdir": workdir_of(ref), "within_s": within_s, "measure": measure}
+        asked = LookAt(ref.to_json(), workdir_of(ref), within_s, measure)
         # A process that has ended already is noticed when its answer is read.
         with suppress(OSError):
-            wire.send(ours, asked)
+            protocol.send(ours, asked)
 
     def __enter__(self) -> Self:
         return self
@@ -95,12 +82,15 @@ class Look:
             raise ModelError(
                 f"model {label} cannot be looked at: {_python(self._ref)} ended before it began{self._words.last}"
             )
-        if (looked := _looked(answer.blobs)) is not None:
-            return looked
-        place = f" ({answer.header['place']})" if answer.header["place"] else ""
-        if answer.header["timed_out"]:
+        with suppress(GarbledError):
+            report = read_report(b"".join(answer.blobs))
+            if isinstance(report, Looked):
+                return report
+            raise ModelError(one_line(_shown(report.why), 2 * MAX_MESSAGE))
+        code, timed_out, place = LookEnded(*answer.header["LookEnded"])
+        place = place and f" ({place})"
+        if timed_out:
             raise ModelError(f"model {label} was not imported within {self._within_s:g} s{place}")
-        code = answer.header["code"]
         ended = f"ended Python with exit code {code}" if code >= 0 else f"was ended by {signal_name(-code)}"
         raise ModelError(f"model {label} does not import: it {ended} while it was imported{place or self._words.last}")
 
@@ -172,24 +162,6 @@ def _ends(pid: int, within_s: float) -> bool:
         return bool(ending.poll(1000 * within_s))
     finally:
         os.close(pidfd)
-
-
-def _looked(blobs: tuple[bytes | memoryview, ...]) -> Looked | None:
-    """Read a report, or raise the ModelError that it reports; None where it is no report."""
-    try:
-        report = json.loads(b"".join(blobs))
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(report, dict):
-        return None
-    if isinstance(error := report.get("error"), str):
-        raise ModelError(one_line(_shown(error), 2 * MAX_MESSAGE))
-    n_bytes, shared = report.get("loading_bytes"), report.get("shared")
-    if type(n_bytes) is not int or n_bytes < 0 or not isinstance(shared, list):
-        return None
-    if not all(isinstance(name, str) and name.isidentifier() for name in shared):
-        return None
-    return Looked(n_bytes, tuple(shared), again=report.get("again") is True)
 
 
 class _Words:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
-import json
 import mmap
 import os
 import re
@@ -19,40 +18,35 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ..errors import ModelError
-from . import wire
+from . import protocol, wire
 from .enforcement import end_all
+from .held import held
 from .loading import MAX_MESSAGE, ModelRef, in_one_line, load_model, own_folder
 from .measure import private_bytes
 from .names import shared_names
 from .pidfd import open_process
+from .protocol import CannotLoad, LookAt, Looked, LookEnded
 
 REPORT_BYTES = 64 * 1024
 PLACES_BYTES = 16 * 1024
 DUMP_WITHIN_S = 2.0
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _FRAME = re.compile(rb'File "([^"\n]+)", line (\d+)')
-# An import may put others in their place.
-_exit, _getpid, _dumps = os._exit, os.getpid, json.dumps
 
 
 def main(channel_fd: str) -> None:
-    """Look at the model that the first message on a socket names, and answer with one message.
-
-    Asked are `model` (the fields of a `ModelRef`), `workdir`, `within_s`, and whether to `measure`. The answer has the
-    process's `code`, whether it `timed_out`, and the `place` in the model's files where it was when it was ended; the
-    report is its blob, as the process wrote it.
-    """
+    """Look at the model that the first message on a socket names, a `LookAt`, and answer with one, a `LookEnded`."""
     channel = socket.socket(fileno=int(channel_fd))
     message = wire.receive(channel)
     if message is None:
         return
+    asked = LookAt(*message.header["LookAt"])
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
     page = mmap.mmap(-1, REPORT_BYTES)
@@ -64,16 +58,15 @@ def main(channel_fd: str) -> None:
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             channel.close()
             os.close(places_fd)
-            _be_looked_at(message.header, page, dump_fd, ours)
+            _be_looked_at(asked, page, dump_fd, ours)
         finally:
-            _exit(70)
+            held.exit(70)
     os.close(dump_fd)
-    code, timed_out = _awaited(pid, channel, message.header["within_s"])
+    code, timed_out = _awaited(pid, channel, asked.within_s)
     end_all()
-    answer = {"code": code, "timed_out": timed_out, "place": _place(places_fd, message.header["workdir"])}
     with suppress(OSError):
-        wire.send(channel, answer, [_report(page)])
-    _exit(0)
+        protocol.send(channel, LookEnded(code, timed_out, _place(places_fd, asked.workdir)), [_report(page)])
+    held.exit(0)
 
 
 def _awaited(pid: int, channel: socket.socket, within_s: float) -> tuple[int, bool]:
@@ -114,27 +107,27 @@ def _place(places_fd: int, folder: str) -> str:
     return ""
 
 
-def _be_looked_at(asked: Mapping[str, Any], page: mmap.mmap, dump_fd: int, parent: int) -> NoReturn:
+def _be_looked_at(asked: LookAt, page: mmap.mmap, dump_fd: int, parent: int) -> NoReturn:
     """Import the model and leave a report, unless this is a process that the import forked."""
     if os.getppid() != parent:
-        _exit(1)
+        held.exit(1)
     with suppress(OSError):
         os.setpgid(0, 0)
     with suppress(OSError):
-        os.chdir(asked["workdir"])
+        os.chdir(asked.workdir)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable(file=dump_fd, all_threads=False)
     me = os.getpid()
     try:
-        told = _told(ModelRef.from_json(asked["model"]), measure=asked["measure"])
-        if _getpid() == me:
-            text = _dumps(told).encode()
+        told = _told(ModelRef.from_json(asked.model), measure=asked.measure)
+        if held.pid() == me:
+            text = held.dumps({type(told).__name__: told}).encode()
             page[: 4 + len(text)] = len(text).to_bytes(4, "big") + text
     finally:
-        _exit(0)
+        held.exit(0)
 
 
-def _told(ref: ModelRef, *, measure: bool) -> dict[str, Any]:
+def _told(ref: ModelRef, *, measure: bool) -> Looked | CannotLoad:
     """What is to be known of a model: its error, or what loading it took."""
     at_start = frozenset(sys.modules[__package__.partition(".")[0]].at_start)
     path = list(sys.path)
@@ -147,8 +140,8 @@ def _told(ref: ModelRef, *, measure: bool) -> dict[str, Any]:
         # Its import may have told Python of further folders; its own may be out of reach now, and is known.
         added = [entry for entry in sys.path if entry not in (*path, own_folder(ref))]
         shared = {*known, *shared_names(added, at_start)}
-        return {"loading_bytes": loading_bytes, "shared": sorted(shared), "again": shared > set(known)}
+        return Looked(loading_bytes, tuple(sorted(shared)), shared > set(known))
     except ModelError as error:
-        return {"error": str(error)[: 2 * MAX_MESSAGE]}
+        return CannotLoad(str(error)[: 2 * MAX_MESSAGE])
     except BaseException as error:  # noqa: BLE001 - the boundary of the model's code, which may raise what it likes
-        return {"error": f"model {ref.label} cannot be called: {in_one_line(error)}"[:MAX_MESSAGE]}
+        return CannotLoad(f"model {ref.label} cannot be called: {in_one_line(error)}"[:MAX_MESSAGE])

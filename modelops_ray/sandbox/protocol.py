@@ -158,6 +158,35 @@ class CannotLoad(NamedTuple):
     why: str
 
 
+class LookAt(NamedTuple):
+    """The driver asks of a model, given as the fields of a `ModelRef`; with `measure` also what loading it takes."""
+
+    model: dict[str, Any]
+    workdir: str
+    within_s: float
+    measure: bool
+
+
+class LookEnded(NamedTuple):
+    """How the process that imported a model ended, and where in the model's files that was; a report is its blob."""
+
+    code: int
+    timed_out: bool
+    place: str
+
+
+class Looked(NamedTuple):
+    """What was seen of a model that can be called; `loading_bytes` is what loading it adds to a bare process.
+
+    `shared` are the names in its folders that are also those of Python's or installed modules; with `again` some of
+    them were found too late for this import.
+    """
+
+    loading_bytes: int
+    shared: tuple[str, ...]
+    again: bool
+
+
 class Rows(NamedTuple):
     """Rows of one output with the same columns and types (see `CODES`), of these simulations of the message."""
 
@@ -244,6 +273,32 @@ def read_from_child(header: Mapping[str, Any], n_given: int, *, is_ready: bool) 
     """
     answered: dict[str, Callable[..., FromChild]] = {"Answered": partial(_answered, n_given)}
     return _read(header, answered if is_ready else answered | _LOADING)
+
+
+def read_report(text: bytes) -> Looked | CannotLoad:
+    """Read what a process that imported a model says of it.
+
+    Raises:
+        GarbledError: It is no report.
+    """
+    try:
+        report = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise GarbledError(type(error).__name__) from error
+    if type(report) is not dict:
+        raise GarbledError(f"a {type(report).__name__}")
+    return _read(report, _REPORTS)
+
+
+def _cannot_load(why: str) -> CannotLoad:
+    return CannotLoad(bounded_message(why))
+
+
+def _looked(n_bytes: object, names: Any, again: object) -> Looked:
+    shared = tuple(_text(name, MAX_PATH_CHARS) for name in names)
+    if not all(map(str.isidentifier, shared)):
+        raise GarbledError(f"it tells of modules called {shared!r:.40}")
+    return Looked(_bytes(n_bytes), shared, _truth(again))
 
 
 def _read(header: Mapping[str, Any], readers: Mapping[str, Callable[..., T]]) -> T:
@@ -357,5 +412,6 @@ _FROM_SERVER: dict[str, Callable[..., FromServer]] = {
 }
 _LOADING: dict[str, Callable[..., FromChild]] = {
     "Ready": Ready,
-    "CannotLoad": lambda why: CannotLoad(bounded_message(why)),
+    "CannotLoad": _cannot_load,
 }
+_REPORTS: dict[str, Callable[..., Looked | CannotLoad]] = {"Looked": _looked, "CannotLoad": _cannot_load}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from contextlib import suppress
 
@@ -20,6 +21,7 @@ from modelops_ray.sandbox.protocol import (  # fmt: skip
     Kill,
     Lend,
     Lent,
+    Looked,
     NoChild,
     Ready,
     TakeBack,
@@ -27,6 +29,7 @@ from modelops_ray.sandbox.protocol import (  # fmt: skip
     Work,
     read_from_child,
     read_from_server,
+    read_report,
     read_to_server,
     receive_work,
     work_bytes,
@@ -171,3 +174,28 @@ def test_a_header_of_any_json_is_a_message_or_is_refused(header):
     for read in (read_to_server, read_from_server, lambda told: read_from_child(told, 3, is_ready=False)):
         with suppress(GarbledError):
             assert isinstance(read(header), tuple)
+
+
+REPORTS = [Looked(2**20, ("queue", "types"), True), Looked(0, (), False), CannotLoad("it does not import")]
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=repr)
+def test_what_is_said_of_a_model_that_was_looked_at_arrives_as_it_was_said(report):
+    """As the same type with the same fields."""
+    found = read_report(json.dumps({type(report).__name__: report}).encode())
+    assert (type(report), report) == (type(found), found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"no JSON", b"[]", b"{}", b'{"Looked": []}', b'{"Looked": [-1, [], false]}', b"[" * 10**5,
+        b'{"Looked": [1.5, [], true]}', b'{"Looked": [1, ["a b"], false]}', b'{"Looked": [1, [1], false]}',
+        b'{"Looked": [1, [], 1]}', b'{"CannotLoad": [1]}', b'{"Ready": []}', b"\xff",
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_what_is_no_report_of_a_model_is_refused(text):
+    """An import may have written anything where the report is read."""
+    with pytest.raises(GarbledError):
+        read_report(text)
