@@ -110,9 +110,10 @@ class Child:
         """End everything it started; it has not been waited for, so no other group can have its number."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        for pid in self.others:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+        for pid, other in self.others.items():
+            if (found := process(pid)) is not None and found.started_ticks == other.started_ticks:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 class Enforcer:
@@ -149,10 +150,11 @@ class Enforcer:
             return None
         self.kernel_kills = kernel_kills()
         table = descendants(os.getpid(), [pid for one in children.values() for pid in one.others])
-        alive = {one.pid for one in table}
+        # The number of one that has ended may be a stranger's.
+        alive = {(one.pid, one.started_ticks) for one in table}
         for one in children.values():
-            for pid in one.others.keys() - alive:
-                del one.others[pid]
+            for other in [each for each in one.others.values() if (each.pid, each.started_ticks) not in alive]:
+                del one.others[other.pid]
         self._adopt(children, table)
         kept = {*self._of_model, *(other for one in children.values() for other in one.others)}
         ours = [one for one in table if one.parent == os.getpid() and one.pid not in children]

@@ -81,6 +81,7 @@ class Member:
     pid: int
     stack: int
     base_bytes: int
+    started_ticks: int = 0
     inherited_bytes: int = 0
     faults: int = 0
     pages: Pages = field(init=False)
@@ -172,7 +173,7 @@ class Family:
         alike = [other for other in self._members if other.stack == found.stack]
         parents = [other for other in alike if other.pid == found.parent]
         inherited_bytes = [other.pages.made_bytes() for other in parents or alike]
-        one = self.others[found.pid] = Member(found.pid, found.stack, 0)
+        one = self.others[found.pid] = Member(found.pid, found.stack, 0, found.started_ticks)
         one.read()
         if inherited_bytes:
             one.inherited_bytes = max(inherited_bytes)

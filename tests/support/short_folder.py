@@ -14,6 +14,7 @@ import pytest
 from support.studies import wait_until
 
 from modelops_ray.runner import server_start
+from modelops_ray.sandbox.processes import process
 
 ENDING_S = 30.0
 
@@ -37,7 +38,10 @@ def short_folder(idle_s: float = 1.0) -> Iterator[Path]:
 def end_servers(folder: Path) -> None:
     """Ask the fork servers below a folder for temporary files to end, and wait until none is left."""
     for written in folder.glob("modelops-ray-*/*/server"):
-        with suppress(OSError, ValueError, IndexError):
-            os.kill(int(written.read_text().split()[0]), signal.SIGTERM)
+        with suppress(OSError, ValueError):
+            pid, started_ticks = map(int, written.read_text().split())
+            # The number of one that was killed may be another process's by now.
+            if (found := process(pid)) is not None and found.started_ticks == started_ticks:
+                os.kill(pid, signal.SIGTERM)
     # A server writes into the folder until it has ended.
     wait_until(lambda: not list(folder.glob("modelops-ray-*/*/socket")), "the fork servers to end", ENDING_S)
