@@ -163,11 +163,7 @@ def require_no_leaks(request: RunRequest, watcher: Watcher) -> int:
 
 
 def plan(
-    study: Study | str | Path,
-    *,
-    model: Model | None = None,
-    out: str | Path | None = None,
-    **options: Unpack[Options],
+    study: Study | str | Path, *, model: Model | None = None, out: str | Path | None = None, **options: Unpack[Options]
 ) -> Forecast:
     """Say what a study would take, from what is known of its model; runs nothing.
 

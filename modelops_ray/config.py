@@ -204,12 +204,10 @@ class Fields:
     """
 
     out: Annotated[
-        Path | str | None,
-        Option("Run directory, a path or s3://, gs://, az:// (runs/<study>-<8 hex>).", "DIR", _RUN),
+        Path | str | None, Option("Run directory, a path or s3://, gs://, az:// (runs/<study>-<8 hex>).", "DIR", _RUN)
     ] = None
     shard: Annotated[
-        Shard | None,
-        Option("Part I of N of the study, by parameter set.", "I/N", _RUN | {"plan"}, read=Shard.parse),
+        Shard | None, Option("Part I of N of the study, by parameter set.", "I/N", _RUN | {"plan"}, read=Shard.parse)
     ] = None
     fresh: Annotated[bool, Option("Start over; the old run is moved aside.", commands=_GOING_ON)] = False
     retry_failed: Annotated[bool, Option("Repeat what failed.", commands=_GOING_ON)] = False
@@ -220,8 +218,7 @@ class Fields:
         bool, Option("At the end, compare a few simulations with new processes.", commands=_GOING_ON)
     ] = False
     model: Annotated[
-        str | None,
-        Option("path/to/file.py:function or package.module:function.", "REF", _RENDERED | {"check"}),
+        str | None, Option("path/to/file.py:function or package.module:function.", "REF", _RENDERED | {"check"})
     ] = None
     address: Annotated[
         str | None,

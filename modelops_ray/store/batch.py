@@ -103,10 +103,7 @@ class _Judge:
     """Goes through simulations in study order and fixes columns as it goes."""
 
     def __init__(
-        self,
-        known: Mapping[str, pa.Schema],
-        identity: pa.Schema,
-        committed: Callable[[str], Iterable[pa.Table]],
+        self, known: Mapping[str, pa.Schema], identity: pa.Schema, committed: Callable[[str], Iterable[pa.Table]]
     ) -> None:
         self.schemas = dict(known)
         self._identity = identity

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from pydantic import JsonValue
@@ -49,16 +49,13 @@ def together(shards: Mapping[str, Status], missing: Iterable[str], total: int) -
     causes: Counter[str] = Counter()
     for state in states:
         causes.update(state.causes)
-    return Status(
+    return replace(
+        last,
         total=total,
         completed=sum(state.completed for state in states),
         failed=sum(state.failed for state in states),
         causes=dict(sorted(causes.items())),
         running=any(state.running for state in states),
-        heartbeat_age_s=last.heartbeat_age_s,
-        heartbeat=last.heartbeat,
-        host=last.host,
-        pid=last.pid,
         ending=endings.pop() if len(endings) == 1 and not missing else None,
         counters=_counters([state.counters for state in states]),
         shards=shards,
@@ -70,13 +67,7 @@ def _age_s(state: Status) -> float:
     return float("inf") if state.heartbeat_age_s is None else state.heartbeat_age_s
 
 
-_LARGEST = {
-    "elapsed_seconds",
-    "wall_seconds",
-    "peak_bytes_max",
-    "request_bytes_max",
-    "driver_peak_rss_bytes",
-}
+_LARGEST = {"elapsed_seconds", "wall_seconds", "peak_bytes_max", "request_bytes_max", "driver_peak_rss_bytes"}
 _SMALLEST = {"seconds_to_first_commit"}
 
 
