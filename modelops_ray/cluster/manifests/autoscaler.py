@@ -27,14 +27,6 @@ class Demand:
     memory_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """What the autoscaler would launch, from nothing: pods by group, and how many tasks get no pod."""
-
-    pods: Mapping[str, int]
-    n_waiting: int
-
-
 @functools.cache
 def start_flags() -> frozenset[str]:
     """Every option of `ray start`, without its dashes."""
@@ -59,8 +51,8 @@ def node_types(cluster: Cluster) -> dict[str, Json]:
     return found
 
 
-def grow(cluster: Cluster, demands: Mapping[Demand, int]) -> Growth:
-    """Ask the autoscaler which pods it launches for these numbers of tasks by demand, with only the head there.
+def grow(cluster: Cluster, demands: Mapping[Demand, int]) -> dict[str, int]:
+    """Ask the autoscaler how many pods of each group it launches for these tasks, with only the head there.
 
     ManifestError where it cannot read the cluster.
     """
@@ -73,7 +65,7 @@ def grow(cluster: Cluster, demands: Mapping[Demand, int]) -> Growth:
     for launch in reply.to_launch:
         if launch.instance_type in pods:
             pods[launch.instance_type] += launch.count
-    return Growth(pods, len(reply.infeasible_resource_requests))
+    return pods
 
 
 def _request(types: dict[str, Json], demands: Mapping[Demand, int]) -> Any:

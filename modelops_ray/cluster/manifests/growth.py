@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from modelops_ray.cluster.manifests.autoscaler import Demand, Growth
+from modelops_ray.cluster.manifests.autoscaler import Demand
 from modelops_ray.cluster.manifests.findings import Problem
 from modelops_ray.cluster.manifests.sizing import Need, share
 from modelops_ray.cluster.manifests.views import Cluster, Group
@@ -18,7 +18,7 @@ from modelops_ray.core.events import Node
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.window import slots, window_size
 
-Grow = Callable[[Cluster, Mapping[Demand, int]], Growth]
+Grow = Callable[[Cluster, Mapping[Demand, int]], Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def outlook(cluster: Cluster, need: Need, grow: Grow) -> Outlook:
     pods: Mapping[str, int] = dict.fromkeys(nodes, 0)
     if not problems:
         demands = _demands(cluster, need, requests, nodes)
-        pods = grow(cluster, demands).pods
+        pods = grow(cluster, demands)
         if not any(pods.values()):
             place = cluster.at("workerGroupSpecs")
             problems.append(Problem("no-growth", place, "the autoscaler launches nothing", "raise maxReplicas"))

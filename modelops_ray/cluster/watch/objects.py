@@ -135,7 +135,6 @@ class JobStatus(Object):
     reason: str = ""
     message: str = ""
     ray_cluster_name: str = ""
-    failed: int | None = None
 
 
 class RayJob(Object):
