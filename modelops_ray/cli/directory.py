@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from modelops_ray.cli.options import DEBUG, JSON, RUN_DIR
+from modelops_ray.store.export import ENDINGS, write_table
 
 STATUS_EVERY_S = 2.0
 
@@ -52,7 +53,7 @@ def _states(found: Any, *, follow: bool) -> Iterator[Any]:
     metavar="NAME",
     help="An output of the model, or attempts (those that gave no result); default: one row per simulation.",
 )
-@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help="Write .parquet, .csv or .arrow.")
+@click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help=f"Write {ENDINGS}.")
 @JSON
 @DEBUG
 def results(run_dir: str, *, output: str | None, to: Path | None, as_json: bool) -> None:
@@ -60,7 +61,6 @@ def results(run_dir: str, *, output: str | None, to: Path | None, as_json: bool)
     from modelops_ray import api
     from modelops_ray.report.screen import telling
     from modelops_ray.report.tables import print_table
-    from modelops_ray.store.export import write_table
 
     found = api.open_run(run_dir)
     table = _table(found, output)

@@ -17,6 +17,7 @@ from rich.table import Table
 from modelops_ray.report.screen import Screen
 from modelops_ray.report.text import count, format_size, number, one_line, printable
 from modelops_ray.store.directory import OutputSize
+from modelops_ray.store.export import ENDINGS
 from modelops_ray.study.schema import ATTEMPTS, PARAM_PREFIX
 
 LOOK_BYTES = 32 * 2**20
@@ -121,7 +122,7 @@ def print_table(console: Screen, table: pa.Table, output_names: Sequence[str]) -
     _print_columns(console, list(_fitting(columns, console.width)))
     outputs = f"; outputs: {', '.join(output_names) or 'none'}" if is_outcome else ""
     about = f"{count(table.num_rows, 'row')}, {len(table.column_names)} columns{outputs}"
-    for line in (about, "export all of it with --to FILE.parquet, .csv or .arrow"):
+    for line in (about, f"export all of it with --to FILE{ENDINGS}"):
         console.say(line)
 
 
