@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import traceback
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from .board import Board
 from .child import Room
 from .enforcement import TOKEN, UNLIMITED, Child, Enforcer
 from .family import Family
-from .held import held
+from .foreign import ProcessEnds
 from .machine import kernel_kills
 from .measure import resident_parts
 from .pidfd import open_process
@@ -105,15 +104,11 @@ class Births:
         return pid, open_process(pid)
 
     def _be_child(self, room: Room, token: str, server: int) -> None:
-        try:
+        with ProcessEnds(CANNOT_ANSWER):
             os.environ[TOKEN] = token
             if self._model is None:
                 child_side.become(room, str(self._folder), server)
             child_side.live(room, self._model, server)
-        except BaseException:  # noqa: BLE001 - this process must end here, and not go on as a second server
-            traceback.print_exc()
-        finally:
-            held.exit(CANNOT_ANSWER)
 
     def bury(self, one: Child) -> int:
         """Wait for a child that has ended or was killed, leave nothing of it, and return its exit code."""

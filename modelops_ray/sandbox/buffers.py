@@ -12,16 +12,12 @@ import ctypes
 import gc
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
+from functools import partial
 from typing import Any
 
-from .foreign import authors_code
+from .foreign import tried
 
 _fflush = ctypes.CDLL(None).fflush
-
-
-class _UnwritableError(Exception):
-    """A file, or what a model put in the place of one, does not take what was written to it."""
 
 
 class Buffers:
@@ -34,8 +30,7 @@ class Buffers:
     def flush(self) -> None:
         """Write out what they hold; a file that takes nothing any more is its model's affair."""
         for file in self._files:
-            with suppress(_UnwritableError), authors_code(_UnwritableError):
-                file.flush()
+            _flush(file)
 
 
 def flush_c() -> None:
@@ -46,17 +41,18 @@ def flush_c() -> None:
 def flush_standard() -> None:
     """Have what was printed arrive; the streams are the model's to replace, close and delete."""
     for name in ("stdout", "stderr"):
-        with suppress(_UnwritableError), authors_code(_UnwritableError):
-            getattr(sys, name).flush()
+        _flush(getattr(sys, name, None))
     flush_c()
+
+
+def _flush(file: Any) -> None:
+    tried(lambda: file.flush(), None)  # noqa: PLW0108 (finding `flush` may raise, too)
 
 
 def _written() -> list[Any]:
     files = [one for one in gc.get_objects() if issubclass(type(one), _io._IOBase)]  # noqa: SLF001 (of C: no `__class__` is asked)
-    return [one for one in files if _is_written(one)]
+    return [one for one in files if tried(partial(_is_written, one), otherwise=False)]
 
 
 def _is_written(file: Any) -> bool:
-    with suppress(_UnwritableError), authors_code(_UnwritableError):
-        return not file.closed and bool(file.writable())
-    return False
+    return not file.closed and bool(file.writable())

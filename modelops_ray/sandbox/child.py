@@ -15,7 +15,6 @@ import resource
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from .board import RESTING, Board
 from .boot import command
 from .buffers import flush_standard
 from .descriptors import high
+from .foreign import ProcessEnds
 from .generators import seed_shared
 from .held import held
 from .late_pandas import LatePandas
@@ -80,7 +80,7 @@ class Room:
         return self.channel, self.board
 
 
-def live(room: Room, model: Model, parent: int) -> NoReturn:
+def live(room: Room, model: Model, parent: int) -> None:
     """Be a forked child: serve until the supervisor hangs up."""
     room = _settle(room, parent)
     aftermath().settle()
@@ -189,17 +189,13 @@ def _close_all_but(kept: Collection[int]) -> None:
             os.closerange(fd, fd + 1)
 
 
-def _serve(channel: socket.socket, board: Board, model: Model, workroom: Workroom, *, is_fork: bool) -> NoReturn:
-    try:
-        with peak_meter() as meter:
-            whole = WholePeak(meter, board, is_fork=is_fork)
-            board.set(RESTING)
-            while (work := receive_work(channel)) is not None:
-                _Batch(work, channel, board, meter, model, workroom, whole).run()
-    except BaseException:  # noqa: BLE001 - a model can break what this process answers with
-        traceback.print_exc()
-        held.exit(CANNOT_ANSWER)
-    held.exit(0)
+def _serve(channel: socket.socket, board: Board, model: Model, workroom: Workroom, *, is_fork: bool) -> None:
+    # A model can break what this process answers with.
+    with ProcessEnds(CANNOT_ANSWER), peak_meter() as meter:
+        whole = WholePeak(meter, board, is_fork=is_fork)
+        board.set(RESTING)
+        while (work := receive_work(channel)) is not None:
+            _Batch(work, channel, board, meter, model, workroom, whole).run()
 
 
 class _Batch:

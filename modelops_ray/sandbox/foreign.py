@@ -8,10 +8,14 @@ where it runs.
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from .held import held
+
+_T = TypeVar("_T")
 
 
 @contextmanager
@@ -25,6 +29,37 @@ def authors_code(
         raise
     except (Exception, SystemExit) as error:
         raise reworded(error) from error
+
+
+class _RaisedError(Exception):
+    """An author's code raised something."""
+
+
+def tried(code: Callable[[], _T], otherwise: _T) -> _T:
+    """Return what an author's code returns, or `otherwise` where it raises."""
+    with suppress(_RaisedError), authors_code(_RaisedError):
+        return code()
+    return otherwise
+
+
+class ProcessEnds:
+    """Around all that is left for this process to do: it ends with the block, also where that raises.
+
+    What was raised is printed then, and `code` the exit code. Nothing that was forked goes on as a copy of its parent.
+    """
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def __enter__(self) -> None:
+        """Nothing is to be done before."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _frames: object) -> None:
+        try:
+            if error is not None:
+                traceback.print_exception(type(error), error, error.__traceback__)
+        finally:
+            held.exit(0 if error is None else self._code)
 
 
 class ForksEnded:

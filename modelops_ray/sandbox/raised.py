@@ -7,11 +7,10 @@ model's interpreter.
 from __future__ import annotations
 
 import traceback
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
-from .foreign import authors_code
+from .foreign import tried
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -45,10 +44,7 @@ def told_of(error: BaseException) -> Told:
     # The class may be asked safely; the text is made by code of the author's, which may do anything.
     name = type_of(error)
     kind = "out_of_memory" if issubclass(type(error), MemoryError) else "model_error"
-    message, trace = _UNSPEAKABLE, ""
-    with suppress(_UnspeakableError), authors_code(_UnspeakableError):
-        shown = traceback.TracebackException(type(error), error, _model_frames(error.__traceback__))
-        message, trace = str(shown), "".join(shown.format())
+    message, trace = tried(lambda: _shown(error), (_UNSPEAKABLE, ""))
     return Told(kind, name, bounded_message(message), bounded_traceback(trace))
 
 
@@ -59,13 +55,12 @@ def type_of(error: BaseException) -> str:
 
 def message_of(error: BaseException) -> str:
     """The bounded message of an exception, whose class is the author's and may raise when it is asked."""
-    with suppress(_UnspeakableError), authors_code(_UnspeakableError):
-        return bounded_message(str(error))
-    return _UNSPEAKABLE
+    return tried(lambda: bounded_message(str(error)), _UNSPEAKABLE)
 
 
-class _UnspeakableError(Exception):
-    """A model's exception cannot be put into words."""
+def _shown(error: BaseException) -> tuple[str, str]:
+    shown = traceback.TracebackException(type(error), error, _model_frames(error.__traceback__))
+    return str(shown), "".join(shown.format())
 
 
 def _model_frames(frames: TracebackType | None) -> TracebackType | None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from modelops_ray.sandbox.foreign import ForksEnded
+from modelops_ray.sandbox.foreign import ForksEnded, ProcessEnds, tried
 
 
 def raises(error):
@@ -31,3 +31,30 @@ def test_an_exception_of_the_same_process_passes():
     """The process that entered the block goes on, with the exception that was raised in it."""
     with pytest.raises(ValueError, match="mine"), ForksEnded():
         raise ValueError("mine")
+
+
+@pytest.mark.parametrize(
+    ("does", "code"), [(lambda: None, 0), (lambda: raises(SystemExit(7)), 70), (lambda: raises(ValueError("no")), 70)]
+)
+def test_a_process_ends_with_the_block_that_is_all_it_has_left_to_do(does, code, capfd):
+    """What is raised in it is printed, and never reaches what the process was forked from."""
+    pid = os.fork()
+    if pid == 0:
+        with ProcessEnds(70):
+            does()
+        os._exit(99)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
+    assert bool(code) == ("Traceback" in capfd.readouterr().err)
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(7), RecursionError(), MemoryError()], ids=repr)
+def test_what_an_authors_code_raises_has_a_value_in_its_place(error):
+    """For code of which nothing is expected."""
+    assert tried(lambda: raises(error), "otherwise") == "otherwise"
+    assert tried(lambda: "returned", "otherwise") == "returned"
+
+
+def test_an_interrupt_is_no_exception_of_an_authors_code():
+    """It is for the process."""
+    with pytest.raises(KeyboardInterrupt):
+        tried(lambda: raises(KeyboardInterrupt()), None)
