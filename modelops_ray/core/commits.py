@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modelops_ray.core.backlog import Group
 from modelops_ray.core.events import WritePart
 from modelops_ray.core.policy import Policy
-from modelops_ray.core.report import FailedAttempts, Failure
+from modelops_ray.core.report import FailedAttempts, Failure, Follows
 
 _WRITE_S = 1.5
 """What the writing of a commit and the way there are expected to take at least."""
@@ -31,10 +31,12 @@ class Journal:
 
     `unwritten_bytes` is what all of it takes, what is told of failures included, so that it is bounded as outputs are.
     `oldest_s` is when the first simulation ended, and `attempts_s` when the first attempt did, that waits for a commit
-    which has not begun; None while none waits.
+    which has not begun; None while none waits. `made` counts the attempts without a result of simulations that have
+    no durable row.
     """
 
     policy: Policy
+    made: dict[int, int] = field(default_factory=dict)
     unwritten: dict[int, Unwritten] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     attempts: list[FailedAttempts] = field(default_factory=list)
@@ -64,15 +66,28 @@ class Journal:
 
     def keep_failure(self, failure: Failure) -> None:
         """A simulation has failed for good."""
+        self.made.pop(failure.position, None)
         self.failures.append(failure)
         self.unwritten_bytes += failure.text_bytes
 
-    def keep_attempts(self, attempts: FailedAttempts) -> None:
-        """Attempts gave no result."""
-        self.attempts.append(attempts)
-        self.attempts_s = attempts.noticed_s if self.attempts_s is None else self.attempts_s
-        self._n_attempts += len(attempts.positions)
-        self.unwritten_bytes += attempts.size_bytes
+    def attempt_of(self, position: int) -> int:
+        """Which attempt the next one of a simulation is, from 1."""
+        return self.made.get(position, 0) + 1
+
+    def keep_attempts(
+        self, group: Group, failure: Failure, follows: Follows, request_bytes: int, now_s: float
+    ) -> tuple[int, ...]:
+        """Attempts gave no result, each as `failure` says; return which of each simulation they were."""
+        positions, numbers = group.positions, tuple(map(self.attempt_of, group.positions))
+        self.made.update(zip(positions, numbers, strict=True))
+        # A traceback is kept with the simulation, where this was the last attempt.
+        failure = replace(failure, traceback=None)
+        kept = FailedAttempts(positions, numbers, failure, follows, group.limit_bytes, request_bytes, now_s)
+        self.attempts.append(kept)
+        self.attempts_s = now_s if self.attempts_s is None else self.attempts_s
+        self._n_attempts += len(positions)
+        self.unwritten_bytes += kept.size_bytes
+        return numbers
 
     def let_go(self, chunk_id: int) -> Group:
         """The payload of a chunk is durable, or lost."""
@@ -140,7 +155,10 @@ class Journal:
         writing = self.writing or WritePart((), ())
         self.unwritten_bytes -= sum(failure.text_bytes for failure in writing.failures)
         self.unwritten_bytes -= sum(attempts.size_bytes for attempts in writing.attempts)
-        n_done = len(writing.failures) + sum(len(self.let_go(chunk_id).positions) for chunk_id in chunk_ids)
+        done = [position for chunk_id in chunk_ids for position in self.let_go(chunk_id).positions]
+        for position in done if self.made else ():
+            self.made.pop(position, None)
+        n_done = len(writing.failures) + len(done)
         self.n_commits += bool(writing.chunk_ids or writing.failures)
         self._write_s = max(now_s - self._began_s, 0.8 * self._write_s)
         self.writing = None

@@ -7,11 +7,10 @@ guards against a run in which nothing can succeed. Does not end it, and does not
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
-from itertools import chain
 
 from modelops_ray.core import messages
 from modelops_ray.core.admission import Outstanding
@@ -21,7 +20,7 @@ from modelops_ray.core.events import ChunkFailed, PartCommitted
 from modelops_ray.core.guards import Counters, FailureGuard
 from modelops_ray.core.memory import EVERYTHING, FREE_TRIES, raised
 from modelops_ray.core.policy import Policy, mib
-from modelops_ray.core.report import Cause, FailedAttempts, Failure, Follows, Killer
+from modelops_ray.core.report import Cause, Failure, Follows, Killer
 from modelops_ray.core.scheduler import Dispatch
 
 
@@ -156,13 +155,7 @@ class FailurePolicy:
     """
 
     def __init__(
-        self,
-        policy: Policy,
-        dispatch: Dispatch,
-        journal: Journal,
-        counters: Counters,
-        n_completed_before: int,
-        attempts_before: Mapping[int, int],
+        self, policy: Policy, dispatch: Dispatch, journal: Journal, counters: Counters, n_completed_before: int
     ) -> None:
         """Begin without any trouble; the others are the run's own and are changed."""
         self._policy = policy
@@ -170,7 +163,6 @@ class FailurePolicy:
         self._journal = journal
         self._counters = counters
         self._trouble: dict[int, AttemptHistory] = {}
-        self._made = dict(attempts_before)
         self._kills = KillGuard()
         self.judgements: list[Judgement] = []
         self._failures = FailureGuard(policy.max_failures, policy.alike_failures, n_completed=n_completed_before)
@@ -182,10 +174,6 @@ class FailurePolicy:
             return messages.HOPELESS
         return self._failures.reason
 
-    def attempt_of(self, position: int) -> int:
-        """Which try the next one of a simulation is, from 1."""
-        return self._made.get(position, 0) + 1
-
     def completed(self, positions: AbstractSet[int]) -> None:
         """Simulations succeeded: the failures that they had before are forgotten."""
         for position in self._trouble.keys() & positions:
@@ -193,17 +181,15 @@ class FailurePolicy:
         self._kills.note(Outcome.DONE, len(positions))
         self._failures.completed(len(positions))
 
-    def committed(self, event: PartCommitted, groups: Sequence[Group]) -> None:
-        """The results of these groups are durable, but for those that were rejected, which are failures."""
-        group_of = {p: group for group in groups for p in group.positions} if event.rejected else {}
+    def rejected(self, event: PartCommitted) -> None:
+        """Outputs of simulations of a commit do not fit: these are no results but failures."""
+        groups = [self._journal.unwritten[chunk_id].group for chunk_id in event.chunk_ids]
+        group_of = {position: group for group in groups for position in group.positions}
         for failure in event.rejected:
             self._counters.completed -= 1
             one = group_of[failure.position].only((failure.position,))
-            [number] = self._keep(one, failure, Follows.FAILED, failure.request_bytes, event.now_s)
+            [number] = self._journal.keep_attempts(one, failure, Follows.FAILED, failure.request_bytes, event.now_s)
             self.record(replace(failure, attempts=number))
-        if self._made:
-            for position in chain.from_iterable(group.positions for group in groups):
-                self._made.pop(position, None)
 
     def outputs_lost(self, group: Group, now_s: float) -> None:
         """Outputs were lost before they were durable: their simulations run again, and none is to blame."""
@@ -211,7 +197,7 @@ class FailurePolicy:
         self._counters.infrastructure_retries += 1
         if group.positions:
             failure = Failure(group.positions[0], Cause.WORKER_LOST, "OutputsLost", messages.OUTPUTS_LOST)
-            self._keep(group, failure, Follows.RETRIED, 0, now_s)
+            self._journal.keep_attempts(group, failure, Follows.RETRIED, 0, now_s)
             self._dispatch.put_back(group)
 
     def chunk_died(self, event: ChunkFailed, chunk: Outstanding) -> bool:
@@ -318,7 +304,7 @@ class FailurePolicy:
         is_repeated = event.cause in LOSSES and not self._is_alone(set(group.positions))
         verdict = Verdict.REPEAT if is_repeated else Verdict.SPLIT
         failure = _told(event, group.positions[0], event.cause)
-        numbers = self._keep(group, failure, verdict.follows, chunk.request_bytes_each, event.now_s)
+        numbers = self._journal.keep_attempts(group, failure, verdict.follows, chunk.request_bytes_each, event.now_s)
         self.judgements.append(
             Judgement(group.positions, event.cause, verdict, group.limit_bytes, chunk.request_bytes, numbers=numbers)
         )
@@ -344,7 +330,7 @@ class FailurePolicy:
         self, failure: Failure, chunk: Outstanding, verdict: Verdict, history: AttemptHistory, now_s: float
     ) -> None:
         one = chunk.group.only((failure.position,))
-        numbers = self._keep(one, failure, verdict.follows, chunk.request_bytes_each, now_s)
+        numbers = self._journal.keep_attempts(one, failure, verdict.follows, chunk.request_bytes_each, now_s)
         self.judgements.append(
             Judgement(
                 (failure.position,),
@@ -358,19 +344,6 @@ class FailurePolicy:
                 numbers,
             )
         )
-
-    def _keep(
-        self, group: Group, failure: Failure, follows: Follows, request_bytes: int, now_s: float
-    ) -> tuple[int, ...]:
-        """Keep attempts that gave no result, and return which of each simulation they were."""
-        numbers = tuple(map(self.attempt_of, group.positions))
-        self._made.update(zip(group.positions, numbers, strict=True))
-        # Its traceback is kept with the simulation, where this was the last attempt.
-        failure = replace(failure, traceback=None)
-        self._journal.keep_attempts(
-            FailedAttempts(group.positions, numbers, failure, follows, group.limit_bytes, request_bytes, now_s)
-        )
-        return numbers
 
     def _raise(self, group: Group, failure: Failure, trouble: AttemptHistory) -> Need:
         """What is needed after an overrun; on the last try all there is then, unless others tell what it takes."""
@@ -390,7 +363,7 @@ class FailurePolicy:
             message = messages.needs_more(
                 limit, request, at_maximum=at_maximum, n_blamed=trouble.blamed, detail=message
             )
-        attempts, request_bytes = self._made.pop(failure.position), chunk.request_bytes_each
+        attempts, request_bytes = self._journal.made[failure.position], chunk.request_bytes_each
         self.record(replace(failure, message=message, attempts=attempts, request_bytes=request_bytes))
 
     def _count_retry(self, cause: Cause) -> None:

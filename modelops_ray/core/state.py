@@ -70,10 +70,9 @@ class RunState:
         self.policy = policy
         self.counters = Counters()
         self.dispatch = Dispatch(policy, known_peaks=known_peaks or {}, known_seconds=known_seconds)
-        self.journal = Journal(policy)
+        self.journal = Journal(policy, dict(attempts_before or {}))
         self._notices: set[str] = set()
-        kept = (n_completed_before, attempts_before or {})
-        self._failures = FailurePolicy(policy, self.dispatch, self.journal, self.counters, *kept)
+        self._failures = FailurePolicy(policy, self.dispatch, self.journal, self.counters, n_completed_before)
         self._progress = NoProgressGuard(policy.patience_s)
         self._pods = PodGuard()
         self._autoscaler_says = self._hindrance = ""
@@ -181,24 +180,12 @@ class RunState:
             # More slots came: what was reported to keep nodes from coming does so no more.
             self._hindrance = ""
         self._progress.update(event.now_s, n_slots)
-        self._refuse_the_impossible()
+        if why := _impossible(self.policy, self.dispatch):
+            self._end(Ending.GAVE_UP, why)
         if homeless:
             self._progress.lost(event.now_s)
         for chunk_id in homeless:
             yield from self._cancel(chunk_id)
-
-    def _refuse_the_impossible(self) -> None:
-        """End a run whose every request no node could ever hold, before it waits for one."""
-        most_cpus = self.dispatch.allocator.most_cpus
-        if most_cpus < self.policy.cpus:
-            self._end(Ending.GAVE_UP, messages.too_many_cpus(self.policy.cpus, most_cpus))
-        given, memory = self.policy.memory_bytes, self.dispatch.memory
-        if given is None:
-            return
-        top, overhead = self.dispatch.allocator.top_bytes, memory.overhead
-        # Nothing is refused for what a worker is only guessed to take.
-        if (given if overhead.is_guess else overhead.task_bytes(given)) > top:
-            self._end(Ending.GAVE_UP, messages.too_much_memory(given, memory.base_bytes, top))
 
     def _on_finished(self, event: ChunkFinished) -> Iterator[Notify]:
         chunk = self.dispatch.admission.leave(event.chunk_id)
@@ -244,7 +231,8 @@ class RunState:
     def _on_committed(self, event: PartCommitted) -> None:
         if self.journal.writing is None:
             return
-        self._failures.committed(event, [self.journal.unwritten[chunk_id].group for chunk_id in event.chunk_ids])
+        if event.rejected:
+            self._failures.rejected(event)
         n_done = self.journal.committed(event.chunk_ids, event.now_s)
         self.story.make_room(n_done)
         if n_done:
@@ -260,7 +248,7 @@ class RunState:
         if self.is_ending:
             yield from self._cancel_all()
         else:
-            yield from self.dispatch.submissions(self.journal.unwritten_bytes, self._failures.attempt_of)
+            yield from self.dispatch.submissions(self.journal.unwritten_bytes, self.journal.attempt_of)
         if commit := self.journal.next_commit(now_s, is_last=self.is_ending or not self.dispatch.outstanding):
             yield commit
         if finish := self._finish():
@@ -303,3 +291,15 @@ class RunState:
         if self._ending is not None:
             return self._ending
         return Finish(Ending.COMPLETE) if self._is_idle else None
+
+
+def _impossible(policy: Policy, dispatch: Dispatch) -> str:
+    """Why no node could ever hold a request of a run, which is then not waited for; "" where one could."""
+    most_cpus, top_bytes = dispatch.allocator.most_cpus, dispatch.allocator.top_bytes
+    if most_cpus < policy.cpus:
+        return messages.too_many_cpus(policy.cpus, most_cpus)
+    given, memory = policy.memory_bytes, dispatch.memory
+    # Nothing is refused for what a worker is only guessed to take.
+    if given is not None and (given if memory.overhead.is_guess else memory.overhead.task_bytes(given)) > top_bytes:
+        return messages.too_much_memory(given, memory.base_bytes, top_bytes)
+    return ""

@@ -9,7 +9,7 @@ import pytest
 from modelops_ray.core.backlog import Group
 from modelops_ray.core.commits import Journal
 from modelops_ray.core.policy import Policy
-from modelops_ray.core.report import Cause, FailedAttempts, Failure, Follows
+from modelops_ray.core.report import Cause, Failure, Follows
 
 LONG = "x" * 1000
 
@@ -106,8 +106,7 @@ def test_where_looks_are_rare_a_commit_begins_at_the_last_one_that_is_early_enou
 def lost(journal, now_s, *positions, message="lost"):
     """Have attempts give no result."""
     failure = Failure(positions[0], Cause.NODE_LOST, "NodeDiedError", message)
-    numbers = (1,) * len(positions)
-    journal.keep_attempts(FailedAttempts(positions, numbers, failure, Follows.RETRIED, 1, 1, now_s))
+    journal.keep_attempts(Group(positions, positions, 1), failure, Follows.RETRIED, 1, now_s)
 
 
 def test_attempts_without_a_result_go_with_the_next_commit_of_results():
@@ -154,3 +153,16 @@ def test_so_many_attempts_are_a_commit(policy):
     assert journal.next_commit(1.0, is_last=False) is None
     lost(journal, 1.0, 7, message=3 * LONG)
     assert [(5, 6), (7,)] == [each.positions for each in journal.next_commit(1.0, is_last=False).attempts]
+
+
+def test_attempts_are_counted_until_their_simulation_has_a_durable_row():
+    """A result that is lost before that is one attempt more."""
+    journal = Journal(Policy(), {1: 2})
+    assert [3, 1] == [journal.attempt_of(position) for position in (1, 2)]
+    lost(journal, 0.0, 1, 2)
+    failed(journal, 2)
+    journal.keep(1, Group((1,), (0,), 1), 1, 0.0)
+    assert [4, 1] == [journal.attempt_of(position) for position in (1, 2)]
+    assert [(3, 1)] == [each.numbers for each in journal.next_commit(0.0, is_last=False).attempts]
+    journal.committed((1,), 1.0)
+    assert {} == journal.made
