@@ -173,7 +173,7 @@ def plan(
     Raises:
         ModelopsRayError: The study, the model or an option is wrong.
     """
-    return planning.foresee(_ask(study, model, RunConfig(out=out, **options)).looked_at())
+    return planning.foresee(_ask(study, model, RunConfig(out=out, **options)).inspected())
 
 
 def profile(
@@ -228,7 +228,7 @@ def submit(  # noqa: PLR0913 (one for each option that is not run's)
     Raises:
         ModelopsRayError: The study, the model or an option is wrong, or the cluster does not take the job.
     """
-    question = ask_to_run(study, model, RunConfig(tolerate_failures=tolerate_failures, **options)).looked_at()
+    question = ask_to_run(study, model, RunConfig(tolerate_failures=tolerate_failures, **options)).inspected()
     name = "study" if isinstance(study, Study) else Path(study).stem
     kept = {**options, "tolerate_failures": tolerate_failures}
     parcel = Parcel(name, out, ephemeral, shards, kept, tuple(install))

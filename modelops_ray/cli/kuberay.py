@@ -82,7 +82,7 @@ def _need(study: Path, model: str | None, options: dict[str, Any]) -> Any:
     from modelops_ray.session.run_config import RunConfig
 
     carried = {name: options.get(name) for name in _CARRIED}
-    return need_of(api.ask_to_run(study, model, RunConfig(**given(carried))).looked_at())
+    return need_of(api.ask_to_run(study, model, RunConfig(**given(carried))).inspected())
 
 
 def _require_text(options: dict[str, Any]) -> None:

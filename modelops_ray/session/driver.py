@@ -76,7 +76,7 @@ class Driver:
 
     def _turn(self) -> None:
         """One turn: look at the cluster, feed, wait, decide, act."""
-        self._look()
+        self._read_capacity()
         self._feed()
         events = self._wait()
         if self._stop_reason is not None:
@@ -88,7 +88,7 @@ class Driver:
         self._committer.update(snapshot)
         self._watcher.update(snapshot)
 
-    def _look(self) -> None:
+    def _read_capacity(self) -> None:
         now_s = self._clock()
         if now_s - self._capacity_read_s >= CAPACITY_EVERY_S:
             self._capacity_read_s = now_s

@@ -39,7 +39,7 @@ from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.writer import utc_now
 
 PLAN_FROM_SIMULATIONS = 1000
-"""A study of more simulations than this is worth a word before it goes on."""
+"""What a study of more simulations than this will take is said before it goes on."""
 
 
 Observing = Callable[[Callable[[str], None]], AbstractContextManager[Observer | None]]
@@ -78,7 +78,7 @@ def execute(question: RunRequest, watcher: Watcher, observing: Observing = _unob
     with ExitStack() as stack:
         if not opening.has_work:
             return _nothing_to_do(question, opening.begin())
-        question = question.looked_at()
+        question = question.inspected()
         priors = Priors(question)
         backend = stack.enter_context(backends.opened(question, watcher))
         store = opening.begin()

@@ -69,7 +69,7 @@ def check(question: RunRequest, watcher: Watcher, samples: int = SAMPLES) -> Che
     sample = sample_positions(question.simulations, samples, question.study.digest, before.completed())
     if not len(sample):
         raise UsageError(f"{question.out}: nothing completed, so there is nothing to check for leaks")
-    question = question.looked_at()
+    question = question.inspected()
     watcher.note(f"checking for leaks: {len(sample)} simulations once more, each in a new process")
     with scratch_run(question, sample, watcher, isolation="fresh") as alone:
         differences = tuple(compared(before, alone))

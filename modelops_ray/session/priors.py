@@ -1,6 +1,6 @@
 """What earlier runs of a model taught, in the core's terms, and what a run adds to it.
 
-Owns where profiles are kept and how they become decisions' first knowledge. Their file format is `store.profiles`'.
+Owns where profiles are kept, and what the core knows of them from the start. Their format stands in `store.profiles`.
 """
 
 from __future__ import annotations

@@ -68,10 +68,10 @@ class RunRequest:
             return Ranges()
         return Ranges([(0, len(self.simulations))]) if self.only is None else self.only
 
-    def looked_at(self) -> RunRequest:
-        """Make sure that its model can be called, if that is not known yet; a whole run can be answered without.
+    def inspected(self) -> RunRequest:
+        """Return it with a model of which a new process has made sure that it can be called; ModelError if it cannot.
 
-        ModelError if it does not import, or cannot be called.
+        Not needed where every simulation has a row already.
         """
         return replace(self, model=look_at(self.model))
 

@@ -1,6 +1,6 @@
 """The simulations of one study, in study order, as a source of a run.
 
-Owns which of them are still to run. What a simulation is, is `study`'s.
+Owns which of them are still to run. What a simulation is stands in `study`.
 """
 
 from __future__ import annotations
