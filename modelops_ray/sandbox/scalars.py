@@ -28,7 +28,8 @@ from .numpy_times import column_of_times
 from .plain import Column, RefusedValueError, UnknownValueError, list_array, plain_column, quoted, whole
 
 Convert = Callable[[Any], Column]
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_UTC = dt.timezone.utc  # its short name is newer than Python 3.9
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=_UTC)
 _EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _NONE = type(None)
@@ -259,7 +260,7 @@ def _instant(value: Any) -> Any:
         return None
     nanoseconds = getattr(value, "nanosecond", 0)
     zone = None if value.tzinfo is None else _zone(value.tzinfo)
-    since = value.replace(tzinfo=dt.UTC) if zone is None else value
+    since = value.replace(tzinfo=_UTC) if zone is None else value
     if hasattr(value, "to_pydatetime"):
         since = since.to_pydatetime(warn=False)
     us = (since - _EPOCH) // dt.timedelta(microseconds=1)
