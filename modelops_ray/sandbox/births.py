@@ -23,11 +23,11 @@ from .family import Family
 from .foreign import ProcessEnds
 from .machine import kernel_kills
 from .measure import resident_parts
+from .mirror import empty, is_as_made
 from .pidfd import open_process
 from .processes import process
 from .protocol import CANNOT_ANSWER
 from .segments import Segments
-from .workroom import empty, is_as_made
 
 if TYPE_CHECKING:
     from .calling import Model

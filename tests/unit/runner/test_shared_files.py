@@ -39,7 +39,7 @@ def test_a_file_of_the_models_that_changed_unseen_is_told(tmp_path, monkeypatch)
 
 def test_a_folder_with_very_many_entries_is_shared(tmp_path, monkeypatch):
     """Links to all of them would cost more than they protect."""
-    monkeypatch.setattr("modelops_ray.sandbox.workroom.MAX_ENTRIES", 2)
+    monkeypatch.setattr("modelops_ray.sandbox.mirror.MAX_ENTRIES", 2)
     models = tmp_path / "model"
     models.mkdir()
     for name in "abc":

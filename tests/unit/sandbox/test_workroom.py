@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from support.workrooms import simulating
 
+from modelops_ray.sandbox.mirror import empty, is_as_made
 from modelops_ray.sandbox.opened import watch
-from modelops_ray.sandbox.workroom import Workroom, empty, is_as_made
+from modelops_ray.sandbox.workroom import Workroom
 
 
 def names(folder):
@@ -95,12 +96,20 @@ def test_what_was_made_of_another_state_of_the_folder_is_not_taken(worked, model
     assert "new.csv" in worked()[1]
 
 
-@pytest.mark.parametrize("how", ['["x", 1, [], {}, 2, "n"]', '["VERSION", "ELSEWHERE", {}, {}, {}, 0]', "[" * 5000, ""])
+@pytest.mark.parametrize(
+    "how",
+    [
+        '["x", 1, [], {}, 2, "n"]', '["VERSION", "ELSEWHERE", {}, {}, {}, 0]', "[" * 5000, "",
+        '["VERSION", "PLACE/work-1/../..", {}, {}, {}, 0]', '["VERSION", "PLACE/work-1/room/../../..", {}, {}, {}, 0]',
+    ],
+)  # fmt: skip
 def test_what_is_damaged_is_not_taken(worked, models, place, how):
     """What says how it was made may be anything, and lead anywhere."""
     worked()
     version = json.loads((place / "made").read_text())[0]
-    (place / "made").write_text(how.replace("VERSION", version).replace("ELSEWHERE", str(models)))
+    for name, meant in {"VERSION": version, "ELSEWHERE": str(models), "PLACE": str(place)}.items():
+        how = how.replace(name, meant)
+    (place / "made").write_text(how)
     assert ["data", "in.csv", "old.parquet"] == worked()[1]
 
 
