@@ -86,11 +86,7 @@ class Children:
             self.learned = learned(self._context.model.digest, "reuse", self._context.per_child)
 
     def lose(self, what: str) -> None:
-        """Count an end before the first simulation.
-
-        Raises:
-            ModelError: It was one too many in a row.
-        """
+        """Count an end before the first simulation; ModelError where it is one too many in a row."""
         self._n_lost += 1
         if self._n_lost >= LOSSES:
             raise ModelError(f"{what}, {LOSSES} times in a row without running a simulation")
@@ -102,9 +98,8 @@ class Children:
     def assign(self) -> None:
         """Give simulations to the children that have none, and borrow more children where more simulations wait.
 
-        Raises:
-            ServerEndedError: It has.
-            NoChildError: It could not start a first child, again and again.
+        ServerEndedError where the server has ended, NoChildError where it could not start a first child again and
+        again.
         """
         for child in self:
             if child.is_ready and not (child.is_busy or child.is_late or child.garbled):

@@ -40,12 +40,9 @@ class _Completed(NamedTuple):
 def run_chunk(context: ChunkContext, chunk: Chunk) -> tuple[ChunkReport, Payload]:
     """Run the simulations of a chunk in order; with the context bound, this is a `RunChunk`.
 
-    Returns:
-        The report, where positions that were not reached are absent, and the results of those that completed.
-
-    Raises:
-        ModelError: The model cannot be loaded here, or is not the one the run began with.
-        NodeError: This node lacks what it takes.
+    Returns the report, without the positions that were not reached, and the results of those that completed. ModelError
+    where the model cannot be loaded here, or is not the one the run began with; NodeError where this node lacks
+    processes, descriptors or disk.
     """
     context = replace(context, model=relocated(context.model, Path.cwd()))
     with _nodes_doing(), _executor(context, chunk) as executor:

@@ -27,11 +27,7 @@ class ColumnCollisionError(Exception):
 
 
 class Collector:
-    """Takes the outputs of one simulation after the other.
-
-    Attributes:
-        size_bytes: Roughly what has been gathered, identity columns included.
-    """
+    """Takes the outputs of one simulation after the other; `size_bytes` is roughly what they take, with identities."""
 
     def __init__(self, run: RunIdentity) -> None:
         self._reserved = frozenset(identity_fields(run.parameter_types).names)
@@ -42,11 +38,7 @@ class Collector:
         self.size_bytes = 0
 
     def add(self, index: int, seed: int, outputs: Mapping[str, Scalars | pa.Table]) -> None:
-        """Take the outputs of the `index`-th completed simulation: all of them, or none and an exception.
-
-        Raises:
-            ColumnCollisionError: One of them has a column of ours.
-        """
+        """Take the outputs of the `index`-th completed simulation: all of them, or none and a ColumnCollisionError."""
         own = {name: self._without_ours(name, outputs[name], seed) for name in sorted(outputs)}
         for name, content in own.items():
             n_rows, size_bytes = self._outputs[name].add(index, content)

@@ -103,9 +103,7 @@ class Executor(Protocol):
     def run(self, simulations: tuple[Simulation, ...]) -> Generator[tuple[Simulation, Attempt]]:
         """Run simulations and yield each with what came of it; what one raises is the failure of its own attempt.
 
-        Raises:
-            ModelError: No simulation can be run.
-            OSError: None can be run on this node.
+        ModelError where no simulation can be run at all, OSError where none can be run on this node.
         """
 
     def enough(self) -> None:

@@ -83,9 +83,8 @@ class Connection:
     def child(self, limit: Limit, worker_bytes: int) -> LentChild:
         """Ask for a child that is held to a limit above what it is born with; this process uses `worker_bytes`.
 
-        Raises:
-            ServerEndedError: It has.
-            NoChildError: It has no process, descriptor or disk left for one.
+        ServerEndedError where the server has ended, NoChildError where it lacks a process, descriptor or disk for a
+        child.
         """
         self._tell(Lend(limit, worker_bytes))
         news, fds = self._news()
@@ -118,11 +117,7 @@ class Connection:
         self._tell(TakeBack(pid, n_served, retire_after))
 
     def hear(self) -> None:
-        """Take in one message that has arrived: a child ended.
-
-        Raises:
-            ServerEndedError: It has.
-        """
+        """Take in one message that has arrived: a child ended. ServerEndedError where the server has."""
         news, _ = self._news()
         if isinstance(news, Ended):
             self._ended[news.pid] = news

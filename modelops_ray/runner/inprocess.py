@@ -44,11 +44,7 @@ from modelops_ray.study.chunk import Simulation
 
 @contextmanager
 def in_this_process(context: ChunkContext) -> Iterator[InProcess]:
-    """Load the model and run it here.
-
-    Raises:
-        ModelError: The model cannot be loaded here, or is not the one the run began with.
-    """
+    """Load the model and run it here; ModelError where that fails, or it is not the one the run began with."""
     with working_folder_kept(), _stdout_aside():
         # As a process made for the model would: what its import reads lies beside it.
         back_to(workdir_of(context.model))

@@ -52,9 +52,5 @@ def _worker_bytes(_period: int) -> int:
 
 @functools.lru_cache(maxsize=1)
 def require_same_once(ref: ModelRef) -> None:
-    """Make sure, once, that the model here is the one the run began with.
-
-    Raises:
-        ModelError: It is not, or cannot be found.
-    """
+    """Make sure, once, that the model here is the one the run began with; ModelError otherwise."""
     require_same(ref)

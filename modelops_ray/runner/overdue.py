@@ -29,11 +29,7 @@ def patience_s(children: Iterable[Borrowed], timeout_s: float) -> float:
 
 
 def end_overdue(children: Iterable[Borrowed], timeout_s: float, label: str) -> None:
-    """Kill the children that are late or silent.
-
-    Raises:
-        ModelError: One has not loaded the model, which `label` names, in time.
-    """
+    """Kill the children that are late or silent; ModelError where one has not loaded the model `label` in time."""
     now_s = time.monotonic()
     for child in children:
         if not child.is_ready and now_s - child.asked_s > LOADING_WITHIN_S:

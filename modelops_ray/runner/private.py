@@ -20,11 +20,7 @@ _FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def temporary_place(most_bytes: int) -> Path:
-    """The folder for temporary files, unless its path is longer than this or others could rename what is in it.
-
-    Raises:
-        OSError: There is no folder for temporary files that this user can write to.
-    """
+    """The folder for temporary files, unless its path is longer than this or others could rename what is in it."""
     wanted = Path(tempfile.gettempdir())
     fitting = [place for place in (wanted, USUAL) if len(os.fsencode(place)) <= most_bytes and _is_utf8(place)]
     return next(filter(_keeps_names, fitting), fitting[0] if fitting else USUAL)
@@ -48,13 +44,8 @@ def _keeps_names(place: Path) -> bool:
 def open_folder(path: str | Path, within: int | None = None, *, closed: bool = False) -> int | None:
     """Open a folder in which only this user writes; None if there is none, or something else in its place.
 
-    Args:
-        path: Where it is.
-        within: A descriptor of the folder that `path` is relative to.
-        closed: Only if no other user can even open it.
-
-    Raises:
-        OSError: For another reason, such as too many open files.
+    The path is relative to the folder of the descriptor `within`. `closed` asks that no other user can even open it.
+    OSError for any other reason, such as too many open files.
     """
     try:
         fd = os.open(path, _FOLDER, dir_fd=within)
@@ -89,11 +80,7 @@ def folders_in(within: int, prefix: str = "") -> Iterator[list[tuple[str, int]]]
 
 
 def open_file(name: str, within: int, flags: int = os.O_RDONLY) -> int | None:
-    """Open, or with O_CREAT make, a file in a folder; None if there is none, or no plain file of this user's alone.
-
-    Raises:
-        OSError: For another reason, such as a full disk.
-    """
+    """Open, or with O_CREAT make, a file in a folder; None if there is none, or no plain file of this user's alone."""
     try:
         fd = os.open(name, flags | _FILE, 0o600, dir_fd=within)
     except FileNotFoundError:
@@ -116,11 +103,7 @@ def _is_plain(name: str, within: int) -> bool:
 
 
 def read_file(name: str, within: int, most_bytes: int = 2**20) -> bytes | None:
-    """Read the beginning of a file; None where `open_file` opens none.
-
-    Raises:
-        OSError: It cannot be read.
-    """
+    """Read the beginning of a file; None where `open_file` opens none."""
     fd = open_file(name, within)
     if fd is None:
         return None

@@ -32,9 +32,7 @@ _LINE = re.compile(rb"([1-9][0-9]{0,9}) ([0-9]{1,18})")
 def base_folder() -> Path:
     """Return the folder of all servers of this user, which only this user can open.
 
-    Raises:
-        ModelError: Another user made it, or other users can open it.
-        OSError: It cannot be made here, which is the node's doing: another one may have room.
+    ModelError where another user made it or can open it; OSError where this node cannot make it, as another one may.
     """
     base = Path("modelops-ray")
     try:

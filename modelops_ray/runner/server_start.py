@@ -61,8 +61,7 @@ class Wanted:
 def connect(wanted: Wanted) -> Connection:
     """Connect to the fork server of a model on this node, which is started where there is none.
 
-    Raises:
-        ModelError: It does not start, or cannot import the model.
+    ModelError where it does not start, or cannot import the model.
     """
     base, keeper = base_folder(), _keeper(os.getpid())
     if (found := process(keeper)) is None or found.has_ended:

@@ -126,12 +126,9 @@ class Sharing:
         return not self._is_tried and (self.simulation_s is None or self.simulation_s < TRIED_S)
 
     def batch(self, served: Served, waiting: Sequence[int], n_children: int) -> int:
-        """How many of the waiting simulations a child is to be given next; 0 to replace it.
+        """How many simulations a child that has run `served` is to be given next; 0 to replace it.
 
-        Args:
-            served: What it has run.
-            waiting: The parameter set of each waiting simulation, in order; not empty.
-            n_children: How many share what is waiting.
+        `waiting` has the parameter set of each waiting simulation, in order, and is not empty; `n_children` share them.
         """
         if self.per_child is not None:
             room = self.per_child - served.n

@@ -52,11 +52,7 @@ COLLECTED_AFTER = 20_000
 
 @contextmanager
 def in_children(context: ChunkContext, chunk: Chunk) -> Iterator[InChildren]:
-    """Connect to the fork server of this node and run there.
-
-    Raises:
-        ModelError: The model cannot be loaded here, or is not the one the run began with.
-    """
+    """Connect to the fork server of this node and run there; ModelError as `run_chunk`."""
     require_same_once(context.model)
     executor = InChildren(context, chunk)
     collected_after = gc.get_threshold()
@@ -109,9 +105,8 @@ class InChildren:
     def run(self, simulations: tuple[Simulation, ...]) -> Generator[tuple[Simulation, Attempt]]:
         """Run simulations and yield what came of each, in the order in which they end.
 
-        Raises:
-            ModelError: The model cannot be loaded, or its server or children end again and again.
-            OSError: There is no process, descriptor or disk left here for a child.
+        ModelError where the model cannot be loaded, or its server or children end again and again; OSError where this
+        node has no process, descriptor or disk left for a child.
         """
         self._children.waiting.add(simulations)
         while self._children.waiting or self._children:

@@ -26,8 +26,7 @@ class TimeUpError(BaseException):
 class Guard:
     """Runs simulations one at a time under a limit of `timeout_s` seconds each; 0 is none.
 
-    Attributes:
-        interrupted: Whether this process was asked to end, so that an exception may not be the model's own.
+    `interrupted` tells whether this process was asked to end, so that an exception may not be the model's own.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -49,11 +48,7 @@ class Guard:
             signal.signal(number, previous)
 
     def call(self, work: Callable[[], _T]) -> _T:
-        """Run `work` and return what it returns.
-
-        Raises:
-            TimeUpError: It took too long, even if it caught what interrupted it.
-        """
+        """Run `work` and return what it returns; TimeUpError where it took too long, even if that was caught."""
         if not self._in_main_thread or not self._timeout_s:
             return work()
         started_s = held.monotonic_s()

@@ -17,11 +17,9 @@ MAX_WORK_CHARACTERS = 16 * 2**20
 
 
 class Waiting:
-    """Simulations in line.
+    """Simulations in line, by position.
 
-    Attributes:
-        suspects: Positions of those that may have sent what is no answer, or were running when the server ended.
-        at_its_end: Positions of those that were running when the server ended.
+    `suspects` may have sent what is no answer, or were running when the server ended; `at_its_end` are the latter.
     """
 
     def __init__(self) -> None:

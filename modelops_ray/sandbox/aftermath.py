@@ -149,9 +149,8 @@ class _Limit:
 class Aftermath:
     """What one import changed; as a context it is the import.
 
-    Attributes:
-        descriptors: What the import left open.
-        buffers: The model's files that keep in memory what was written to them.
+    `descriptors` are what the import left open, `buffers` the model's files that keep in memory what was written to
+    them.
     """
 
     def __init__(self) -> None:

@@ -41,11 +41,7 @@ class Board:
 
     @staticmethod
     def create(folder: Path) -> int:
-        """Return the descriptor of a new board, a file in a folder for one moment.
-
-        Raises:
-            OSError: There is no descriptor or disk left for it.
-        """
+        """Return the descriptor of a new board, a file in a folder for one moment; OSError without room for it."""
         path = folder / "board"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:

@@ -16,11 +16,7 @@ Model = Callable[[Params, int, str], object]
 
 
 def calling(function: Callable[..., object], label: str) -> Model:
-    """Make a function one of (params, seed, scenario), whether or not it wants the scenario.
-
-    Raises:
-        ModelError: It takes other parameters, or does not tell which.
-    """
+    """Make a function one of (params, seed, scenario), whether or not it wants the scenario; else ModelError."""
     wanted = f"model {label} must take (params, seed) or (params, seed, scenario) by position"
     try:
         signature = inspect.signature(function)

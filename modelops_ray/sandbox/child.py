@@ -117,11 +117,7 @@ def main(server_folder: str, channel_fd: str, board_fd: str, workplace: str) -> 
 
 
 def model_of(server_folder: Path) -> Model:
-    """Load the model that a fork server is for.
-
-    Raises:
-        ModelError: It cannot be loaded.
-    """
+    """Load the model that a fork server is for; ModelError where that fails."""
     return load_model(ModelRef.from_json(Terms.read(server_folder).model))
 
 

@@ -80,12 +80,10 @@ class _Step(NamedTuple):
 
 
 class ModelsDescriptors:
-    """What the import left open in this process.
+    """What the import left open in this process: the numbers `fds`.
 
-    Attributes:
-        fds: Their numbers.
-        any_written: Whether something may be written through one of them.
-        why_not_fork: What of it a fork could not have as its own, in words; empty where there is nothing.
+    `any_written` tells whether something may be written through one of them, `why_not_fork` in words what of it a fork
+    could not have as its own, "" if there is nothing.
     """
 
     def __init__(self, fds: Iterable[int] = (), maps_before: str | None = None) -> None:
@@ -111,11 +109,7 @@ class ModelsDescriptors:
             return blind
 
     def make_own(self, folder: str) -> None:
-        """In a fork: give this process descriptions of its own; `folder` has room for copies.
-
-        Raises:
-            OSError: There is no descriptor or room left.
-        """
+        """In a fork: give this process descriptions of its own; `folder` has room for copies. OSError without room."""
         for step in self._steps:
             _take(step, folder)
 

@@ -206,12 +206,10 @@ class Enforcer:
         self._next_segments_s = time.monotonic() + 10 * (time.thread_time() - began_s)
 
     def hold(self, children: Mapping[int, Child], own_bytes: int, end_idle_child: Callable[[], bool]) -> None:
-        """Kill who is over a hard limit; short of memory, end one that no supervisor uses, else kill the worst.
+        """Kill who is over a hard limit; short of memory, end a child that no supervisor uses, else kill the worst.
 
-        Args:
-            children: All children by process number.
-            own_bytes: What the server and the supervisors use.
-            end_idle_child: Ends a child that no supervisor uses, and says whether there was one.
+        `children` are all, by process number; `own_bytes` is what the server and the supervisors use; `end_idle_child`
+        ends a child that no supervisor uses, and says whether there was one.
         """
         self._measure_segments(children)
         readings = [one.reading() for one in children.values()]

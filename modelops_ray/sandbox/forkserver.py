@@ -33,12 +33,10 @@ if TYPE_CHECKING:
 
 
 def main(step: str, path: str, given_fd: str) -> None:
-    """Be a fork server, as `server.json` in its folder says.
+    """Be a fork server, as `server.json` in the folder at `path` says.
 
-    Args:
-        step: `start` to leave a process behind and tell its number, `again` to be one without the model.
-        path: The server's folder.
-        given_fd: With `start` the pipe that the number goes into, with `again` the socket it listens on.
+    The step `start` leaves a process behind and tells its number through the pipe `given_fd`; `again` is one without
+    the model, which listens on the socket `given_fd`.
     """
     if step == "start":
         if server := os.fork():

@@ -103,11 +103,7 @@ def loading_model() -> str:
 
 
 def refuse_while_loading() -> None:
-    """Refuse to start a run from the top level of a model's own file.
-
-    Raises:
-        ModelError: A model is being imported, so the caller stands outside of a `__main__` block.
-    """
+    """Refuse, with a ModelError, to start a run from the top level of a model's own file, which is being imported."""
     if label := loading_model():
         raise ModelError(f'importing model {label} starts a run; put that call under `if __name__ == "__main__":`')
 
@@ -115,11 +111,8 @@ def refuse_while_loading() -> None:
 def load_model(ref: ModelRef) -> Model:
     """Return the model as a function of (params, seed, scenario); loaded on the first call, then kept.
 
-    What its import did to this process is in force only while the function runs: see `aftermath`.
-
-    Raises:
-        ModelError: Its files are missing here or are not those the run began with, it does not import, or it takes
-            other parameters.
+    What its import did to this process is in force only while the function runs: see `aftermath`. ModelError where its
+    files are missing here or are not those the run began with, it does not import, or takes other parameters.
     """
     if _process.model is not None and _process.ref == ref:
         return _process.model
@@ -157,8 +150,7 @@ def _models_names(ref: ModelRef, function: Callable[..., object]) -> Iterator[di
 def _names_of(ref: ModelRef) -> Names | None:
     """What keeps the model's modules from ours where both have some of one name; None where they have none.
 
-    Raises:
-        ModelError: One of them names a module that must be Python's in every process.
+    ModelError where one of them names a module that must be Python's in every process.
     """
     folder = own_folder(ref)
     if never := sorted(NEVER_THE_MODELS.intersection(ref.shared or ())):
@@ -191,11 +183,7 @@ def models_folder() -> str:
 
 
 def require_same(ref: ModelRef) -> None:
-    """Make sure that the model's files on this node are those the run began with.
-
-    Raises:
-        ModelError: They are missing, or others.
-    """
+    """Make sure that the model's files on this node are those the run began with; ModelError otherwise."""
     if ref.kind != "pickled" and digest_of(ref) != ref.digest:
         raise ModelError(
             f"model {ref.label} changed while the run was on (node {platform.node()} has another version of its "
@@ -207,11 +195,8 @@ def relocated(ref: ModelRef, here: Path) -> ModelRef:
     """The model as it lies on this node, where it came with a Ray job.
 
     Ray unpacks a job's working directory on every node below a folder for temporary files, which need not be the same
-    on all of them; the folder it unpacks to has the name of the package everywhere.
-
-    Args:
-        ref: The model, with the places of the node that the driver is on.
-        here: The working directory of a Ray worker, which is that folder if there is one.
+    on all of them; the folder it unpacks to has the name of the package everywhere. `ref` has the places of the
+    driver's node; `here` is the working directory of a Ray worker, which is that folder if there is one.
     """
     if not here.name.startswith(_PACKAGE):
         return ref
@@ -253,11 +238,7 @@ def _came_with(ref: ModelRef, name: str, module: ModuleType) -> bool:
 
 
 def digest_of(ref: ModelRef) -> str:
-    """Digest the files of a model as they are on this node.
-
-    Raises:
-        ModelError: They are not there, or cannot be read.
-    """
+    """Digest the files of a model as they are on this node; ModelError where they cannot be read."""
     if ref.kind == "module":
         return digest_package(find_top_level(ref.location, ref.root), ref.entrypoint_name)
     path = Path(ref.location)
@@ -272,8 +253,7 @@ def digest_of(ref: ModelRef) -> str:
 def find_top_level(module: str, root: str) -> ModuleSpec:
     """Find the top-level package of a module without importing it; `root` is searched where nothing else is.
 
-    Raises:
-        ModelError: There is none, or it is not Python source.
+    ModelError where there is none, or it is not Python source.
     """
     top = module.partition(".")[0]
     try:

@@ -128,10 +128,9 @@ def kernel_kills(root: Path = ROOT) -> int | None:
 def memory_strain(root: Path = ROOT) -> tuple[float | None, int]:
     """Tell for how long all work waited for memory so far, and how many pages had to be read from disk again.
 
-    Returns:
-        Seconds of the kernel's pressure stall information (None where there is none), and the major page faults; both
-        of our own cgroup where it counts them, else of the machine. No faults where our own cgroup's stalls are
-        counted: reading large files causes them too, while no process waits for memory.
+    Returns seconds of the kernel's pressure stall information (None where there is none), and the major page faults;
+    both of our own cgroup where it counts them, else of the machine. No faults where our own cgroup's stalls are
+    counted: reading large files causes them too, while no process waits for memory.
     """
     directory = _memory_cgroup(root)
     if directory is None:

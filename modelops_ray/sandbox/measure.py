@@ -59,8 +59,7 @@ def _parts(status: bytes) -> Resident:
 class Pages:
     """Follows what one process has made, for a quarter of what reading it in full costs each time.
 
-    Attributes:
-        shmem_bytes: How much of it is shared memory, to a MiB.
+    `shmem_bytes` is how much of it is shared memory, to a MiB.
     """
 
     def __init__(self, pid: int) -> None:
@@ -103,11 +102,7 @@ def rollup(pid: int | str = "self", proc: Path = Path("/proc")) -> Rollup | None
 
 
 def rollup_of(pid: int | str, proc: Path) -> Rollup:
-    """Read how the memory of a process divides.
-
-    Raises:
-        OSError: The kernel does not tell, or the process has ended.
-    """
+    """Read how the memory of a process divides; OSError where the kernel does not tell, or the process has ended."""
     text = (proc / str(pid) / "smaps_rollup").read_bytes()
     found = {name: int(kib) * 1024 for name, kib in _ROLLUP.findall(text)}
     private_bytes, shmem_bytes = found.get(b"Private_Dirty", 0), found.get(b"Pss_Shmem", 0)

@@ -31,9 +31,7 @@ _STDLIB = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 (a string is com
 def shared_names(folders: Iterable[str], at_start: frozenset[str]) -> tuple[str, ...]:
     """Sorted names of modules in a model's folders that Python or an installed package has too.
 
-    Args:
-        folders: Where the model's modules lie.
-        at_start: The modules that Python loads at its start.
+    `at_start` are the modules that Python loads at its start.
     """
     found: set[str] = set()
     for folder in folders:

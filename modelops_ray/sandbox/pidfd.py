@@ -18,21 +18,12 @@ _libc.syscall.restype = ctypes.c_long
 
 
 def open_process(pid: int) -> int:
-    """Return a descriptor of a process, which is readable once that has ended.
-
-    Raises:
-        OSError: There is no such process, or no descriptor left.
-    """
+    """Return a descriptor of a process, which is readable once that has ended; OSError if there is none."""
     return _called(_PIDFD_OPEN, pid, 0)
 
 
 def send_signal(pidfd: int, number: int) -> None:
-    """Send a signal to the process of a descriptor.
-
-    Raises:
-        ProcessLookupError: It has ended.
-        PermissionError: It is another user's.
-    """
+    """Send a signal to the process of a descriptor; ProcessLookupError once it has ended."""
     _called(_PIDFD_SEND_SIGNAL, pidfd, number, 0, 0)
 
 

@@ -45,11 +45,7 @@ def process(pid: int, proc: Path = _PROC) -> Process | None:
 
 
 def existing(pid: int, proc: Path = _PROC) -> Process | None:
-    """Look one process up; None once it has ended.
-
-    Raises:
-        PermissionError: It is hidden.
-    """
+    """Look one process up; None once it has ended, PermissionError where it is hidden."""
     try:
         fields = _stat(pid, proc)
         stack = int(fields[25]) if len(fields) > 25 else 0
@@ -81,13 +77,9 @@ def processes(proc: Path = _PROC) -> list[Process]:
 def descendants(ancestor: int, known: Iterable[int] = (), proc: Path = _PROC) -> list[Process]:
     """Return a process and everything that it, and what it started, has started and that still lives.
 
-    By the kernel's lists of children, one for every thread of the family, and not of other processes; the whole
-    process table where the kernel keeps none.
-
-    Args:
-        ancestor: Its number; what outlives its parent must be handed on to it, or is lost.
-        known: Numbers seen before, which are looked up by themselves: what is being handed on is in no list.
-        proc: Where `/proc` is.
+    By the kernel's lists of children, one for every thread of the family, and not of other processes; the whole process
+    table where the kernel keeps none. What outlives its parent must be handed on to `ancestor`, or is lost; the numbers
+    `known` are looked up by themselves, since what is being handed on is in no list.
     """
     if not Path(f"{proc}/{ancestor}/task/{ancestor}/children").exists():
         return processes(proc)
@@ -129,10 +121,8 @@ def newest_pid(proc: Path = _PROC) -> int | None:
 def families(heads: Collection[int], table: Iterable[Process], known: Mapping[int, int]) -> dict[int, list[int]]:
     """Return by head the processes of its group, its descendants, and those that an earlier look counted with it.
 
-    Args:
-        heads: Process numbers of children; each leads its process group.
-        table: All processes that may be among them.
-        known: Head by process number, from an earlier look.
+    `heads` are process numbers of children, which lead their groups; `table` has all processes that may be among them;
+    `known` has the head by process number, from an earlier look.
     """
     found: dict[int, list[int]] = {head: [] for head in heads}
     by_pid = {one.pid: one for one in table}

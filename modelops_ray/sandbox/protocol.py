@@ -223,11 +223,7 @@ FromChild = Union[Ready, CannotLoad, Answered]
 def send(
     channel: socket.socket, message: tuple[Any, ...], blobs: Sequence[bytes] = (), fds: Sequence[int] = ()
 ) -> None:
-    """Send one message, whole.
-
-    Raises:
-        OSError: The other side has gone.
-    """
+    """Send one message, whole; OSError where the other side has gone."""
     wire.send(channel, {type(message).__name__: message}, blobs, fds)
 
 
@@ -243,44 +239,27 @@ def receive_work(channel: socket.socket) -> Work | None:
 
 
 def read_to_server(header: Mapping[str, Any]) -> ToServer:
-    """Read what a connection asks of the server.
-
-    Raises:
-        GarbledError: It is no request.
-    """
+    """Read what a connection asks of the server; GarbledError where it is no request."""
     return _read(header, _TO_SERVER)
 
 
 def read_from_server(header: Mapping[str, Any]) -> FromServer:
-    """Read what the server tells a supervisor.
-
-    Raises:
-        GarbledError: It is none of the server's messages.
-    """
+    """Read what the server tells a supervisor; GarbledError where it is none of the server's messages."""
     return _read(header, _FROM_SERVER)
 
 
 def read_from_child(header: Mapping[str, Any], n_given: int, *, is_ready: bool) -> FromChild:
-    """Read what a child tells, which may be anything.
+    """Read what a child tells, which may be anything: GarbledError where it is not what a child sends.
 
-    Args:
-        header: What arrived.
-        n_given: How many simulations the child was given and has not answered.
-        is_ready: Whether it is known that it can run simulations.
-
-    Raises:
-        GarbledError: It is not what a child sends.
+    The child was given `n_given` simulations that it has not answered; `is_ready` where it is known that it can run
+    some.
     """
     answered: dict[str, Callable[..., FromChild]] = {"Answered": partial(_answered, n_given)}
     return _read(header, answered if is_ready else answered | _LOADING)
 
 
 def read_report(text: bytes) -> Looked | CannotLoad:
-    """Read what a process that imported a model says of it.
-
-    Raises:
-        GarbledError: It is no report.
-    """
+    """Read what a process that imported a model says of it; GarbledError where it is no report."""
     try:
         report = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -345,22 +324,14 @@ def _rows(found: Any, n: int) -> list[Rows]:
 
 
 def whole(value: object, least: int, most: int) -> int:
-    """Accept a whole number within bounds.
-
-    Raises:
-        GarbledError: It is anything else.
-    """
+    """Accept a whole number within bounds; GarbledError for anything else."""
     if type(value) is not int or not least <= value <= most:
         raise GarbledError(f"it sent {value!r:.40} for a whole number from {least} to {most}")
     return value
 
 
 def seconds(value: object) -> float:
-    """Accept a number of seconds that is possible.
-
-    Raises:
-        GarbledError: It is anything else.
-    """
+    """Accept a number of seconds that is possible; GarbledError for anything else."""
     if type(value) not in (int, float) or not 0 <= value <= MAX_SECONDS:  # type: ignore[operator]
         raise GarbledError(f"it sent {value!r:.40} for a number of seconds")
     return float(value)  # type: ignore[arg-type]

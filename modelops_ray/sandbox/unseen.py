@@ -30,12 +30,7 @@ class WholePeak:
         self._copied_bytes = COPIED_BYTES
 
     def peak_bytes(self, made_bytes: int, seconds: float) -> int:
-        """Return the peak of a simulation.
-
-        Args:
-            made_bytes: What its process made.
-            seconds: How long it took.
-        """
+        """Return the peak of a simulation that took this long and whose process made `made_bytes`."""
         if seconds < WORTH_ASKING_S:
             return made_bytes
         # Looking takes milliseconds: it is worth it where there were more page faults than were needed for the peak.

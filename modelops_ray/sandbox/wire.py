@@ -39,11 +39,7 @@ class Message(NamedTuple):
 def send(
     channel: socket.socket, header: Mapping[str, Any], blobs: Sequence[bytes] = (), fds: Sequence[int] = ()
 ) -> None:
-    """Send one message, whole.
-
-    Raises:
-        OSError: The other side has gone.
-    """
+    """Send one message, whole; OSError where the other side has gone."""
     head = _head(header, blobs)
     if fds:
         head = head[socket.send_fds(channel, [head], list(fds)) :]
@@ -66,8 +62,7 @@ def _head(header: Mapping[str, Any], blobs: Sequence[bytes]) -> bytes:
 class Incoming:
     """What arrives on a channel from a process that runs foreign code: piece by piece, without ever waiting for it.
 
-    Attributes:
-        heard_s: When something arrived last, on the monotonic clock.
+    `heard_s` is when something arrived last, on the monotonic clock.
     """
 
     def __init__(self, channel: socket.socket, max_header_bytes: int = MAX_HEADER_BYTES) -> None:
@@ -83,9 +78,8 @@ class Incoming:
     def next(self) -> Message | None:
         """Take the next message; None while none is complete.
 
-        Raises:
-            EOFError: The other side has ended; what it had not sent whole is lost.
-            ValueError: What arrives is no message, or is larger than one may be.
+        EOFError where the other side has ended, and what it had not sent whole is lost; ValueError for what is no
+        message, or larger than one may be.
         """
         for _ in range(_PIECES):
             while len(self._data) == self._n_wanted:
@@ -156,11 +150,7 @@ def _header(text: bytes) -> dict[str, Any]:
 
 
 def receive(channel: socket.socket) -> Message | None:
-    """Receive one message; None where the other side has ended, be it in the middle of one.
-
-    Raises:
-        ValueError: What arrives is no message.
-    """
+    """Receive one message; None where the other side has ended, even within one; ValueError for no message."""
     try:
         head, fds, _flags, _address = socket.recv_fds(channel, _HEAD.size, MAX_FDS)
         head += _exactly(channel, _HEAD.size - len(head))
