@@ -105,18 +105,19 @@ def test_every_module_says_what_it_is_for():
 
 
 def test_errors_are_caught_by_name():
-    """A bare or general except hides bugs; two places at most may need one."""
+    """A bare or general except hides bugs; where a model's code or Ray may raise anything, its line says so."""
     general = [
-        f"{path}:{node.lineno}"
+        (PACKAGE / path).read_text("utf-8").splitlines()[node.lineno - 1]
         for path, tree in trees()
         for node in ast.walk(tree)
         if isinstance(node, ast.ExceptHandler) and _is_general(node.type)
     ]
-    assert len(general) <= 2, general
+    assert len(general) <= 5, general
+    assert not [line for line in general if "# " not in line]
 
 
 def _is_general(caught):
-    return caught is None or (isinstance(caught, ast.Name) and caught.id == "Exception")
+    return caught is None or (isinstance(caught, ast.Name) and caught.id in {"Exception", "BaseException"})
 
 
 def test_all_that_is_printed_goes_through_the_screen():
