@@ -55,7 +55,7 @@ def work(job: Job) -> None:
         "driver_peak_bytes": summary.driver_peak_rss_bytes,
         "first_commit_s": summary.seconds_to_first_commit,
         "request_bytes": summary.request_bytes_max,
-        "ending": f"{outcome.finish.ending}: {outcome.finish.message}"[:300],
+        "ending": f"{outcome.finish.ending}: {outcome.why}"[:300],
         "notes": [note for note in watch.notes if not note.startswith("Ray ")],
     }
     job.read = lambda: _read(job)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, of_run
 from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end
 from modelops_ray.session.summary import Summary
+
+if TYPE_CHECKING:
+    from modelops_ray.session.execute import Outcome
 
 
 @click.command()
@@ -56,15 +59,14 @@ def _print_outcome(summary: Summary) -> None:
         print_failures(console, found.failures(), summary.run_dir)
 
 
-def _exit_unless_complete(outcome: Any) -> None:
+def _exit_unless_complete(outcome: Outcome) -> None:
     """End with the code the interface promises where not every simulation has a row."""
     from modelops_ray.core.events import Ending
 
-    ending, message = outcome.finish.ending, outcome.finish.message
-    if ending is Ending.STOPPED:
-        end(f"stopped by {message}; run the same command to go on", EXIT_INTERRUPTED)
-    if ending is Ending.GAVE_UP:
-        end(message, 1)
+    if outcome.finish.ending is Ending.STOPPED:
+        end(f"stopped by {outcome.why}; run the same command to go on", EXIT_INTERRUPTED)
+    if outcome.finish.ending is Ending.GAVE_UP:
+        end(outcome.why, 1)
 
 
 @click.command()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from modelops_ray.core.reasons import Reason
 from modelops_ray.core.report import Cause, ChunkReport, FailedAttempts, Failure, Killer
 
 
@@ -223,10 +224,13 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Nothing is left to do, or nothing can be done; `message` is the reason where it is not COMPLETE."""
+    """Nothing is left to do, or nothing can be done; `reason` says why where it is not COMPLETE.
+
+    It is text where the user or a worker said why, which is told as it is.
+    """
 
     ending: Ending
-    message: str = ""
+    reason: Reason | str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ Counts and decides, never waits.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from dataclasses import dataclass, field, replace
 
 from modelops_ray.core.events import ChunkFailed, PodDied
+from modelops_ray.core.reasons import AllFailAlike, Lacking, TooManyFailed
 from modelops_ray.core.report import Cause, Failure
 
 
@@ -74,15 +74,15 @@ class NoProgressGuard:
             self.moved(now_s)
         self.best_slots = n_slots
 
-    def missing(self, now_s: float) -> str:
-        """Say what to give up for, and how long it has been; empty while there is no reason to."""
+    def lacking(self, now_s: float) -> tuple[Lacking, float] | None:
+        """What to give up for, and for how many seconds it did not happen; None while there is no reason to."""
         self.last_s = now_s if self.last_s is None else self.last_s
         self.kept_s = now_s if self.kept_s is None else self.kept_s
         if now_s - self.last_s > self.patience_s:
-            return f"nothing finished for {now_s - self.last_s:.0f} s"
+            return Lacking.FINISH, now_s - self.last_s
         if now_s - self.kept_s > ALL_PATIENCE * self.patience_s:
-            return f"nothing could be committed for {now_s - self.kept_s:.0f} s"
-        return ""
+            return Lacking.COMMIT, now_s - self.kept_s
+        return None
 
 
 @dataclass(slots=True)
@@ -122,8 +122,6 @@ class PodGuard:
 
 SIZES = frozenset({Cause.OUT_OF_MEMORY, Cause.UNSCHEDULABLE})
 """Causes that tell of the size of these simulations and of the nodes: smaller ones may follow."""
-_PLACE = re.compile(r'File "(?:[^"\n]*/)?([^"/\n]+)", line (\d+)')
-_SHOWN_CHARACTERS = 200
 
 
 @dataclass(slots=True)
@@ -154,27 +152,10 @@ class FailureGuard:
             self._all_alike = False
 
     @property
-    def reason(self) -> str | None:
+    def reason(self) -> TooManyFailed | AllFailAlike | None:
         """Why to stop, or None."""
         if self.max_failures is not None:
-            if self.n_failed < self.max_failures:
-                return None
-            return f"{self.n_failed} simulations failed, which --max-failures does not allow"
+            return TooManyFailed(self.n_failed) if self.n_failed >= self.max_failures else None
         if self.n_completed or not self._all_alike or self._first is None or self.n_failed < self.alike:
             return None
-        return (
-            f"{_told(self._first)} in the first {self.n_failed} simulations{_place(self._first)}; fix the model, or "
-            "continue anyway with --max-failures 100%"
-        )
-
-
-def _told(failure: Failure) -> str:
-    text = " ".join(failure.message.split())
-    shown = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 2] + " …"
-    return f"{failure.error_type}: {shown}" if shown else failure.error_type
-
-
-def _place(failure: Failure) -> str:
-    """The last place that a traceback of the model's own exception names, to go behind a sentence."""
-    places = _PLACE.findall(failure.traceback or "") if failure.cause is Cause.MODEL_ERROR else []
-    return f" ({places[-1][0]} line {places[-1][1]})" if places else ""
+        return AllFailAlike(self.n_failed, self._first)

@@ -12,7 +12,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntEnum
 
-from modelops_ray.core import messages
 from modelops_ray.core.admission import Outstanding
 from modelops_ray.core.backlog import Group, Need
 from modelops_ray.core.commits import Journal
@@ -20,6 +19,7 @@ from modelops_ray.core.events import ChunkFailed, PartCommitted
 from modelops_ray.core.guards import Counters, FailureGuard
 from modelops_ray.core.memory import EVERYTHING, FREE_TRIES, raised
 from modelops_ray.core.policy import Policy, mib
+from modelops_ray.core.reasons import KilledInVain, Reason
 from modelops_ray.core.report import Cause, Failure, Follows, Killer
 from modelops_ray.core.scheduler import Dispatch
 
@@ -168,10 +168,10 @@ class FailurePolicy:
         self._failures = FailureGuard(policy.max_failures, policy.alike_failures, n_completed=n_completed_before)
 
     @property
-    def reason_to_end(self) -> str | None:
+    def reason_to_end(self) -> Reason | None:
         """Why nothing will succeed any more, or None."""
         if self._kills.is_hopeless:
-            return messages.HOPELESS
+            return KilledInVain(self._kills.window)
         return self._failures.reason
 
     def completed(self, positions: AbstractSet[int]) -> None:
@@ -196,7 +196,8 @@ class FailurePolicy:
         self._counters.completed -= len(group.positions)
         self._counters.infrastructure_retries += 1
         if group.positions:
-            failure = Failure(group.positions[0], Cause.WORKER_LOST, "OutputsLost", messages.OUTPUTS_LOST)
+            said = "its outputs were lost before they were committed"
+            failure = Failure(group.positions[0], Cause.WORKER_LOST, "OutputsLost", said)
             self._journal.keep_attempts(group, failure, Follows.RETRIED, 0, now_s)
             self._dispatch.put_back(group)
 
@@ -359,10 +360,9 @@ class FailurePolicy:
     def _fail(self, failure: Failure, trouble: AttemptHistory, chunk: Outstanding, *, at_maximum: bool) -> None:
         message = failure.message
         if failure.cause is Cause.OUT_OF_MEMORY:
-            limit, request = chunk.group.limit_bytes, chunk.request_bytes
-            message = messages.needs_more(
-                limit, request, at_maximum=at_maximum, n_blamed=trouble.blamed, detail=message
-            )
+            where = "the most there is here" if at_maximum else f"after {trouble.blamed} attempts"
+            limit, request = mib(chunk.group.limit_bytes), mib(chunk.request_bytes)
+            message = f"needs more than {limit} (request {request}, {where}): {message}"
         attempts, request_bytes = self._journal.made[failure.position], chunk.request_bytes_each
         self.record(replace(failure, message=message, attempts=attempts, request_bytes=request_bytes))
 

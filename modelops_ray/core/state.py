@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from modelops_ray.core import messages
 from modelops_ray.core.commits import Journal
 from modelops_ray.core.events import (
     Action,
@@ -34,6 +33,7 @@ from modelops_ray.core.events import (
 from modelops_ray.core.forecast import Forecast, forecast
 from modelops_ray.core.guards import Counters, NoProgressGuard, PodGuard
 from modelops_ray.core.policy import Policy
+from modelops_ray.core.reasons import Lacking, NoProgress, PodsDie, Reason, TooManyCpus, TooMuchMemory
 from modelops_ray.core.retry import FailurePolicy
 from modelops_ray.core.scheduler import Dispatch
 from modelops_ray.core.story import Decision, Story
@@ -158,7 +158,7 @@ class RunState:
     def _on_pod_died(self, event: PodDied) -> Iterator[Notify]:
         yield from self._notify(event.sentence)
         if self._pods.died(event, self.counters):
-            self._end(Ending.GAVE_UP, messages.pods_die(self._pods.deaths, event.sentence))
+            self._end(Ending.GAVE_UP, PodsDie(self._pods.deaths, event.sentence))
 
     def _on_said(self, event: ClusterSaid) -> Iterator[Notify]:
         yield from self._notify(event.text)
@@ -267,13 +267,13 @@ class RunState:
         if reason := self._failures.reason_to_end:
             self._end(Ending.GAVE_UP, reason)
         may_run_forever = self.policy.timeout_s == 0 and bool(self.dispatch.window.capacity.nodes)
-        if self._has_work and not may_run_forever and (missing := self._progress.missing(now_s)):
-            says = (self._autoscaler_says, self._hindrance)
-            self._end(Ending.GAVE_UP, messages.no_progress(self.dispatch, missing, *says))
+        if self._has_work and not may_run_forever and (lacking := self._progress.lacking(now_s)):
+            said = (self._autoscaler_says, self._hindrance)
+            self._end(Ending.GAVE_UP, _no_progress(self.dispatch, *lacking, said))
 
-    def _end(self, ending: Ending, message: str) -> None:
+    def _end(self, ending: Ending, reason: Reason | str) -> None:
         if self._ending is None:
-            self._ending = Finish(ending, message)
+            self._ending = Finish(ending, reason)
 
     def _cancel(self, chunk_id: int) -> Iterator[CancelChunk]:
         chunk = self.dispatch.admission.leave(chunk_id)
@@ -293,13 +293,28 @@ class RunState:
         return Finish(Ending.COMPLETE) if self._is_idle else None
 
 
-def _impossible(policy: Policy, dispatch: Dispatch) -> str:
-    """Why no node could ever hold a request of a run, which is then not waited for; "" where one could."""
+def _impossible(policy: Policy, dispatch: Dispatch) -> TooManyCpus | TooMuchMemory | None:
+    """Why no node could ever hold a request of a run, which is then not waited for; None where one could."""
     most_cpus, top_bytes = dispatch.allocator.most_cpus, dispatch.allocator.top_bytes
     if most_cpus < policy.cpus:
-        return messages.too_many_cpus(policy.cpus, most_cpus)
+        return TooManyCpus(policy.cpus, most_cpus)
     given, memory = policy.memory_bytes, dispatch.memory
     # Nothing is refused for what a worker is only guessed to take.
     if given is not None and (given if memory.overhead.is_guess else memory.overhead.task_bytes(given)) > top_bytes:
-        return messages.too_much_memory(given, memory.base_bytes, top_bytes)
-    return ""
+        return TooMuchMemory(given, memory.base_bytes, top_bytes)
+    return None
+
+
+def _no_progress(dispatch: Dispatch, lacking: Lacking, for_s: float, said: tuple[str, ...]) -> NoProgress:
+    allocator, window = dispatch.allocator, dispatch.window
+    return NoProgress(
+        lacking=lacking,
+        for_s=for_s,
+        n_tasks=len(dispatch.outstanding),
+        request_bytes=tuple(sorted(allocator.sizes.in_use)),
+        cpus=dispatch.policy.cpus,
+        n_pending=dispatch.pending.n,
+        n_nodes=len(window.capacity.nodes),
+        n_slots=allocator.concurrency,
+        said=tuple(each for each in said if each),
+    )

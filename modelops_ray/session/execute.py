@@ -27,6 +27,7 @@ from modelops_ray.session.committer import CommitThread, Desk
 from modelops_ray.session.driver import Driver
 from modelops_ray.session.ports import Backend, Observer, Ports, Snapshot, Watcher
 from modelops_ray.session.priors import WHERE_PROFILES_GO, Priors
+from modelops_ray.session.reasons import sentence
 from modelops_ray.session.request import RunRequest
 from modelops_ray.session.run_config import RunConfig
 from modelops_ray.session.source import StudySource
@@ -53,12 +54,17 @@ class Outcome:
     finish: Finish
     summary: Summary
 
+    @property
+    def why(self) -> str:
+        """Why it ended before everything was done, in a sentence; "" where everything is."""
+        return sentence(self.finish.reason)
+
     def require_complete(self) -> None:
         """Raise KeyboardInterrupt if it was told to stop, and NoProgressError if it gave up."""
         if self.finish.ending is Ending.STOPPED:
-            raise KeyboardInterrupt(self.finish.message)
+            raise KeyboardInterrupt(self.why)
         if self.finish.ending is Ending.GAVE_UP:
-            raise NoProgressError(self.finish.message)
+            raise NoProgressError(self.why)
 
 
 def _unobserved(_note: Callable[[str], None]) -> AbstractContextManager[None]:

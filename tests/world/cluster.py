@@ -538,7 +538,7 @@ def play(schedule: Schedule, *, tell: bool = False) -> Record:
     try:
         while True:
             world = World(schedule, record, now_s, tell=tell)
-            if world.play().message != "enough":
+            if world.play().reason != "enough":
                 return record
             now_s = world.now_s + 1.0
     except AssertionError as error:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from modelops_ray.core import messages
 from modelops_ray.core.events import Ending
+from modelops_ray.core.reasons import AllFailAlike, KilledInVain, TooMuchMemory
 from modelops_ray.core.report import Cause, Follows
 from tests.world.cluster import Record, play
 from tests.world.schedule import Fate, Schedule, draw
@@ -37,7 +37,7 @@ def _rows(schedule: Schedule, record: Record) -> Iterator[str]:
     if finish.ending is Ending.COMPLETE and len(record.rows) != len(schedule.simulations):
         yield f"it is complete with {len(record.rows)} of {len(schedule.simulations)} rows"
     if finish.ending is not Ending.COMPLETE and not _may_give_up(schedule, record):
-        yield f"it gave up: {finish.message}"
+        yield f"it gave up: {finish.reason}"
     for position in record.rows:
         fate = schedule.simulations[position].fate
         if position not in record.failures and fate not in (Fate.COMPLETES, Fate.CRASHES_ONCE):
@@ -46,14 +46,15 @@ def _rows(schedule: Schedule, record: Record) -> Iterator[str]:
 
 def _may_give_up(schedule: Schedule, record: Record) -> bool:
     """Whether a run may end before everything is done."""
-    policy, message = schedule.policy, record.finishes[-1].message
-    if "the first" in message and policy.max_failures is None:
-        return True
-    if message == messages.HOPELESS:
-        return not any(schedule.is_feasible(one.need_bytes) for one in schedule.simulations)
-    if policy.memory_bytes is not None and message.startswith("--memory"):
-        return not schedule.is_feasible(policy.memory_bytes)
-    return False
+    match record.finishes[-1].reason:
+        case AllFailAlike():
+            return True
+        case KilledInVain():
+            return not any(schedule.is_feasible(one.need_bytes) for one in schedule.simulations)
+        case TooMuchMemory(memory_bytes=memory_bytes):
+            return not schedule.is_feasible(memory_bytes)
+        case _:
+            return False
 
 
 def _memory(schedule: Schedule, record: Record) -> Iterator[str]:

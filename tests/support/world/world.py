@@ -219,7 +219,7 @@ class World:
         self.told.append(told)
         try:
             told.finish = _Session(self, process, how, study).run()
-            self.say(f"{process.name} ends: {told.finish.ending} {told.finish.message}")
+            self.say(f"{process.name} ends: {told.finish.ending} {told.finish.reason}")
         except ModelopsRayError as error:
             told.error = error
             self.say(f"{process.name} ends: {type(error).__name__} {error}")

@@ -109,3 +109,17 @@ def test_a_margin_stays_where_nothing_is_won_by_giving_it_up():
         limit = model.limit_for(0, GIB)
         request = model.request_for(limit, 4 * GIB, least_limit_bytes=model.least_for(0, limit))
         assert request >= model.overhead.task_bytes(limit)
+
+
+def test_first_simulations_begin_above_what_others_overran_until_one_completes():
+    """A limit that was not enough for one is not enough for its like; a measured peak says more."""
+    model = MemoryModel(None, RequestSizes(12), Overhead(100 * MIB, 10 * MIB, 0))
+    assert GIB == model.limit_for(0, GIB)
+    model.observe_overrun(2 * GIB)
+    model.observe_overrun(GIB // 2)
+    assert 2.5 * GIB <= model.limit_for(0, GIB) <= 2.6 * GIB
+    model.observe(100 * MIB, 8 * GIB)
+    assert model.limit_for(0, GIB) < 200 * MIB
+    given = MemoryModel(300 * MIB, RequestSizes(12), Overhead(100 * MIB, 10 * MIB, 0))
+    given.observe_overrun(2 * GIB)
+    assert 300 * MIB == given.limit_for(0, GIB)

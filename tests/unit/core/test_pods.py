@@ -22,6 +22,7 @@ from modelops_ray.core.events import (
 )
 from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
+from modelops_ray.core.reasons import PodsDie
 from modelops_ray.core.report import Cause, ChunkReport, Measured
 
 GIB = 2**30
@@ -95,7 +96,7 @@ def test_a_run_whose_pods_die_of_memory_again_and_again_stops_with_the_last_of_t
         cluster.lose(4)
         cluster.tell(PodDied, "10.0.0.1", OOM, is_memory=True)
     assert Ending.GAVE_UP == cluster.finish.ending
-    assert f"{OOM}; it is the last of 5 pods that died of memory" in cluster.finish.message
+    assert PodsDie(5, OOM) == cluster.finish.reason
 
 
 @pytest.mark.parametrize(("is_memory", "completed"), [(True, 8), (False, 0)])
@@ -117,9 +118,8 @@ def test_a_run_that_waits_in_vain_says_what_the_cluster_says():
     cluster.tell(CapacityChanged, Capacity((), says="the autoscaler says: no available node types"))
     cluster.now_s += 200.0
     cluster.tell(Ticked)
-    message = cluster.finish.message
-    assert "the autoscaler says: no available node types; pod w-2 of tier mem4 cannot be placed: no room; " in message
-    assert "pods are watched" not in message
+    said = ("the autoscaler says: no available node types", "pod w-2 of tier mem4 cannot be placed: no room")
+    assert said == cluster.finish.reason.said
     assert 2 == len(cluster.told)
 
 
@@ -191,7 +191,7 @@ def test_what_stood_in_the_way_of_nodes_that_came_is_not_told_later():
     cluster.tell(CapacityChanged, Capacity((Node(4.0, 8 * GIB),) * 2))
     cluster.now_s += 200.0
     cluster.tell(Ticked)
-    assert "cannot be placed" not in cluster.finish.message
+    assert () == cluster.finish.reason.said
 
 
 def test_a_cluster_that_falls_apart_for_days_does_not_fill_the_driver():

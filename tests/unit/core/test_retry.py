@@ -1,4 +1,4 @@
-"""What is kept of every attempt that gave no result, and when kills are too frequent for a run to go on."""
+"""What follows from failed attempts, what is kept of each, and when kills are too frequent for a run to go on."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Follows, Killer, Measured
 from modelops_ray.core.retry import KillGuard, Outcome
+from tests.support.decisions import begun, killed, of
+from tests.support.decisions import finished as all_completed
 
 MIB, GIB = 2**20, 2**30
 
@@ -231,3 +233,103 @@ def test_endless_kills_that_raise_nothing_end_the_run():
     assert guard.is_hopeless
     guard.note(Outcome.RAISED)
     assert not guard.is_hopeless
+
+
+def test_an_overrun_is_repeated_first_and_with_at_least_half_as_much_again():
+    """Seen above its request, a simulation is to blame and asks for more."""
+    state, actions = begun(n=1, memory_bytes=200 * MIB)
+    chunk = of(SubmitChunk, actions)[0]
+    again = of(SubmitChunk, state.handle(killed(chunk, used_bytes=chunk.request_bytes + 1)))[0]
+    assert chunk.positions == again.positions
+    assert again.limit_bytes >= 300 * MIB
+    assert (2,) == again.attempts
+
+
+def test_the_victim_is_repeated_as_it_was_and_once_only():
+    """Killed within its request, a simulation keeps its request; seen again, it is taken for the culprit."""
+    state, actions = begun(n=1, memory_bytes=200 * MIB)
+    chunk = of(SubmitChunk, actions)[0]
+    again = of(SubmitChunk, state.handle(killed(chunk, used_bytes=1)))[0]
+    assert (chunk.positions, chunk.limit_bytes) == (again.positions, again.limit_bytes)
+    third = of(SubmitChunk, state.handle(killed(again, used_bytes=1)))[0]
+    assert third.limit_bytes >= 300 * MIB
+
+
+def test_an_overrun_at_the_largest_node_is_a_failure_that_says_how_much_it_wanted():
+    """There is nothing larger to ask for."""
+    state, actions = begun(n=1, memory_bytes=7 * GIB)
+    for _ in range(5):
+        chunks = of(SubmitChunk, actions)
+        if not chunks:
+            break
+        actions = state.handle(killed(chunks[0], used_bytes=chunks[0].request_bytes + 1))
+    failure = of(WritePart, actions)[0].failures[0]
+    assert Cause.OUT_OF_MEMORY == failure.cause
+    assert "needs more than" in failure.message
+    assert "the most there is here" in failure.message
+
+
+def test_several_simulations_killed_together_are_tried_in_halves():
+    """Whose fault it was cannot be told."""
+    state, actions = begun(n=8, memory_bytes=100 * MIB, chunk=8)
+    chunk = of(SubmitChunk, actions)[0]
+    halves = of(SubmitChunk, state.handle(killed(chunk, Cause.CRASHED)))
+    assert [chunk.positions[:4], chunk.positions[4:]] == [half.positions for half in halves]
+
+
+def test_a_lost_node_costs_nothing_while_others_progress():
+    """Twenty losses in a row do not make a failure."""
+    state, actions = begun(n=4, memory_bytes=100 * MIB, attempts=2)
+    chunk = of(SubmitChunk, actions)[0]
+    for _ in range(20):
+        chunk = of(SubmitChunk, state.handle(killed(chunk, Cause.NODE_LOST)))[0]
+    assert (0, 20) == (state.counters.failed, state.counters.infrastructure_retries)
+
+
+def test_a_crash_that_the_kernel_did_not_cause_keeps_its_request_and_spends_the_budget():
+    """A segmentation fault does not need more memory."""
+    state, actions = begun(n=1, memory_bytes=100 * MIB, attempts=3)
+    for _ in range(3):
+        chunk = of(SubmitChunk, actions)[0]
+        assert 100 * MIB == chunk.limit_bytes
+        actions = state.handle(killed(chunk, Cause.CRASHED, kernel_killed=False))
+    assert [Cause.CRASHED] == [failure.cause for failure in of(WritePart, actions)[0].failures]
+
+
+def test_two_simulations_that_kill_their_workers_do_not_keep_each_other_free_of_blame():
+    """Nothing else is left that could make progress."""
+    state, actions = begun(n=4, supervised=True, memory_bytes=100 * MIB, attempts=3)
+    first, second, *others = of(SubmitChunk, actions)
+    queue = [first, second]
+    for chunk in others:
+        state.handle(all_completed(chunk))
+    for _ in range(20):
+        if not queue:
+            break
+        queue += of(SubmitChunk, state.handle(killed(queue.pop(0), Cause.CRASHED)))
+    assert (2, 2) == (state.counters.failed, state.counters.completed)
+
+
+@pytest.mark.parametrize("cause", [Cause.CRASHED, Cause.OUT_OF_MEMORY])
+def test_the_end_of_a_worker_that_only_supervises_costs_a_simulation_nothing(cause):
+    """It ran in a process of its own: another worker repeats it with what it had, while others make progress."""
+    state, actions = begun(n=4, supervised=True, memory_bytes=100 * MIB, attempts=2, window=10)
+    (first, *others) = of(SubmitChunk, actions)
+    for now_s in range(1, 6):
+        actions = state.handle(ChunkFailed(float(now_s), first.chunk_id, cause, "Killed", "the worker died"))
+        (again,) = of(SubmitChunk, actions)
+        assert (first.positions, first.request_bytes) == (again.positions, again.request_bytes)
+        first = again
+    assert others
+    assert 0 == state.counters.failed
+
+
+def test_simulations_that_are_simply_too_large_fail_one_by_one_with_their_size():
+    """However many there are: nobody else uses the memory."""
+    node = Capacity((Node(1.0, 8 * GIB),))
+    state, actions = begun(n=250, memory_bytes=7 * GIB, capacity=node, max_failures=1000, chunk=1)
+    queue = of(SubmitChunk, actions)
+    while queue:
+        chunk = queue.pop(0)
+        queue += of(SubmitChunk, state.handle(killed(chunk, used_bytes=chunk.request_bytes + 1)))
+    assert (250, False) == (state.counters.failed, state.is_ending)

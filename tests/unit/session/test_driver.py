@@ -10,6 +10,7 @@ from modelops_ray.core.events import Capacity, Ending, Node, PodDied
 from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.ranges import Ranges
+from modelops_ray.core.reasons import Lacking, TooManyCpus
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
 from modelops_ray.core.state import RunState
 from modelops_ray.errors import ModelError, StorageError
@@ -161,7 +162,7 @@ def test_a_run_that_gives_up_before_it_has_begun_ends():
     driver, backend, _ = drive(5001, policy=Policy(cpus=64.0))
     finish = driver.run()
     assert (Ending.GAVE_UP, []) == (finish.ending, backend.submitted)
-    assert "--cpus 64" in finish.message
+    assert TooManyCpus(64.0, 4.0) == finish.reason
 
 
 def test_what_is_done_already_is_not_run_again():
@@ -247,7 +248,7 @@ def test_a_stop_commits_what_finished_and_cancels_the_rest():
 
     driver, backend, store = drive(3000, observe=observe)
     finish = driver.run()
-    assert (Ending.STOPPED, "interrupted") == (finish.ending, finish.message)
+    assert (Ending.STOPPED, "interrupted") == (finish.ending, finish.reason)
     assert driver.snapshot().view.completed == len(store.completed) >= 50
     assert () == backend.outstanding
     assert backend.cancelled
@@ -275,7 +276,7 @@ def test_a_run_in_which_nothing_moves_ends_by_itself():
     driver, backend, _ = drive(1, Script(hanging=frozenset({1})), policy=Policy(timeout_s=600))
     finish = driver.run()
     assert Ending.GAVE_UP == finish.ending
-    assert "nothing finished for" in finish.message
+    assert Lacking.FINISH is finish.reason.lacking
     assert [1] == backend.cancelled
 
 
