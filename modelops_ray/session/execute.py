@@ -236,6 +236,7 @@ class _Session:
     def _summary(self) -> Summary:
         view = self._state.view()
         wall_s = time.monotonic() - self._began_s
+        first_s = self._driver.seconds_to_first_commit
         return Summary(
             run_dir=str(self._question.out),
             simulations=self._question.n_simulations,
@@ -247,16 +248,12 @@ class _Session:
             infrastructure_retries=view.infrastructure_retries,
             wall_seconds=round(wall_s, 3),
             simulations_per_second=round((view.completed + view.failed) / wall_s, 3),
-            seconds_to_first_commit=_rounded(self._driver.seconds_to_first_commit),
+            seconds_to_first_commit=None if first_s is None else round(first_s, 3),
             peak_bytes_max=max(self._before.peak_bytes, view.peak_bytes_max),
             request_bytes_max=max(self._before.request_bytes, view.request_bytes_max),
             spilled_bytes=self._backend.spilled_bytes(),
             driver_peak_rss_bytes=_peak_rss_bytes(),
         )
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 3)
 
 
 def _peak_rss_bytes() -> int:

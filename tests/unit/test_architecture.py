@@ -92,6 +92,12 @@ def test_no_function_is_longer_than_45_lines():
     assert not too_long
 
 
+def test_no_class_has_250_lines():
+    """What has as many is more than one thing."""
+    classes = [(path, n) for path, tree in trees() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]
+    assert not [f"{path}:{node.name}" for path, node in classes if node.end_lineno - node.lineno + 1 >= 250]
+
+
 def _n_lines(node):
     first = node.body[0]
     has_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)

@@ -59,12 +59,10 @@ class RayBackend:
         """Look at the nodes that are alive and take CPUs and memory, and at those the autoscaler could add."""
         now_s = self._clock()
         if self._capacity is None or now_s - self._capacity[0] >= CAPACITY_EVERY_S:
-            self._capacity = now_s, Capacity(nodes_now(), _reachable(), self._autoscaler_says())
+            # An own Ray has no autoscaler.
+            said = "" if self._cluster.owned else autoscaler_says(self._cluster.address)
+            self._capacity = now_s, Capacity(nodes_now(), _reachable(), said)
         return self._capacity[1]
-
-    def _autoscaler_says(self) -> str:
-        # An own Ray has no autoscaler.
-        return "" if self._cluster.owned else autoscaler_says(self._cluster.address)
 
     def submit(self, chunk: Chunk) -> None:
         """Hand a chunk to Ray's scheduler."""
