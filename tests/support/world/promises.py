@@ -13,6 +13,7 @@ from modelops_ray.core.events import Ending
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ModelopsRayError, ResultsError, RunInUseError, StorageError
 from modelops_ray.store.commits import FOLDER, decode
+from modelops_ray.store.parts import ATTEMPTS
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.run_json import is_there
 from modelops_ray.store.run_store import RunStore
@@ -37,6 +38,7 @@ class Promises:
         """Begin with nothing told."""
         self._world = world
         self._told: defaultdict[str, set[Key]] = defaultdict(set)
+        self._told_attempts: defaultdict[str, int] = defaultdict(int)
         self._has_lied = False
         self._keys: dict[int, dict[int, Key]] = {}
 
@@ -50,6 +52,7 @@ class Promises:
         run, log = store._session._run, store._log
         done = Ranges(pair for part in log.parts.values() if not part.failed for pair in part.positions.tolist())
         keys = self._keys_of(store)
+        self._told_attempts[run.id] = sum(part.rows for part in log.parts_of(ATTEMPTS))
         self._told[run.id] |= {keys[position] for start, stop in done.pairs() for position in range(start, stop)}
 
     def ended(self, store: RunStore) -> None:
@@ -104,6 +107,7 @@ class Promises:
             reader = RunReader(place)
             run = reader.run
             rows = reader.simulations().to_pylist()
+            attempts = reader.attempts().to_pylist()
             outputs = (
                 reader.output("incidence").to_pylist() if any(row["status"] == "completed" for row in rows) else []
             )
@@ -115,6 +119,9 @@ class Promises:
         assert len(set(keys)) == len(keys), "a simulation has two rows"
         assert keys == sorted(keys, key=order.__getitem__), "rows are not in study order"
         self._check_rows(rows, outputs, order)
+        self._check_attempts(rows, attempts)
+        n_told = self._told_attempts[run.id]
+        assert self._has_lied or n_told <= len(attempts), f"{n_told - len(attempts)} of {n_told} attempts are gone"
         completed = {key for key, row in zip(keys, rows, strict=True) if row["status"] == "completed"}
         missing = self._told[run.id] - completed
         assert self._has_lied or not missing, f"{len(missing)} results that were told to be committed are gone"
@@ -139,6 +146,19 @@ class Promises:
             for cases in (float(row["seed"]), float(order[row["param_id"], row["seed"]]))
         ]
         assert expected == [(row["seed"], row["cases"]) for row in outputs], "rows are not the model's"
+
+    def _check_attempts(self, simulations: list[dict], attempts: list[dict]) -> None:
+        """Every attempt has one row, and a simulation that has come to something has those of all its attempts."""
+        if self._has_lied:
+            return
+        numbers = defaultdict(list)
+        for row in attempts:
+            numbers[row["task_id"]].append(row["attempt"])
+        for task_id, found in numbers.items():
+            assert list(range(1, len(found) + 1)) == found, f"the attempts of {task_id} that have a row are {found}"
+        for row in simulations:
+            n_expected, n_found = row["attempts"] - (row["status"] == "completed"), len(numbers[row["task_id"]])
+            assert n_expected == n_found, f"{n_found} of {n_expected} attempts of {row['task_id']} have a row"
 
     def _check_order_of_sessions(self, folder: Folder, run: object) -> None:
         """Once another session of the run has begun, none of the earlier ones adds anything."""

@@ -405,8 +405,8 @@ class _Session:
         world.promises.began(store)
         backend = self._backend()
         policy = Policy(chunk=world.dice.choice([None, 1, 3]), no_progress_s=300.0)
-        state = CheckedRun(policy, n_completed_before=store.completed)
-        committer = _Told(self, Desk(store, backend.take, backend.clock), backend.sleep)
+        state = CheckedRun(policy, n_completed_before=store.completed, attempts_before=store.attempts_made())
+        committer = _Told(self, Desk(store, backend.take, backend.clock, backend.clock), backend.sleep)
         source = StudySource(self._simulations, store.done())
         ports = Ports(backend, committer, source, self, backend.clock)
         self._driver = Driver(state, ports, n_simulations=len(self._simulations), n_resumed=len(store.done()))
@@ -459,8 +459,9 @@ class _Session:
         backend.forget(0.5)
 
     def _outputs(self, chunk: Any) -> Any:
-        positions = [each.position for each in chunk.simulations if each.position not in self._world.fates.raising]
-        return payload(self._study, positions, self._model, self._simulations)
+        tries = {each.position: number for each, number in zip(chunk.simulations, chunk.attempts, strict=True)}
+        positions = [position for position in tries if position not in self._world.fates.raising]
+        return payload(self._study, positions, self._model, self._simulations, tries)
 
     def _model(self, simulation: Any) -> Any:
         day: list[Any] = [0, 1]
