@@ -10,17 +10,8 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from modelops_ray.core.events import (
-    Action,
-    ChunkFinished,
-    Event,
-    Finish,
-    PartCommitted,
-    SubmitChunk,
-    TasksAdded,
-    Ticked,
-    WritePart,
-)
+from modelops_ray.core import events
+from modelops_ray.core.events import Action, Event
 from modelops_ray.core.report import FailedAttempts, Follows
 from modelops_ray.core.state import RunState
 
@@ -43,9 +34,9 @@ class Audit:
 
     def check(self, state: RunState, event: Event, actions: list[Action]) -> None:
         """Raise InvariantError if anything is wrong after this event."""
-        if isinstance(event, Ticked) and not actions:
+        if isinstance(event, events.Ticked) and not actions:
             return
-        if isinstance(event, TasksAdded):
+        if isinstance(event, events.TasksAdded):
             self.n_added += sum(s.stop - s.start for s in event.segments)
             if self.n_added <= _SMALL:
                 self.added.update(chain.from_iterable(range(s.start, s.stop) for s in event.segments))
@@ -54,7 +45,7 @@ class Audit:
         self._attempts(state, actions)
         if self.n_added <= _SMALL:
             self._positions(state, event)
-        if any(isinstance(a, Finish) for a in actions) and (
+        if any(isinstance(a, events.Finish) for a in actions) and (
             state.dispatch.outstanding or state.journal.unwritten or state.journal.writing
         ):
             self._fail(state, "finished with chunks outstanding or unwritten")
@@ -79,7 +70,7 @@ class Audit:
             self._fail(state, "the bytes that wait to be committed are counted wrongly")
 
     def _submissions(self, state: RunState, actions: list[Action]) -> None:
-        submitted = [a for a in actions if isinstance(a, SubmitChunk)]
+        submitted = [a for a in actions if isinstance(a, events.SubmitChunk)]
         if len(state.dispatch.allocator.sizes.in_use) > state.policy.request_sizes:
             self._fail(state, f"{len(state.dispatch.allocator.sizes.in_use)} request sizes in use")
         top_bytes = state.dispatch.allocator.top_bytes
@@ -96,7 +87,7 @@ class Audit:
 
     def _attempts(self, state: RunState, actions: list[Action]) -> None:
         """Every attempt that was counted gave a result or is kept, once; a failure is committed with its last one."""
-        for write in [action for action in actions if isinstance(action, WritePart)]:
+        for write in [action for action in actions if isinstance(action, events.WritePart)]:
             rows = [row for each in write.attempts for row in _rows(each)]
             self.attempts += rows
             last = {(position, number) for position, number, follows in rows if follows is Follows.FAILED}
@@ -124,13 +115,13 @@ class Audit:
             self._fail(state, "a committed simulation came back")
         if len(committed) != state.counters.committed:
             self._fail(state, f"{len(committed)} simulations are nowhere, {state.counters.committed} were committed")
-        if committed != self.committed and not isinstance(event, PartCommitted | ChunkFinished):
+        if committed != self.committed and not isinstance(event, events.PartCommitted | events.ChunkFinished):
             self._fail(state, "a simulation was done without a commit")
         self.committed = committed
 
     @staticmethod
     def _rejected(event: Event) -> set[int]:
-        return {f.position for f in event.rejected} if isinstance(event, PartCommitted) else set()
+        return {f.position for f in event.rejected} if isinstance(event, events.PartCommitted) else set()
 
     @staticmethod
     def _fail(state: RunState, what: str) -> None:

@@ -18,20 +18,6 @@ from modelops_ray.sandbox import protocol, wire
 from modelops_ray.sandbox.board import Board
 from modelops_ray.sandbox.limits import Limit
 from modelops_ray.sandbox.processes import process
-from modelops_ray.sandbox.protocol import (  # fmt: skip
-    Arm,
-    Ended,
-    FromServer,
-    GarbledError,
-    Hello,
-    Kill,
-    Lend,
-    Lent,
-    NoChild,
-    TakeBack,
-    ToServer,
-    read_from_server,
-)
 
 STOPPED_FOR_S = 1.0
 _PEER = struct.Struct("3i")
@@ -64,11 +50,11 @@ def _is_stopped(pid: int) -> bool:
 class Connection:
     """One connection to the fork server of a model on this node."""
 
-    def __init__(self, channel: socket.socket, hello: Hello) -> None:
+    def __init__(self, channel: socket.socket, hello: protocol.Hello) -> None:
         """Take over a connection on which the server has said hello."""
         self._channel = channel
         self.private_bytes, self.notice, self.forks = hello
-        self._ended: dict[int, Ended] = {}
+        self._ended: dict[int, protocol.Ended] = {}
         self._pid, _, _ = _PEER.unpack(channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
         self._was_stopped = False
 
@@ -86,14 +72,14 @@ class Connection:
         ServerEndedError where the server has ended, NoChildError where it lacks a process, descriptor or disk for a
         child.
         """
-        self._tell(Lend(limit, worker_bytes))
+        self._tell(protocol.Lend(limit, worker_bytes))
         news, fds = self._news()
-        while isinstance(news, Ended):
+        while isinstance(news, protocol.Ended):
             self._ended[news.pid] = news
             news, fds = self._news()
-        if isinstance(news, NoChild):
+        if isinstance(news, protocol.NoChild):
             raise NoChildError(news.why)
-        if not isinstance(news, Lent):
+        if not isinstance(news, protocol.Lent):
             raise ServerEndedError
         # What is kept under this number is how an earlier child ended that had the same.
         self._ended.pop(news.pid, None)
@@ -106,27 +92,27 @@ class Connection:
 
     def arm(self, pid: int, limit: Limit) -> None:
         """Hold a child to its limit above what it has now."""
-        self._tell(Arm(pid, limit))
+        self._tell(protocol.Arm(pid, limit))
 
     def kill(self, pid: int, reason: str) -> None:
         """Have a child and everything it started killed."""
-        self._tell(Kill(pid, reason))
+        self._tell(protocol.Kill(pid, reason))
 
     def give_back(self, pid: int, n_served: int, retire_after: int) -> None:
         """Let another supervisor have a child, or end it once it has run `retire_after` simulations."""
-        self._tell(TakeBack(pid, n_served, retire_after))
+        self._tell(protocol.TakeBack(pid, n_served, retire_after))
 
     def hear(self) -> None:
         """Take in one message that has arrived: a child ended. ServerEndedError where the server has."""
         news, _ = self._news()
-        if isinstance(news, Ended):
+        if isinstance(news, protocol.Ended):
             self._ended[news.pid] = news
 
-    def end_of(self, pid: int) -> Ended | None:
+    def end_of(self, pid: int) -> protocol.Ended | None:
         """How a child ended, once; None while it has not."""
         return self._ended.pop(pid, None)
 
-    def _tell(self, message: ToServer) -> None:
+    def _tell(self, message: protocol.ToServer) -> None:
         try:
             protocol.send(self._channel, message)
         except OSError as error:
@@ -140,7 +126,7 @@ class Connection:
                 os.kill(self._pid, signal.SIGKILL)
         self._was_stopped = is_stopped
 
-    def _news(self) -> tuple[FromServer, tuple[int, ...]]:
+    def _news(self) -> tuple[protocol.FromServer, tuple[int, ...]]:
         """Wait for the next message and the descriptors beside it."""
         readable = select.poll()
         readable.register(self._channel, select.POLLIN)
@@ -150,6 +136,6 @@ class Connection:
         if message is None:
             raise ServerEndedError
         try:
-            return read_from_server(message.header), message.fds
-        except GarbledError as error:
+            return protocol.read_from_server(message.header), message.fds
+        except protocol.GarbledError as error:
             raise ServerEndedError from error

@@ -16,32 +16,18 @@ from typing import Any
 
 from modelops_ray.core.report import Failure
 from modelops_ray.errors import ModelError
+from modelops_ray.runner import failures
 from modelops_ray.runner.borrowed import Borrowed
 from modelops_ray.runner.children import Children
 from modelops_ray.runner.executor import Attempt, ChunkContext
-from modelops_ray.runner.failures import (  # fmt: skip
-    TIMEOUT,
-    failure_of_end,
-    failure_of_garble,
-    failure_of_its_server,
-    failure_of_told,
-)
 from modelops_ray.runner.forkserver_client import ServerEndedError
 from modelops_ray.runner.learned import require_same_once
 from modelops_ray.runner.overdue import Excess, end_overdue, patience_s
 from modelops_ray.runner.server_start import last_words
+from modelops_ray.sandbox import protocol
 from modelops_ray.sandbox.answers import Answer, answers_of
 from modelops_ray.sandbox.board import ANSWERED, NOT_READY, RESTING
 from modelops_ray.sandbox.boot import last_line
-from modelops_ray.sandbox.protocol import (  # fmt: skip
-    CANNOT_ANSWER,
-    Answered,
-    CannotLoad,
-    Ended,
-    GarbledError,
-    Ready,
-    read_from_child,
-)
 from modelops_ray.study.chunk import Chunk, Simulation
 
 _Attempts = Iterator[tuple[Simulation, Attempt]]
@@ -141,7 +127,12 @@ class InChildren:
             child.drain_capture()
             waiting.at_its_end.discard(one.position)
             child.n_answered += 1
-            yield one, Attempt(failure_of_its_server(child.said(), one.position), time.monotonic() - child.stage[1], 0)
+            yield (
+                one,
+                Attempt(
+                    failures.failure_of_its_server(child.said(), one.position), time.monotonic() - child.stage[1], 0
+                ),
+            )
         waiting.at_its_end.update(one.position for child in children for one in child.begun)
         waiting.suspects |= waiting.at_its_end
         children.start_over()
@@ -175,19 +166,19 @@ class InChildren:
         if message is None:
             return
         try:
-            told = read_from_child(message.header, len(child.unanswered), is_ready=child.is_ready)
-            answers = answers_of(told, message.blobs) if isinstance(told, Answered) else []
-        except GarbledError as error:
+            told = protocol.read_from_child(message.header, len(child.unanswered), is_ready=child.is_ready)
+            answers = answers_of(told, message.blobs) if isinstance(told, protocol.Answered) else []
+        except protocol.GarbledError as error:
             child.refuse(str(error))
             return
-        if isinstance(told, CannotLoad):
+        if isinstance(told, protocol.CannotLoad):
             raise ModelError(told.why)
-        if isinstance(told, Ready):
+        if isinstance(told, protocol.Ready):
             child.arm(self._children.limit)
         else:
             yield from self._take(child, told, answers)
 
-    def _take(self, child: Borrowed, told: Answered, answers: Sequence[Answer]) -> _Attempts:
+    def _take(self, child: Borrowed, told: protocol.Answered, answers: Sequence[Answer]) -> _Attempts:
         answered = child.unanswered[: told.n]
         child.n_answered += told.n
         self._learn(child, answered, answers, told.took_s)
@@ -212,13 +203,13 @@ class InChildren:
 
     # How it ends
 
-    def _bury(self, child: Borrowed, ended: Ended) -> _Attempts:
+    def _bury(self, child: Borrowed, ended: protocol.Ended) -> _Attempts:
         """The simulation that was running has this attempt fail; the others of its message go back in line."""
         # What it had answered before is still in the channel.
         while child.has_sent:
             yield from self._hear(child)
         child.drain_capture()
-        if not child.garbled and ended.code == CANNOT_ANSWER and not ended.reason and len(child.begun) > 1:
+        if not child.garbled and ended.code == protocol.CANNOT_ANSWER and not ended.reason and len(child.begun) > 1:
             child.garbled, child.suspects = "its process could not answer", child.begun
         (index, since_s), simulation, unanswered = child.stage, child.running, child.unanswered
         seconds = time.monotonic() - since_s
@@ -226,11 +217,11 @@ class InChildren:
             yield from self._bury_garbled(child, seconds)
             return
         # The late one may have finished before the kill: its successor is not to blame.
-        is_anothers = ended.reason == TIMEOUT and seconds < self._context.timeout_s
+        is_anothers = ended.reason == failures.TIMEOUT and seconds < self._context.timeout_s
         failure = None
         if simulation is not None and not is_anothers:
             unanswered.remove(simulation)
-            failure = failure_of_end(
+            failure = failures.failure_of_end(
                 ended, child.said(), simulation.position, self._context.timeout_s, self._children.limit.limit_bytes
             )
         self._children.put_back(child, unanswered)
@@ -253,11 +244,11 @@ class InChildren:
         self._children.put_back(child, unanswered)
         self._children.forget(child)
         if one is not None:
-            yield one, Attempt(failure_of_garble(child.garbled, child.said(), one.position), seconds, 0)
+            yield one, Attempt(failures.failure_of_garble(child.garbled, child.said(), one.position), seconds, 0)
 
 
 def _attempted(simulation: Simulation, answer: Answer, printed: str) -> tuple[Simulation, Attempt]:
     outcome: Failure | Mapping[str, Any] = answer.outputs
     if answer.failure is not None:
-        outcome = failure_of_told(answer.failure, printed, simulation.position)
+        outcome = failures.failure_of_told(answer.failure, printed, simulation.position)
     return simulation, Attempt(outcome, answer.seconds, answer.peak_bytes)

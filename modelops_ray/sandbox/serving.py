@@ -27,21 +27,6 @@ from .limits import KILLED
 from .machine import kernel_kills
 from .measure import private_bytes
 from .pidfd import open_process
-from .protocol import (  # fmt: skip
-    MAX_REQUEST_BYTES,
-    Arm,
-    Ended,
-    FromServer,
-    GarbledError,
-    Hello,
-    Kill,
-    Lend,
-    Lent,
-    NoChild,
-    TakeBack,
-    Terms,
-    read_to_server,
-)
 
 if TYPE_CHECKING:
     from .calling import Model
@@ -57,7 +42,9 @@ _UCRED = struct.Struct("3i")
 class Server:
     """Serves supervisors on one socket; with `model` it forks it, without it starts new interpreters."""
 
-    def __init__(self, listener: socket.socket, model: Model | None, terms: Terms, folder: Path, notice: str) -> None:
+    def __init__(
+        self, listener: socket.socket, model: Model | None, terms: protocol.Terms, folder: Path, notice: str
+    ) -> None:
         """Begin to serve; `notice` is what a user should be told once about this node."""
         self._listener, self._forks, self._folder, self._idle_s = listener, model is not None, folder, terms.idle_s
         self._selector = selectors.DefaultSelector()
@@ -65,7 +52,7 @@ class Server:
         self._incoming: dict[socket.socket, wire.Incoming] = {}
         self._idle: dict[Child, float] = {}
         self._private_bytes = private_bytes()
-        self._hello = Hello(self._private_bytes, notice, self._forks)
+        self._hello = protocol.Hello(self._private_bytes, notice, self._forks)
         self._worker_bytes: dict[socket.socket, int] = {}
         self._has_buried = False
         self._keeper = open_process(terms.keeper)
@@ -124,7 +111,7 @@ class Server:
             connection.close()
             return
         self._children[connection] = {}
-        self._incoming[connection] = wire.Incoming(connection, MAX_REQUEST_BYTES)
+        self._incoming[connection] = wire.Incoming(connection, protocol.MAX_REQUEST_BYTES)
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._hear(connection))
         _tell(connection, self._hello)
 
@@ -138,20 +125,22 @@ class Server:
     def _hear(self, connection: socket.socket) -> None:
         try:
             message = self._incoming[connection].next()
-            asked = None if message is None else read_to_server(message.header)
-        except (EOFError, ValueError, GarbledError):
+            asked = None if message is None else protocol.read_to_server(message.header)
+        except (EOFError, ValueError, protocol.GarbledError):
             self._hang_up(connection)
             return
-        if isinstance(asked, Lend):
+        if isinstance(asked, protocol.Lend):
             self._lend(connection, asked)
         elif asked is not None and (one := self._children[connection].get(asked.pid)) is not None:
             self._do(connection, one, asked)
 
-    def _do(self, connection: socket.socket, one: Child, asked: Arm | Kill | TakeBack) -> None:
+    def _do(
+        self, connection: socket.socket, one: Child, asked: protocol.Arm | protocol.Kill | protocol.TakeBack
+    ) -> None:
         """Do what a supervisor asks with a child that was lent to it."""
-        if isinstance(asked, Kill):
+        if isinstance(asked, protocol.Kill):
             one.kill(asked.reason)
-        elif isinstance(asked, Arm):
+        elif isinstance(asked, protocol.Arm):
             one.arm(asked.limit)
         else:
             self._take_back(connection, one, asked)
@@ -166,7 +155,7 @@ class Server:
         self._selector.unregister(connection)
         connection.close()
 
-    def _lend(self, connection: socket.socket, asked: Lend) -> None:
+    def _lend(self, connection: socket.socket, asked: protocol.Lend) -> None:
         """Lend a child: one that is idle, else a new one."""
         self._worker_bytes[connection] = asked.worker_bytes
         one = next(iter(self._idle), None)
@@ -176,7 +165,7 @@ class Server:
                 one = self._births.born(is_only=not self._has_children)
             except OSError as error:
                 # Out of processes, descriptors or disk: those who have children keep them.
-                _tell(connection, NoChild(f"no process can be started: {error.strerror}"))
+                _tell(connection, protocol.NoChild(f"no process can be started: {error.strerror}"))
                 return
         else:
             del self._idle[one]
@@ -188,11 +177,11 @@ class Server:
             one.limit = asked.limit
         elif is_ready:
             one.arm(asked.limit)
-        _tell(connection, Lent(one.pid, is_ready), one.kept_fds)
+        _tell(connection, protocol.Lent(one.pid, is_ready), one.kept_fds)
         if self._forks:
             one.close_kept()
 
-    def _take_back(self, connection: socket.socket, one: Child, asked: TakeBack) -> None:
+    def _take_back(self, connection: socket.socket, one: Child, asked: protocol.TakeBack) -> None:
         """Keep a child for the next supervisor, or let it end."""
         one.n_served += asked.n_served
         del self._children[connection][one.pid]
@@ -216,7 +205,7 @@ class Server:
         code = self._bury(one)
         kills = kernel_kills() if code in KILLED else one.kills_before
         killed = None if kills is None or one.kills_before is None else kills > one.kills_before
-        _tell(connection, Ended(one.pid, code, one.reason, one.peak_bytes, killed))
+        _tell(connection, protocol.Ended(one.pid, code, one.reason, one.peak_bytes, killed))
 
     def _bury(self, one: Child) -> int:
         self._selector.unregister(one.pidfd)
@@ -269,7 +258,7 @@ class Server:
         self._end()
 
 
-def _tell(connection: socket.socket, message: FromServer, fds: tuple[int, ...] = ()) -> None:
+def _tell(connection: socket.socket, message: protocol.FromServer, fds: tuple[int, ...] = ()) -> None:
     # A supervisor that has hung up is noticed when its connection is read.
     with suppress(ConnectionError):
         protocol.send(connection, message, fds=fds)

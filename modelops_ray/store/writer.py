@@ -19,18 +19,8 @@ import pyarrow as pa
 from pydantic import JsonValue
 
 from modelops_ray.errors import ResultsError, RunInUseError, StorageError
-from modelops_ray.store.commits import (
-    FOLDER,
-    CommitFile,
-    Log,
-    Part,
-    digest_of,
-    encode,
-    file_name,
-    next_of,
-    read_commit,
-    taken_over,
-)
+from modelops_ray.store import commits
+from modelops_ray.store.commits import CommitFile, Log, Part
 from modelops_ray.store.heartbeat import ProcessIdentity, Progress, write_progress
 from modelops_ray.store.parts import write_part
 from modelops_ray.store.run_json import NAME, Growth, RunJson
@@ -68,7 +58,7 @@ class Session:
         """Prepare a session in a run directory that is held; `mark` is that of its `run.json`, as it was read."""
         self.name = _new_name(log, around)
         self._folder = folder
-        self._commits = folder.inside(FOLDER).hold(make=True)
+        self._commits = folder.inside(commits.FOLDER).hold(make=True)
         self._run = run
         self._mark = mark
         self._clock = around.clock
@@ -120,12 +110,12 @@ class Session:
             grown=grown,
             closed=closed,
         )
-        while not self._commits.create(file_name(commit.number), data := encode(commit)):
+        while not self._commits.create(commits.file_name(commit.number), data := commits.encode(commit)):
             # Just taken: by a session of this run, which ends this one, or by a late one of another run.
             if (taker := self._taker()) is not None:
-                raise taken_over(self._folder.where(), taker)
+                raise commits.taken_over(self._folder.where(), taker)
             commit = commit.model_copy(update={"number": self._number})
-        self._number, self._tip, self._is_chained = commit.number + 1, digest_of(data), True
+        self._number, self._tip, self._is_chained = commit.number + 1, commits.digest_of(data), True
         self._unnamed.clear()
         self._require_place()
         return commit
@@ -162,11 +152,11 @@ class Session:
         self._require_place()
         taker = self._taker()
         if taker is not None and taker.session != self.name:
-            raise taken_over(self._folder.where(), taker)
+            raise commits.taken_over(self._folder.where(), taker)
 
     def _taker(self) -> CommitFile | None:
         """The commit of this run that has the next number; numbers that late sessions of other runs took are passed."""
-        self._number, taker = next_of(self._commits, self._run, self._number, is_chained=self._is_chained)
+        self._number, taker = commits.next_of(self._commits, self._run, self._number, is_chained=self._is_chained)
         return taker
 
     def _require_place(self) -> None:
@@ -192,7 +182,7 @@ class Session:
         write_progress(self._folder, says)
 
     def _discard(self) -> None:
-        taker = read_commit(self._commits, self._number)
+        taker = commits.read_commit(self._commits, self._number)
         if taker is not None and taker.session == self.name:
             return  # the commit is in place, only what came after it failed: the parts count
         for path in self._unnamed:
