@@ -86,12 +86,12 @@ class Admission:
         """Whether others could still be submitted beside one more that no node there can hold."""
         n_waiting = sum(not self.window.slots_at(one.request_bytes, one.width) for one in self.outstanding.values())
         n_by_outputs = self.window.payload_budget_bytes / payload_bytes if payload_bytes else math.inf
-        return n_waiting + 1 < min(self.window.size_at(1), n_by_outputs)
+        return n_waiting + 1 < min(self.window.most, n_by_outputs)
 
     @property
     def is_full(self) -> bool:
         """Whether not even the smallest chunk would be admitted; tells so without a look at any."""
-        return len(self.outstanding) >= self.window.size_at(1)
+        return len(self.outstanding) >= self.window.most
 
     def may_finish_more(self, unwritten_bytes: int, payload_bytes: float) -> bool:
         """Whether there is room for the outputs of one more chunk, if each has `payload_bytes`."""
@@ -101,7 +101,7 @@ class Admission:
     def admits(self, request_bytes: int, width: int) -> bool:
         """Whether one more chunk of this request may be outstanding."""
         n_outstanding = len(self.outstanding)
-        if n_outstanding >= self.window.size_at(min(request_bytes, self.sizes.smallest_in_use), width):
+        if n_outstanding >= self.window.size_at(self.sizes.smallest_with(request_bytes), width):
             return False
         if self.queue.is_held_back(request_bytes) and self._may_begin(self.queue.held_for):
             return False

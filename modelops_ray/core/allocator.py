@@ -145,6 +145,6 @@ class Allocator:
         """
         limit = self.capped(self.memory.limit_again(need, sets, self.plenty_bytes))
         width = width_of(limit)
-        has_overrun = need.overran_bytes or len(sets) > 1
+        has_overrun = need.overrun is not None or len(sets) > 1
         least = None if has_overrun else self.memory.least_for(sets[0], limit)
         return Allocation(limit, self.memory.request_for(limit, self.top_bytes, width, least_limit_bytes=least), width)

@@ -23,16 +23,18 @@ _SETS_LOOKED_AT = 32
 """How many of the first simulations of a repeat are asked for their parameter sets."""
 
 
+class Overrun(NamedTuple):
+    """What was not enough, and what to ask for while no other simulation is known to have needed more than that."""
+
+    overran_bytes: int
+    wish_bytes: int
+
+
 class Need(NamedTuple):
-    """What simulations that run again are known to need, each; bytes, 0 where nothing is.
+    """What simulations that run again are known to need, each: `least_bytes` at least, and what their last one was."""
 
-    `overran_bytes` were not enough, which makes `least_bytes` the least to ask for. `wish_bytes` is what to ask for
-    while no other simulation is known to have needed more than was overrun.
-    """
-
-    overran_bytes: int = 0
     least_bytes: int = 0
-    wish_bytes: int = 0
+    overrun: Overrun | None = None
 
 
 class Group(NamedTuple):
@@ -78,7 +80,7 @@ class Candidate(NamedTuple):
     size_class: int
     need: Need
     sets: tuple[int, ...]
-    seconds: float
+    seconds: float | None = None
 
 
 @dataclass(slots=True)
@@ -135,7 +137,8 @@ class Pending:
         """Have simulations repeated, before those that have not run; those that need most first."""
         if group.positions:
             self.n += len(group.positions)
-            size_class = _size_class(max(group.need.least_bytes, group.need.wish_bytes))
+            least_bytes, overrun = group.need
+            size_class = _size_class(max(least_bytes, overrun.wish_bytes) if overrun else least_bytes)
             self._repeats.setdefault(size_class, deque()).append(group)
 
     def is_unranked(self, set_index: int) -> bool:
@@ -152,9 +155,7 @@ class Pending:
         """What must be repeated, largest first."""
         for size_class in sorted(self._repeats, reverse=True):
             group = self._repeats[size_class][0]
-            yield Candidate(
-                Kind.REPEAT, size_class, group.need, tuple(dict.fromkeys(group.sets[:_SETS_LOOKED_AT])), 0.0
-            )
+            yield Candidate(Kind.REPEAT, size_class, group.need, tuple(dict.fromkeys(group.sets[:_SETS_LOOKED_AT])))
 
     def ranked(self) -> Iterator[Candidate]:
         """The costliest set of each size, largest size first."""
@@ -165,9 +166,9 @@ class Pending:
     def unranked(self) -> Candidate | None:
         """Sets of which nothing is known: untouched ones, else those that have begun."""
         if self._fresh:
-            return Candidate(Kind.FRESH, 0, Need(), (self._fresh[0],), 0.0)
+            return Candidate(Kind.FRESH, 0, Need(), (self._fresh[0],))
         if self._begun:
-            return Candidate(Kind.BEGUN, 0, Need(), (next(iter(self._begun)),), 0.0)
+            return Candidate(Kind.BEGUN, 0, Need(), (next(iter(self._begun)),))
         return None
 
     def n_of(self, choice: Candidate, most: int, n_first: int) -> int:

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from modelops_ray.core.backlog import Need
 from modelops_ray.core.overhead import Overhead
@@ -94,16 +95,16 @@ def partition(weights: Iterable[tuple[int, int]], n_sizes: int) -> tuple[int, ..
     if not wishes:
         return ()
     cost = [_waste(wishes, 0, end) for end in range(len(wishes))]
-    cuts: list[list[int]] = []
+    cuts: list[list[int | None]] = []
     for _ in range(n_sizes - 1):
         cost, cut = _one_more_size(wishes, cost)
         cuts.append(cut)
     sizes = [wishes[end := len(wishes) - 1][0]]
     for cut in reversed(cuts):
-        if cut[end] < 0:
-            continue  # with one size fewer it was as good
-        end = cut[end]
-        sizes.append(wishes[end][0])
+        # None where one size fewer was as good.
+        if (earlier := cut[end]) is not None:
+            end = earlier
+            sizes.append(wishes[end][0])
     return tuple(sorted(set(sizes)))
 
 
@@ -112,9 +113,9 @@ def _waste(wishes: list[tuple[int, int]], first: int, last: int) -> int:
     return sum(count * (size - wish) for wish, count in wishes[first : last + 1])
 
 
-def _one_more_size(wishes: list[tuple[int, int]], cost: list[int]) -> tuple[list[int], list[int]]:
+def _one_more_size(wishes: list[tuple[int, int]], cost: list[int]) -> tuple[list[int], list[int | None]]:
     better = list(cost)
-    cut = [-1] * len(wishes)
+    cut: list[int | None] = [None] * len(wishes)
     for end in range(len(wishes)):
         waste = 0
         for first in range(end, 0, -1):
@@ -144,10 +145,9 @@ class RequestSizes:
         """Whether chunks of different sizes may compete, now or later."""
         return len(self._sorted_all) != 1
 
-    @property
-    def smallest_in_use(self) -> int:
-        """The smallest request that is outstanding; 0 if none is."""
-        return self._sorted_in_use[0] if self._sorted_in_use else 0
+    def smallest_with(self, size_bytes: int) -> int:
+        """The smallest of this size and those of outstanding requests."""
+        return min([size_bytes, *self._sorted_in_use[:1]])
 
     def plan(self, sizes: Iterable[int]) -> None:
         """Prefer these sizes from now on."""
@@ -193,6 +193,18 @@ class RequestSizes:
         self._sorted_all = sorted({*self.in_use, *self._planned})
 
 
+def _nearly(limit_bytes: int, peak_bytes: int) -> int:
+    """A limit with nearly no margin above a peak; the limit itself where the peak was too short to be seen."""
+    return min(limit_bytes, int(LEAST_MARGIN * peak_bytes)) if peak_bytes else limit_bytes
+
+
+class _First(NamedTuple):
+    """The first limit of a simulation of which only the model is known, and the highest peak it is meant to hold."""
+
+    limit_bytes: int
+    peak_bytes: int
+
+
 @dataclass(slots=True)
 class MemoryModel:
     """What was measured so far and what follows from it.
@@ -210,11 +222,10 @@ class MemoryModel:
     slots_per_node: int = 1
     _sets: dict[int, tuple[int, int]] = field(default_factory=dict)
     _highest: dict[int, int] = field(default_factory=dict)
-    _first_bytes: int = 0
-    _first_least_bytes: int = 0
-    _overrun_bytes: int = 0
+    _first: _First | None = None
+    _overrun_bytes: int | None = None
     _planned_at: int = 0
-    _above: dict[int, int] = field(default_factory=dict)
+    _above: dict[int, int | None] = field(default_factory=dict)
 
     def observe(self, peak_bytes: int, top_bytes: int) -> None:
         """Learn the peak of a simulation, completed or not."""
@@ -235,7 +246,7 @@ class MemoryModel:
 
     def observe_overrun(self, least_bytes: int) -> None:
         """Learn what was not enough for one, until the first peaks are known: among those it would be wrong."""
-        self._overrun_bytes = max(self._overrun_bytes, least_bytes)
+        self._overrun_bytes = max(self._overrun_bytes or 0, least_bytes)
 
     def seed(self, counts: Mapping[int, int], top_bytes: int) -> None:
         """Start from the profile of an earlier run: peaks by bin."""
@@ -260,41 +271,39 @@ class MemoryModel:
         """The limit for a simulation of which only the model is known."""
         if self.given_bytes is not None:
             return self.given_bytes
+        if self._first is not None:
+            return self._first.limit_bytes
         overran = self._overrun_bytes
-        return self._first_bytes or max(plenty_bytes, with_margin(overran, 1) if overran else 0)
+        return plenty_bytes if overran is None else max(plenty_bytes, with_margin(overran, 1))
 
     def limit_again(self, need: Need, set_indices: Iterable[int], plenty_bytes: int) -> int:
         """The limit for simulations of these sets that run again: what they need, and what others turned out to need.
 
         What overran asks for what simulations that need more than that were measured to need, once there are any.
         """
-        if not need.overran_bytes:
+        if need.overrun is None:
             return max(need.least_bytes, *[self.limit_for(index, plenty_bytes) for index in set_indices])
         known = (self._sets.get(index, (1, 0)) for index in set_indices)
         of_sets = max(with_margin(peak, n) for n, peak in known)
-        learned = self._limit_above(need.overran_bytes)
-        return max(need.least_bytes, of_sets, learned or need.wish_bytes)
+        learned = self._limit_above(need.overrun.overran_bytes)
+        return max(need.least_bytes, of_sets, need.overrun.wish_bytes if learned is None else learned)
 
-    def _limit_above(self, overran_bytes: int) -> int:
-        """The first allocation for those that need more than this; 0 while none was measured."""
+    def _limit_above(self, overran_bytes: int) -> int | None:
+        """The first allocation for those that need more than this; None while none was measured."""
         index = bin_of(overran_bytes)
         if index not in self._above:
             counts = {i: n for i, n in self.counts.items() if i > index}
-            self._above[index] = first_allocation(counts) if counts else 0
+            self._above[index] = first_allocation(counts) if counts else None
         return self._above[index]
 
     def least_for(self, set_index: int, limit_bytes: int) -> int:
         """What `limit_for` would be nearly without a margin; the limit itself where nothing was measured."""
         known = self._sets.get(set_index)
-        return self.typical_least(limit_bytes) if known is None else self._nearly(limit_bytes, known[1])
+        return self.typical_least(limit_bytes) if known is None else _nearly(limit_bytes, known[1])
 
     def typical_least(self, limit_bytes: int) -> int:
         """What `typical_limit` would be nearly without a margin; the limit itself where nothing was measured."""
-        return self._nearly(limit_bytes, self._first_least_bytes)
-
-    @staticmethod
-    def _nearly(limit_bytes: int, peak_bytes: int) -> int:
-        return min(limit_bytes, int(LEAST_MARGIN * peak_bytes)) if peak_bytes else limit_bytes
+        return limit_bytes if self._first is None else _nearly(limit_bytes, self._first.peak_bytes)
 
     def request_for(
         self, limit_bytes: int, top_bytes: int, width: int = 1, *, least_limit_bytes: int | None = None
@@ -309,7 +318,7 @@ class MemoryModel:
             return size
         least = self.overhead.task_bytes(least_limit_bytes, width)
         node_bytes, most = self.overhead.node_for(size), self.slots_per_node // width
-        if self.given_bytes is not None or least > min(size, top_bytes) or not node_bytes:
+        if self.given_bytes is not None or least > min(size, top_bytes) or node_bytes is None:
             return size
         n_fit = min(most, node_bytes // least)
         if n_fit <= node_bytes // size or not self.sizes.may_use(fitting := node_bytes // n_fit, top_bytes):
@@ -329,9 +338,9 @@ class MemoryModel:
     def _replan(self, top_bytes: int) -> None:
         self._planned_at = max(4, self.n_samples)
         self._above.clear()
-        self._first_bytes = first_allocation(self.counts)
-        chosen = [index for index in self.counts if with_margin(edge_of(index)) <= self._first_bytes]
-        self._first_least_bytes = max(self._highest.get(index, edge_of(index)) for index in chosen)
+        limit_bytes = first_allocation(self.counts)
+        chosen = [index for index in self.counts if with_margin(edge_of(index)) <= limit_bytes]
+        self._first = _First(limit_bytes, max(self._highest.get(index, edge_of(index)) for index in chosen))
         limits = {index: with_margin(edge_of(index)) for index in self.counts}
         widths = {index: self.width_for(limit) for index, limit in limits.items()}
         wishes = [

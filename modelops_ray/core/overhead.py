@@ -55,10 +55,10 @@ class Overhead:
         """Take note of the memory of the nodes, in any order."""
         self.node_sizes = tuple(sorted(set(node_sizes)))
 
-    def node_for(self, task_bytes: int) -> int:
-        """Bytes of the smallest node with at least `task_bytes`; of the largest if none has, 0 without nodes."""
+    def node_for(self, task_bytes: int) -> int | None:
+        """Bytes of the smallest node with at least `task_bytes`; of the largest if none has, None without nodes."""
         at = min(bisect_left(self.node_sizes, task_bytes), len(self.node_sizes) - 1)
-        return self.node_sizes[at] if at >= 0 else 0
+        return self.node_sizes[at] if self.node_sizes else None
 
     def _left_bytes(self, node_bytes: int) -> int:
         """Bytes of a node beside `shared_bytes`; of the largest node at least half, or nothing could ever run."""

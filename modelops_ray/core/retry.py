@@ -6,14 +6,14 @@ guards against a run in which nothing can succeed. Does not end it, and does not
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from enum import Enum, IntEnum
+from enum import Enum
 
 from modelops_ray.core.admission import Outstanding
-from modelops_ray.core.backlog import Group, Need
+from modelops_ray.core.backlog import Group, Need, Overrun
 from modelops_ray.core.commits import Journal
 from modelops_ray.core.events import ChunkFailed, PartCommitted
 from modelops_ray.core.guards import Counters, FailureGuard
@@ -94,12 +94,12 @@ def judge(
     return Verdict.REPEAT, now
 
 
-class Outcome(IntEnum):
+class Outcome(Enum):
     """One attempt, as the guard against endless killing sees it."""
 
-    DONE = 0
-    KILLED = 1
-    RAISED = 2
+    DONE = "done"
+    KILLED = "killed"
+    RAISED = "raised"
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ class KillGuard:
 
     window: int = 200
     _last: deque[Outcome] = field(default_factory=deque)
-    _counts: list[int] = field(default_factory=lambda: [0] * len(Outcome))
+    _counts: Counter[Outcome] = field(default_factory=Counter)
 
     def note(self, outcome: Outcome, n: int = 1) -> None:
         """Take note of attempts that ended alike."""
@@ -348,14 +348,12 @@ class FailurePolicy:
 
     def _raise(self, group: Group, failure: Failure, trouble: AttemptHistory) -> Need:
         """What is needed after an overrun; on the last try all there is then, unless others tell what it takes."""
-        limit, before, tries_left = group.limit_bytes, group.need, self._policy.attempts - trouble.blamed
+        limit, before, tries_left = group.limit_bytes, group.need.overrun, self._policy.attempts - trouble.blamed
         seen_bytes = max(failure.peak_bytes, self._dispatch.memory.peak_bytes_max)
         wish = raised(limit, seen_bytes, tries_left, self._dispatch.allocator.top_limit_bytes)
-        return Need(
-            overran_bytes=max(before.overran_bytes, limit, failure.peak_bytes),
-            least_bytes=EVERYTHING if tries_left <= 0 else raised(limit, failure.peak_bytes, FREE_TRIES, EVERYTHING),
-            wish_bytes=EVERYTHING if tries_left <= 1 else wish,
-        )
+        overran_bytes = max(before.overran_bytes if before else 0, limit, failure.peak_bytes)
+        least = EVERYTHING if tries_left <= 0 else raised(limit, failure.peak_bytes, FREE_TRIES, EVERYTHING)
+        return Need(least, Overrun(overran_bytes, EVERYTHING if tries_left <= 1 else wish))
 
     def _fail(self, failure: Failure, trouble: AttemptHistory, chunk: Outstanding, *, at_maximum: bool) -> None:
         message = failure.message

@@ -35,9 +35,12 @@ class _Chosen(NamedTuple):
 
 
 class Dispatch:
-    """Pending simulations on one side, outstanding chunks on the other."""
+    """Pending simulations on one side, outstanding chunks on the other.
 
-    def __init__(self, policy: Policy, *, known_peaks: Mapping[int, int], known_seconds: float) -> None:
+    `mean_seconds` is the mean run time of a simulation; None while it is not known.
+    """
+
+    def __init__(self, policy: Policy, *, known_peaks: Mapping[int, int], known_seconds: float | None) -> None:
         """Begin empty; see `RunState` for the arguments."""
         self.policy = policy
         self.pending = Pending()
@@ -47,16 +50,11 @@ class Dispatch:
         self.memory = self.allocator.memory
         self.outstanding = self.admission.outstanding
         self._next_id = 1
-        self._seconds = known_seconds
+        self.mean_seconds = known_seconds
         self._n_timed = 0
         self._payload_bytes = 0.0
         self._bytes_each = 0.0
         self._child_life_s: float | None = 0.0
-
-    @property
-    def mean_seconds(self) -> float:
-        """Mean run time of a simulation; 0 while unknown."""
-        return self._seconds
 
     def update(self, capacity: Capacity, now_s: float = 0.0) -> list[int]:
         """Take note of the cluster; return the chunks that no node of it could hold any more."""
@@ -70,7 +68,8 @@ class Dispatch:
     def observe(self, set_index: int, seconds: float, peak_bytes: int) -> None:
         """Learn from a completed simulation."""
         self._n_timed += 1
-        self._seconds += (seconds - self._seconds) / self._n_timed
+        mean_s = self.mean_seconds or 0.0
+        self.mean_seconds = mean_s + (seconds - mean_s) / self._n_timed
         self.memory.observe(peak_bytes, self.allocator.top_bytes)
         if self.pending.holds(set_index):
             self.memory.observe_set(set_index, peak_bytes)
@@ -118,7 +117,7 @@ class Dispatch:
             n = self._chunk_size(choice, request_bytes, width)
             group = self.pending.take(choice, n, self._n_first)
             if choice.kind is Kind.KNOWN:
-                group = group._replace(need=Need(least_bytes=limit_bytes))
+                group = group._replace(need=Need(limit_bytes))
             for set_index in set(group.sets):
                 if not self.pending.holds(set_index):
                     self.memory.forget(set_index)
@@ -133,13 +132,13 @@ class Dispatch:
         """
         if self.policy.chunk is None:
             return ENOUGH * self._target_s(choice)
-        return 0.0 if (choice.seconds or self._seconds) > self.policy.chunk_hold_s else math.inf
+        return 0.0 if self._seconds_of(choice) > self.policy.chunk_hold_s else math.inf
 
     @property
     def _n_first(self) -> int:
         """Replicates of a set on the first visit: more than one where they share a process, or are to for a trial."""
         least = 2 if self._child_life_s is None else 1
-        return max(least, int(self.policy.first_visit_s / self._seconds)) if self._seconds > 0 else least
+        return max(least, int(self.policy.first_visit_s / self.mean_seconds)) if self.mean_seconds else least
 
     def _choose(self, unwritten_bytes: int) -> _Chosen | None:
         """The first candidate that is admitted, or None; with nothing in flight or unwritten one always is.
@@ -188,7 +187,7 @@ class Dispatch:
         if self.admission.is_probing:
             return 1
         n = chunk_size(
-            choice.seconds or self._seconds,
+            self._seconds_of(choice),
             self._bytes_each,
             self.pending.n / max(1, self.window.slots_at(request_bytes, width)),
             target_s=self._target_s(choice) * width,
@@ -199,9 +198,13 @@ class Dispatch:
         )
         return max(n, width)
 
+    def _seconds_of(self, choice: Candidate) -> float:
+        """What one simulation of a choice takes, or of all where that is not known; 0 before the first has ended."""
+        return choice.seconds or self.mean_seconds or 0.0
+
     def _target_s(self, choice: Candidate) -> float:
         """Chunks last as long as their processes may, within bounds, or as two simulations where that is not known."""
-        one_s = choice.seconds or self._seconds
+        one_s = self._seconds_of(choice)
         wanted_s = 2 * one_s if self._child_life_s is None else self._child_life_s
         # What the first one ends with waits for the others.
         return max(self.policy.chunk_target_s, min(wanted_s, one_s + self.policy.chunk_hold_s))

@@ -54,7 +54,7 @@ class RunState:
         policy: Policy,
         *,
         known_peaks: Mapping[int, int] | None = None,
-        known_seconds: float = 0.0,
+        known_seconds: float | None = None,
         n_completed_before: int = 0,
         attempts_before: Mapping[int, int] | None = None,
     ) -> None:
@@ -63,7 +63,7 @@ class RunState:
         Args:
             policy: The knobs.
             known_peaks: Peaks of earlier runs of the same model: how many fell into each bin of `memory.bin_of`.
-            known_seconds: Mean run time of earlier simulations, 0 if unknown.
+            known_seconds: Mean run time of earlier simulations, None if unknown.
             n_completed_before: Results that earlier sessions of this run have kept.
             attempts_before: Attempts that gave no result in earlier sessions, by position, where there were any.
         """

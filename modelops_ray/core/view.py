@@ -15,8 +15,8 @@ class View:
     """A run at one moment; sizes in bytes, times in seconds.
 
     `completed` and `failed` are of this session, and include what is not committed yet. `outstanding` counts chunks,
-    `running` simulations. `requested_bytes` is what outstanding chunks ask for, running or waiting. `mean_seconds` is 0
-    while no simulation was measured. `peak_bytes_max` and `request_bytes_max` are the largest of this session.
+    `running` simulations. `requested_bytes` is what outstanding chunks ask for, running or waiting. `peak_bytes_max`
+    and `request_bytes_max` are the largest of this session.
     """
 
     completed: int
@@ -30,7 +30,6 @@ class View:
     is_probing: bool
     requested_bytes: int
     capacity: Capacity
-    mean_seconds: float
     peak_bytes_max: int
     request_bytes_max: int
 
@@ -50,7 +49,6 @@ class View:
             is_probing=admission.is_probing,
             requested_bytes=admission.requested_bytes,
             capacity=dispatch.window.capacity,
-            mean_seconds=dispatch.mean_seconds,
             peak_bytes_max=dispatch.memory.peak_bytes_max,
             request_bytes_max=admission.request_bytes_max,
         )
@@ -60,12 +58,13 @@ class View:
 class Learned:
     """What a run has measured of its model, with what it knew at its start.
 
-    `peaks` counts peaks by bin of `memory.bin_of`. A worker took `worker_bytes` before its first simulation, each
-    process for simulations `child_bytes` more, and the tasks of a node shared `shared_bytes`.
+    `peaks` counts peaks by bin of `memory.bin_of`; `mean_seconds` is None before the first simulation ended. A worker
+    took `worker_bytes` before its first simulation, each process for simulations `child_bytes` more, and the tasks of a
+    node shared `shared_bytes`.
     """
 
     peaks: Mapping[int, int]
-    mean_seconds: float
+    mean_seconds: float | None
     worker_bytes: int
     child_bytes: int
     shared_bytes: int

@@ -24,10 +24,7 @@ def slots_by_cpus(node_cpus: float, cpus: float) -> int:
 
 def slots(nodes: Iterable[Node], cpus: float, request_bytes: int) -> int:
     """How many tasks of this request the nodes run at once: the sum of min(CPUs / cpus, memory / request)."""
-    return sum(
-        min(slots_by_cpus(node.cpus, cpus), node.memory_bytes // request_bytes if request_bytes else node.memory_bytes)
-        for node in nodes
-    )
+    return sum(min(slots_by_cpus(node.cpus, cpus), node.memory_bytes // request_bytes) for node in nodes)
 
 
 def window_size(n_slots: int, n_reachable_slots: int, cap: int) -> int:
@@ -123,7 +120,7 @@ class Window:
     def _n_parts(self, nodes: Sequence[Node], node_bytes: int) -> int:
         """In how many parts a node is asked for: the fewest with which enough run at once."""
         cpus = self.policy.cpus
-        enough = max(1, min(_PROBES_AT_ONCE, slots(nodes, cpus, 0)))
+        enough = max(1, min(_PROBES_AT_ONCE, sum(slots_by_cpus(node.cpus, cpus) for node in nodes)))
         return next((n for n in range(1, enough) if slots(nodes, cpus, node_bytes // n) >= enough), enough)
 
     @property
@@ -151,6 +148,11 @@ class Window:
             reachable = slots(self._all_nodes, width * self.policy.cpus, request_bytes)
             self._sizes[key] = window_size(self.slots_at(*key), reachable, self.policy.window_cap)
         return max(1, int(self._sizes[key] * self.factor))
+
+    @property
+    def most(self) -> int:
+        """How many chunks may be outstanding, however little each asks for."""
+        return self.size_at(1)
 
     def shrink(self) -> None:
         """Ray ran out of memory although no simulation overran: have less in flight."""

@@ -41,7 +41,7 @@ class Priors:
         return RunState(
             policy(self._question, self.profile),
             known_peaks=self._peaks,
-            known_seconds=self.profile.seconds_per_simulation or 0.0,
+            known_seconds=self.profile.seconds_per_simulation,
             n_completed_before=n_completed_before,
             attempts_before=attempts_before,
         )
@@ -63,7 +63,7 @@ class Priors:
             child_bytes=learned.child_bytes,
             shared_bytes=learned.shared_bytes,
             peaks=peaks,
-            seconds=learned.mean_seconds * n_completed,
+            seconds=(learned.mean_seconds or 0.0) * n_completed,
             written=written.simulations,
             payload_bytes=written.payload_bytes,
             output_bytes=written.output_bytes,

@@ -12,7 +12,7 @@ GIB = 2**30
 ONE_NODE = Capacity((Node(4.0, 8 * GIB),))
 
 
-def begun(n=8, replicates=1, capacity=ONE_NODE, known_seconds=0.0, **policy):
+def begun(n=8, replicates=1, capacity=ONE_NODE, known_seconds=None, **policy):
     """A validated state that was fed a study, and the chunks it submitted."""
     state = CheckedRun(Policy(**policy), known_seconds=known_seconds)
     actions = state.handle(CapacityChanged(0.0, capacity))

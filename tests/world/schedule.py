@@ -90,7 +90,7 @@ class Schedule:
     child_lives_s: tuple[float | None, ...]
     stop_s: float
     known_peaks: dict[int, int] = field(default_factory=dict)
-    known_seconds: float = 0.0
+    known_seconds: float | None = None
 
     @property
     def lasting(self) -> tuple[Machine, ...]:
@@ -148,7 +148,7 @@ def draw(seed: int) -> Schedule:
         known_peaks={bin_of(one.need_bytes * rng.choice([1.0, 1.0, 0.3])): 3 for one in simulations[:9]}
         if known
         else {},
-        known_seconds=simulations[0].seconds if known else 0.0,
+        known_seconds=simulations[0].seconds if known else None,
     )
 
 
