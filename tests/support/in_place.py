@@ -10,7 +10,7 @@ from modelops_ray.core.view import View
 from modelops_ray.session.committer import HEARTBEAT_EVERY_S, Desk
 from modelops_ray.session.ports import Snapshot
 
-SNAPSHOT = Snapshot(View(4, 1, 3, 5, 0, 0, 1, 1, False, 0, Capacity(()), 1.0, 0, 0), 1.0, 9, 2)
+SNAPSHOT = Snapshot(View(4, 1, 3, 5, 0, 0, 1, 1, False, 0, Capacity(()), 0, 0), 1.0, 9, 2)
 """Some moment of some run."""
 
 

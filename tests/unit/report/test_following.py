@@ -17,7 +17,7 @@ def printed(done, total):
     times_s = iter([0.0, 60.0])
     lines = Lines(Screen(file=file, width=80), clock=lambda: next(times_s))
     node = Node(4.0, 8 * 2**30)
-    view = View(done, 0, done, done, 3, 1, 5, 4, False, 2**30, Capacity((node,)), 1.0, 2**28, 2**29)
+    view = View(done, 0, done, done, 3, 1, 5, 4, False, 2**30, Capacity((node,)), 2**28, 2**29)
     snapshot = Snapshot(view, 60.0, total, 0)
     lines.update(snapshot)
     lines.update(snapshot)
