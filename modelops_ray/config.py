@@ -34,11 +34,7 @@ _SHOWN_CHARS = 60
 
 
 def parse_size(text: str) -> int:
-    """Read a size as Kubernetes writes it (`512Mi`, `4Gi`, `1.5G`, plain bytes) into bytes.
-
-    Raises:
-        UsageError: Not a positive size, or larger than 2**60 bytes.
-    """
+    """Read a size as Kubernetes writes it (`512Mi`, `4Gi`, `1.5G`, plain bytes) into bytes; else UsageError."""
     match = _SIZE.fullmatch(text.strip())
     if match is None or match[2] not in _UNITS:
         raise UsageError(f"{_shown(text)} is not a size; write it as 512Mi, 4Gi, 1.5G or a number of bytes")
@@ -66,11 +62,7 @@ class MaxFailures:
 
     @classmethod
     def parse(cls, text: str) -> MaxFailures:
-        """Read `N` or `P%`.
-
-        Raises:
-            UsageError: Neither a whole number from 1, nor a percentage above 0 and up to 100.
-        """
+        """Read `N` or `P%`; UsageError unless N is from 1, or P above 0 and up to 100."""
         match = _FAILURES.fullmatch(text.strip())
         value = 0.0 if match is None else float(match[1] or match[2])
         percent = match is not None and match[2] is not None
@@ -92,11 +84,7 @@ class Shard:
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Read `I/N`.
-
-        Raises:
-            UsageError: Not two whole numbers, or I is not between 1 and N.
-        """
+        """Read `I/N`; UsageError unless I is between 1 and N."""
         match = _SHARD.fullmatch(text.strip())
         if match is None or not 1 <= int(match[1]) <= int(match[2]) <= MAX_SHARDS:
             raise UsageError(f"{_shown(text)} must be I/N with I from 1 to N and N up to {MAX_SHARDS:,}, such as 2/8")
