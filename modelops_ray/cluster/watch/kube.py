@@ -85,17 +85,13 @@ class Kube:
 
     def pods(self, cluster: str) -> List:
         """The pods of a RayCluster."""
-        import kubernetes
-
-        core = kubernetes.client.CoreV1Api(self.client)
-        return _bound(core.list_namespaced_pod, self.namespace, label_selector=f"ray.io/cluster={cluster}")
+        selector = f"ray.io/cluster={cluster}"
+        return self._bound("CoreV1Api", "list_namespaced_pod", self.namespace, label_selector=selector)
 
     def events(self, pod: str) -> List:
         """What Kubernetes remembers of a pod, for an hour or so."""
-        import kubernetes
-
-        core = kubernetes.client.CoreV1Api(self.client)
-        return _bound(core.list_namespaced_event, self.namespace, field_selector=f"involvedObject.name={pod}")
+        selector = f"involvedObject.name={pod}"
+        return self._bound("CoreV1Api", "list_namespaced_event", self.namespace, field_selector=selector)
 
     def rayjobs(self, name: str) -> List:
         """One RayJob."""
@@ -103,11 +99,8 @@ class Kube:
 
     def raycluster(self, name: str) -> Object:
         """Read one RayCluster, as KubeRay allows its own head, which may not list them; KubeError as `list`."""
-        import kubernetes
-
-        custom = kubernetes.client.CustomObjectsApi(self.client)
         place = (RAY_GROUP, RAY_VERSION, self.namespace, "rayclusters", name)
-        return self._asked(lambda **options: custom.get_namespaced_custom_object(*place, **options))
+        return self._asked(self._bound("CustomObjectsApi", "get_namespaced_custom_object", *place))
 
     def uses(self, cluster: str) -> List:
         """What the pods of a RayCluster use now, where a metrics server is installed."""
@@ -196,10 +189,19 @@ class Kube:
             self._streams.remove(stream)
 
     def _custom(self, group: str, version: str, plural: str, **selectors: str) -> List:
+        place = (group, version, self.namespace, plural)
+        return self._bound("CustomObjectsApi", "list_namespaced_custom_object", *place, **selectors)
+
+    def _bound(self, api: str, name: str, *place: str, **selectors: str) -> List:
+        """Bind a function of the client to its place; not by `partial`, whose docstring the client would read."""
         import kubernetes
 
-        custom = kubernetes.client.CustomObjectsApi(self.client)
-        return _bound(custom.list_namespaced_custom_object, group, version, self.namespace, plural, **selectors)
+        function = getattr(getattr(kubernetes.client, api)(self.client), name)
+
+        def call(**options: Any) -> Any:
+            return function(*place, **selectors, **options)
+
+        return call
 
 
 def connect(namespace: str | None = None, *, account: Path = ACCOUNT) -> Kube:
@@ -228,15 +230,6 @@ def connect(namespace: str | None = None, *, account: Path = ACCOUNT) -> Kube:
     # A watch goes on by its own rules; retries of the library would hide that the server does not answer.
     settings.retries = False
     return Kube(kubernetes.client.ApiClient(settings), namespace or default)
-
-
-def _bound(function: Any, *place: str, **selectors: str) -> List:
-    """Bind the place of a list function; `functools.partial` has no docstring for the client to look at."""
-
-    def listing(**options: Any) -> Any:
-        return function(*place, **selectors, **options)
-
-    return listing
 
 
 def _refusal(error: Exception, namespace: str) -> KubeError:
