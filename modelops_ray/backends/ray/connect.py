@@ -53,12 +53,10 @@ def connect(
         UsageError: The address is one that only `submit` takes, or a limit is given for a Ray that is not ours.
         BackendError: No Ray is there, or it does not start.
     """
-    import ray
-
     started_s = time.monotonic()
-    wanted = address or (None if ray.is_initialized() else environ.get("RAY_ADDRESS") or None)
+    wanted = _wanted(address, environ)
     _refuse(wanted, "--address" if address else "RAY_ADDRESS")
-    if wanted in {None, "local"} and not ray.is_initialized():
+    if would_start(address, environ):
         with embedded_ray(limit_memory_bytes, limit_cpus) as chosen:
             yield Cluster(_gcs_address(), True, time.monotonic() - started_s, chosen.memory_bytes)
         return
@@ -72,7 +70,14 @@ def would_start(address: str | None, environ: Mapping[str, str]) -> bool:
     """Whether `connect` would start a Ray of its own."""
     import ray
 
-    return address in {None, "local"} and not ray.is_initialized() and not environ.get("RAY_ADDRESS")
+    return _wanted(address, environ) in {None, "local"} and not ray.is_initialized()
+
+
+def _wanted(address: str | None, environ: Mapping[str, str]) -> str | None:
+    """The address to join or to start a Ray at; None is the Ray of this process, or an own one."""
+    import ray
+
+    return address or (None if ray.is_initialized() else environ.get("RAY_ADDRESS") or None)
 
 
 def _refuse(address: str | None, option: str) -> None:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from modelops_ray.backends.ray.connect import connect
+from modelops_ray.backends.ray.connect import connect, would_start
 from modelops_ray.errors import BackendError
 
 
@@ -30,3 +30,18 @@ def test_a_refusal_for_another_reason_than_a_token_says_that_reason():
     with pytest.raises(BackendError, match=refusal), connect(f"127.0.0.1:{port}", environ={}):
         pass
     server.stop(None)
+
+
+@pytest.mark.parametrize(
+    ("address", "environ", "expected"),
+    [
+        (None, {}, True),
+        ("auto", {}, False),
+        (None, {"RAY_ADDRESS": "10.0.0.5:6379"}, False),
+        ("local", {"RAY_ADDRESS": "10.0.0.5:6379"}, True),
+        (None, {"RAY_ADDRESS": "local"}, True),
+    ],
+)
+def test_a_ray_of_our_own_starts_where_none_is_named(address, environ, expected):
+    """The option goes before the environment; `plan` asks the same, so that it sizes the Ray that would start."""
+    assert would_start(address, environ) is expected
