@@ -41,12 +41,6 @@ class LentChild(NamedTuple):
     board: Board
 
 
-def _is_stopped(pid: int) -> bool:
-    """Whether a process is stopped, or held by a debugger; one that has ended is not."""
-    found = process(pid)
-    return found is not None and found.state in {"T", "t"}
-
-
 class Connection:
     """One connection to the fork server of a model on this node."""
 
@@ -120,7 +114,8 @@ class Connection:
 
     def end_if_stopped(self) -> None:
         """End a server that was found stopped (by SIGSTOP, a debugger) twice in a row: it lends and ends nothing."""
-        is_stopped = _is_stopped(self._pid)
+        found = process(self._pid)
+        is_stopped = found is not None and found.state in {"T", "t"}
         if is_stopped and self._was_stopped:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)

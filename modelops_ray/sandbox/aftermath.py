@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -247,7 +248,8 @@ class Aftermath:
             theirs, found = aspect.read(), []
             if isinstance(ours, dict):
                 keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
-                found = [_Change((name, k), _entry_setter(aspect, k), ours.get(k), theirs.get(k)) for k in keys]
+                setters = {key: _quiet(partial(_set_entry, aspect, key)) for key in keys}
+                found = [_Change((name, k), write, ours.get(k), theirs.get(k)) for k, write in setters.items()]
             elif ours != theirs:
                 found = [_Change(name, _quiet(aspect.write), ours, theirs)]
             # At once: what is read next may need it.
@@ -289,8 +291,9 @@ class Aftermath:
                 changes.append(_Standard(number, high(os.dup(number))))
             if now != identity:
                 _put_back(number, identity, aside)
-            if aside is not None:
-                _close(aside, identity)
+            # The model may have closed it, and its number may be that of a file of the model's.
+            if aside is not None and _identity(aside) == identity:
+                os.close(aside)
         return changes
 
 
@@ -303,12 +306,6 @@ def _put_back(number: int, identity: _Identity | None, aside: int | None) -> Non
         if null != number:
             os.dup2(null, number)
             os.close(null)
-
-
-def _close(aside: int, identity: _Identity | None) -> None:
-    # The model may have closed it, and its number may be that of a file of the model's.
-    if _identity(aside) == identity:
-        os.close(aside)
 
 
 def _search_also(paths: Mapping[str, list[Any]]) -> None:
@@ -344,11 +341,8 @@ def _name_setter(namespace: dict[str, Any], name: str) -> Callable[[Any], object
     return write
 
 
-def _entry_setter(aspect: Aspect, key: Any) -> Callable[[Any], object]:
-    def write(value: Any) -> None:
-        aspect.write((key, value))
-
-    return _quiet(write)
+def _set_entry(aspect: Aspect, key: Any, value: Any) -> None:
+    aspect.write((key, value))
 
 
 def _quiet(write: Callable[[Any], object]) -> Callable[[Any], object]:
@@ -371,10 +365,9 @@ def _identity(number: int) -> _Identity | None:
 
 
 def _kept_aside(number: int) -> int | None:
-    try:
+    with suppress(OSError):
         return high(os.dup(number))
-    except OSError:
-        return None
+    return None
 
 
 def mend_streams() -> None:

@@ -53,10 +53,6 @@ def _read_umask() -> int:
     return mask
 
 
-def _read_mask() -> Any:
-    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
-
-
 def _write_environ(one: tuple[str, str | None]) -> None:
     name, value = one
     if value is None:
@@ -65,11 +61,9 @@ def _write_environ(one: tuple[str, str | None]) -> None:
         os.environ[name] = value
 
 
-_RESOURCES = {name: getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
-
-
 def _read_limits() -> dict[int, tuple[int, int]]:
-    return {number: resource.getrlimit(number) for number in set(_RESOURCES.values())}
+    numbers = {getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")}
+    return {number: resource.getrlimit(number) for number in numbers}
 
 
 def _write_limit(one: tuple[int, tuple[int, int]]) -> None:
@@ -107,42 +101,23 @@ def _write_filters(filters: list[Any]) -> None:
         mutated()
 
 
-def _read_decimal() -> Any:
-    decimal = sys.modules.get("decimal")
-    if decimal is None:
-        return _Decimal(None)
-    return _Decimal(decimal.getcontext().copy())
+def _read_decimal() -> tuple[Any, ...] | None:
+    """What a decimal context does, without the flags that it has raised; None for what a new one does."""
+    if (decimal := sys.modules.get("decimal")) is None:
+        return None
+    now, new = map(_of_context, (decimal.getcontext(), decimal.Context()))
+    return None if now == new else now
 
 
-class _Decimal:
-    """A decimal context, compared by what it does and not by the flags that it has raised; None is a new one."""
+def _of_context(one: Any) -> tuple[Any, ...]:
+    traps = [each for each, is_set in one.traps.items() if is_set]
+    return one.prec, one.rounding, one.Emin, one.Emax, one.capitals, one.clamp, [], traps
 
-    def __init__(self, context: Any) -> None:
-        self.context = context
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Decimal) and self._key == other._key
+def _write_decimal(state: tuple[Any, ...] | None) -> None:
+    import decimal
 
-    __hash__ = None  # type: ignore[assignment]
-
-    @property
-    def _key(self) -> Any:
-        if self.context is None and "decimal" not in sys.modules:
-            return None
-        context = self._whole
-        traps = tuple(is_set for _, is_set in sorted(context.traps.items(), key=lambda trap: trap[0].__name__))
-        return context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp, traps
-
-    @property
-    def _whole(self) -> Any:
-        import decimal
-
-        return decimal.Context() if self.context is None else self.context
-
-    def put(self) -> None:
-        import decimal
-
-        decimal.setcontext(self._whole)
+    decimal.setcontext(decimal.Context(*(state or ())))
 
 
 def _read_numpy() -> dict[str, str]:
@@ -158,14 +133,17 @@ def _write_numpy(one: tuple[str, Any]) -> None:
 HOT = {
     "umask": Aspect(_read_umask, os.umask),
     "warnings": Aspect(_read_errors, _write_filters),
-    "decimal": Aspect(_read_decimal, lambda context: context.put()),
+    "decimal": Aspect(_read_decimal, _write_decimal),
     "numpy": Aspect(_read_numpy, _write_numpy),
 }
 COLD = {
     # First, because reading and writing the others opens files.
     "limit": Aspect(_read_limits, _write_limit),
     "signal": Aspect(_read_signals, _write_signal),
-    "signal mask": Aspect(_read_mask, lambda mask: signal.pthread_sigmask(signal.SIG_SETMASK, mask)),
+    "signal mask": Aspect(
+        lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        lambda mask: signal.pthread_sigmask(signal.SIG_SETMASK, mask),
+    ),
     "timeout": Aspect(socket.getdefaulttimeout, socket.setdefaulttimeout),
     "environment": Aspect(lambda: dict(os.environ), _write_environ),
     "cpus": Aspect(lambda: os.sched_getaffinity(0), lambda cpus: os.sched_setaffinity(0, cpus)),

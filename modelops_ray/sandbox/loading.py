@@ -123,7 +123,8 @@ def load_model(ref: ModelRef) -> Model:
     path = list(sys.path)
     try:
         if names is None:
-            _put_on_path(ref)
+            _put_first(workdir_of(ref) if ref.kind == "file" else ref.root)
+            importlib.invalidate_caches()
         with names or nullcontext():
             function = _import(ref)
             model = seeding(calling(function, ref.label), _models_names(ref, function))
@@ -357,11 +358,6 @@ def _import_file(path: Path) -> ModuleType:
 def _is_from(module: ModuleType, path: Path) -> bool:
     file = getattr(module, "__file__", None)
     return file is not None and Path(file).resolve() == path
-
-
-def _put_on_path(ref: ModelRef) -> None:
-    _put_first(str(Path(ref.location).parent) if ref.kind == "file" else ref.root)
-    importlib.invalidate_caches()
 
 
 def _put_first(folder: str) -> None:

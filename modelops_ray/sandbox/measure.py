@@ -223,14 +223,11 @@ class ExactMeter:
 
         After an exec it also remembers the program before: then it says more now than is resident.
         """
-        return _usage_bytes() <= self._resident.bytes() + _ROUNDING_BYTES
+        usage_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return usage_bytes <= self._resident.bytes() + _ROUNDING_BYTES
 
     def _parts(self) -> Resident:
         return _parts(os.pread(self._status, 4096, 0))
-
-
-def _usage_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 class SampledMeter:
@@ -326,11 +323,5 @@ def private_bytes(pid: int | str = "self", proc: Path = Path("/proc")) -> int:
         return parts.made_bytes + parts.file_bytes
 
 
-def _find_malloc_trim() -> ctypes._NamedFuncPointer | None:
-    try:
-        return ctypes.CDLL(None).malloc_trim
-    except AttributeError:
-        return None  # musl gives memory back by itself
-
-
-_malloc_trim = _find_malloc_trim()
+# Musl has none, and gives memory back by itself.
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -95,7 +95,7 @@ class Names:
     def __enter__(self) -> None:
         if self._outside is not None:
             # A time limit may have interrupted `__exit__`.
-            self._leave()
+            self.__exit__()
         modules = sys.modules
         if len(modules) != self._n_outside:
             self._known = frozenset(modules)
@@ -108,9 +108,6 @@ class Names:
         self._n_inside = len(modules)
 
     def __exit__(self, *_: object) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
         modules = sys.modules
         if len(modules) != self._n_inside:
             # What the model loaded and what imports it is the model's own, and hidden from our code.

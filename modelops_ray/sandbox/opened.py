@@ -12,6 +12,7 @@ import sys
 from _thread import get_ident
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Optional, Protocol
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -113,32 +114,25 @@ def _symlink(watcher: Watcher, _source: Any, target: Any, folder_fd: Any = -1, *
     _entry(watcher, target, folder_fd)
 
 
-def _chdir(watcher: Watcher, path: Any, *_: Any) -> None:
+def _entered(watcher: Watcher, path: Any, *_: Any, is_all: bool) -> None:
     if found := _absolute(path):
-        watcher.about_to_enter(found, is_all=False)
+        watcher.about_to_enter(found, is_all=is_all)
 
 
-def _removed(watcher: Watcher, path: Any, *_: Any) -> None:
-    if found := _absolute(path):
-        watcher.about_to_enter(found, is_all=True)
+def _started(watcher: Watcher, *_: Any, is_python: bool) -> None:
+    watcher.about_to_start(is_python=is_python)
 
 
-def _started(watcher: Watcher, *_: Any) -> None:
-    watcher.about_to_start(is_python=False)
-
-
-def _forked(watcher: Watcher, *_: Any) -> None:
-    watcher.about_to_start(is_python=True)
-
-
+_chdir, _removed = partial(_entered, is_all=False), partial(_entered, is_all=True)
+_program, _forked = partial(_started, is_python=False), partial(_started, is_python=True)
 _EVENTS: dict[str, Callable[..., None]] = {
     "open": _open, "sqlite3.connect": _sqlite,
     "os.truncate": _changed, "os.chmod": _changed, "os.chown": _changed, "os.utime": _changed,
     "os.setxattr": _changed, "os.removexattr": _changed,
     "os.remove": _entry, "os.mkdir": _entry, "os.symlink": _symlink, "os.link": _link, "os.rename": _two_entries,
     "os.chdir": _chdir, "os.rmdir": _chdir, "shutil.rmtree": _removed,
-    "subprocess.Popen": _started, "os.system": _started, "os.posix_spawn": _started, "os.spawn": _started,
-    "os.exec": _started, "pty.spawn": _started, "os.fork": _forked, "os.forkpty": _forked,
+    "subprocess.Popen": _program, "os.system": _program, "os.posix_spawn": _program, "os.spawn": _program,
+    "os.exec": _program, "pty.spawn": _program, "os.fork": _forked, "os.forkpty": _forked,
 }  # fmt: skip
 
 

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 _PROC = Path("/proc")
 _STAT_BYTES = 4096
+_NOT_SHOWN = (FileNotFoundError, ProcessLookupError, PermissionError)
+"""Of a process that has ended, or that is another user's where those are hidden."""
 
 
 class Process(NamedTuple):
@@ -58,7 +60,7 @@ def page_faults(pid: int, proc: Path = _PROC) -> int:
     """Return how often a process touched a page for the first time, or copied one; 0 once it has ended."""
     try:
         return int(_stat(pid, proc)[7])
-    except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError):
+    except (*_NOT_SHOWN, IndexError):
         return 0
 
 
@@ -95,18 +97,12 @@ def descendants(ancestor: int, known: Iterable[int] = (), proc: Path = _PROC) ->
 
 def _children(pid: int, proc: Path) -> list[int]:
     found: list[int] = []
-    with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+    with suppress(*_NOT_SHOWN):
         for thread in os.listdir(f"{proc}/{pid}/task"):  # noqa: PTH208 (of every child, often)
-            found += _children_of_thread(f"{proc}/{pid}/task/{thread}/children")
+            path = f"{proc}/{pid}/task/{thread}/children"
+            with suppress(*_NOT_SHOWN), open(path, "rb", buffering=0) as file:  # noqa: PTH123 (as often)
+                found += map(int, file.readall().split())
     return found
-
-
-def _children_of_thread(path: str) -> list[int]:
-    try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (of every child, often)
-            return [int(pid) for pid in file.readall().split()]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
 
 
 def newest_pid(proc: Path = _PROC) -> int | None:

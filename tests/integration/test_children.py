@@ -434,7 +434,7 @@ def test_more_than_was_learned_is_allowed_up_to_the_cap_and_more_than_was_given_
 
 
 @pytest.mark.parametrize(
-    ("bound", "n_short"), [({"target_s": 0.5}, 2), ({"target_payload_bytes": 100_000}, 1)], ids=["time", "outputs"]
+    ("bound", "n_short"), [({"target_s": 0.9}, 2), ({"target_payload_bytes": 100_000}, 1)], ids=["time", "outputs"]
 )
 def test_a_chunk_that_ends_early_begins_nothing_more_and_lets_those_that_run_end(context, bound, n_short):
     """They would have to begin again otherwise, for nothing."""
@@ -442,7 +442,7 @@ def test_a_chunk_that_ends_early_begins_nothing_more_and_lets_those_that_run_end
         import time
         import numpy as np
         def simulate(params, seed):
-            time.sleep(1.5 if seed == 1000 else 0.3)
+            time.sleep(2.5 if seed == 1000 else 0.5)
             return {"r": {"seed": seed}, "t": {"x": np.zeros(20_000)}}
     """
     report, payload = run_chunk(context(source, "fork", per_child=1, **bound), several(10, width=2))
@@ -518,7 +518,8 @@ def simulate(params, seed):
     report, _ = run_chunk(context(source, "fork", tell_excess=lambda *what: told.append(what)), greedy)
     assert 1 == len(report.completed)
     assert [1] == list({chunk_id for chunk_id, _ in told})
-    assert 140 * MIB < told[0][1][0] < 200 * MIB
+    # It may be looked at first while it makes them.
+    assert 140 * MIB < max(excess.get(0, 0) for _, excess in told) < 200 * MIB
     assert {} == told[-1][1]
     told.clear()
     run_chunk(context(source, "fork", tell_excess=lambda *what: told.append(what)), several(2, mib=1, sleep_s=1.2))
