@@ -18,7 +18,7 @@ from modelops_ray.report.screen import Screen
 from modelops_ray.report.text import count, format_size, number, one_line, printable
 from modelops_ray.store.directory import OutputSize
 from modelops_ray.store.export import ENDINGS
-from modelops_ray.study.schema import ATTEMPTS, PARAM_PREFIX
+from modelops_ray.study.schema import ATTEMPT_COLUMNS, PARAM_PREFIX
 
 LOOK_BYTES = 32 * 2**20
 """An output larger than this on disk is not read to have a look at it."""
@@ -132,7 +132,7 @@ def _order(names: Sequence[str], *, is_outcome: bool) -> list[str]:
     if is_outcome:
         wanted = ["replicate", *parameters, "status", "cause", "error_message", "seconds", "peak_bytes", *_LATER]
         return [name for name in wanted if name in names]
-    if names == ATTEMPTS.names:
+    if names == ATTEMPT_COLUMNS.names:
         return list(_OF_ATTEMPTS)
     own = [name for name in names if name not in _IDENTITY and name not in parameters]
     return ["replicate", *parameters, *own, "seed"]

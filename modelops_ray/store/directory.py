@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError
-from modelops_ray.sandbox.arrays import plain_array
+from modelops_ray.sandbox.arrays import array_of, plain_array
 from modelops_ray.sandbox.column_types import together
 from modelops_ray.store.batch import Positions
 from modelops_ray.store.commits import LivePart, Log, read_log
@@ -30,8 +30,7 @@ from modelops_ray.store.parts import ATTEMPTS, OUTPUTS, SIMULATIONS, read_parts
 from modelops_ray.store.run_json import NAME, RunJson, read_marked
 from modelops_ray.store.status import Status
 from modelops_ray.store.storage.base import Folder
-from modelops_ray.study import schema
-from modelops_ray.study.schema import parameter_types, simulations_schema, with_all_columns
+from modelops_ray.study.schema import ATTEMPT_COLUMNS, parameter_types, simulations_schema, with_all_columns
 from modelops_ray.study.study import Study
 
 T = TypeVar("T")
@@ -195,23 +194,25 @@ class Directory:
     def _attempts(self, at: _Moment) -> Rows:
         parts = at.log.parts_of(ATTEMPTS)
         if not parts:
-            return Rows(np.empty(0, np.int64), schema.ATTEMPTS.empty_table())
+            return Rows(np.empty(0, np.int64), ATTEMPT_COLUMNS.empty_table())
         table = _concatenated(at.folder, parts, None).sort_by([("task_id", "ascending"), ("attempt", "ascending")])
-        positions, simulations = self._simulations(at, ["task_id"])
-        rows = pc.index_in(table["task_id"], value_set=simulations["task_id"].combine_chunks())
-        known = np.append(positions, _WITHOUT_A_ROW)
-        return Rows(known[rows.fill_null(len(positions)).to_numpy()], table)
+        return Rows(self._positions_of(at, table).fill_null(_WITHOUT_A_ROW).to_numpy(), table)
 
     def _output(self, at: _Moment, name: str) -> Rows | None:
         parts = at.log.parts_of(f"{OUTPUTS}/{name}")
         if not parts:
             return None
         table = _concatenated(at.folder, parts, None)
-        positions, tasks = self._unordered(at, ["task_id"])
-        rows = pc.index_in(table["task_id"], value_set=tasks["task_id"].combine_chunks())
-        if rows.null_count:
+        positions = self._positions_of(at, table)
+        if positions.null_count:
             raise damaged(self._folder.where(f"{OUTPUTS}/{name}"), "it has rows of a simulation that is not committed")
-        return Rows(positions[rows.to_numpy()], table)
+        return Rows(positions.to_numpy(), table)
+
+    def _positions_of(self, at: _Moment, table: pa.Table) -> pa.ChunkedArray:
+        """The position of the simulation that each row is of, null where that simulation has no row itself."""
+        positions, simulations = self._simulations(at, ["task_id"])
+        task_ids = simulations["task_id"].combine_chunks()
+        return pc.take(array_of(positions), pc.index_in(table["task_id"], value_set=task_ids))
 
     def _output_of(self, at: _Moment, name: str, task_ids: pa.Array) -> list[pa.Table]:
         tables = read_parts(at.folder, at.log.parts_of(f"{OUTPUTS}/{name}"))

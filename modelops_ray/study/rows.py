@@ -18,7 +18,7 @@ from modelops_ray.sandbox.arrays import array_of, plain_array
 from modelops_ray.sandbox.raised import bounded_traceback
 from modelops_ray.study.chunk import Simulation
 from modelops_ray.study.identity import task_id
-from modelops_ray.study.schema import ATTEMPTS, identity_fields, simulations_schema
+from modelops_ray.study.schema import ATTEMPT_COLUMNS, identity_fields, simulations_schema
 
 _INT16_MAX = 2**15 - 1
 _SLICE = 10_000
@@ -88,7 +88,7 @@ def attempt_rows(
     take: Callable[[Sequence[int]], Sequence[Simulation]],
 ) -> pa.Table:
     """Build the rows of attempts that gave no result; `take` makes the simulations at some positions."""
-    fields = list(ATTEMPTS)[2:]
+    fields = list(ATTEMPT_COLUMNS)[2:]
     told = zip(*map(_told_of, attempts), strict=True)
     common = pa.table([plain_array(c, f.type) for c, f in zip(told, fields, strict=True)], schema=pa.schema(fields))
     positions = list(chain.from_iterable(each.positions for each in attempts))
@@ -98,11 +98,11 @@ def attempt_rows(
     task_ids = [plain_array([*map(run.task_id, take(some))], pa.string()) for some in slices]
     of_row = np.repeat(np.arange(len(attempts)), [len(each.positions) for each in attempts])
     columns = [pa.chunked_array(task_ids), plain_array(numbers, pa.int16()), *common.take(array_of(of_row)).columns]
-    return pa.table(columns, names=ATTEMPTS.names)
+    return pa.table(columns, names=ATTEMPT_COLUMNS.names)
 
 
 def _told_of(attempts: FailedAttempts) -> tuple[Any, ...]:
-    """What the rows of attempts that ended alike have in common: all columns of `ATTEMPTS` after the second."""
+    """What the rows of attempts that ended alike have in common: all columns of `ATTEMPT_COLUMNS` after the second."""
     failure = attempts.failure
     # Of a task that died it is not known when each of its simulations began, and seldom what each used.
     is_measured = bool(failure.seconds)

@@ -39,7 +39,7 @@ _OUTCOME = [
     pa.field("ended_at", UTC_TIME),
 ]
 
-ATTEMPTS = pa.schema(
+ATTEMPT_COLUMNS = pa.schema(
     [
         pa.field("task_id", pa.string()),
         pa.field("attempt", pa.int16()),

@@ -14,7 +14,7 @@ from modelops_ray.core.report import Cause, Failure, Follows, Killer
 from modelops_ray.errors import ResultsError
 from modelops_ray.store.commits import FORMAT
 from modelops_ray.store.reader import RunReader
-from modelops_ray.study.schema import ATTEMPTS
+from modelops_ray.study.schema import ATTEMPT_COLUMNS
 from modelops_ray.study.study import Study
 
 duckdb, pd, pl = (pytest.importorskip(name) for name in ("duckdb", "pandas", "polars"))
@@ -109,7 +109,7 @@ def test_a_run_in_which_every_attempt_gave_a_result_writes_no_such_table(path):
     commit(path, [payload(STUDY, range(6))], [])
 
     assert not (path / "attempts").exists()
-    assert ATTEMPTS.empty_table().equals(RunReader(path).attempts())
+    assert ATTEMPT_COLUMNS.empty_table().equals(RunReader(path).attempts())
     assert {} == open_store(path, STUDY).attempts_made()
 
 
