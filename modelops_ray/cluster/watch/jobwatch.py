@@ -83,7 +83,8 @@ class _Following:
                     self._interrupted(reason)
                     continue
                 case _:
-                    self._tell(heard)
+                    self._deaths += [heard] if isinstance(heard, Died) else []
+                    self.say(heard.sentence)
                     continue
             self._interruption = ""
             self._show(job)
@@ -116,11 +117,6 @@ class _Following:
         if job.line != self._said:
             self._said = job.line
             self.say(job.line)
-
-    def _tell(self, news: News) -> None:
-        if isinstance(news, Died):
-            self._deaths.append(news)
-        self.say(news.sentence)
 
     def _listen(self, listening: Callable[[], Any]) -> None:
         def listen() -> None:

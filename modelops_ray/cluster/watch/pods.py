@@ -14,17 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from modelops_ray.cluster.quantity import as_bytes
-from modelops_ray.cluster.watch.kube import (
-    ACCOUNT,
-    Changed,
-    Interrupted,
-    Kube,
-    KubeError,
-    Listed,
-    Seen,
-    connect,
-    is_in_a_pod,
-)
+from modelops_ray.cluster.watch.kube import ACCOUNT, Changed, Interrupted, Kube, KubeError, Listed, connect, is_in_a_pod
 from modelops_ray.cluster.watch.podwatch import Cause, Died, News, PodWatch, Stuck
 from modelops_ray.cluster.watch.reach import reachable
 from modelops_ray.core.events import ClusterSaid, Event, Node, PodDied
@@ -45,19 +35,16 @@ class Follower:
     def news(self) -> Iterator[News | Interrupted]:
         """Follow until the connection is closed, or the API server refuses with a KubeError."""
         for seen in self.kube.watch(self.kube.pods(self.cluster)):
-            yield from self._news_of(seen)
-
-    def _news_of(self, seen: Seen) -> Iterator[News | Interrupted]:
-        match seen:
-            case Listed(objects):
-                news, gone = self.watch.listed(objects)
-                yield from news
-                for pod in gone:
-                    yield self.watch.gone(pod, self._events_of(pod.metadata.name))
-            case Changed(kind, changed):
-                yield from self.watch.changed(kind, changed)
-            case Interrupted():
-                yield seen
+            match seen:
+                case Listed(objects):
+                    news, gone = self.watch.listed(objects)
+                    yield from news
+                    for pod in gone:
+                        yield self.watch.gone(pod, self._events_of(pod.metadata.name))
+                case Changed(kind, changed):
+                    yield from self.watch.changed(kind, changed)
+                case Interrupted():
+                    yield seen
 
     def _events_of(self, pod: str) -> list[Mapping[str, Any]]:
         try:
