@@ -51,15 +51,9 @@ __all__ = [
 ]
 
 _LAZY = {
-    "Run": "modelops_ray.api",
     "RunConfig": "modelops_ray.session.run_config",
     "Study": "modelops_ray.study.study",
-    "Submission": "modelops_ray.api",
-    "open_run": "modelops_ray.api",
-    "plan": "modelops_ray.api",
-    "profile": "modelops_ray.api",
-    "run": "modelops_ray.api",
-    "submit": "modelops_ray.api",
+    **dict.fromkeys(("Run", "Submission", "open_run", "plan", "profile", "run", "submit"), "modelops_ray.api"),
 }
 
 

@@ -40,13 +40,9 @@ DEBUG = click.option(
 
 
 def of_run(command: str, *own: Decorator, **helps: str) -> Decorator:
-    """Add the options of a run that a command takes.
+    """Add the options of a run that a command takes; `helps` has other words for some of them.
 
-    Args:
-        command: Its name in `config`.
-        own: Options of its own; they stand after those that say which part of a run is done, and before those that
-            say what is run and how.
-        helps: Other words for an option, by its name.
+    Its `own` options stand after those that say which part of a run is done, and before those that say what is run.
     """
     taken = [
         replace(each, help=helps.get(each.name, each.help)) for each in options().values() if command in each.commands

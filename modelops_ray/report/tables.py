@@ -50,11 +50,7 @@ def print_first_look(
 ) -> None:
     """Print means over replicates of a small output with one row per simulation, else what outputs there are.
 
-    Args:
-        console: Where to.
-        sizes: Of all outputs; what is larger than `LOOK_BYTES` is not read.
-        n_completed: How many simulations they are of; an output of more rows is not read either.
-        read: Reads an output.
+    An output that is larger than `LOOK_BYTES`, or has more rows than there are completed simulations, is not read.
     """
     for name, size in sizes.items():
         # Compressed, millions of rows can be a few megabytes.

@@ -88,16 +88,8 @@ class RunRequest:
 def ask(study: Study, model: str | Callable[..., object] | None, config: RunConfig, name: str) -> RunRequest:
     """Check everything that can be checked without a cluster, the disk, or importing the model.
 
-    Args:
-        study: What to run.
-        model: In place of the study's own; relative to the working directory, the study's to its file.
-        config: The knobs.
-        name: Of the study, for its default run directory.
-
-    Raises:
-        StudyError: The study names no model, or its seeds do not fit the policy.
-        ModelError: The model cannot be found.
-        UsageError: `--only` names no simulation of the study or of the shard, or there are too many shards.
+    StudyError, ModelError or UsageError if the study, the model or an option is wrong. A given `model` is relative to
+    the working directory, the study's own to its file; the default run directory begins with `name`.
     """
     simulations = Simulations(study, config.seeds)
     given = model if model is not None else config.model

@@ -44,13 +44,9 @@ def assemble(
     schemas: TableSchemas,
     committed: Callable[[str], Iterable[pa.Table]] = lambda _: (),
 ) -> Batch:
-    """Put the payloads together.
+    """Put payloads together, in columns of outputs that hold those `known` from earlier commits.
 
-    Args:
-        payloads: Results of chunks, in any order.
-        known: Columns of the outputs that earlier commits fixed.
-        schemas: Columns of `simulations`, and of identity in outputs.
-        committed: Reads the rows of an output that earlier commits have, where its columns are to become wider.
+    `committed` reads the rows of an output that earlier commits have, where its columns are to become wider.
     """
     unfit: dict[int, str] = {}
     while True:

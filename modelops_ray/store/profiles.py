@@ -33,7 +33,7 @@ class Profile(Document):
 
     `peaks` counts simulations by the upper edge in bytes of their bin, as `core.memory` has them. `base_bytes` is the
     memory of a worker and a process for simulations before the first of them, `child_bytes` that of the process alone,
-    `shared_bytes` what all of a node share: the largest seen of each. `seconds` are those of all `samples`.
+    `shared_bytes` what all of a node share, as the last run had them. `seconds` are those of all `samples`.
     The results of `written` simulations took `payload_bytes` in memory and `output_bytes` on disk.
     """
 
