@@ -13,7 +13,7 @@ from modelops_ray.core.events import Capacity, Node
 from modelops_ray.core.memory import EVERYTHING, MemoryModel, RequestSizes
 from modelops_ray.core.overhead import Overhead
 from modelops_ray.core.policy import Policy
-from modelops_ray.core.window import Recent, SlowDecay, Window, slots, slots_by_cpus
+from modelops_ray.core.window import Recent, Window, slots, slots_by_cpus
 
 
 class Allocation(NamedTuple):
@@ -38,7 +38,7 @@ class Allocator:
         self.memory = MemoryModel(policy.memory_bytes, self.sizes, overhead)
         self._known_peaks = known_peaks
         self._able = Recent(policy.grace_s)
-        self._most_cpus = SlowDecay(policy.grace_s)
+        self._seen = Recent(policy.grace_s)
 
     @property
     def top_bytes(self) -> int:
@@ -51,8 +51,8 @@ class Allocator:
 
     @property
     def most_cpus(self) -> float:
-        """The CPUs of the node that has most of them, as last seen for some time; those of a simulation at least."""
-        return self._most_cpus.amount or self.policy.cpus
+        """The most CPUs of a node, as last seen for some time; those of a simulation where no node has any."""
+        return max((node.cpus for node in self._seen.nodes), default=0.0) or self.policy.cpus
 
     @property
     def top_limit_bytes(self) -> int:
@@ -116,7 +116,7 @@ class Allocator:
     def update(self, capacity: Capacity, now_s: float = 0.0) -> None:
         """Take note of the cluster."""
         self.window.update(capacity)
-        self._most_cpus.update(now_s, self.window.most_cpus)
+        self._seen.update(now_s, self.window.all_nodes)
         self._able.update(now_s, self.window.able_nodes)
         self.memory.slots_per_node = self._slots_per_node(self._able.nodes)
         self.memory.overhead.update(node.memory_bytes for node in self._able.nodes)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -116,14 +115,18 @@ class Dispatch:
                 self.pending.spread(self.policy.probes)
             n = self._chunk_size(choice, request_bytes, width)
             group = self.pending.take(choice, n, self._n_first)
-            if choice.kind is Kind.KNOWN:
-                group = group._replace(need=Need(limit_bytes))
             for set_index in set(group.sets):
                 if not self.pending.holds(set_index):
                     self.memory.forget(set_index)
-            group = group._replace(limit_bytes=self.allocator.granted(limit_bytes, request_bytes, width))
-            chunk = self._launch(group, request_bytes, width, tuple(map(attempt_of, group.positions)))
-            yield replace(chunk, enough_s=self._enough_s(choice))
+            granted_bytes = self.allocator.granted(limit_bytes, request_bytes, width)
+            need = Need(limit_bytes) if choice.kind is Kind.KNOWN else group.need
+            group = Group(group.positions, group.sets, granted_bytes, need)
+            attempts, enough_s = tuple(map(attempt_of, group.positions)), self._enough_s(choice)
+            chunk_id, self._next_id = self._next_id, self._next_id + 1
+            announce = self.admission.enter(chunk_id, Outstanding(group, request_bytes, width))
+            yield SubmitChunk(
+                chunk_id, group.positions, attempts, request_bytes, granted_bytes, announce, width, enough_s
+            )
 
     def _enough_s(self, choice: Candidate) -> float:
         """How long what a chunk has finished may wait for its end.
@@ -208,8 +211,3 @@ class Dispatch:
         wanted_s = 2 * one_s if self._child_life_s is None else self._child_life_s
         # What the first one ends with waits for the others.
         return max(self.policy.chunk_target_s, min(wanted_s, one_s + self.policy.chunk_hold_s))
-
-    def _launch(self, group: Group, request_bytes: int, width: int, attempts: tuple[int, ...]) -> SubmitChunk:
-        chunk_id, self._next_id = self._next_id, self._next_id + 1
-        announce = self.admission.enter(chunk_id, Outstanding(group, request_bytes, width))
-        return SubmitChunk(chunk_id, group.positions, attempts, request_bytes, group.limit_bytes, announce, width)

@@ -36,27 +36,6 @@ def window_size(n_slots: int, n_reachable_slots: int, cap: int) -> int:
 
 
 @dataclass(slots=True)
-class SlowDecay:
-    """The most there was; less takes its place once it has been less for `grace_s`.
-
-    A node that restarts makes no smaller cluster: what only it can hold waits for it.
-    """
-
-    grace_s: float
-    amount: float = 0
-    _less_since_s: float | None = None
-
-    def update(self, now_s: float, amount: float) -> None:
-        """Take note of what there is now; nothing at all says nothing."""
-        if amount >= self.amount:
-            self.amount, self._less_since_s = amount, None
-        elif self._less_since_s is None:
-            self._less_since_s = now_s
-        elif amount and now_s - self._less_since_s >= self.grace_s:
-            self.amount, self._less_since_s = amount, None
-
-
-@dataclass(slots=True)
 class Recent:
     """The nodes that were there, or could have come, within the last `grace_s`; one of each shape.
 
@@ -83,7 +62,6 @@ class Recent:
 class Window:
     """The window of a run; shrinks when Ray had to kill, and recovers with successes.
 
-    `most_cpus` are the CPUs of the node with most of them.
     `plenty_bytes` is a request for a simulation of which nothing is known: the smallest node, or the largest part of it
     with which four run at once on what is there. `payload_budget_bytes` is how much may have finished, or be about to,
     without being committed.
@@ -92,7 +70,6 @@ class Window:
     policy: Policy
     capacity: Capacity = field(default_factory=lambda: Capacity(nodes=()))
     factor: float = 1.0
-    most_cpus: float = 0.0
     plenty_bytes: int = 2**30
     payload_budget_bytes: int = 256 * 2**20
     _slots: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -105,8 +82,7 @@ class Window:
         self.capacity = capacity
         self._slots.clear()
         self._sizes.clear()
-        fitting = self._fitting(self._all_nodes)
-        self.most_cpus = max((node.cpus for node in self._all_nodes), default=0.0)
+        fitting = self._fitting(self.all_nodes)
         if fitting:
             smallest_bytes = min(node.memory_bytes for node in fitting)
             there = self._fitting(capacity.nodes) or fitting
@@ -129,7 +105,8 @@ class Window:
         return self._fitting({*self.capacity.nodes, *self.capacity.reachable})
 
     @property
-    def _all_nodes(self) -> tuple[Node, ...]:
+    def all_nodes(self) -> tuple[Node, ...]:
+        """Nodes that there could be, or those that are there where no more is known."""
         return self.capacity.reachable or self.capacity.nodes
 
     def slots_at(self, request_bytes: int, width: int = 1) -> int:
@@ -145,7 +122,7 @@ class Window:
             return self.policy.window
         key = request_bytes, width
         if key not in self._sizes:
-            reachable = slots(self._all_nodes, width * self.policy.cpus, request_bytes)
+            reachable = slots(self.all_nodes, width * self.policy.cpus, request_bytes)
             self._sizes[key] = window_size(self.slots_at(*key), reachable, self.policy.window_cap)
         return max(1, int(self._sizes[key] * self.factor))
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelops_ray.core.events import Capacity, CapacityChanged, Node, SubmitChunk
-from tests.support.decisions import begun, finished, killed, of
+from tests.support.decisions import ONE_NODE, begun, finished, killed, of
 
 MIB = 2**20
 GIB = 2**30
@@ -63,3 +63,20 @@ def test_a_large_node_that_restarts_ends_nothing():
     state, _ = begun(capacity=both, memory_bytes=20 * GIB, cpus=6.0)
     for now_s, capacity in ((1.0, small), (200.0, small), (201.0, both), (250.0, small), (501.0, both)):
         assert [] == state.handle(CapacityChanged(now_s, capacity))
+
+
+def test_a_head_without_cpus_refuses_nothing():
+    """Its workers are still to come: that no node has a CPU now says nothing of them."""
+    for capacity in (Capacity((Node(0.0, 4 * GIB),)), Capacity(())):
+        state, actions = begun(capacity=capacity, memory_bytes=GIB)
+        assert not state.is_ending
+        assert of(SubmitChunk, actions)
+
+
+def test_a_node_with_more_cpus_that_was_there_minutes_ago_may_come_back():
+    """After that, the largest of those that are there is the measure."""
+    state, _ = begun(capacity=Capacity((Node(8.0, 8 * GIB), ONE_NODE.nodes[0])), memory_bytes=GIB, cpus=6.0)
+    state.handle(CapacityChanged(299.0, ONE_NODE))
+    assert not state.is_ending
+    state.handle(CapacityChanged(301.0, ONE_NODE))
+    assert state.is_ending
