@@ -12,6 +12,7 @@ import pytest
 from support.studies import assert_equal_datasets, n_committed, rows, wait_for_commits, wait_until
 
 from benchmarks.cgroups import memory_cgroup, why_not
+from modelops_ray.store.reader import RunReader
 
 GIB = 2**30
 MB = 10**6
@@ -97,6 +98,9 @@ def test_workers_killed_every_second_cost_only_time(place, tmp_path):
     assert 0 == ended.code, ended.stderr
     assert killed
     assert ended.summary["infrastructure_retries"] > 0
+    attempts = RunReader(tmp_path / "killed").attempts()
+    assert ended.summary["attempts"] == 100 + attempts.num_rows
+    assert ({"worker_lost"}, {"retried"}) == tuple(set(attempts[name].to_pylist()) for name in ("cause", "follows"))
     assert_equal_datasets(tmp_path / "undisturbed", tmp_path / "killed")
 
 
