@@ -17,7 +17,7 @@ _PROBES_NEEDED = 3
 
 @dataclass(frozen=True, slots=True)
 class Outstanding:
-    """A chunk that was submitted and has not been heard of."""
+    """A chunk that was submitted and has not ended."""
 
     group: Group
     request_bytes: int
@@ -83,14 +83,14 @@ class Admission:
         return sum(size * count for size, count in self.sizes.in_use.items())
 
     def leaves_a_place(self, payload_bytes: float) -> bool:
-        """Whether others could still be submitted beside one more that no node there can hold."""
+        """Whether other chunks could still be submitted beside one more that no present node can hold."""
         n_waiting = sum(not self.window.slots_at(one.request_bytes, one.width) for one in self.outstanding.values())
         n_by_outputs = self.window.payload_budget_bytes / payload_bytes if payload_bytes else math.inf
         return n_waiting + 1 < min(self.window.most, n_by_outputs)
 
     @property
     def is_full(self) -> bool:
-        """Whether not even the smallest chunk would be admitted; tells so without a look at any."""
+        """Whether not even the smallest chunk would be admitted."""
         return len(self.outstanding) >= self.window.most
 
     def may_finish_more(self, unwritten_bytes: int, payload_bytes: float) -> bool:
@@ -111,5 +111,5 @@ class Admission:
         return n_at_least < self.window.size_at(request_bytes, width)
 
     def _may_begin(self, request_bytes: int | None) -> bool:
-        """Whether a node that is there could hold it: no chunk is held back for a node that has yet to come."""
+        """Whether a present node could hold it: no chunk is held back for a node that has yet to come."""
         return request_bytes is not None and self.window.slots_at(request_bytes) > 0

@@ -1,6 +1,6 @@
-"""What memory is given: the limit of a simulation, the request of its task, and how many share a task.
+"""What memory is given: the limit of a simulation, the request of its task, and how many simulations share a task.
 
-Owns what was measured and what the nodes can hold. Does not know what waits, and does not decide what is submitted.
+Owns what was measured and what the nodes can hold. Does not know what is pending or decide what is submitted.
 """
 
 from __future__ import annotations
@@ -42,10 +42,7 @@ class Allocator:
 
     @property
     def top_bytes(self) -> int:
-        """The largest request there can be: all of the largest node, as last seen for some time.
-
-        Where no node was ever seen, as in a cluster that scales from zero, it is more than any has.
-        """
+        """The largest possible request: all of the largest node seen lately, or `EVERYTHING` before any was seen."""
         sizes = self.memory.overhead.node_sizes
         return sizes[-1] if sizes else EVERYTHING
 
@@ -56,15 +53,15 @@ class Allocator:
 
     @property
     def top_limit_bytes(self) -> int:
-        """The most that one simulation can get: what a task of the largest node leaves it, or the user's cap."""
+        """The largest possible limit: what a task of the whole largest node leaves it, or the user's cap."""
         return max(1, self.capped(self.memory.overhead.limit_bytes(self.top_bytes)))
 
     def is_at_maximum(self, limit_bytes: int) -> bool:
-        """Whether no simulation could get more than this, as far as is known by now."""
+        """Whether no simulation could get more than this on the nodes seen lately."""
         return limit_bytes >= self.top_limit_bytes
 
     def fills_node(self, request_bytes: int) -> bool:
-        """Whether a chunk of this request has the largest node for itself: what runs out of memory there is its own."""
+        """Whether a chunk of this request has the largest node for itself, so that only it can exhaust the memory."""
         return request_bytes >= self.top_bytes
 
     def capped(self, limit_bytes: int) -> int:
@@ -74,7 +71,7 @@ class Allocator:
 
     @property
     def plenty_bytes(self) -> int:
-        """The limit of a probe, so that with its worker it asks for plenty and not more."""
+        """The limit of a probe: with its worker it requests the window's `plenty_bytes`."""
         plenty_bytes = self.window.plenty_bytes
         return max(self.memory.overhead.limit_bytes(plenty_bytes), plenty_bytes // 2)
 
@@ -88,14 +85,14 @@ class Allocator:
 
     @property
     def typical_request_bytes(self) -> int:
-        """What a simulation of which only the model is known asks for: its part of the request of its task."""
+        """The request of a simulation of a set not measured yet: its part of the request of its task."""
         limit, width = self._typical_limit_bytes, self._typical_width
         least = self.memory.typical_least(limit)
         return self.memory.request_for(limit, self.top_bytes, width, least_limit_bytes=least) // width
 
     @property
     def fit_in_memory(self) -> tuple[int, int]:
-        """How many simulations the memory that is there holds at once, and how many if each imported the model."""
+        """How many simulations the present memory holds at once, and how many if each imported the model itself."""
         request, width = self.typical_request_bytes, self._typical_width
         alone = self.memory.overhead.unshared_bytes(self._typical_limit_bytes)
         memory = [node.memory_bytes for node in self.window.capacity.nodes]
@@ -103,7 +100,7 @@ class Allocator:
 
     @property
     def concurrency(self) -> int:
-        """How many of those run at once on what is there."""
+        """How many of those run at once on the present nodes."""
         width = self._typical_width
         return width * self.window.slots_at(self.typical_request_bytes * width, width)
 
@@ -130,7 +127,7 @@ class Allocator:
         return bool(self._able.nodes) and not n_slots
 
     def granted(self, limit_bytes: int, request_bytes: int, width: int) -> int:
-        """What is declared may be used, rounded up as it was, and no more; a limit of the user stays as it is."""
+        """The limit that a rounded-up request leaves each simulation; a limit that the user gave stays as it is."""
         if self.policy.memory_bytes is not None and request_bytes < self.top_bytes:
             return limit_bytes
         return max(1, self.capped(self.memory.overhead.limit_bytes(request_bytes, width)))

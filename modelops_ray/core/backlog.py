@@ -1,8 +1,7 @@
-"""What waits, and in which order it is taken: the pending simulations and how they are cut into chunks.
+"""The pending simulations, in which order they are taken, and how they are cut into chunks.
 
-Order: repeats first; then one replicate of every parameter set (some, where they are short), because its cost stands
-for the whole set; then the rest of the sets, the costliest first, so that neither large memory nor long runs are left
-for the end.
+Order: repeats first; then one replicate of every parameter set (several, where they are short), to learn the cost of
+the set; then the rest of the sets, the costliest first, so that large or long simulations are not left for the end.
 Does not know windows, requests or chunks in flight.
 """
 
@@ -20,7 +19,7 @@ from typing import NamedTuple
 from modelops_ray.core.events import Segment
 
 _SETS_LOOKED_AT = 32
-"""How many of the first simulations of a repeat are asked for their parameter sets."""
+"""Of simulations that are repeated together, the parameter sets of this many decide how much they get."""
 
 
 class Overrun(NamedTuple):
@@ -40,7 +39,7 @@ class Need(NamedTuple):
 class Group(NamedTuple):
     """Simulations taken together: positions, the parameter set of each, and what each may use and needs.
 
-    `limit_bytes` is what they were given; how much they are given when they run again is decided then, from `need`.
+    `limit_bytes` is the limit they were given; when they run again, a new one follows from `need`.
     """
 
     positions: tuple[int, ...]
@@ -65,7 +64,7 @@ class Group(NamedTuple):
 
 
 class Kind(Enum):
-    """Why simulations wait: to be repeated, or of a set untouched, begun without a result, or with one."""
+    """Why simulations are pending: to be repeated, or of a set not begun, begun without a result, or with one."""
 
     REPEAT = "repeat"
     FRESH = "fresh"
@@ -93,7 +92,7 @@ class _Set:
 
 @dataclass(slots=True)
 class Pending:
-    """The simulations that wait. Every position is in at most one place."""
+    """The pending simulations. Every position is in at most one place."""
 
     n: int = 0
     _sets: dict[int, _Set] = field(default_factory=dict)
@@ -107,11 +106,11 @@ class Pending:
 
     @property
     def n_sets(self) -> int:
-        """Parameter sets of which something waits (repeats aside)."""
+        """Parameter sets with pending simulations (repeats aside)."""
         return len(self._sets)
 
     def holds(self, set_index: int) -> bool:
-        """Whether simulations of this parameter set wait."""
+        """Whether simulations of this parameter set are pending (repeats aside)."""
         return set_index in self._sets
 
     def positions(self) -> Iterator[int]:
@@ -142,17 +141,17 @@ class Pending:
             self._repeats.setdefault(size_class, deque()).append(group)
 
     def is_unranked(self, set_index: int) -> bool:
-        """Whether some of this set were taken, more wait, and what they take is not known."""
+        """Whether this set has begun, has more pending simulations, and none of it has completed."""
         return set_index in self._begun
 
     def rank(self, set_index: int, request_bytes: int, seconds: float) -> None:
-        """A simulation of such a set completed: what waits of it is taken by what its tasks declare, then by time."""
+        """A simulation of such a set completed: the rest of it is ordered by request, then by run time."""
         del self._begun[set_index]
         self._sets[set_index].seconds = seconds
         heapq.heappush(self._known.setdefault(_size_class(request_bytes), []), (-seconds, set_index))
 
     def repeats(self) -> Iterator[Candidate]:
-        """What must be repeated, largest first."""
+        """Simulations to be repeated, largest first."""
         for size_class in sorted(self._repeats, reverse=True):
             group = self._repeats[size_class][0]
             yield Candidate(Kind.REPEAT, size_class, group.need, tuple(dict.fromkeys(group.sets[:_SETS_LOOKED_AT])))
@@ -164,7 +163,7 @@ class Pending:
             yield Candidate(Kind.KNOWN, size_class, Need(), (set_index,), -seconds)
 
     def unranked(self) -> Candidate | None:
-        """Sets of which nothing is known: untouched ones, else those that have begun."""
+        """A set without a result: one not begun, else one that has begun."""
         if self._fresh:
             return Candidate(Kind.FRESH, 0, Need(), (self._fresh[0],))
         if self._begun:
@@ -196,7 +195,7 @@ class Pending:
                 return (set_index for _, set_index in self._known[choice.size_class])
 
     def take(self, choice: Candidate, n: int, n_first: int = 1) -> Group:
-        """Remove up to `n` simulations of a choice just made; of sets that are untouched `n_first` each."""
+        """Remove up to `n` simulations of a choice just made; of sets not begun, `n_first` each."""
         if choice.kind is Kind.REPEAT:
             group = self._take_repeat(choice.size_class, n)
         else:
@@ -215,7 +214,7 @@ class Pending:
                 return self._take_known(choice.size_class, n)
 
     def spread(self, n_parts: int) -> None:
-        """Turn the untouched sets, so that the next ones taken come from all over the study."""
+        """Rotate the sets not begun, so that the next ones taken come from all over the study."""
         self._fresh.rotate(-max(1, len(self._fresh) // max(1, n_parts)))
 
     def _take_repeat(self, size_class: int, n: int) -> Group:
@@ -285,9 +284,9 @@ def chunk_size(
 ) -> int:
     """How many simulations to give to one task.
 
-    About `target_s` of work and `target_bytes` of outputs, and at the end of a study a quarter of a slot's fair
-    share, so that the last tasks end together (guided self-scheduling, Polychronopoulos and Kuck 1987), but not below
-    `least_s` of work, which is what ending together would cost in tasks.
+    About `target_s` of work and `target_bytes` of outputs; at the end of a study a quarter of a slot's fair share, so
+    that the last tasks end together (guided self-scheduling, Polychronopoulos and Kuck 1987), but at least `least_s` of
+    work, below which tasks cost more than ending together saves.
     """
     by_time = target_s / seconds if seconds > 0 else most
     by_bytes = target_bytes / bytes_each if bytes_each > 0 else most

@@ -1,4 +1,4 @@
-"""What has finished and waits to be committed, and when that is due. Does not know what a payload holds."""
+"""What has ended and waits to be committed, and when a commit is due. Does not know what outputs hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import FailedAttempts, Failure, Follows
 
 _WRITE_S = 1.5
-"""What the writing of a commit and the way there are expected to take at least."""
+"""Seconds allowed for writing a commit, at least."""
 _ATTEMPTS_WITHIN_S = 60.0
 """How long attempts that gave no result wait for results to be committed with."""
 
@@ -29,7 +29,7 @@ class Unwritten:
 class Journal:
     """Ended, not yet durable: payloads by chunk, final failures, attempts without a result, and the commit under way.
 
-    `unwritten_bytes` is what all of it takes, what is told of failures included, so that it is bounded as outputs are.
+    `unwritten_bytes` is the size of all of it, texts of failures included, so that these are bounded as outputs are.
     `oldest_s` is when the first simulation ended, and `attempts_s` when the first attempt did, that waits for a commit
     which has not begun; None while none waits. `made` counts the attempts without a result of simulations that have
     no durable row.
@@ -121,7 +121,7 @@ class Journal:
         return is_first or is_stale or self._is_old(now_s) or self._is_enough(self.unwritten_bytes, n_rows)
 
     def _learn_pause(self, now_s: float) -> None:
-        """Learn how long it is from one look to the next; several come together, of which the first tells."""
+        """Learn the seconds between two calls of `next_commit`; of several calls at once the first one counts."""
         pause_s = 0.0 if self._looked_s is None else now_s - self._looked_s
         self._pause_s, self._looked_s = max(pause_s, self._pause_s / 2), now_s
 
@@ -129,9 +129,9 @@ class Journal:
         self.oldest_s = since_s if self.oldest_s is None else min(since_s, self.oldest_s)
 
     def _is_old(self, now_s: float) -> bool:
-        """Whether the oldest would be durable too late if its commit began at the next look.
+        """Whether the oldest result would be durable too late if its commit began only at the next call.
 
-        A write may have to wait for the one before it, so that two are allowed for.
+        Time for two writes is allowed for: one may have to wait for another.
         """
         within_s = self.policy.commit_within_s
         reserve_s = min(within_s / 2, max(_WRITE_S, 2 * self._write_s)) + min(within_s / 4, self._pause_s)

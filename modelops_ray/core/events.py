@@ -34,9 +34,8 @@ class Node(NamedTuple):
 class Capacity:
     """What the cluster can hold.
 
-    `nodes` are there now. `reachable` are all nodes there could be once the autoscaler has done its best, those that
-    are there included; empty means that what is there is all that is known of.
-    `says` is what the autoscaler says of requests it does not fulfil; of no consequence but for people.
+    `nodes` are there now. `reachable` adds those that the autoscaler could start; empty where no autoscaler is known.
+    `says` is the autoscaler's sentence about requests it does not fulfil, for the user only.
     """
 
     nodes: tuple[Node, ...]
@@ -49,7 +48,7 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class TasksAdded:
-    """Simulations entered the run; with `last` there will be no more."""
+    """Simulations entered the run; with `last`, no more follow."""
 
     now_s: float
     segments: tuple[Segment, ...]
@@ -58,7 +57,7 @@ class TasksAdded:
 
 @dataclass(frozen=True, slots=True)
 class ChunkStarted:
-    """A chunk left the scheduler's queue. Backends send it where they can see it, for chunks with `announce`."""
+    """A chunk's task began. Sent for chunks with `announce`, by backends that see it."""
 
     now_s: float
     chunk_id: int
@@ -66,7 +65,7 @@ class ChunkStarted:
 
 @dataclass(frozen=True, slots=True)
 class ChunkFinished:
-    """A chunk's task returned; its payload, if any, waits in the backend to be committed."""
+    """A chunk's task returned; the backend keeps its outputs until they are committed."""
 
     now_s: float
     chunk_id: int
@@ -77,8 +76,8 @@ class ChunkFinished:
 class ChunkFailed:
     """A chunk's task died without a report.
 
-    `used_bytes` is what its process was seen to use when it was killed, None where that was not seen.
-    `kernel_killed` is True or False where the kernel's own count of kills is readable, None elsewhere.
+    `used_bytes` is the memory that its process used when it was killed, None where that was not seen.
+    `kernel_killed` tells whether the kernel counted a kill, None where that count cannot be read.
     `killed_by` is who is known to have killed it. `address` is that of the node that was lost, "" if none was or it is
     not known. `excess` are the simulations that used more than their limit when they were last seen, each with the
     bytes it used.
@@ -110,7 +109,7 @@ class PartCommitted:
 
 @dataclass(frozen=True, slots=True)
 class PayloadLost:
-    """The payload of a finished chunk is gone: its simulations must run again, and none is to blame."""
+    """The outputs of a finished chunk are gone: its simulations run again, and none is blamed."""
 
     now_s: float
     chunk_id: int
@@ -126,7 +125,7 @@ class CapacityChanged:
 
 @dataclass(frozen=True, slots=True)
 class PodDied:
-    """The pod behind a node died, which `sentence` says for people; `address` is that of the node.
+    """The pod of the node at `address` died; `sentence` tells the user so.
 
     `is_memory` is set where it died of a lack of memory.
     """
@@ -139,7 +138,7 @@ class PodDied:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSaid:
-    """Something of the cluster that the user should be told once; what `hinders` may be why nothing moves."""
+    """A sentence about the cluster, to be told once; with `hinders` it may be the reason why nothing finishes."""
 
     now_s: float
     text: str
@@ -156,7 +155,7 @@ class StopRequested:
 
 @dataclass(frozen=True, slots=True)
 class Ticked:
-    """Time passed and nothing else did."""
+    """Only time passed."""
 
     now_s: float
 
@@ -183,9 +182,9 @@ Event = (
 class SubmitChunk:
     """Run these simulations in one task that asks for `request_bytes`.
 
-    `attempts` counts for each position which try this is, from 1. `limit_bytes` is the part of the request that is
-    meant for one simulation, `width` of them run at a time. With `announce` the backend should tell when it starts.
-    Once the first that ended has waited for `enough_s` it begins no further simulation: it was planned for less.
+    `attempts` is the number of each position's attempt, from 1. `limit_bytes` is what one simulation may use; `width`
+    of them run at a time. With `announce` the backend is to send `ChunkStarted`. The task begins no further simulation
+    `enough_s` after its first one ended.
     """
 
     chunk_id: int
@@ -200,7 +199,7 @@ class SubmitChunk:
 
 @dataclass(frozen=True, slots=True)
 class CancelChunk:
-    """Forget this chunk; what it still reports is dropped."""
+    """End this chunk's task; a report that still comes is ignored."""
 
     chunk_id: int
 

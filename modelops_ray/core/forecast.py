@@ -1,4 +1,4 @@
-"""What a study will take, from what is known of its model; arithmetic only."""
+"""What a study will take, computed from measurements of its model."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Forecast:
 def forecast(
     dispatch: Dispatch, *, n_simulations: int, n_sets: int, n_left: int, bytes_each: float | None = None
 ) -> Forecast:
-    """Forecast a run from what its dispatch has learned, or was told by a profile, and from what is known of outputs.
+    """Forecast a run from what its dispatch has measured, or got from a profile.
 
     Args:
         dispatch: Of the run.
         n_simulations: How many the run is to answer.
         n_sets: Of how many parameter sets.
         n_left: How many have no row yet.
-        bytes_each: What the results of one take on disk; None where that is not known.
+        bytes_each: Bytes on disk of the results of one simulation; None where not known.
     """
     is_known = dispatch.memory.n_samples > 0 and bool(dispatch.window.capacity.nodes)
     request_bytes = dispatch.allocator.typical_request_bytes if is_known or dispatch.policy.memory_bytes else None

@@ -1,7 +1,4 @@
-"""What happened so far, and guards that end a run which cannot succeed: nothing moves, or everything fails alike.
-
-Counts and decides, never waits.
-"""
+"""Counters of a run, and guards that end one which cannot succeed: nothing finishes, or everything fails alike."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from modelops_ray.core.report import Cause, Failure
 
 @dataclass(slots=True)
 class Counters:
-    """What happened so far, for people; `completed` and `failed` include what is not committed yet."""
+    """Counts of a session; `completed` and `failed` include simulations that are not committed yet."""
 
     completed: int = 0
     failed: int = 0
@@ -26,22 +23,22 @@ class Counters:
 
 
 ALL_PATIENCE = 10
-"""Nothing may be committed for this many times as long as nothing may finish, even if simulations do finish."""
+"""Give up after this multiple of `patience_s` without a commit, even if simulations finish."""
 
 
 DEAD_POD_REMEMBERED_S = 600.0
-"""The next pod may have the same address."""
+"""A later pod may get the address of one that died."""
 
 MOST_LOST = 3
-"""How often a run waits anew because something that had run for long was lost, while nothing finishes."""
+"""How often the loss of a long task restarts the wait for the next result, while nothing finishes."""
 
 
 @dataclass(slots=True)
 class NoProgressGuard:
     """Fires when nothing finished and capacity did not grow for `patience_s`, or nothing was kept for ten times that.
 
-    Nodes that come and go for ever look like growth, and outputs that are lost on their way like results. What was lost
-    after a long time has to begin again, which is waited for a few times.
+    The second rule is for nodes that keep coming and going, which looks like growth, and for outputs that are lost each
+    time, which look like results. A long task that is lost begins again, which is waited for `MOST_LOST` times.
     """
 
     patience_s: float
@@ -60,7 +57,7 @@ class NoProgressGuard:
         self.kept(now_s)
 
     def lost(self, now_s: float) -> None:
-        """What ran was lost and begins again."""
+        """A task was lost and begins again."""
         if self.last_s is not None and now_s - self.last_s > self.patience_s / 3 and self.n_lost < MOST_LOST:
             self.last_s, self.n_lost = now_s, self.n_lost + 1
 
@@ -87,9 +84,9 @@ class NoProgressGuard:
 
 @dataclass(slots=True)
 class PodGuard:
-    """Ends a run whose pods die of memory again and again: the last few took more along than was completed meanwhile.
+    """Ends a run whose last pods that died of memory lost more simulations than were completed meanwhile.
 
-    A pod that dies now and then, while everything else goes on, costs what was on it and no more.
+    Pods that die while the others complete more than they lose end nothing.
     """
 
     deaths: int = 5
@@ -97,9 +94,9 @@ class PodGuard:
     _dead: dict[str, PodDied] = field(default_factory=dict)
 
     def seen_from(self, event: ChunkFailed) -> ChunkFailed:
-        """The end of a chunk, told as that of the pod it was on where that has died.
+        """The end of a chunk, with the sentence of the pod it was on where that pod has died.
 
-        Where a pod died of anything but memory, no simulation on it is to blame for using too much.
+        Where the pod did not die of memory, no simulation on it is blamed for its use of memory.
         """
         pod = self._dead.get(event.address)
         if pod is None or event.now_s - pod.now_s >= DEAD_POD_REMEMBERED_S:
@@ -121,14 +118,14 @@ class PodGuard:
 
 
 SIZES = frozenset({Cause.OUT_OF_MEMORY, Cause.UNSCHEDULABLE})
-"""Causes that tell of the size of these simulations and of the nodes: smaller ones may follow."""
+"""Causes that do not show the model to be wrong: smaller simulations may follow."""
 
 
 @dataclass(slots=True)
 class FailureGuard:
     """Ends a run with too many failures: by the user's number, else when the first ones all fail alike.
 
-    Alike are those of one cause and error type, whichever these are.
+    Failures of one cause and error type are alike.
     """
 
     max_failures: int | None

@@ -21,11 +21,11 @@ _BIN = math.log(1.05)
 _GRID = math.log(2.0) / 4
 _SMALLEST_PEAK_BYTES = MIB
 FREE_TRIES = 3
-"""With at least this many tries left, a raise need not reach for the largest."""
+"""With at least this many attempts left, a raise does not aim at the largest request."""
 EVERYTHING = 2**50
-"""More than any node has: as much as there is when it is asked for."""
+"""More bytes than any node has; capped at the largest node when it is requested."""
 LEAST_MARGIN = 1.03
-"""A raised limit is at least this many times the highest peak seen."""
+"""Lowest limit that is given, as a multiple of the highest peak of its like."""
 
 
 @lru_cache(maxsize=4096)
@@ -44,13 +44,13 @@ def edge_of(index: int, step: float = _BIN) -> int:
 def with_margin(peak_bytes: int, n_samples: int = 4) -> int:
     """What to allow a simulation of whose like `n_samples` peaked at `peak_bytes` at most.
 
-    16 MiB more and 10 % (after four samples; 25 % after one): an overrun costs a whole run, a margin only head-room.
+    16 MiB more and 10 % (after four samples; 25 % after one): an overrun costs a whole run, a margin only memory.
     """
     return int(peak_bytes * (1.05 + 0.2 / n_samples)) + 16 * MIB
 
 
 def first_allocation(counts: Mapping[int, int]) -> int:
-    """Choose the first limit that wastes least memory, given measured peaks and the price of a second try.
+    """Choose the first limit that wastes least memory, given measured peaks and the price of a second attempt.
 
     A simulation that overruns its first limit has used it up for nothing and then gets what the largest one needed.
     The limit with the least expected memory, summed over tries, wins; after Tovar et al., "A Job Sizing Strategy for
@@ -71,10 +71,10 @@ def first_allocation(counts: Mapping[int, int]) -> int:
 
 
 def raised(limit_bytes: int, used_bytes: int, tries_left: int, top_bytes: int) -> int:
-    """The limit after an overrun: at least half as much again, and what was seen; the last try is the largest one.
+    """The limit after an overrun: at least half as much again and what was used; the last attempt gets `top_bytes`.
 
-    With two tries left it goes half the way (geometrically) to `top_bytes`, so that a budget of tries always ends
-    where the simulation could not have got more.
+    With two attempts left it goes half the way (geometrically) to `top_bytes`, so that the last of a budget of attempts
+    always has all there is.
     """
     wanted = max(limit_bytes * 3 // 2, with_margin(used_bytes))
     if tries_left < FREE_TRIES:
@@ -245,7 +245,7 @@ class MemoryModel:
         self._sets[set_index] = (n_samples + 1, max(peak_bytes, most_bytes))
 
     def observe_overrun(self, least_bytes: int) -> None:
-        """Learn what was not enough for one, until the first peaks are known: among those it would be wrong."""
+        """Learn what was not enough for one simulation; used until the first peaks are known."""
         self._overrun_bytes = max(self._overrun_bytes or 0, least_bytes)
 
     def seed(self, counts: Mapping[int, int], top_bytes: int) -> None:
@@ -256,11 +256,11 @@ class MemoryModel:
             self._replan(top_bytes)
 
     def forget(self, set_index: int) -> None:
-        """Drop what is known of one parameter set."""
+        """Drop the peaks of one parameter set."""
         self._sets.pop(set_index, None)
 
     def limit_for(self, set_index: int, plenty_bytes: int) -> int:
-        """The limit for the next simulation of a set; while none completed, plenty, and more than any overran."""
+        """The limit for the next simulation of a set, from its own peaks or else as for any other set."""
         known = self._sets.get(set_index)
         if known is not None:
             n_samples, peak_bytes = known
@@ -268,7 +268,7 @@ class MemoryModel:
         return self.typical_limit(plenty_bytes)
 
     def typical_limit(self, plenty_bytes: int) -> int:
-        """The limit for a simulation of which only the model is known."""
+        """The limit for a simulation of a set not measured yet; before the first peak, plenty and above any overrun."""
         if self.given_bytes is not None:
             return self.given_bytes
         if self._first is not None:
@@ -277,9 +277,9 @@ class MemoryModel:
         return plenty_bytes if overran is None else max(plenty_bytes, with_margin(overran, 1))
 
     def limit_again(self, need: Need, set_indices: Iterable[int], plenty_bytes: int) -> int:
-        """The limit for simulations of these sets that run again: what they need, and what others turned out to need.
+        """The limit for simulations of these sets that run again: from their own need and from what others used.
 
-        What overran asks for what simulations that need more than that were measured to need, once there are any.
+        After an overrun it is the first allocation for simulations that used more than that, once any was measured.
         """
         if need.overrun is None:
             return max(need.least_bytes, *[self.limit_for(index, plenty_bytes) for index in set_indices])
@@ -310,8 +310,8 @@ class MemoryModel:
     ) -> int:
         """The request that covers the worker and `width` simulations at a time.
 
-        Where one more task fits on a node with less of a margin, down to `least_limit_bytes`, it does with less: a
-        learned limit is soft.
+        A learned limit is soft: where a smaller margin, down to `least_limit_bytes`, lets one more task fit on a node,
+        the request has the smaller margin.
         """
         size = self.sizes.size_for(self.overhead.task_bytes(limit_bytes, width), top_bytes)
         if least_limit_bytes is None:
@@ -328,7 +328,7 @@ class MemoryModel:
 
     @property
     def base_bytes(self) -> int:
-        """What a task of one simulation at a time declares besides that."""
+        """The part of the request of a task of one simulation at a time that is not its limit."""
         return self.overhead.task_bytes(0)
 
     def width_for(self, limit_bytes: int) -> int:

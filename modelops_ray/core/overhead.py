@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from modelops_ray.core.report import ChunkReport
 
 WORTH_SHARING = 0.1
-"""Enough simulations share a worker that its own memory, by simulation, is at most this part of what one needs."""
+"""Run enough simulations per task that the worker's memory costs each at most this part of what it needs."""
 MAX_WIDTH = 16
 TASKS_PER_NODE = 4
-"""A node should hold at least this many tasks, or the end of one would leave much of it idle."""
+"""A node is to hold at least this many tasks: fewer would leave much of it idle when one ends."""
 
 
 @dataclass(slots=True)
 class Overhead:
-    """Sizes in bytes, the largest seen; a guess until the first chunk reports.
+    """Sizes in bytes, the largest measured; a guess until the first chunk reports.
 
     `worker_bytes` a worker's own, `child_bytes` what each simulation's process adds before it begins, `shared_bytes`
     what all tasks of a node share, `node_sizes` the memory of nodes that tasks may run on, each size once, ascending.
@@ -87,7 +87,7 @@ class Overhead:
         return task_bytes * self._left_bytes(node) // node if node else task_bytes
 
     def width(self, limit_bytes: int, slots_per_node: int) -> int:
-        """How many simulations share a worker: enough that its own memory is of no weight, but no more than fit."""
+        """How many simulations share a worker: as `WORTH_SHARING` wants, but no more than fit on a node."""
         most = min(slots_per_node // TASKS_PER_NODE, MAX_WIDTH)
         if most <= 1:
             return 1

@@ -1,4 +1,4 @@
-"""The knobs that decisions obey, as values, and how bytes are written. Where the knobs come from is not known here."""
+"""The settings that decisions obey, as values, and how bytes are written. Does not know where settings come from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ MIB = 2**20
 
 
 def mib(size_bytes: int) -> str:
-    """Write bytes for people."""
+    """Write bytes in MiB."""
     return f"{size_bytes / MIB:,.0f} MiB"
 
 
@@ -16,8 +16,8 @@ def mib(size_bytes: int) -> str:
 class Policy:
     """What the user asked for and the constants of the policies; sizes in bytes, times in seconds.
 
-    `supervised` simulations run in processes of their own beside the worker: several may share one, and its end is none
-    of their doing.
+    `supervised` simulations run in processes of their own beside the worker: several may share a worker, and none of
+    them can end it.
     """
 
     cpus: float = 1.0

@@ -72,7 +72,7 @@ class Failure:
 
     @property
     def text_bytes(self) -> int:
-        """About how much memory what is told of it takes."""
+        """About how many bytes its texts take."""
         return len(self.message) + len(self.traceback or "") + len(self.printed or "")
 
 

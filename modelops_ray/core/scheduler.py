@@ -1,6 +1,6 @@
-"""What is submitted next: chunks made of what waits, with what `allocator` gives and as far as `admission` lets them.
+"""What is submitted next: chunks of pending simulations, sized by `allocator` and admitted by `admission`.
 
-Decides from snapshots of the cluster; does not judge failures, commit, or end a run.
+Does not judge failures, commit, or end a run.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from modelops_ray.core.overhead import MAX_WIDTH
 from modelops_ray.core.policy import MIB, Policy
 
 OUTPUT_TARGET_BYTES = 16 * MIB
-"""A chunk ends early when its outputs reach this, so none is planned for more."""
+"""A chunk ends early once its outputs reach this, so none is planned for more."""
 
 ENOUGH = 1.5
-"""A chunk that lasts this many times longer than planned gives the rest back: others may be idle by then."""
+"""A chunk that lasts this many times longer than planned gives the rest back: other slots may be idle by then."""
 
 _MEMORY_OF_MEANS = 0.2
 
@@ -89,14 +89,14 @@ class Dispatch:
             self.memory.observe_set(set_index, least_bytes)
 
     def observe_payload(self, payload_bytes: int, n_completed: int, text_bytes: int) -> None:
-        """Learn how large the outputs of a chunk, with what is told of failures, and of a simulation are."""
+        """Learn the size of the outputs of a chunk, with its failures' texts, and of one simulation."""
         weight = _MEMORY_OF_MEANS if self._payload_bytes else 1.0
         self._payload_bytes += weight * (payload_bytes + text_bytes - self._payload_bytes)
         if n_completed:
             self._bytes_each += weight * (payload_bytes / n_completed - self._bytes_each)
 
     def observe_life(self, child_life_s: float | None) -> None:
-        """Learn how long a process is to run simulations; what is shared stays so until a worker knows better."""
+        """Learn how long a process is to run simulations; a known value stays until a worker reports another."""
         if child_life_s is not None:
             self._child_life_s = child_life_s
         elif not self._child_life_s:
@@ -106,8 +106,8 @@ class Dispatch:
         """Submit all that may be submitted now.
 
         Args:
-            unwritten_bytes: These have finished and are not committed.
-            attempt_of: Which try the next one of a position is, from 1.
+            unwritten_bytes: Size of what has finished and is not committed.
+            attempt_of: Number of the next attempt of a position, from 1.
         """
         while self.pending.n and (chosen := self._choose(unwritten_bytes)) is not None:
             choice, (limit_bytes, request_bytes, width) = chosen
@@ -129,9 +129,9 @@ class Dispatch:
             )
 
     def _enough_s(self, choice: Candidate) -> float:
-        """How long what a chunk has finished may wait for its end.
+        """How long the first result of a chunk may wait for the chunk's end.
 
-        As many as the user says are run as one chunk, unless already a second one would have the first wait too long.
+        A chunk size that the user gave is kept, unless the first result would wait too long for the second already.
         """
         if self.policy.chunk is None:
             return ENOUGH * self._target_s(choice)
@@ -139,15 +139,15 @@ class Dispatch:
 
     @property
     def _n_first(self) -> int:
-        """Replicates of a set on the first visit: more than one where they share a process, or are to for a trial."""
+        """Replicates in a set's first chunk; at least 2 while it is measured whether sharing a process pays."""
         least = 2 if self._child_life_s is None else 1
         return max(least, int(self.policy.first_visit_s / self.mean_seconds)) if self.mean_seconds else least
 
     def _choose(self, unwritten_bytes: int) -> _Chosen | None:
-        """The first candidate that is admitted, or None; with nothing in flight or unwritten one always is.
+        """The first candidate that is admitted, or None; with nothing in flight or unwritten, one always is.
 
-        What no node that is there can hold is submitted, so that a larger one comes, but not in the last free place:
-        what is there would idle until then.
+        A chunk that no present node can hold is submitted, so that the autoscaler starts a larger one, but not in the
+        last free place of the window, which would leave the present nodes idle.
         """
         if (self.outstanding or unwritten_bytes) and (
             self.admission.is_full or not self.admission.may_finish_more(unwritten_bytes, self._payload_bytes)
@@ -169,7 +169,7 @@ class Dispatch:
         return _Chosen(choice, self.allocator.request(choice.need, choice.sets, partial(self._width, choice)))
 
     def _width(self, choice: Candidate, limit_bytes: int) -> int:
-        """How many run at a time: no more than there are, and one at a time while nothing is known."""
+        """How many run at a time: no more than are pending, and one while the first measurements are awaited."""
         if self.admission.is_probing:
             return 1
         most = min(self.memory.width_for(limit_bytes), self.policy.chunk or MAX_WIDTH)
@@ -194,7 +194,7 @@ class Dispatch:
             self._bytes_each,
             self.pending.n / max(1, self.window.slots_at(request_bytes, width)),
             target_s=self._target_s(choice) * width,
-            # What an earlier run took may be another's: no chunk is made larger for it.
+            # The times of an earlier run may be those of another machine: they make no chunk larger.
             least_s=self.policy.chunk_least_s * width if self._n_timed else 0.0,
             target_bytes=OUTPUT_TARGET_BYTES,
             most=self.policy.chunk_max,
@@ -206,8 +206,8 @@ class Dispatch:
         return choice.seconds or self.mean_seconds or 0.0
 
     def _target_s(self, choice: Candidate) -> float:
-        """Chunks last as long as their processes may, within bounds, or as two simulations where that is not known."""
+        """Seconds of a chunk: the life of its processes, within bounds; two simulations while that is not known."""
         one_s = self._seconds_of(choice)
         wanted_s = 2 * one_s if self._child_life_s is None else self._child_life_s
-        # What the first one ends with waits for the others.
+        # The first result waits for the others.
         return max(self.policy.chunk_target_s, min(wanted_s, one_s + self.policy.chunk_hold_s))

@@ -1,8 +1,8 @@
-"""Who waits in the cluster's queue and was overtaken: Ray has neither reservation nor ageing, so this has both.
+"""Which chunks wait in Ray's queue and were overtaken; Ray itself has neither reservation nor ageing.
 
-Ray starts all that fits, so a request for most of a node never starts while smaller ones keep being submitted, and a
-small one may wait behind later ones of other sizes. Once more than two per slot of later chunks ended before the first
-waiting chunk of a size began, other sizes are held back until it begins. Does not know what is pending.
+Ray starts every task that fits, so a request for most of a node never starts while smaller ones keep being submitted.
+Once more than two later chunks per slot have ended before the first waiting chunk of a size began, other sizes are held
+back until it begins. Does not know what is pending.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class _Line:
 
 @dataclass(slots=True)
 class HoldBack:
-    """The chunks that are known to wait; those whose start cannot be seen stay until they end."""
+    """The chunks whose start was not reported; where a backend cannot see starts, they stay until they end."""
 
     held_for: int | None = None
     _lines: dict[int, _Line] = field(default_factory=dict)

@@ -26,9 +26,9 @@ from modelops_ray.core.retry import Judgement
 ENTRIES_KEPT = 500
 """Places for events: few enough to stay in a processor's cache, as each event is decided."""
 ITEMS_PER_PLACE = 200
-"""The simulations, parameter sets and nodes of an event take one more place each time that there are so many of them.
+"""An event takes one more place for each 200 simulations, parameter sets or nodes that it names.
 
-So all kept events together name 100,000 at most, and what waits to be committed: about 15 MB.
+So all kept events together name at most 100,000 (about 15 MB), and simulations that wait to be committed.
 """
 TROUBLED_KEPT = 1_000
 """Simulations with failed attempts whose judgements are kept after their events are gone."""

@@ -1,4 +1,4 @@
-"""What a run says of itself: `View`, of one moment, for people; `Learned`, of the model, for later runs."""
+"""Values for those outside of the core: `View` of a run at one moment, `Learned` of its model for later runs."""
 
 from __future__ import annotations
 

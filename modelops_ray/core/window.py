@@ -14,11 +14,11 @@ from modelops_ray.core.events import Capacity, Node
 from modelops_ray.core.policy import Policy
 
 _PROBES_AT_ONCE = 4
-"""Few nodes are divided until this many simulations of unknown size run at once, if there are CPUs for them."""
+"""On few nodes, requests of unknown size shrink until this many simulations run at once, CPUs permitting."""
 
 
 def slots_by_cpus(node_cpus: float, cpus: float) -> int:
-    """How many simulations of `cpus` each a node has CPUs for; tenths of a CPU do not add up exactly."""
+    """How many simulations of `cpus` each a node has CPUs for; allows for rounding errors of tenths of a CPU."""
     return int(node_cpus / cpus + 1e-9)
 
 
@@ -37,9 +37,9 @@ def window_size(n_slots: int, n_reachable_slots: int, cap: int) -> int:
 
 @dataclass(slots=True)
 class Recent:
-    """The nodes that were there, or could have come, within the last `grace_s`; one of each shape.
+    """The nodes seen within the last `grace_s` seconds, one of each shape; while there are none, those seen last.
 
-    A node that restarts makes no smaller cluster. While there is none at all, those that were there last are kept.
+    So a node that restarts does not make the cluster smaller.
     """
 
     grace_s: float
@@ -47,11 +47,11 @@ class Recent:
 
     @property
     def nodes(self) -> Collection[Node]:
-        """The nodes that were there within the last `grace_s` seconds, or were there last."""
+        """One node of each shape."""
         return self._seen_s.keys()
 
     def update(self, now_s: float, nodes: Iterable[Node]) -> None:
-        """Take note of what there is now."""
+        """Take note of the nodes that are there now."""
         now = dict.fromkeys(nodes, now_s)
         if now:
             kept = {node: seen_s for node, seen_s in self._seen_s.items() if now_s - seen_s < self.grace_s}
@@ -60,11 +60,10 @@ class Recent:
 
 @dataclass(slots=True)
 class Window:
-    """The window of a run; shrinks when Ray had to kill, and recovers with successes.
+    """The window of a run; shrinks when Ray kills a task for memory, and recovers with each chunk that finishes.
 
-    `plenty_bytes` is a request for a simulation of which nothing is known: the smallest node, or the largest part of it
-    with which four run at once on what is there. `payload_budget_bytes` is how much may have finished, or be about to,
-    without being committed.
+    `plenty_bytes` is the request of a simulation of a model not measured yet: the smallest node, or the largest part of
+    it with which four run at once. `payload_budget_bytes` bounds the outputs that are not committed yet.
     """
 
     policy: Policy
@@ -94,7 +93,7 @@ class Window:
         return [node for node in nodes if node.cpus >= self.policy.cpus]
 
     def _n_parts(self, nodes: Sequence[Node], node_bytes: int) -> int:
-        """In how many parts a node is asked for: the fewest with which enough run at once."""
+        """Into how many requests a node is divided: the fewest with which enough simulations run at once."""
         cpus = self.policy.cpus
         enough = max(1, min(_PROBES_AT_ONCE, sum(slots_by_cpus(node.cpus, cpus) for node in nodes)))
         return next((n for n in range(1, enough) if slots(nodes, cpus, node_bytes // n) >= enough), enough)
@@ -110,7 +109,7 @@ class Window:
         return self.capacity.reachable or self.capacity.nodes
 
     def slots_at(self, request_bytes: int, width: int = 1) -> int:
-        """Tasks of this request, of `width` simulations at a time, that run at once on what is there now."""
+        """How many tasks of this request, with the CPUs of `width` simulations, the present nodes run at once."""
         key = request_bytes, width
         if key not in self._slots:
             self._slots[key] = slots(self.capacity.nodes, width * self.policy.cpus, request_bytes)
@@ -132,7 +131,7 @@ class Window:
         return self.size_at(1)
 
     def shrink(self) -> None:
-        """Ray ran out of memory although no simulation overran: have less in flight."""
+        """Ray killed a task for memory: have fewer chunks in flight."""
         self.factor = max(0.1, self.factor * 0.7)
 
     def recover(self) -> None:
