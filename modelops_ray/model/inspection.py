@@ -48,7 +48,7 @@ class Look:
                 self._process = _start(ref, theirs.fileno())
         except OSError as error:
             ours.close()
-            raise ModelError(f"model {ref.label}: {_python(ref)} cannot be started: {error.strerror}") from error
+            raise ModelError(f"model {ref.label}: {ref.interpreter} cannot be started: {error.strerror}") from error
         self._channel = ours
         asked = LookAt(ref.to_json(), workdir_of(ref), within_s, measure)
         # A process that has ended already is noticed when its answer is read.
@@ -80,7 +80,7 @@ class Look:
         label = self._ref.label
         if answer is None:
             raise ModelError(
-                f"model {label} cannot be looked at: {_python(self._ref)} ended before it began{self._words.last}"
+                f"model {label} cannot be looked at: {self._ref.interpreter} ended before it began{self._words.last}"
             )
         with suppress(GarbledError):
             report = read_report(b"".join(answer.blobs))
@@ -139,13 +139,9 @@ def _seen(ref: ModelRef, *, measure: bool) -> tuple[ModelRef, int]:
 def _start(ref: ModelRef, channel_fd: int) -> subprocess.Popen[bytes]:
     surroundings = os.environ | dict.fromkeys(THREAD_LIMITS, "1")
     return subprocess.Popen(  # noqa: S603 (ourselves)
-        command("look", str(channel_fd), python=_python(ref)), pass_fds=(channel_fd,), stdin=subprocess.DEVNULL,
+        command("look", str(channel_fd), python=ref.interpreter), pass_fds=(channel_fd,), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0, start_new_session=True, env=surroundings,
     )  # fmt: skip
-
-
-def _python(ref: ModelRef) -> str:
-    return ref.python or sys.executable
 
 
 def _said(process: subprocess.Popen[bytes]) -> IO[bytes]:

@@ -91,11 +91,7 @@ class _ChunkRun:
         report = ChunkReport(
             completed=tuple(Measured(c.simulation.position, c.seconds, c.peak_bytes) for c in self._completed),
             failures=tuple(self._failures),
-            base_bytes=self._executor.base_bytes,
-            child_bytes=self._executor.child_bytes,
-            shared_bytes=self._executor.shared_bytes,
-            child_life_s=self._executor.child_life_s,
-            notice=self._executor.notice,
+            **self._executor.surroundings()._asdict(),
             payload_bytes=payload.simulations.nbytes + sum(table.nbytes for table in tables),
             held_s=self._holding.held_s(held.monotonic_s()),
             node=self._node,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import dataclass
 from typing import Self
 
 from modelops_ray.sandbox.family import Family, ServerMemory
@@ -16,11 +17,20 @@ from modelops_ray.sandbox.processes import Process, descendants, families, newes
 LOOK_S = 0.1
 
 
+@dataclass(slots=True)
+class _Seen:
+    """What was seen in one simulation, before which the worker had made `before_bytes`."""
+
+    before_bytes: int
+    peak_bytes: int = 0
+    rough_bytes: int = 0
+
+
 class Companions:
     """Looks every 100 ms for processes below this one, and at them all while there are any."""
 
     def __init__(self) -> None:
-        self._before_bytes = self._peak_bytes = self._rough_bytes = self._simulation = 0
+        self._now = _Seen(0)
         self._pid, self._spared = os.getpid(), frozenset[int]()
         self._spared = frozenset(one.pid for one in self._others())
         self._stop = threading.Event()
@@ -36,15 +46,14 @@ class Companions:
 
     def begin(self, made_bytes: int) -> None:
         """Begin with a simulation, before which this process had made `made_bytes`."""
-        self._simulation += 1
-        self._before_bytes, self._peak_bytes, self._rough_bytes = made_bytes, 0, 0
+        self._now = _Seen(made_bytes)
 
     def peak_bytes(self) -> int:
         """Return the most that was seen since then; 0 where the model started nothing, or nothing that was seen.
 
         An exact look at processes with gigabytes may take longer than a simulation: a rough one stands in for it.
         """
-        return self._peak_bytes or self._rough_bytes
+        return self._now.peak_bytes or self._now.rough_bytes
 
     def _watch(self) -> None:
         newest = None
@@ -58,18 +67,16 @@ class Companions:
         """Look for as long as there is a process below this one."""
         family = Family(self._pid, process(self._pid), 0, ServerMemory(pid=0))
         while others := self._others():
-            simulation, before_bytes = self._simulation, self._before_bytes
-            for pid in family.others.keys() - {one.pid for one in others}:
-                del family.others[pid]
+            now = self._now
+            family.keep({(one.pid, one.started_ticks) for one in others})
             for one in others:
                 family.take_in(one)
             family.high_bytes = 0
-            self._rough_bytes = max(self._rough_bytes, family.roughly_bytes() - before_bytes)
+            now.rough_bytes = max(now.rough_bytes, family.roughly_bytes() - now.before_bytes)
             used_bytes = family.used_bytes()
             # More than all together has one that the kernel remembers a peak of.
-            seen_bytes = family.high_bytes if family.high_bytes > used_bytes else used_bytes - before_bytes
-            if simulation == self._simulation:
-                self._peak_bytes = max(self._peak_bytes, seen_bytes)
+            seen_bytes = family.high_bytes if family.high_bytes > used_bytes else used_bytes - now.before_bytes
+            now.peak_bytes = max(now.peak_bytes, seen_bytes)
             if self._stop.wait(LOOK_S):
                 return
 

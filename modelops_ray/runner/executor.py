@@ -77,28 +77,26 @@ class Attempt(NamedTuple):
         )
 
 
+class Surroundings(NamedTuple):
+    """What is known around the simulations of a chunk at its end.
+
+    A worker and its child own `base_bytes` before the first one, of which `child_bytes` are the child's; all workers of
+    the node share `shared_bytes`. A child is to run simulations for `child_life_s`: 0 where that is no reason for
+    longer chunks, None while unknown. `notice` is what the user should be told once, or nothing.
+    """
+
+    base_bytes: int
+    child_bytes: int
+    shared_bytes: int
+    child_life_s: float | None
+    notice: str
+
+
 class Executor(Protocol):
     """Runs the simulations of a chunk, at one level of isolation."""
 
-    @property
-    def base_bytes(self) -> int:
-        """What a worker and its child own before the first simulation."""
-
-    @property
-    def child_bytes(self) -> int:
-        """How much of that is the child's."""
-
-    @property
-    def shared_bytes(self) -> int:
-        """What all workers of the node share."""
-
-    @property
-    def child_life_s(self) -> float | None:
-        """How long a child is to run simulations; 0 where that is no reason for longer chunks, None while unknown."""
-
-    @property
-    def notice(self) -> str:
-        """What the user should be told once, or nothing."""
+    def surroundings(self) -> Surroundings:
+        """Say what has been learned around them."""
 
     def run(self, simulations: tuple[Simulation, ...]) -> Generator[tuple[Simulation, Attempt]]:
         """Run simulations and yield each with what came of it; what one raises is the failure of its own attempt.

@@ -22,8 +22,9 @@ import pyarrow as pa
 
 from modelops_ray.core.report import Failure
 from modelops_ray.runner.companions import Companions
-from modelops_ray.runner.executor import Attempt, ChunkContext
+from modelops_ray.runner.executor import Attempt, ChunkContext, Surroundings
 from modelops_ray.runner.failures import failure_of
+from modelops_ray.runner.learned import learned
 from modelops_ray.runner.shared_files import SharedFiles
 from modelops_ray.runner.time_limit import Guard
 from modelops_ray.sandbox.aftermath import Interpreter, NamesKept, interpreter_state, put_right
@@ -71,12 +72,6 @@ def _workroom() -> Iterator[Workroom]:
     finally:
         workroom.clear()
         shutil.rmtree(place, ignore_errors=True)
-
-
-@functools.lru_cache(maxsize=1)
-def _shared_files(_digest: str) -> SharedFiles:
-    """What this process has seen of a model."""
-    return SharedFiles()
 
 
 @contextmanager
@@ -135,15 +130,15 @@ class InProcess:
     workroom: Workroom
     names: NamesKept
     interpreter: Interpreter = field(default_factory=interpreter_state)
-    child_bytes: int = 0
-    shared_bytes: int = 0
-    child_life_s: float | None = 0.0
     has_enough: bool = False
 
+    def surroundings(self) -> Surroundings:
+        """What this process owned before the first simulation; the notice is of a file that several write."""
+        return Surroundings(self.base_bytes, 0, 0, 0.0, self._shared_files.notice)
+
     @property
-    def notice(self) -> str:
-        """What the user should be told once: of a file that several simulations write."""
-        return _shared_files(self.context.model.digest).notice
+    def _shared_files(self) -> SharedFiles:
+        return learned(self.context.model.digest, "none", None).shared_files
 
     def run(self, simulations: tuple[Simulation, ...]) -> Generator[tuple[Simulation, Attempt]]:
         """Run simulations here, one after the other."""
@@ -172,7 +167,7 @@ class InProcess:
         self.workroom.update_changed()
         if self.workroom.wrote or self.workroom.changed:
             wrote = [(simulation.position, storable(path)) for path in self.workroom.wrote]
-            _shared_files(self.context.model.digest).note(wrote, map(storable, self.workroom.changed))
+            self._shared_files.note(wrote, map(storable, self.workroom.changed))
             self.workroom.changed.clear()
         return attempt
 

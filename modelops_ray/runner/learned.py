@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from modelops_ray.runner.shared_files import SharedFiles
 from modelops_ray.runner.sharing import Sharing
-from modelops_ray.sandbox.loading import ModelRef, require_same
+from modelops_ray.sandbox.loading import require_same
 from modelops_ray.sandbox.measure import private_bytes
 
 MEASURED_EVERY_S = 10.0
@@ -50,7 +50,5 @@ def _worker_bytes(_period: int) -> int:
     return private_bytes()
 
 
-@functools.lru_cache(maxsize=1)
-def require_same_once(ref: ModelRef) -> None:
-    """Make sure, once, that the model here is the one the run began with; ModelError otherwise."""
-    require_same(ref)
+require_same_once = functools.lru_cache(maxsize=1)(require_same)
+"""Make sure, once, that the model here is the one the run began with; ModelError where it is not."""

@@ -52,7 +52,7 @@ def open_folder(path: str | Path, within: int | None = None, *, closed: bool = F
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     except OSError as error:
-        if _is_link(path, within):
+        if stat.S_ISLNK(_mode(path, within)):
             return None
         raise error from None
     found = os.fstat(fd)
@@ -62,10 +62,11 @@ def open_folder(path: str | Path, within: int | None = None, *, closed: bool = F
     return None
 
 
-def _is_link(path: str | Path, within: int | None) -> bool:
+def _mode(path: str | Path, within: int | None) -> int:
+    """What is there, and not what a link leads to; 0 where that cannot be told."""
     with suppress(OSError):
-        return stat.S_ISLNK(os.stat(path, dir_fd=within, follow_symlinks=False).st_mode)
-    return False
+        return os.stat(path, dir_fd=within, follow_symlinks=False).st_mode
+    return 0
 
 
 @contextmanager
@@ -86,7 +87,7 @@ def open_file(name: str, within: int, flags: int = os.O_RDONLY) -> int | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        if not _is_plain(name, within):
+        if (mode := _mode(name, within)) and not stat.S_ISREG(mode):
             return None
         raise error from None
     found = os.fstat(fd)
@@ -94,12 +95,6 @@ def open_file(name: str, within: int, flags: int = os.O_RDONLY) -> int | None:
         return fd
     os.close(fd)
     return None
-
-
-def _is_plain(name: str, within: int) -> bool:
-    with suppress(OSError):
-        return stat.S_ISREG(os.stat(name, dir_fd=within, follow_symlinks=False).st_mode)
-    return True
 
 
 def read_file(name: str, within: int, most_bytes: int = 2**20) -> bytes | None:

@@ -12,7 +12,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -110,7 +109,7 @@ def _keeper(pid: int) -> int:
 def _key(wanted: Wanted, keeper: int) -> str:
     """Short, for a socket's path has 108 characters at most."""
     ref = wanted.model
-    parts = (ref.digest, ref.label, ref.location, ref.root, _python(ref), f"{wanted.cpus:g}", wanted.isolation)
+    parts = (ref.digest, ref.label, ref.location, ref.root, ref.interpreter, f"{wanted.cpus:g}", wanted.isolation)
     around = (__version__, json.dumps(_environment(), sort_keys=True), str(wanted.node_bytes), str(keeper))
     return hashlib.sha256(os.fsencode("|".join((*parts, *around)))).hexdigest()[:12]
 
@@ -160,8 +159,8 @@ def _start(wanted: Wanted, keeper: int, folder: Path) -> int:
     with (folder / "log").open("wb") as log, _pipe() as (read_fd, write_fd):
         # It forks once more, so that it is no child of this worker: Ray kills those of a worker that retires.
         starter = subprocess.Popen(  # noqa: S603 (ourselves)
-            command("forkserver", "start", str(folder), str(write_fd), python=_python(ref)), stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log, start_new_session=True, pass_fds=(write_fd,),
+            command("forkserver", "start", str(folder), str(write_fd), python=ref.interpreter), stdout=log, stderr=log,
+            stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=(write_fd,),
             env=os.environ | limits | caches | {"PYTHONHASHSEED": "0"},
         )  # fmt: skip
         server = _server_of(starter, read_fd)
@@ -192,10 +191,6 @@ def _server_of(starter: subprocess.Popen[bytes], read_fd: int) -> int:
     except BlockingIOError:
         return 0
     return int(number) if number.isdigit() else 0
-
-
-def _python(ref: ModelRef) -> str:
-    return ref.python or sys.executable
 
 
 def last_words(wanted: Wanted) -> str:

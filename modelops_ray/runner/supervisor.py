@@ -19,7 +19,7 @@ from modelops_ray.errors import ModelError
 from modelops_ray.runner import failures
 from modelops_ray.runner.borrowed import Borrowed
 from modelops_ray.runner.children import Children
-from modelops_ray.runner.executor import Attempt, ChunkContext
+from modelops_ray.runner.executor import Attempt, ChunkContext, Surroundings
 from modelops_ray.runner.forkserver_client import ServerEndedError
 from modelops_ray.runner.learned import require_same_once
 from modelops_ray.runner.overdue import Excess, end_overdue, patience_s
@@ -60,33 +60,14 @@ class InChildren:
         self._children = Children(context, chunk)
         self._excess = Excess(context.tell_excess, chunk.chunk_id, self._children.limit.limit_bytes)
 
-    @property
-    def base_bytes(self) -> int:
-        """What this worker and a child own before the first simulation, the server's pages apart."""
-        return self._children.own_bytes + self.child_bytes
-
-    @property
-    def child_bytes(self) -> int:
-        """How much of that is the child's."""
-        return self._children.learned.own_bytes
-
-    @property
-    def shared_bytes(self) -> int:
-        """What the fork server of this node owns."""
-        return self._children.connection.private_bytes
-
-    @property
-    def child_life_s(self) -> float | None:
-        """How long a child is to run simulations, as far as this worker has learned."""
-        return self._children.learned.sharing.life_s
-
-    @property
-    def notice(self) -> str:
-        """What the user should be told once: of a file that several write, or why simulations are not forked."""
-        if shared := self._children.learned.shared_files.notice:
-            return shared
-        why = self._children.connection.notice
-        return why and f"{why}: simulations run in processes that go on (--isolation reuse), not in forks"
+    def surroundings(self) -> Surroundings:
+        """What this worker and a child own without the server's pages, and the fork server of this node."""
+        children, learned, server = self._children, self._children.learned, self._children.connection
+        notice = learned.shared_files.notice
+        if server.notice and not notice:
+            notice = f"{server.notice}: simulations run in processes that go on (--isolation reuse), not in forks"
+        base_bytes = children.own_bytes + learned.own_bytes
+        return Surroundings(base_bytes, learned.own_bytes, server.private_bytes, learned.sharing.life_s, notice)
 
     def run(self, simulations: tuple[Simulation, ...]) -> Generator[tuple[Simulation, Attempt]]:
         """Run simulations and yield what came of each, in the order in which they end.

@@ -94,20 +94,14 @@ class _Change:
         self._write(self._ours)
 
 
-class _Stream:
+class _Stream(_Change):
     """A standard stream that the import replaced; what is there between two simulations is put back as it was."""
 
-    __slots__ = ("_name", "_ours", "_theirs")
-
-    def __init__(self, name: str, theirs: Any) -> None:
-        self._name, self._theirs, self._ours = name, theirs, None
+    __slots__ = ()
 
     def theirs(self) -> None:
-        self._ours = getattr(sys, self._name, None)
-        setattr(sys, self._name, self._theirs)
-
-    def ours(self) -> None:
-        setattr(sys, self._name, self._ours)
+        self._ours = getattr(sys, str(self.what), None)
+        super().theirs()
 
 
 class _Standard:
@@ -129,22 +123,16 @@ class _Standard:
         os.close(self._ours)
 
 
-class _Limit:
+class _Limit(_Change):
     """The recursion limit: a model gets as many frames as it asked for, however deep the code is that calls it."""
 
-    __slots__ = ("_ours", "_theirs")
-
-    def __init__(self, ours: int, theirs: int) -> None:
-        self._ours, self._theirs = ours, theirs
+    __slots__ = ()
 
     def theirs(self) -> None:
         frame, depth = sys._getframe(), 0  # noqa: SLF001 (there is no other way to count)
         while frame.f_back is not None:
             frame, depth = frame.f_back, depth + 1
         _set_limit(self._theirs + depth)
-
-    def ours(self) -> None:
-        _set_limit(self._ours)
 
 
 class Aftermath:
@@ -203,7 +191,7 @@ class Aftermath:
         if profile is not our_profile:
             hot.append(_Change("profiler", _set_profile, our_profile, profile))
         if limit != our_limit:
-            hot.append(_Limit(our_limit, limit))
+            hot.append(_Limit("limit", _set_limit, our_limit, limit))
         self._hot = hot
         self._put_timers_back()
         self.descriptors = ModelsDescriptors.left_since(self._open, self._maps)
@@ -279,7 +267,7 @@ class Aftermath:
         for name, ours in self._streams.items():
             theirs = getattr(sys, name, None)
             if theirs is not ours:
-                changes.append(_Stream(name, theirs))
+                changes.append(_Stream(name, partial(setattr, sys, name), ours, theirs))
                 setattr(sys, name, ours)
         return changes
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .board import Board
-from .family import Family, Member, ServerMemory
+from .family import Family, ServerMemory
 from .limits import PRESSURE, Crawl, Limit, Reading, Strain, over_hard_limit, to_relieve
 from .machine import MemoryBounds, kernel_kills, memory_strain
 from .measure import resident_parts
@@ -64,11 +64,6 @@ class Child:
     _left_bytes: int = 0
     _used_bytes: int = 0
 
-    @property
-    def others(self) -> dict[int, Member]:
-        """What it started, by process number."""
-        return self.family.others
-
     def reading(self, *, exactly: bool = False) -> Reading:
         """Look at it; the peak is that of the simulation it is in."""
         stage = self.board.state
@@ -84,7 +79,7 @@ class Child:
             self._left_bytes = min(self._used_bytes, used_bytes - self.family.others_bytes(stage[1]))
         self._used_bytes = used_bytes
         self.peak_bytes = max(self.peak_bytes, used_bytes, self.family.high_bytes)
-        if self.others or self.unmapped_bytes:
+        if self.family.others or self.unmapped_bytes:
             self.board.tell_seen(max(0, self.peak_bytes - self._left_bytes), stage[1])
         return Reading(self.pid, used_bytes, self.limit)
 
@@ -110,7 +105,7 @@ class Child:
         """End everything it started; it has not been waited for, so no other group can have its number."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        for pid, other in self.others.items():
+        for pid, other in self.family.others.items():
             if (found := process(pid)) is not None and found.started_ticks == other.started_ticks:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
@@ -149,20 +144,18 @@ class Enforcer:
                 self._adopt(children, newcomers)
             return None
         self.kernel_kills = kernel_kills()
-        table = descendants(os.getpid(), [pid for one in children.values() for pid in one.others])
-        # The number of one that has ended may be a stranger's.
+        table = descendants(os.getpid(), [pid for one in children.values() for pid in one.family.others])
         alive = {(one.pid, one.started_ticks) for one in table}
         for one in children.values():
-            for other in [each for each in one.others.values() if (each.pid, each.started_ticks) not in alive]:
-                del one.others[other.pid]
+            one.family.keep(alive)
         self._adopt(children, table)
-        kept = {*self._of_model, *(other for one in children.values() for other in one.others)}
+        kept = {*self._of_model, *(pid for one in children.values() for pid in one.family.others)}
         ours = [one for one in table if one.parent == os.getpid() and one.pid not in children]
         orphans = [one for one in ours if one.pid not in kept or one.has_ended]
         for orphan in orphans:
             _end(orphan)
         self.server.n_forks = self._n_model_forks + sum(one.family.n_forks for one in children.values())
-        self.server.n_groups = sum(bool(one.others) for one in children.values())
+        self.server.n_groups = sum(bool(one.family.others) for one in children.values())
         self._scanned_s = time.monotonic()
         return len(orphans)
 
@@ -179,7 +172,7 @@ class Enforcer:
 
     def _adopt(self, children: Mapping[int, Child], table: Sequence[Process]) -> None:
         """Have every process counted with the child that it belongs to."""
-        known = {pid: one.pid for one in children.values() for pid in one.others}
+        known = {pid: one.pid for one in children.values() for pid in one.family.others}
         by_pid = {one.pid: one for one in table}
         for one in table:
             is_stray = one.parent == os.getpid() and one.pid not in children and one.pid not in self._of_model
@@ -187,7 +180,7 @@ class Enforcer:
                 known[one.pid] = head
         for head, others in families(children, table, known).items():
             for pid in others:
-                if pid in children[head].others or is_process(pid):
+                if pid in children[head].family.others or is_process(pid):
                     children[head].family.take_in(by_pid[pid])
                     children[head].segments.pids.add(pid)
 
@@ -200,7 +193,7 @@ class Enforcer:
         self._shared_bytes = shared_bytes
         now = self.shared_files.names()
         for one in children.values():
-            pids = (one.pid, *one.others)
+            pids = (one.pid, *one.family.others)
             one.unmapped_bytes = one.segments.unmapped_bytes(pids, now, self._inherited)
         # Others on this machine may change it all the time: not more than a tenth of the time goes to looking.
         self._next_segments_s = time.monotonic() + 10 * (time.thread_time() - began_s)

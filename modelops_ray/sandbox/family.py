@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -160,6 +161,10 @@ class Family:
         self._birth_bytes = self.head.base_bytes = self.head.made_bytes
         found = process(self.head.pid)
         self.head.stack = self.head.stack if found is None else found.stack
+
+    def keep(self, alive: Collection[tuple[int, int]]) -> None:
+        """Let go of others than these, by number and start: the number of one that has ended may be a stranger's."""
+        self.others = {pid: one for pid, one in self.others.items() if (pid, one.started_ticks) in alive}
 
     def take_in(self, found: Process) -> None:
         """Count a process as a member: another program uses all that it has made, a fork what it has made since.

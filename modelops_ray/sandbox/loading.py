@@ -69,6 +69,11 @@ class ModelRef:
     python: str = ""
     shared: tuple[str, ...] | None = None
 
+    @property
+    def interpreter(self) -> str:
+        """The path of the Python that runs it."""
+        return self.python or sys.executable
+
     def to_json(self) -> dict[str, Any]:
         """Its fields as JSON has them, for a process of another interpreter."""
         return asdict(self) | {"pickled": self.pickled.hex()}
@@ -97,14 +102,9 @@ class _Process:
 _process = _Process()
 
 
-def loading_model() -> str:
-    """Name the model whose file is being imported right now in this process; empty when none is."""
-    return str(getattr(sys, _LOADING, ""))
-
-
 def refuse_while_loading() -> None:
     """Refuse, with a ModelError, to start a run from the top level of a model's own file, which is being imported."""
-    if label := loading_model():
+    if label := getattr(sys, _LOADING, ""):
         raise ModelError(f'importing model {label} starts a run; put that call under `if __name__ == "__main__":`')
 
 

@@ -12,7 +12,7 @@ import pytest
 from support.models import chunk_of, context_of, write
 from support.studies import wait_until
 
-from modelops_ray.runner import inprocess, learned, server_start
+from modelops_ray.runner import learned, server_start
 from modelops_ray.runner.chunk import run_chunk
 
 MODEL = '''
@@ -275,7 +275,6 @@ def test_a_file_elsewhere_that_several_write_is_told(context, isolation):
     """Once, with its name and what to do; one that writes alone is not."""
     # What ran before has been told of.
     learned.learned.cache_clear()
-    inprocess._shared_files.cache_clear()
     _, _, alone = run(context, isolation, ["write", "over", "temporary", "named", "named"])
     assert "" == alone
     _, failed, notice = run(context, isolation, ["elsewhere"] * 3)

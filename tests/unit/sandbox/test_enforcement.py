@@ -83,7 +83,7 @@ def test_what_the_simulation_before_it_left_is_not_a_simulations_own(child, star
 def test_a_number_that_has_passed_to_another_process_is_not_killed(child, start):
     """What the child started had it before, and has ended."""
     stranger, own = start(), start()
-    child.others[stranger.pid].started_ticks -= 1
+    child.family.others[stranger.pid].started_ticks -= 1
     child.kill_others()
     assert os.waitpid(own.pid, 0) == (own.pid, signal.SIGKILL)
     own.pid = 0
