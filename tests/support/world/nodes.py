@@ -6,15 +6,16 @@ Owns what becomes of each attempt, and keeps what it knows of it, for the world 
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from support.simulated_cluster import SimulatedBackend, SimulatedNode, Workload
 from support.world.turns import Turns
 
-from modelops_ray.core.events import ChunkFailed, ChunkFinished, SubmitChunk
+from modelops_ray.core.events import ChunkFailed, ChunkFinished, Event, SubmitChunk
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
+from modelops_ray.errors import PayloadLostError
 from modelops_ray.study.chunk import Chunk, Payload
 
 MIB = 2**20
@@ -25,15 +26,15 @@ BASE_BYTES = 100 * MIB
 class Fates:
     """What becomes of each simulation, by position: seconds, peak bytes, whether the model raises, how often it dies.
 
-    `died` counts the deaths that have happened; `told` is what the world knows of attempts that gave no result, as
-    (position, cause).
+    `deaths` are those that are still to come. `ended` says as what each attempt ended that gave no result, by position
+    and number: in several ways, where a session was killed before it committed that.
     """
 
     seconds: Sequence[float]
     peaks: Sequence[int]
     raising: frozenset[int] = frozenset()
     deaths: dict[int, int] = field(default_factory=dict)
-    told: list[tuple[int, Cause]] = field(default_factory=list)
+    ended: defaultdict[tuple[int, int], set[Cause]] = field(default_factory=lambda: defaultdict(set))
 
 
 class WorldBackend(SimulatedBackend):
@@ -51,6 +52,7 @@ class WorldBackend(SimulatedBackend):
     ) -> None:
         """Make the nodes, each of some CPUs and bytes."""
         self._turns, self._fates, self._met = turns, fates, met
+        self._tries: dict[int, dict[int, int]] = {}
         super().__init__(Workload(fates.seconds, fates.peaks, 1), nodes, outputs, seed=seed)
 
     @property
@@ -67,7 +69,20 @@ class WorldBackend(SimulatedBackend):
         self._turns.sleep(seconds)
         self._catch_up()
 
-    def wait(self, timeout_s: float) -> list:
+    def submit(self, chunk: Chunk) -> None:
+        """Place a chunk, or let it wait for a node."""
+        self._tries[chunk.chunk_id] = tries_of(chunk)
+        super().submit(chunk)
+
+    def take(self, chunk_id: int) -> Payload:
+        """Hand out a payload once."""
+        try:
+            return super().take(chunk_id)
+        except PayloadLostError:
+            self._ended_as(self._tries[chunk_id].items(), Cause.WORKER_LOST)
+            raise
+
+    def wait(self, timeout_s: float) -> list[Event]:
         """Let time pass until something has happened to a chunk."""
         until_s = self.now_s + timeout_s
         self._catch_up()
@@ -76,7 +91,22 @@ class WorldBackend(SimulatedBackend):
             self._turns.sleep(max(0.0, next_s - self.now_s))
             self._catch_up()
         told, self._told = self._told, []
+        for event in told:
+            self._take_down(event)
         return told
+
+    def _take_down(self, event: Event) -> None:
+        match event:
+            case ChunkFailed():
+                self._ended_as(self._tries[event.chunk_id].items(), event.cause)
+            case ChunkFinished():
+                tries = self._tries[event.chunk_id]
+                for failure in event.report.failures:
+                    self._ended_as([(failure.position, tries[failure.position])], failure.cause)
+
+    def _ended_as(self, attempts: Iterable[tuple[int, int]], cause: Cause) -> None:
+        for attempt in attempts:
+            self._fates.ended[attempt].add(cause)
 
     def _catch_up(self) -> None:
         while self.events and self.events[0][0] <= self.now_s:
@@ -119,3 +149,8 @@ class WorldBackend(SimulatedBackend):
             payload_bytes=1000 * len(done),
         )
         return ChunkFinished(self.now_s, chunk.chunk_id, report)
+
+
+def tries_of(chunk: Chunk) -> dict[int, int]:
+    """Which try this is of each simulation, by position."""
+    return {each.position: n for each, n in zip(chunk.simulations, chunk.attempts, strict=True)}

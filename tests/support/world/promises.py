@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from modelops_ray.core.events import Ending
 from modelops_ray.core.ranges import Ranges
+from modelops_ray.core.report import Cause
 from modelops_ray.errors import ModelopsRayError, ResultsError, RunInUseError, StorageError
 from modelops_ray.store.commits import FOLDER, decode
 from modelops_ray.store.parts import ATTEMPTS
@@ -119,7 +120,7 @@ class Promises:
         assert len(set(keys)) == len(keys), "a simulation has two rows"
         assert keys == sorted(keys, key=order.__getitem__), "rows are not in study order"
         self._check_rows(rows, outputs, order)
-        self._check_attempts(rows, attempts)
+        self._check_attempts(rows, attempts, order)
         n_told = self._told_attempts[run.id]
         assert self._has_lied or n_told <= len(attempts), f"{n_told - len(attempts)} of {n_told} attempts are gone"
         completed = {key for key, row in zip(keys, rows, strict=True) if row["status"] == "completed"}
@@ -147,18 +148,22 @@ class Promises:
         ]
         assert expected == [(row["seed"], row["cases"]) for row in outputs], "rows are not the model's"
 
-    def _check_attempts(self, simulations: list[dict], attempts: list[dict]) -> None:
-        """Every attempt has one row, and a simulation that has come to something has those of all its attempts."""
+    def _check_attempts(self, rows: list[dict], attempts: list[dict], order: dict[Key, int]) -> None:
+        """All attempts of a simulation but the one with its result have a row, which says what happened."""
         if self._has_lied:
             return
-        numbers = defaultdict(list)
+        position_of = {row["task_id"]: order[row["param_id"], row["seed"]] for row in rows}
+        made = defaultdict(list)
         for row in attempts:
-            numbers[row["task_id"]].append(row["attempt"])
-        for task_id, found in numbers.items():
-            assert list(range(1, len(found) + 1)) == found, f"the attempts of {task_id} that have a row are {found}"
-        for row in simulations:
-            n_expected, n_found = row["attempts"] - (row["status"] == "completed"), len(numbers[row["task_id"]])
-            assert n_expected == n_found, f"{n_found} of {n_expected} attempts of {row['task_id']} have a row"
+            made[row["task_id"]].append(row["attempt"])
+            if (position := position_of.get(row["task_id"])) is not None:
+                ended = self._world.fates.ended[position, row["attempt"]] | (
+                    {Cause.BAD_OUTPUT} if position in self._world.misfitting else set()
+                )
+                assert row["cause"] in ended, f"attempt {row['attempt']} of {position}: {row['cause']}, not {ended}"
+        for row in rows:
+            n = row["attempts"] if row["status"] == "failed" else row["attempts"] - 1
+            assert made[row["task_id"]] == list(range(1, n + 1)), f"attempts {made[row['task_id']]} of {n} have a row"
 
     def _check_order_of_sessions(self, folder: Folder, run: object) -> None:
         """Once another session of the run has begun, none of the earlier ones adds anything."""

@@ -24,7 +24,7 @@ from support.in_place import InPlace
 from support.stores import grid, opened, payload
 from support.world.bucket import Requests
 from support.world.disk import Disk
-from support.world.nodes import Fates, WorldBackend
+from support.world.nodes import Fates, WorldBackend, tries_of
 from support.world.promises import Promises
 from support.world.turns import EndlessError, Process, Turns
 
@@ -459,7 +459,7 @@ class _Session:
         backend.forget(0.5)
 
     def _outputs(self, chunk: Any) -> Any:
-        tries = {each.position: number for each, number in zip(chunk.simulations, chunk.attempts, strict=True)}
+        tries = tries_of(chunk)
         positions = [position for position in tries if position not in self._world.fates.raising]
         return payload(self._study, positions, self._model, self._simulations, tries)
 
