@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelops_ray.core.events import Ending
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import ModelopsRayError, ResultsError, RunInUseError, StorageError
 from modelops_ray.store.commits import FOLDER, decode
+from modelops_ray.store.found import leftovers_in
 from modelops_ray.store.parts import ATTEMPTS
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.run_json import is_there
@@ -23,7 +24,11 @@ from modelops_ray.store.storage.places import open_folder
 from modelops_ray.study.simulations import Simulations
 
 if TYPE_CHECKING:
+    from support.world.turns import Process
     from support.world.world import Told, World
+
+YOUNG_S = 55.0
+"""A session that was heard of within a minute counts as one that lives; reading takes seconds."""
 
 Key = tuple[str, int]
 """A simulation: `param_id` and seed."""
@@ -40,13 +45,28 @@ class Promises:
         self._world = world
         self._told: defaultdict[str, set[Key]] = defaultdict(set)
         self._told_attempts: defaultdict[str, int] = defaultdict(int)
+        self._heard_s: dict[Process, float] = {}
+        self._run_of: dict[Process, str] = {}
         self._has_lied = False
         self._keys: dict[int, dict[int, Key]] = {}
 
     # What sessions tell
 
-    def began(self, store: RunStore) -> None:
-        """A session has taken a run directory."""
+    def began(self, store: RunStore, process: Process, how: dict[str, Any]) -> None:
+        """A session has taken a run directory: unless the user said so, no other one lives that was heard of lately."""
+        world = self._world
+        if not (how.get("take_over") or how.get("fresh") or {"clock_skew", "clock_jump"} & world.plan.kinds):
+            for other, heard_s in self._heard_s.items():
+                is_live = not (other.is_over or other.is_dead) and other is not process
+                run = self._run_of.get(other)
+                if is_live and run == store._session._run.id and world.turns.now_s - heard_s < YOUNG_S:
+                    raise AssertionError(f"{process.name} begins although {other.name} said a word lately")
+        self._run_of[process] = store._session._run.id
+        self.heard(process)
+
+    def heard(self, process: Process) -> None:
+        """A session has said that it lives."""
+        self._heard_s[process] = self._world.turns.now_s
 
     def committed(self, store: RunStore) -> None:
         """The driver was told that something is committed: it holds from here on."""
@@ -56,9 +76,6 @@ class Promises:
         self._told_attempts[run.id] = sum(part.rows for part in log.parts_of(ATTEMPTS))
         self._told[run.id] |= {keys[position] for start, stop in done.pairs() for position in range(start, stop)}
 
-    def ended(self, store: RunStore) -> None:
-        """A session ended properly."""
-
     def power_was_lost(self, *, lied: bool) -> None:
         """Where the disk lied about syncs, what was told may be gone; what is there must be right all the same."""
         self._has_lied |= lied
@@ -67,6 +84,7 @@ class Promises:
         """An error is one line; a directory is only called damaged where the disk has lied."""
         error = told.error
         assert "\n" not in str(error), f"an error of several lines: {error}"
+        assert f" on {told.session.name} has taken over" not in str(error), "a session takes itself for another one"
         if isinstance(error, RunInUseError | StorageError) or self._has_lied:
             return
         assert any(words in str(error) for words in HARMLESS), f"{told.session.name} is told: {error}"
@@ -127,10 +145,17 @@ class Promises:
         missing = self._told[run.id] - completed
         assert self._has_lied or not missing, f"{len(missing)} results that were told to be committed are gone"
         if is_whole:
+            self._check_files(folder, reader)
             n = len(Simulations(self._world.study))
             assert n == len(rows), f"{len(rows)} of {n} simulations have a row"
         self._check_order_of_sessions(folder, run)
         return run.id
+
+    def _check_files(self, folder: Folder, reader: RunReader) -> None:
+        """After a session that ended properly there is no file but those that count."""
+        log = reader.log()
+        leftovers = leftovers_in(folder, log)
+        assert self._has_lied or not leftovers, f"files are left that do not count: {leftovers}"
 
     def _check_rows(self, rows: list[dict], outputs: list[dict], order: dict[Key, int]) -> None:
         fates, misfitting = self._world.fates, self._world.misfitting

@@ -402,7 +402,7 @@ class _Session:
         self._store = store = opening.begin()
         if store._session is None:
             return Finish(Ending.COMPLETE, "there is nothing to do")
-        world.promises.began(store)
+        world.promises.began(store, self._process, self._how)
         backend = self._backend()
         policy = Policy(chunk=world.dice.choice([None, 1, 3]), no_progress_s=300.0)
         state = CheckedRun(policy, n_completed_before=store.completed, attempts_before=store.attempts_made())
@@ -414,7 +414,6 @@ class _Session:
             world.turns.at(world.turns.now_s + world.dice.uniform(0, 30), self._interrupt)
         finish = self._driver.run()
         store.close(str(finish.ending), self._driver.snapshot().counters())
-        world.promises.ended(store)
         return finish
 
     def _interrupt(self) -> None:
@@ -425,6 +424,10 @@ class _Session:
     def committed(self) -> None:
         """The driver hears of a commit."""
         self._world.promises.committed(self._store)
+
+    def heard(self) -> None:
+        """The session has said that it lives, or need not yet."""
+        self._world.promises.heard(self._process)
 
     def update(self, _snapshot: Snapshot) -> None:
         """Watch a turn of the driver."""
@@ -485,3 +488,7 @@ class _Told(InPlace):
         if events:
             self._of.committed()
         return events
+
+    def _beat_in_time(self) -> None:
+        super()._beat_in_time()
+        self._of.heard()
