@@ -56,6 +56,78 @@ BUGS = [
         "            temporary, written = _fill_temporary(path, fill, self._fd)\n"
         "            _write_all(os.open(path, os.O_WRONLY | os.O_CREAT), bytearray(1))\n            os.replace",
     ),
+    Bug(
+        "a session goes on after another one took over", "store.commits",
+        "(found := read_commit(commits, number)) is not None and not is_of(found, run, is_chained=is_chained):",
+        "(found := read_commit(commits, number)) is not None:",
+    ),
+    Bug(
+        "what no commit names is not removed", "store.opening",
+        "        folder.remove(name)\n    session.heartbeat({})", "        pass\n    session.heartbeat({})",
+    ),
+    Bug(
+        "leftovers are listed after another session may have begun", "store.opening",
+        "    leftovers = leftovers_in(folder, log)\n    log.apply(session.append(log.study or "
+        "found.run.study.digest), FOLDER)\n",
+        "    log.apply(session.append(log.study or found.run.study.digest), FOLDER)\n"
+        "    around_again = leftovers = found.leftovers\n    leftovers = tuple(log.parts)[:1] or leftovers\n",
+    ),
+    Bug(
+        "parts are removed although their commit may arrive", "store.writer",
+        "                undo.pop_all()\n                raise\n", "                raise\n",
+    ),
+    Bug(
+        "parts are removed although their commit is there", "store.writer",
+        "            return  # the commit is in place", "            pass  # the commit is in place",
+    ),
+    Bug(
+        "a session begins beside one that lives", "store.heartbeat",
+        "    if found is not None:\n        raise _in_use(", "    if found is None and now is None:\n        raise _in_use(",
+    ),
+    Bug(
+        "a conditional write is none", "store.storage.objects",
+        'mode: Any = "create" if mark is None else dict(mark)', 'mode: Any = "overwrite"',
+    ),
+    Bug(
+        "a repeated request takes its own object for another's", "store.storage.objects",
+        "return found is not None and found[0] == data", "return False",
+    ),
+    Bug(
+        "a failed request counts as done", "store.storage.objects",
+        "kind = UncertainError if changes and not is_final(answer) else StorageError",
+        "kind = StorageError",
+    ),
+    Bug(
+        "outputs that are lost are forgotten", "session.committer",
+        "                lost.append(PayloadLost(self.clock(), chunk_id))", "                pass",
+    ),
+    Bug(
+        "outputs that are lost count as committed", "session.committer",
+        "PartCommitted(self.clock(), tuple(payloads), rejected)",
+        "PartCommitted(self.clock(), write.chunk_ids, rejected)",
+    ),
+    Bug(
+        "what did not fit is forgotten", "session.committer",
+        "PartCommitted(self.clock(), tuple(payloads), rejected)", "PartCommitted(self.clock(), tuple(payloads), ())",
+    ),
+    Bug(
+        "a session begins with what is done", "session.source",
+        "done if only is None", "Ranges() if only is None",
+    ),
+    Bug(
+        "a session that begins fences off nobody", "store.opening",
+        "    log.apply(session.append(log.study or found.run.study.digest), FOLDER)\n", "",
+    ),
+    Bug(
+        "a larger study gives positions anew", "store.extension",
+        "        positions = move.runs(part) if len(part.positions) else []",
+        "        positions = [(a + 1, b + 1) for a, b in move.runs(part)] if len(part.positions) else []",
+    ),
+    Bug(
+        "a reader sees what no commit names", "store.reader",
+        "        return _in_order([directory.simulations() for directory in self._directories()])",
+        "        return _in_order([directory.simulations() for directory in self._directories() * 2])",
+    ),
 ]  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """An object store that is slow and loses requests and answers: `obstore` as the program sees it, over one in memory.
 
 Owns the faults of requests. A request may be refused, take effect without an answer, take effect twice because the
-client library repeats it, meet another conditional write, or arrive after the process that sent it has died. A listing
-may be one of some seconds ago.
+client library repeats it, arrive long after it was given up, meet another conditional write, or arrive after the process that
+sent it has died. A listing may be one of some seconds ago.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionError
 from obstore.store import MemoryStore
 
-REFUSALS = ("refused", "throttled", "unanswered", "repeated")
+REFUSALS = ("refused", "throttled", "unanswered", "repeated", "delayed")
 
 
 class Requests:
@@ -37,6 +37,7 @@ class Requests:
         dice: random.Random,
         step: Callable[[str, Callable[[], object] | None], None],
         clock: Callable[[], float],
+        at: Callable[[float, Callable[[], None]], None],
     ) -> None:
         """Begin with an empty store; `step` is told before each request, with its effect where it changes something."""
         self.memory = MemoryStore()
@@ -44,7 +45,7 @@ class Requests:
         self.kinds: tuple[str, ...] = ()
         self.late: list[Callable[[], object]] = []
         self.met: Counter[str] = Counter()
-        self._dice, self._step, self._clock = dice, step, clock
+        self._dice, self._step, self._clock, self._at = dice, step, clock, at
         self._written_s: dict[str, float] = {}
 
     def get(self, _client: object, key: str) -> Any:
@@ -79,8 +80,7 @@ class Requests:
     def arrive(self) -> None:
         """Let one request arrive whose process has died."""
         self.met["late_request"] += 1
-        with suppress(AlreadyExistsError, PreconditionError, FileNotFoundError):
-            self.late.pop(self._dice.randrange(len(self.late)))()
+        _arrive(self.late.pop(self._dice.randrange(len(self.late))))
 
     def _ask(self, name: str, *args: Any, **options: Any) -> Any:
         self._step(f"{name} {args[0]}", None)
@@ -111,6 +111,9 @@ class Requests:
             raise GenericError("Server returned error response, status code: 503 <Code>SlowDown</Code>")
         if fault == "throttled":
             raise GenericError("Server returned error response, status code: 429 Too Many Requests")
+        if fault == "delayed":
+            self._at(self._clock() + self._dice.choice([0.1, 5.0, 50.0]), lambda: _arrive(effect))
+            raise GenericError("HTTP error: operation timed out")
         answer = effect()
         if name != "delete":
             self._written_s[str(args[-1] if name == "copy" else args[0])] = self._clock()
@@ -126,3 +129,9 @@ class Requests:
             return ""
         kinds = [kind for kind in self.kinds if kind in REFUSALS or (kind == "conflict" and is_conditional)]
         return self._dice.choice(kinds) if kinds else ""
+
+
+def _arrive(effect: Callable[[], object]) -> None:
+    """Let a request take effect that has not been waited for."""
+    with suppress(AlreadyExistsError, PreconditionError, FileNotFoundError):
+        effect()

@@ -56,6 +56,9 @@ PATIENCE_S = 7200.0
 _COMMIT = re.compile(r"(link|put) \S*\d{6}\.json")
 _DECISIVE = ("put", "link", "rename", "replace", "unlink", "delete", "copy", "mkdir", "fsync")
 
+MOST_TURNS = 20_000
+"""Of the driver in one session, which take 0.2 s each where nothing happens."""
+
 NODE_FAULTS = ("node_lost", "node_gained", "payload_lost", "out_of_memory", "crashed", "model_error", "misfit")
 SESSION_FAULTS = ("killed", "stopped", "interrupted", "second_session", "clock_skew", "clock_jump", "slow_storage")
 USER_ACTS = ("fresh", "retry_failed", "extended", "take_over")
@@ -118,7 +121,7 @@ class World:
         self.dice = random.Random(self.plan.seed)
         self.turns = Turns()
         self.disk = Disk(self.folder / "disk", self.dice)
-        self.bucket = Requests(self.dice, self._requested, lambda: self.turns.now_s)
+        self.bucket = Requests(self.dice, self._requested, lambda: self.turns.now_s, self.turns.at)
         self.place: Any = self.disk.root / "run" if self.plan.place == "disk" else URI
         self.n_sets = self.plan.n_sets
         self.study = grid(self.n_sets, self.plan.n_replicates)
@@ -149,7 +152,9 @@ class World:
                 raise user.error
             if not user.is_over:
                 raise EndlessError("the user waits for ever")
+            self._require_no_fault()
             self._end_in_calm()
+            self._require_no_fault()
             self.promises.check_the_end()
 
     def _use(self, _user: Process) -> None:
@@ -168,6 +173,13 @@ class World:
     def _wait_for(self, process: Process) -> None:
         while not process.is_over and self.turns.now_s < TROUBLE_S * 4:
             self.turns.sleep(1.0)
+        self._require_no_fault()
+
+    def _require_no_fault(self) -> None:
+        """What a session ends with is an error of its own kind, told to its user; any other is a fault of ours."""
+        for process in self.processes:
+            if process.error is not None:
+                raise process.error
 
     def _is_content(self) -> bool:
         finished = [told for told in self.told if told.finish is not None]
@@ -393,6 +405,7 @@ class _Session:
     def __init__(self, world: World, process: Process, how: dict[str, Any], study: Study) -> None:
         self._world, self._process, self._how, self._study = world, process, how, study
         self._simulations = Simulations(study)
+        self._n_turns = 0
 
     def run(self) -> Finish:
         """Begin, run to the end, and say how it ended."""
@@ -425,12 +438,19 @@ class _Session:
         """The driver hears of a commit."""
         self._world.promises.committed(self._store)
 
+    def takes_time(self) -> None:
+        """A commit takes some time, or a loop of commits would take none."""
+        self._world.turns.sleep(0.01)
+
     def heard(self) -> None:
         """The session has said that it lives, or need not yet."""
         self._world.promises.heard(self._process)
 
     def update(self, _snapshot: Snapshot) -> None:
         """Watch a turn of the driver."""
+        self._n_turns += 1
+        if self._n_turns > MOST_TURNS:
+            raise EndlessError(f"{self._process.name} has made {self._n_turns:,} turns")
 
     def note(self, text: str) -> None:
         """Hear what a person would be told."""
@@ -486,6 +506,7 @@ class _Told(InPlace):
         """Commit, and let the world know that it holds from here on."""
         events = super().poll(timeout_s)
         if events:
+            self._of.takes_time()
             self._of.committed()
         return events
 
