@@ -9,6 +9,7 @@ a slow session of that run wrote it after this run had begun in the same directo
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -231,6 +232,7 @@ def read_log(folder: Folder, run: RunJson | None = None) -> Log:
     log = Log(last=run.log_from - 1, tip=genesis(run.id))
     foreign: dict[int, str] = {}
     names = sorted(_names_from(folder, run.log_from), key=_number_of)
+    names += _unlisted(folder, _number_of(names[-1]) if names else run.log_from - 1)
     contents = folder.read_all(f"{FOLDER}/{name}" for name in names)
     for name, data in zip(names, contents, strict=True):
         number = _number_of(name)
@@ -251,6 +253,14 @@ def read_log(folder: Folder, run: RunJson | None = None) -> Log:
 
 def _names_from(folder: Folder, first: int) -> list[str]:
     return [name for name in folder.names(FOLDER) if _NAME.fullmatch(name) and _number_of(name) >= first]
+
+
+def _unlisted(folder: Folder, last: int) -> list[str]:
+    """Ask for the commits after the last one by name: the listing of an object store may be some seconds behind."""
+    numbers = itertools.takewhile(
+        lambda number: folder.mark(commit_name(number)) is not None, itertools.count(last + 1)
+    )
+    return list(map(file_name, numbers))
 
 
 def last_number(folder: Folder) -> int:

@@ -67,7 +67,8 @@ def require_sizes(folder: Folder, parts: Iterable[LivePart]) -> None:
     for part in parts:
         if part.folder not in sizes:
             sizes[part.folder] = folder.sizes(part.folder)
-        found = sizes[part.folder].get(part.path.rpartition("/")[2])
+        # What a listing lacks is asked for by name: that of an object store may be some seconds behind.
+        found = sizes[part.folder].get(part.path.rpartition("/")[2]) or folder.size(part.path)
         if found is None:
             raise _missing(folder, part)
         if found != part.size_bytes:

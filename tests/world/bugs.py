@@ -82,7 +82,8 @@ BUGS = [
     ),
     Bug(
         "a session begins beside one that lives", "store.heartbeat",
-        "    if found is not None:\n        raise _in_use(", "    if found is None and now is None:\n        raise _in_use(",
+        "    if found is not None:\n        raise _in_use(",
+        "    if found is None and now is None:\n        raise _in_use(",
     ),
     Bug(
         "a conditional write is none", "store.storage.objects",

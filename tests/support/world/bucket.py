@@ -1,8 +1,8 @@
 """An object store that is slow and loses requests and answers: `obstore` as the program sees it, over one in memory.
 
 Owns the faults of requests. A request may be refused, take effect without an answer, take effect twice because the
-client library repeats it, arrive long after it was given up, meet another conditional write, or arrive after the process that
-sent it has died. A listing may be one of some seconds ago.
+client library repeats it, take effect long after it was given up or after its process has died, or meet another
+conditional write. A listing may be one of some seconds ago.
 """
 
 from __future__ import annotations

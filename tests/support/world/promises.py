@@ -34,7 +34,17 @@ Key = tuple[str, int]
 """A simulation: `param_id` and seed."""
 
 # What a session may be told while others do what they like, or the storage is ill.
-HARMLESS = ("start again", "start later", "--fresh once more", "does not contain", "no answer", "timed out", "503", "429", "409")
+HARMLESS = (
+    "start again",
+    "start later",
+    "--fresh once more",
+    "does not contain",
+    "no answer",
+    "timed out",
+    "503",
+    "429",
+    "409",
+)
 
 
 class Promises:
