@@ -19,7 +19,7 @@ from modelops_ray.sandbox import wire
 from modelops_ray.sandbox.board import RESTING
 from modelops_ray.sandbox.limits import Limit
 from modelops_ray.sandbox.measure import resident_parts
-from modelops_ray.sandbox.protocol import MAX_ANSWER_HEADER_BYTES, Work, work_bytes
+from modelops_ray.sandbox.protocol import MAX_ANSWER_HEADER_BYTES, Arm, Kill, Work, work_bytes
 from modelops_ray.study.chunk import Simulation
 
 GARBLED = "it sent what is no answer"
@@ -109,11 +109,11 @@ class Borrowed:
         """It has loaded the model: hold it to its limit from here on."""
         self.is_ready = True
         self.base_bytes = resident_parts(self.lent.pid).made_bytes
-        self.connection.arm(self.lent.pid, limit)
+        self.connection.tell(Arm(self.lent.pid, limit))
 
     def kill(self, reason: str) -> None:
         """Have it and everything it started killed."""
-        self.connection.kill(self.lent.pid, reason)
+        self.connection.tell(Kill(self.lent.pid, reason))
 
     def refuse(self, what: str) -> None:
         """End it: what arrived is no answer, and nothing that comes after it can be told apart."""

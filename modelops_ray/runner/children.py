@@ -17,6 +17,7 @@ from modelops_ray.runner.learned import learned, worker_bytes
 from modelops_ray.runner.server_start import Wanted, connect
 from modelops_ray.runner.sharing import MAX_BATCH
 from modelops_ray.runner.waiting import Waiting, work_of
+from modelops_ray.sandbox.protocol import TakeBack
 from modelops_ray.study.chunk import Chunk, Simulation
 
 LOSSES = 5
@@ -154,7 +155,7 @@ class Children:
         elif not self.connection.forks:
             has_served = has_served or self._context.isolation == "fresh"
             retire_after = 1 if has_served else self._context.per_child or RETIRE_AFTER
-            self.connection.give_back(child.lent.pid, child.served.n, retire_after)
+            self.connection.tell(TakeBack(child.lent.pid, child.served.n, retire_after))
         self.forget(child)
 
     def put_back(self, child: Borrowed, simulations: Sequence[Simulation]) -> None:

@@ -66,7 +66,7 @@ class Connection:
         ServerEndedError where the server has ended, NoChildError where it lacks a process, descriptor or disk for a
         child.
         """
-        self._tell(protocol.Lend(limit, worker_bytes))
+        self.tell(protocol.Lend(limit, worker_bytes))
         news, fds = self._news()
         while isinstance(news, protocol.Ended):
             self._ended[news.pid] = news
@@ -84,17 +84,12 @@ class Connection:
         os.close(board_fd)
         return lent
 
-    def arm(self, pid: int, limit: Limit) -> None:
-        """Hold a child to its limit above what it has now."""
-        self._tell(protocol.Arm(pid, limit))
-
-    def kill(self, pid: int, reason: str) -> None:
-        """Have a child and everything it started killed."""
-        self._tell(protocol.Kill(pid, reason))
-
-    def give_back(self, pid: int, n_served: int, retire_after: int) -> None:
-        """Let another supervisor have a child, or end it once it has run `retire_after` simulations."""
-        self._tell(protocol.TakeBack(pid, n_served, retire_after))
+    def tell(self, message: protocol.ToServer) -> None:
+        """Ask something of the server; ServerEndedError where it has ended."""
+        try:
+            protocol.send(self._channel, message)
+        except OSError as error:
+            raise ServerEndedError from error
 
     def hear(self) -> None:
         """Take in one message that has arrived: a child ended. ServerEndedError where the server has."""
@@ -105,12 +100,6 @@ class Connection:
     def end_of(self, pid: int) -> protocol.Ended | None:
         """How a child ended, once; None while it has not."""
         return self._ended.pop(pid, None)
-
-    def _tell(self, message: protocol.ToServer) -> None:
-        try:
-            protocol.send(self._channel, message)
-        except OSError as error:
-            raise ServerEndedError from error
 
     def end_if_stopped(self) -> None:
         """End a server that was found stopped (by SIGSTOP, a debugger) twice in a row: it lends and ends nothing."""

@@ -252,12 +252,8 @@ class Family:
         seen = min((_see_all(self._members[::way]) for way in ways), key=_total_bytes)
         servers_bytes = self._servers_bytes(seen)
         for one, found, made_bytes, shmem_bytes, faults in seen:
-            one.made_bytes, one.shmem_bytes, one.seen_shmem_bytes, one.faults = (
-                made_bytes,
-                shmem_bytes,
-                shmem_bytes,
-                faults,
-            )
+            one.made_bytes, one.faults = made_bytes, faults
+            one.shmem_bytes = one.seen_shmem_bytes = shmem_bytes
             one.be(self._used_bytes(one, found, servers_bytes.get(one.pid, 0)))
         self._looked_s, self._look_took_s = time.monotonic(), time.thread_time() - began_s
 

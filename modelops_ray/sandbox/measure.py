@@ -90,26 +90,18 @@ class Rollup(NamedTuple):
     private_bytes: int
     shared_bytes: int
     part_bytes: int
-    shmem_bytes: int
 
 
 def rollup(pid: int | str = "self", proc: Path = Path("/proc")) -> Rollup | None:
     """Read it, for some milliseconds; None where the kernel does not tell, or the process has ended."""
     try:
-        return rollup_of(pid, proc)
+        text = (proc / str(pid) / "smaps_rollup").read_bytes()
     except OSError:
         return None
-
-
-def rollup_of(pid: int | str, proc: Path) -> Rollup:
-    """Read how the memory of a process divides; OSError where the kernel does not tell, or the process has ended."""
-    text = (proc / str(pid) / "smaps_rollup").read_bytes()
     found = {name: int(kib) * 1024 for name, kib in _ROLLUP.findall(text)}
-    private_bytes, shmem_bytes = found.get(b"Private_Dirty", 0), found.get(b"Pss_Shmem", 0)
-    proportional_bytes = found.get(b"Pss_Anon", 0) + shmem_bytes
-    shared_bytes = found.get(b"Shared_Dirty", 0)
-    part_bytes = min(shared_bytes, max(0, proportional_bytes - private_bytes))
-    return Rollup(private_bytes, shared_bytes, part_bytes, shmem_bytes)
+    private_bytes, shared_bytes = found.get(b"Private_Dirty", 0), found.get(b"Shared_Dirty", 0)
+    proportional_bytes = found.get(b"Pss_Anon", 0) + found.get(b"Pss_Shmem", 0)
+    return Rollup(private_bytes, shared_bytes, min(shared_bytes, max(0, proportional_bytes - private_bytes)))
 
 
 class Meter(Protocol):
@@ -316,11 +308,10 @@ def private_bytes(pid: int | str = "self", proc: Path = Path("/proc")) -> int:
 
     Clean pages are files', which the kernel takes back when memory is short: whose they seem to be changes with that.
     """
-    try:
-        return rollup_of(pid, proc).private_bytes
-    except OSError:
-        parts = resident_parts(pid)
-        return parts.made_bytes + parts.file_bytes
+    if (found := rollup(pid, proc)) is not None:
+        return found.private_bytes
+    parts = resident_parts(pid)
+    return parts.made_bytes + parts.file_bytes
 
 
 # Musl has none, and gives memory back by itself.

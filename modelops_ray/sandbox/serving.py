@@ -250,12 +250,9 @@ class Server:
         for one in children.values():
             index, since_s = one.board.state
             if index == NOT_READY and now_s - since_s > READY_WITHIN_S:
-                self._give_up_forking(f"a fork of it did not get anywhere within {READY_WITHIN_S:g} s")
+                forbid_forks(self._folder, f"a fork of it did not get anywhere within {READY_WITHIN_S:g} s")
+                self._end()
                 return
-
-    def _give_up_forking(self, why: str) -> None:
-        forbid_forks(self._folder, why)
-        self._end()
 
 
 def _tell(connection: socket.socket, message: protocol.FromServer, fds: tuple[int, ...] = ()) -> None:
