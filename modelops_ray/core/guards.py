@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
+from enum import Enum
 
 from modelops_ray.core.events import ChunkFailed, PodDied
 from modelops_ray.core.reasons import AllFailAlike, Lacking, TooManyFailed
@@ -115,6 +116,37 @@ class PodGuard:
         completed, in_vain = self._last.popleft()
         n_completed = counters.completed - completed
         return n_completed <= counters.attempts - counters.completed - in_vain
+
+
+class Outcome(Enum):
+    """One attempt, as `KillGuard` sees it."""
+
+    DONE = "done"
+    KILLED = "killed"
+    RAISED = "raised"
+
+
+@dataclass(slots=True)
+class KillGuard:
+    """Tells when over half of the last `window` attempts were killed for memory and none was followed by a raise."""
+
+    window: int = 200
+    _last: deque[Outcome] = field(default_factory=deque)
+    _n_killed: int = 0
+    _n_raised: int = 0
+
+    def note(self, outcome: Outcome, n: int = 1) -> None:
+        """Take note of attempts that ended alike."""
+        for _ in range(min(n, self.window)):
+            self._last.append(outcome)
+            oldest = self._last.popleft() if len(self._last) > self.window else None
+            self._n_killed += (outcome is Outcome.KILLED) - (oldest is Outcome.KILLED)
+            self._n_raised += (outcome is Outcome.RAISED) - (oldest is Outcome.RAISED)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether to give up."""
+        return len(self._last) >= self.window and self._n_killed * 2 > self.window and not self._n_raised
 
 
 SIZES = frozenset({Cause.OUT_OF_MEMORY, Cause.UNSCHEDULABLE})

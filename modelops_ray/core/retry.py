@@ -1,22 +1,21 @@
-"""What follows from attempts that failed: who is blamed, who tries again with how much, and who has failed for good.
+"""What follows from failed attempts: which simulations are blamed, which run again with how much, which have failed.
 
-`judge` is the policy for one simulation, with budgets for each cause; `FailurePolicy` applies it to what was lost, and
-guards against a run in which nothing can succeed. Does not end it, and does not choose what is submitted.
+`judge` is the policy for one simulation, with budgets for each cause; `FailurePolicy` applies it, and notices when
+nothing can succeed. Does not end a run, and does not choose what is submitted.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from modelops_ray.core.admission import Outstanding
 from modelops_ray.core.backlog import Group, Need, Overrun
 from modelops_ray.core.commits import Journal
 from modelops_ray.core.events import ChunkFailed, PartCommitted
-from modelops_ray.core.guards import Counters, FailureGuard
+from modelops_ray.core.guards import Counters, FailureGuard, KillGuard, Outcome
 from modelops_ray.core.memory import EVERYTHING, FREE_TRIES, raised
 from modelops_ray.core.policy import Policy, mib
 from modelops_ray.core.reasons import KilledInVain, Reason
@@ -26,7 +25,7 @@ from modelops_ray.core.scheduler import Dispatch
 
 @dataclass(slots=True)
 class AttemptHistory:
-    """What one simulation went through: attempts that it was blamed for, and those that it was excused for."""
+    """How many attempts one simulation was blamed for, and excused for."""
 
     blamed: int = 0
     excused: int = 0
@@ -49,10 +48,10 @@ class Verdict(Enum):
 _FOLLOWS = {Verdict.RAISE: Follows.RAISED, Verdict.FAIL: Follows.FAILED}
 
 FINAL = frozenset({Cause.MODEL_ERROR, Cause.BAD_OUTPUT, Cause.TIMEOUT, Cause.UNSCHEDULABLE})
-"""Causes that are the simulation's own doing: the same again would end the same."""
+"""Causes that lie in the simulation: another attempt would end alike."""
 
 LOSSES = frozenset({Cause.WORKER_LOST, Cause.NODE_LOST})
-"""Causes outside of the simulation: free as long as anything else can make progress."""
+"""Causes outside of the simulation: not blamed as long as anything else can make progress."""
 
 
 def judge(
@@ -67,16 +66,16 @@ def judge(
 ) -> tuple[Verdict, AttemptHistory]:
     """Decide after a failed attempt of a simulation, and count it.
 
-    An overrun with less than the largest request is no end, unless nothing is to be repeated: each asks for more than
-    the last, and once the budget is spent for all there is.
+    An overrun below the largest request does not fail the simulation, unless the budget is one attempt: each attempt
+    gets more than the last, and all there is once the budget is spent.
 
     Args:
         cause: Of this attempt; for memory also where it was a victim.
-        trouble: What it went through before.
+        trouble: Earlier attempts.
         budget: Attempts it may be blamed for.
-        overran: It used more than it was given, as far as is known. Who was seen within that is a victim of others.
-        at_maximum: It already had the most there is.
-        is_alone: Nothing else is left that could make progress.
+        overran: It used more than it was given, or how much is not known; otherwise it is a victim of others.
+        at_maximum: No simulation could have got more.
+        is_alone: No other simulation is left that could make progress.
         may_be_memory: A crash may have been the kernel running out of memory.
     """
     now = replace(trouble)
@@ -92,40 +91,6 @@ def judge(
     if cause is Cause.OUT_OF_MEMORY or (cause is Cause.CRASHED and may_be_memory):
         return Verdict.RAISE, now
     return Verdict.REPEAT, now
-
-
-class Outcome(Enum):
-    """One attempt, as the guard against endless killing sees it."""
-
-    DONE = "done"
-    KILLED = "killed"
-    RAISED = "raised"
-
-
-@dataclass(slots=True)
-class KillGuard:
-    """Tells when a run does nothing but being killed for memory: over half of the last 200, and nothing was raised."""
-
-    window: int = 200
-    _last: deque[Outcome] = field(default_factory=deque)
-    _counts: Counter[Outcome] = field(default_factory=Counter)
-
-    def note(self, outcome: Outcome, n: int = 1) -> None:
-        """Take note of attempts that ended alike."""
-        for _ in range(min(n, self.window)):
-            self._last.append(outcome)
-            self._counts[outcome] += 1
-            if len(self._last) > self.window:
-                self._counts[self._last.popleft()] -= 1
-
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether to give up."""
-        return (
-            len(self._last) >= self.window
-            and self._counts[Outcome.KILLED] * 2 > self.window
-            and not self._counts[Outcome.RAISED]
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +164,7 @@ class FailurePolicy:
             said = "its outputs were lost before they were committed"
             failure = Failure(group.positions[0], Cause.WORKER_LOST, "OutputsLost", said)
             self._journal.keep_attempts(group, failure, Follows.RETRIED, 0, now_s)
-            self._dispatch.put_back(group)
+            self._dispatch.pending.put_back(group)
 
     def chunk_died(self, event: ChunkFailed, chunk: Outstanding) -> bool:
         """A chunk's task died without a report; tell whether that was more than a loss which costs nothing."""
@@ -269,7 +234,7 @@ class FailurePolicy:
         group = chunk.group.only((failure.position,))
         if verdict is Verdict.RAISE:
             group = group._replace(need=self._raise(group, failure, trouble))
-        self._dispatch.put_back(group)
+        self._dispatch.pending.put_back(group)
 
     def record(self, failure: Failure) -> None:
         """A simulation has failed for good."""
@@ -310,12 +275,12 @@ class FailurePolicy:
             Judgement(group.positions, event.cause, verdict, group.limit_bytes, chunk.request_bytes, numbers=numbers)
         )
         if is_repeated:
-            self._dispatch.put_back(group)
+            self._dispatch.pending.put_back(group)
             return
         if event.cause is Cause.OUT_OF_MEMORY and not is_overrun:
             self._kills.note(Outcome.KILLED)
         for half in group.split():
-            self._dispatch.put_back(half)
+            self._dispatch.pending.put_back(half)
 
     def _excuse(self, failure: Failure, chunk: Outstanding, before: AttemptHistory, now_s: float) -> None:
         """Killed although within its request: repeat as it was."""
@@ -325,7 +290,7 @@ class FailurePolicy:
         self._count_retry(Cause.OUT_OF_MEMORY)
         self._kills.note(Outcome.KILLED)
         self._trouble[failure.position] = history
-        self._dispatch.put_back(chunk.group.only((failure.position,)))
+        self._dispatch.pending.put_back(chunk.group.only((failure.position,)))
 
     def _judged(
         self, failure: Failure, chunk: Outstanding, verdict: Verdict, history: AttemptHistory, now_s: float

@@ -60,10 +60,6 @@ class Dispatch:
         self.allocator.update(capacity, now_s)
         return [i for i, one in self.outstanding.items() if self.allocator.cannot_fit(one.request_bytes, one.width)]
 
-    def put_back(self, group: Group) -> None:
-        """Have simulations repeated."""
-        self.pending.put_back(group)
-
     def observe(self, set_index: int, seconds: float, peak_bytes: int) -> None:
         """Learn from a completed simulation."""
         self._n_timed += 1

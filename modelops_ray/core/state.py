@@ -8,7 +8,7 @@ time is in the events.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from modelops_ray.core.commits import Journal
 from modelops_ray.core.events import (
@@ -116,7 +116,7 @@ class RunState:
         actions += self._decide(event.now_s)
         if actions or not isinstance(event, Ticked):
             judgements = self._failures.judgements
-            decided: list[Decision] = [*judgements, *actions] if judgements else actions  # type: ignore[assignment]
+            decided: Sequence[Decision] = [*judgements, *actions] if judgements else actions
             dispatch, memory = self.dispatch, self.dispatch.memory
             self.story.note((
                 event, decided[0] if len(decided) == 1 else decided, dispatch.pending.n, len(dispatch.outstanding),
@@ -212,7 +212,7 @@ class RunState:
         for failure in report.failures:
             self._failures.attempt_failed(failure, set_of.pop(failure.position), chunk, event.now_s)
         if set_of:
-            self.dispatch.put_back(chunk.group.only(set_of))
+            self.dispatch.pending.put_back(chunk.group.only(set_of))
         self.counters.completed += len(done)
         self.counters.attempts += len(done)
         if report.fatal is not None:
@@ -278,7 +278,7 @@ class RunState:
     def _cancel(self, chunk_id: int) -> Iterator[CancelChunk]:
         chunk = self.dispatch.admission.leave(chunk_id)
         if chunk is not None:
-            self.dispatch.put_back(chunk.group)
+            self.dispatch.pending.put_back(chunk.group)
             yield CancelChunk(chunk_id)
 
     def _cancel_all(self) -> Iterator[CancelChunk]:

@@ -69,7 +69,7 @@ class Entry(NamedTuple):
     known: Known
 
 
-_Kept = tuple[Event, Decision | list[Decision], int, int, int, int, int, float]
+_Kept = tuple[Event, Decision | Sequence[Decision], int, int, int, int, int, float]
 """An entry as it is kept: a decision alone is in no list, and the fields of `Known` follow.
 
 One is made at each event, and each object that is kept costs more than the noting does: its memory is not used again
@@ -111,7 +111,7 @@ class Story:
     def last(self, n: int) -> list[Entry]:
         """The last `n` events and what was decided on each, oldest first."""
         kept = list(islice((place for place in reversed(self._places) if place is not None), n))
-        return [Entry(e, d if isinstance(d, list) else [d], Known._make(known)) for e, d, *known in reversed(kept)]
+        return [Entry(e, d if isinstance(d, Sequence) else [d], Known._make(known)) for e, d, *known in reversed(kept)]
 
     def of(self, position: int) -> list[Step]:
         """What is kept of one simulation, oldest first."""

@@ -18,6 +18,7 @@ from modelops_ray.core.events import (
     Ticked,
     WritePart,
 )
+from modelops_ray.core.guards import KillGuard, Outcome
 from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.reasons import Lacking, NoProgress
@@ -120,3 +121,16 @@ def test_failures_of_two_causes_are_not_alike():
         return Failure(at, Cause.TIMEOUT if at % 2 else Cause.BAD_OUTPUT, "Error", "")
 
     assert (False, 40) == ended_after(failure_of)[:2]
+
+
+def test_endless_kills_that_raise_nothing_end_the_run():
+    """More than half of the last 200 attempts, and nothing was raised: somebody else uses the memory."""
+    guard = KillGuard()
+    for _ in range(101):
+        guard.note(Outcome.KILLED)
+    for _ in range(99):
+        assert not guard.is_hopeless
+        guard.note(Outcome.DONE)
+    assert guard.is_hopeless
+    guard.note(Outcome.RAISED)
+    assert not guard.is_hopeless

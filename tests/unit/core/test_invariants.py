@@ -21,7 +21,7 @@ def lose(state):
 
 def repeat(state):
     """Have simulations run again that are running."""
-    state.dispatch.put_back(next(iter(state.dispatch.outstanding.values())).group)
+    state.dispatch.pending.put_back(next(iter(state.dispatch.outstanding.values())).group)
 
 
 def weigh_wrongly(state):

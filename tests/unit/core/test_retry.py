@@ -1,4 +1,4 @@
-"""What follows from failed attempts, what is kept of each, and when kills are too frequent for a run to go on."""
+"""What follows from failed attempts, and what is kept of each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from modelops_ray.core.events import (
 from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Follows, Killer, Measured
-from modelops_ray.core.retry import KillGuard, Outcome
 from tests.support.decisions import begun, killed, of
 from tests.support.decisions import finished as all_completed
 
@@ -220,19 +219,6 @@ def test_a_traceback_is_kept_with_the_simulation_only():
     write = run.tell(finished(run.chunks[0], failure))
     [kept], [failed] = write.attempts, write.failures
     assert (replace(failure, traceback=None), "Traceback ...") == (kept.failure, failed.traceback)
-
-
-def test_endless_kills_that_raise_nothing_end_the_run():
-    """More than half of the last 200 attempts, and nothing was raised: somebody else uses the memory."""
-    guard = KillGuard()
-    for _ in range(101):
-        guard.note(Outcome.KILLED)
-    for _ in range(99):
-        assert not guard.is_hopeless
-        guard.note(Outcome.DONE)
-    assert guard.is_hopeless
-    guard.note(Outcome.RAISED)
-    assert not guard.is_hopeless
 
 
 def test_an_overrun_is_repeated_first_and_with_at_least_half_as_much_again():
