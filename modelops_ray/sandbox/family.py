@@ -103,7 +103,7 @@ class Member:
     @property
     def mapped_bytes(self) -> int:
         """Shared memory that it has mapped since the last exact look: it may be there once, for several."""
-        return max(0, self.shmem_bytes - self.seen_shmem_bytes)
+        return max(0, self.shmem_bytes - self.seen_shmem_bytes) if self.made_bytes else 0
 
     def read(self) -> None:
         """Read what it has made by now."""
@@ -183,6 +183,8 @@ class Family:
         if inherited_bytes:
             one.inherited_bytes = max(inherited_bytes)
             one.be(max(0, one.made_bytes - one.inherited_bytes))
+        # No more than it is taken to use: what it began with is its parent's.
+        one.seen_shmem_bytes = max(0, one.shmem_bytes - one.used_bytes)
 
     def used_bytes(self, hard_bytes: int | None = None, *, exactly: bool = False) -> int:
         """Return the bytes that all use now; exactly if they may exceed `hard_bytes`, or where `exactly` is affordable.
@@ -208,8 +210,9 @@ class Family:
         for one in self.others.values():
             self._read_other(one)
         if not self.others:
+            self.head.seen_shmem_bytes = self.head.shmem_bytes
             return self.head.used_bytes
-        return sum(one.used_bytes - one.mapped_bytes for one in self._members if one.made_bytes)
+        return sum(one.used_bytes - one.mapped_bytes for one in self._members)
 
     def _read_other(self, one: Member) -> None:
         if time.monotonic() - one.since_s < YOUNG_S and (found := process(one.pid)) is not None:

@@ -106,3 +106,16 @@ def test_shared_memory_that_several_have_mapped_since_an_exact_look_is_not_count
 
         assert found.roughly_bytes() == pytest.approx(before_bytes, abs=NEARLY)
         assert found.used_bytes(before_bytes + STEP_BYTES) == pytest.approx(before_bytes, abs=NEARLY)
+
+
+def test_a_fork_that_maps_what_its_parent_has_mapped_uses_nothing_before_it_is_looked_at(fork, family_of):
+    """It has less than its parent had when it was forked, and never less than nothing."""
+    with mmap.mmap(-1, STEP_BYTES) as shared:
+        head, one = fork(shared), fork(shared)
+        found = family_of(head)
+        head.touch()
+        before_bytes = found.roughly_bytes()
+        one.touch()
+        found.take_in(process(one.pid))
+
+        assert found.roughly_bytes() == pytest.approx(before_bytes, abs=NEARLY)
