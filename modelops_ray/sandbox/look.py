@@ -24,12 +24,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..errors import ModelError
-from . import protocol, wire
-from .enforcement import end_all
+from . import enforcement, names, protocol, wire
 from .held import held
 from .loading import MAX_MESSAGE, ModelRef, in_one_line, load_model, own_folder
 from .measure import private_bytes
-from .names import shared_names
 from .pidfd import open_process
 from .protocol import CannotLoad, LookAt, Looked, LookEnded
 
@@ -63,7 +61,7 @@ def main(channel_fd: str) -> None:
             held.exit(70)
     os.close(dump_fd)
     code, timed_out = _awaited(pid, channel, asked.within_s)
-    end_all()
+    enforcement.end_all()
     with suppress(OSError):
         protocol.send(channel, LookEnded(code, timed_out, _place(places_fd, asked.workdir)), [_report(page)])
     held.exit(0)
@@ -132,14 +130,14 @@ def _told(ref: ModelRef, *, measure: bool) -> Looked | CannotLoad:
     at_start = frozenset(sys.modules[__package__.partition(".")[0]].at_start)
     path = list(sys.path)
     try:
-        known = shared_names([own_folder(ref)], at_start) if ref.shared is None else ref.shared
+        known = names.shared_names([own_folder(ref)], at_start) if ref.shared is None else ref.shared
         ref = replace(ref, shared=known)
         before_bytes = private_bytes() if measure else 0
         load_model(ref)
         loading_bytes = max(0, private_bytes() - before_bytes) if measure else 0
         # Its import may have told Python of further folders; its own may be out of reach now, and is known.
         added = [entry for entry in sys.path if entry not in (*path, own_folder(ref))]
-        shared = {*known, *shared_names(added, at_start)}
+        shared = {*known, *names.shared_names(added, at_start)}
         return Looked(loading_bytes, tuple(sorted(shared)), shared > set(known))
     except ModelError as error:
         return CannotLoad(str(error)[: 2 * MAX_MESSAGE])

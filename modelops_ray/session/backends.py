@@ -19,17 +19,15 @@ from modelops_ray.backends.ray.task import tell_excess
 from modelops_ray.core.events import Capacity, Node
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.sandbox.machine import available_memory_bytes, usable_cpus
-from modelops_ray.session.ports import Backend, Watcher
-from modelops_ray.session.request import RunRequest
-from modelops_ray.session.terms import chunk_context
+from modelops_ray.session import ports, request, terms
 
 
 @contextmanager
-def opened(question: RunRequest, watcher: Watcher) -> Iterator[Backend]:
+def opened(question: request.RunRequest, watcher: ports.Watcher) -> Iterator[ports.Backend]:
     """Have the backend that the options name for as long as the context lasts."""
     config = question.config
     if config.backend == "local":
-        run = functools.partial(run_chunk, chunk_context(question, config.limit_memory or 0))
+        run = functools.partial(run_chunk, terms.chunk_context(question, config.limit_memory or 0))
         with closing(LocalBackend(run, cpus=config.cpus, memory_bytes=config.limit_memory)) as local:
             yield local
         return
@@ -37,14 +35,14 @@ def opened(question: RunRequest, watcher: Watcher) -> Iterator[Backend]:
     with connect(config.address, environ=os.environ, **limits) as cluster:
         # A total limit is enforced only where the user gave one; a pod has its own.
         node_bytes = cluster.memory_bytes if config.limit_memory else 0
-        context = replace(chunk_context(question, node_bytes), tell_excess=tell_excess)
+        context = replace(terms.chunk_context(question, node_bytes), tell_excess=tell_excess)
         started = "started" if cluster.owned else f"joined at {cluster.address}"
         with closing(RayBackend(functools.partial(run_chunk, context), cluster)) as backend:
             watcher.note(f"Ray {started} in {cluster.start_s:.1f} s")
             yield backend
 
 
-def capacity(question: RunRequest) -> Capacity:
+def capacity(question: request.RunRequest) -> Capacity:
     """Say what there would be for the simulations, without starting a Ray."""
     config = question.config
     if config.backend == "local":

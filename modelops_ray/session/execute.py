@@ -17,27 +17,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelops_ray.core.events import Ending, Finish
-from modelops_ray.core.forecast import Forecast
-from modelops_ray.core.ranges import Ranges
+from modelops_ray.core import events, forecast, ranges
 from modelops_ray.errors import NoProgressError, StorageError
 from modelops_ray.model.resolve import installed_versions
-from modelops_ray.session import backends
-from modelops_ray.session.committer import CommitThread, Desk
-from modelops_ray.session.driver import Driver
+from modelops_ray.session import backends, committer, driver, reasons, run_config
 from modelops_ray.session.ports import Backend, Observer, Ports, Snapshot, Watcher
 from modelops_ray.session.priors import WHERE_PROFILES_GO, Priors
-from modelops_ray.session.reasons import sentence
 from modelops_ray.session.request import RunRequest
-from modelops_ray.session.run_config import RunConfig
 from modelops_ray.session.source import StudySource
 from modelops_ray.session.summary import Summary
+from modelops_ray.store import reader, run_json, run_store, spec, writer
 from modelops_ray.store.opening import Opening, open_directory
-from modelops_ray.store.reader import RunReader
-from modelops_ray.store.run_json import RunJson, ShardEntry, StudyEntry
-from modelops_ray.store.run_store import RunStore
-from modelops_ray.store.spec import RunSpec
-from modelops_ray.store.writer import utc_now
 
 PLAN_FROM_SIMULATIONS = 1000
 """What a study of more simulations than this will take is said before it goes on."""
@@ -51,19 +41,19 @@ Observing = Callable[[Callable[[str], None]], AbstractContextManager[Observer | 
 class Outcome:
     """How a session ended, and its summary."""
 
-    finish: Finish
+    finish: events.Finish
     summary: Summary
 
     @property
     def why(self) -> str:
         """Why it ended before everything was done, in a sentence; "" where everything is."""
-        return sentence(self.finish.reason)
+        return reasons.sentence(self.finish.reason)
 
     def require_complete(self) -> None:
         """Raise KeyboardInterrupt if it was told to stop, and NoProgressError if it gave up."""
-        if self.finish.ending is Ending.STOPPED:
+        if self.finish.ending is events.Ending.STOPPED:
             raise KeyboardInterrupt(self.why)
-        if self.finish.ending is Ending.GAVE_UP:
+        if self.finish.ending is events.Ending.GAVE_UP:
             raise NoProgressError(self.why)
 
 
@@ -96,7 +86,9 @@ def execute(question: RunRequest, watcher: Watcher, observing: Observing = _unob
 
 
 @contextmanager
-def scratch_run(question: RunRequest, only: Ranges, watcher: Watcher, **changes: Any) -> Iterator[RunReader]:
+def scratch_run(
+    question: RunRequest, only: ranges.Ranges, watcher: Watcher, **changes: Any
+) -> Iterator[reader.RunReader]:
     """Run a few simulations in a folder that is thrown away afterwards, with other knobs, and open what they left.
 
     Raises what `execute` and `Outcome.require_complete` raise.
@@ -106,7 +98,7 @@ def scratch_run(question: RunRequest, only: Ranges, watcher: Watcher, **changes:
         changes |= {"out": out, "shard": None, "fresh": False, "retry_failed": False, "max_failures": None}
         config = question.config.model_copy(update=changes)
         execute(replace(question, config=config, out=out, whole=out, scope=None, only=only), watcher).require_complete()
-        yield RunReader(out)
+        yield reader.RunReader(out)
 
 
 def _opened(question: RunRequest) -> Opening:
@@ -121,33 +113,33 @@ def _opened(question: RunRequest) -> Opening:
     )
 
 
-def _spec(question: RunRequest) -> RunSpec:
+def _spec(question: RunRequest) -> spec.RunSpec:
     study, shard = question.study, question.config.shard
-    asked = RunJson(
-        study=StudyEntry(digest=study.digest, simulations=len(question.simulations), document=study.to_dict()),
+    asked = run_json.RunJson(
+        study=run_json.StudyEntry(digest=study.digest, simulations=len(question.simulations), document=study.to_dict()),
         model_digest=question.model.digest,
         model_label=question.model.label,
         entrypoint=question.identity.entrypoint,
         bundle_ref=question.identity.bundle_ref,
         shard=None
         if shard is None
-        else ShardEntry(number=shard.number, of=shard.of, simulations=question.n_simulations),
+        else run_json.ShardEntry(number=shard.number, of=shard.of, simulations=question.n_simulations),
         seed_policy=question.config.seeds,
         config=_plain(question.config),
         versions=installed_versions(),
-        created=utc_now(),
+        created=writer.utc_now(),
     )
-    return RunSpec(asked, study, question.simulations, question.identity, question.scope)
+    return spec.RunSpec(asked, study, question.simulations, question.identity, question.scope)
 
 
-def _plain(config: RunConfig) -> dict[str, Any]:
+def _plain(config: run_config.RunConfig) -> dict[str, Any]:
     """The knobs as JSON values, for the record."""
     return {name: str(value) if isinstance(value, Path) else value for name, value in config.model_dump().items()}
 
 
-def _nothing_to_do(question: RunRequest, store: RunStore) -> Outcome:
+def _nothing_to_do(question: RunRequest, store: run_store.RunStore) -> Outcome:
     """Everything was done before: the summary is that of the run, with nothing new."""
-    store.close(str(Ending.COMPLETE))
+    store.close(str(events.Ending.COMPLETE))
     largest = store.largest()
     summary = Summary(
         run_dir=str(question.out),
@@ -159,7 +151,7 @@ def _nothing_to_do(question: RunRequest, store: RunStore) -> Outcome:
         request_bytes_max=largest.request_bytes,
         driver_peak_rss_bytes=_peak_rss_bytes(),
     )
-    return Outcome(Finish(Ending.COMPLETE), summary)
+    return Outcome(events.Finish(events.Ending.COMPLETE), summary)
 
 
 class _Session:
@@ -169,7 +161,7 @@ class _Session:
         self,
         question: RunRequest,
         priors: Priors,
-        store: RunStore,
+        store: run_store.RunStore,
         backend: Backend,
         watcher: Watcher,
         began_s: float,
@@ -182,18 +174,18 @@ class _Session:
         self._began_s = began_s
         self._priors = priors
         self._state = self._priors.state(store.completed, store.attempts_made())
-        self._committer = CommitThread(Desk(store, backend.take, time.monotonic))
+        self._committer = committer.CommitThread(committer.Desk(store, backend.take, time.monotonic))
         done = store.done()
         source = StudySource(question.simulations, done, question.only)
         ports = Ports(backend, self._committer, source, self, time.monotonic, observer)
-        self._driver = Driver(self._state, ports, n_simulations=question.n_simulations, n_resumed=len(done))
+        self._driver = driver.Driver(self._state, ports, n_simulations=question.n_simulations, n_resumed=len(done))
         self._was_planned = question.n_simulations <= PLAN_FROM_SIMULATIONS
         self._resumed = store.completed + store.failed
         self._before = store.largest()
 
     def run(self) -> Outcome:
         """Run the driver, close the store, keep the profile."""
-        ending = Ending.GAVE_UP
+        ending = events.Ending.GAVE_UP
         try:
             with _stopping(self._driver.stop), self._committer:
                 finish = self._driver.run()
@@ -215,7 +207,7 @@ class _Session:
         """Pass a sentence on."""
         self._watcher.note(text)
 
-    def planned(self, expected: Forecast) -> None:
+    def planned(self, expected: forecast.Forecast) -> None:
         """Pass a forecast on."""
         self._watcher.planned(expected)
 

@@ -15,9 +15,7 @@ import pyarrow as pa
 from modelops_ray.errors import UsageError
 from modelops_ray.sandbox.arrays import plain_array
 from modelops_ray.sandbox.column_types import INDEX
-from modelops_ray.session.execute import scratch_run
-from modelops_ray.session.ports import Watcher
-from modelops_ray.session.request import RunRequest
+from modelops_ray.session import execute, ports, request
 from modelops_ray.store.reader import RunReader
 from modelops_ray.study.sample import sample_positions
 
@@ -59,7 +57,7 @@ class Check:
         )
 
 
-def check(question: RunRequest, watcher: Watcher, samples: int = SAMPLES) -> Check:
+def check(question: request.RunRequest, watcher: ports.Watcher, samples: int = SAMPLES) -> Check:
     """Run a sample of what a run completed again, and compare value for value.
 
     UsageError if the run has completed nothing, any ModelopsRayError if the simulations cannot be run again.
@@ -71,11 +69,11 @@ def check(question: RunRequest, watcher: Watcher, samples: int = SAMPLES) -> Che
         raise UsageError(f"{question.out}: nothing completed, so there is nothing to check for leaks")
     question = question.inspected()
     watcher.note(f"checking for leaks: {len(sample)} simulations once more, each in a new process")
-    with scratch_run(question, sample, watcher, isolation="fresh") as alone:
+    with execute.scratch_run(question, sample, watcher, isolation="fresh") as alone:
         differences = tuple(compared(before, alone))
         if not differences:
             return Check(question.model.label, len(sample))
-        with scratch_run(question, sample, watcher, isolation="fresh") as again:
+        with execute.scratch_run(question, sample, watcher, isolation="fresh") as again:
             is_reproducible = not any(compared(alone, again))
     return Check(question.model.label, len(sample), differences, is_reproducible)
 

@@ -57,31 +57,24 @@ class Backend(Protocol):
 
     def capacity(self) -> Capacity:
         """Look at the cluster. Cheap enough for every 5 seconds."""
-        ...
 
     def submit(self, chunk: Chunk) -> None:
         """Start a chunk; never blocks, never raises for what goes wrong with the chunk itself."""
-        ...
 
     def cancel(self, chunk_id: int) -> None:
         """Forget a chunk; no event about it is returned afterwards. An unknown chunk is ignored."""
-        ...
 
     def wait(self, timeout_s: float) -> list[Event]:
         """Return what happened, in chunk order, waiting at most `timeout_s` for the first; [] if nothing did."""
-        ...
 
     def take(self, chunk_id: int) -> Payload:
         """Hand out the payload of a finished chunk, once, and let go of it; PayloadLostError if it no longer exists."""
-        ...
 
     def spilled_bytes(self) -> int:
         """How many bytes of payloads went to disk so far because memory was short."""
-        ...
 
     def close(self) -> None:
         """End everything this backend started; nothing of it survives. May be called twice."""
-        ...
 
 
 class Committer(Protocol):
@@ -92,18 +85,15 @@ class Committer(Protocol):
 
     def submit(self, write: WritePart, snapshot: Snapshot) -> None:
         """Begin a commit; what became of it comes through `poll`."""
-        ...
 
     def update(self, snapshot: Snapshot) -> None:
         """Let the next heartbeats show this; called at every turn of the driver, never blocks."""
-        ...
 
     def poll(self, timeout_s: float = 0.0) -> list[Event]:
         """Return what became of one commit, waiting at most `timeout_s` for it; [] if none ended.
 
         ModelopsRayError if a commit or a heartbeat failed, at every later call too. Any other error is a bug.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +121,9 @@ class Source(Protocol):
 
     def next(self) -> Supply:
         """Return what is to run next; never waits. After `TheEnd` it is not called again."""
-        ...
 
     def take(self, positions: Sequence[int]) -> tuple[Simulation, ...]:
         """Return the simulations at these positions, which `next` handed out before."""
-        ...
 
 
 class Observer(Protocol):
@@ -143,11 +131,9 @@ class Observer(Protocol):
 
     def poll(self, now_s: float) -> list[Event]:
         """Return what happened since the last call, as of now; never waits."""
-        ...
 
     def reachable(self) -> tuple[Node, ...]:
         """List the nodes there could be once everything has scaled; () where that is not known."""
-        ...
 
 
 class Watcher(Protocol):
@@ -155,15 +141,12 @@ class Watcher(Protocol):
 
     def note(self, text: str) -> None:
         """One sentence worth a line."""
-        ...
 
     def update(self, snapshot: Snapshot) -> None:
         """The run at this moment."""
-        ...
 
     def planned(self, expected: Forecast) -> None:
         """What a large study will take, once the first simulations were measured."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,72 +4,61 @@ from __future__ import annotations
 
 import re
 
+from modelops_ray.core import reasons, report
 from modelops_ray.core.policy import mib
-from modelops_ray.core.reasons import (
-    AllFailAlike,
-    KilledInVain,
-    Lacking,
-    NoProgress,
-    PodsDie,
-    Reason,
-    TooManyCpus,
-    TooManyFailed,
-    TooMuchMemory,
-)
-from modelops_ray.core.report import Cause, Failure
 
 _PLACE = re.compile(r'File "(?:[^"\n]*/)?([^"/\n]+)", line (\d+)')
 _SHOWN_CHARACTERS = 200
 
 
-def sentence(reason: Reason | str) -> str:
+def sentence(reason: reasons.Reason | str) -> str:
     """Say why a run ended; what was told by the user or by a worker stays as it is."""
     match reason:
         case str():
             return reason
-        case TooManyCpus(cpus, most_cpus):
+        case reasons.TooManyCpus(cpus, most_cpus):
             return f"--cpus {cpus:g} is more than any node has ({most_cpus:g}); ask for less, or add a larger node"
-        case TooMuchMemory(memory_bytes, base_bytes, top_bytes):
+        case reasons.TooMuchMemory(memory_bytes, base_bytes, top_bytes):
             return (
                 f"--memory {mib(memory_bytes)} and {mib(base_bytes)} for the worker are more than the largest node "
                 f"offers ({mib(top_bytes)}); ask for less, or add a larger node"
             )
-        case KilledInVain(n_attempts):
+        case reasons.KilledInVain(n_attempts):
             return (
                 f"more than half of the last {n_attempts} attempts were killed for lack of memory although they stayed "
                 "within their requests; something else uses the memory of the nodes: lower --limit-memory, or free it"
             )
-        case PodsDie(n_pods, told):
+        case reasons.PodsDie(n_pods, told):
             return (
                 f"{told}; it is the last of {n_pods} pods that died of memory and took more simulations along than "
                 "were completed meanwhile: lower the memory that Ray may give away in this tier (`resources` of the "
                 "worker group), or give its pods more"
             )
-        case TooManyFailed(n_failed):
+        case reasons.TooManyFailed(n_failed):
             return f"{n_failed} simulations failed, which --max-failures does not allow"
-        case AllFailAlike(n_failed, first):
+        case reasons.AllFailAlike(n_failed, first):
             return (
                 f"{_told(first)} in the first {n_failed} simulations{_place(first)}; fix the model, or continue anyway "
                 "with --max-failures 100%"
             )
-        case NoProgress():
+        case reasons.NoProgress():
             return _no_progress(reason)
 
 
-def _told(failure: Failure) -> str:
+def _told(failure: report.Failure) -> str:
     text = " ".join(failure.message.split())
     shown = text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 2] + " …"
     return f"{failure.error_type}: {shown}" if shown else failure.error_type
 
 
-def _place(failure: Failure) -> str:
+def _place(failure: report.Failure) -> str:
     """The last place that a traceback of the model's own exception names, to go behind a sentence."""
-    places = _PLACE.findall(failure.traceback or "") if failure.cause is Cause.MODEL_ERROR else []
+    places = _PLACE.findall(failure.traceback or "") if failure.cause is report.Cause.MODEL_ERROR else []
     return f" ({places[-1][0]} line {places[-1][1]})" if places else ""
 
 
-def _no_progress(why: NoProgress) -> str:
-    lacking = "nothing could be committed" if why.lacking is Lacking.COMMIT else "nothing finished"
+def _no_progress(why: reasons.NoProgress) -> str:
+    lacking = "nothing could be committed" if why.lacking is reasons.Lacking.COMMIT else "nothing finished"
     requests = ", ".join(map(mib, why.request_bytes)) or "none"
     return (
         f"{lacking} for {why.for_s:.0f} s: {why.n_tasks} tasks wait or run (requests: {requests}; {why.cpus:g} CPUs "

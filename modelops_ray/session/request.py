@@ -19,10 +19,8 @@ from modelops_ray.sandbox.loading import ModelRef
 from modelops_ray.session.run_config import RunConfig
 from modelops_ray.store.shards import FOLDER as SHARDS
 from modelops_ray.store.storage.places import Place, inside
+from modelops_ray.study import rows, schema, shards
 from modelops_ray.study.identity import task_id
-from modelops_ray.study.rows import RunIdentity
-from modelops_ray.study.schema import parameter_types
-from modelops_ray.study.shards import scope_of
 from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
 
@@ -41,7 +39,7 @@ class RunRequest:
     study: Study
     simulations: Simulations
     model: ModelRef
-    identity: RunIdentity
+    identity: rows.RunIdentity
     config: RunConfig
     out: Place
     whole: Place
@@ -98,21 +96,21 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
     if chosen is None:
         raise UsageError("the study names no model; give one with --model path/to/file.py:function")
     ref = find_model(chosen, base, pickle_by_value)
-    identity = RunIdentity(
+    identity = rows.RunIdentity(
         entrypoint=f"{ref.entrypoint_name}/{study.scenario}",
         bundle_ref=f"sha256:{ref.digest}",
         scenario=study.scenario,
-        parameter_types=parameter_types(study.parameter_sets),
+        parameter_types=schema.parameter_types(study.parameter_sets),
     )
     digest = hashlib.sha256(f"{study.digest}|{ref.digest}|{config.seeds}".encode()).hexdigest()
     out = config.out or Path("runs") / f"{name}-{digest[:8]}"
-    scope = None if config.shard is None else scope_of(simulations, config.shard)
+    scope = None if config.shard is None else shards.scope_of(simulations, config.shard)
     only = scope if config.only is None else _only(config.only, simulations, identity, scope)
     place = out if config.shard is None else inside(out, f"{SHARDS}/{config.shard.name}")
     return RunRequest(study, simulations, ref, identity, config, place, out, scope, only)
 
 
-def _only(wanted: str, simulations: Simulations, identity: RunIdentity, scope: Ranges | None) -> Ranges:
+def _only(wanted: str, simulations: Simulations, identity: rows.RunIdentity, scope: Ranges | None) -> Ranges:
     for simulation in simulations:
         if task_id(identity.bundle_ref, identity.entrypoint, simulation.param_id, simulation.seed) == wanted:
             if scope is not None and simulation.position not in scope:

@@ -22,9 +22,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, RunInUseError
-from modelops_ray.store.documents import Document, damaged, parse_object, require_format, validated
-from modelops_ray.store.run_json import NAME as RUN_JSON
-from modelops_ray.store.run_json import Growth, RunJson, read_run_json
+from modelops_ray.store import documents, run_json
 from modelops_ray.store.storage.base import Folder
 
 FORMAT = 3
@@ -44,7 +42,7 @@ Count = Annotated[int, Field(ge=0, lt=2**62)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Part(Document):
+class Part(documents.Document):
     """One Parquet file as a commit names it.
 
     `positions` are the half-open runs of a part of `simulations`, in the order of its rows; no other part has any.
@@ -68,7 +66,7 @@ class Part(Document):
         return self
 
 
-class CommitFile(Document):
+class CommitFile(documents.Document):
     """One step of the log. With `checkpoint` it replaces everything before: `added` are all parts that live.
 
     `run` is the id of its run and `previous` the digest of the commit before it, `genesis` where there is none; a
@@ -88,7 +86,7 @@ class CommitFile(Document):
     added: tuple[Part, ...] = ()
     retracted: tuple[str, ...] = ()
     checkpoint: bool = False
-    grown: Growth | None = None
+    grown: run_json.Growth | None = None
     closed: bool = False
 
     @model_validator(mode="after")
@@ -132,7 +130,7 @@ class Log:
     last: int = 0
     tip: str = ""
     study: str | None = None
-    grown: Growth | None = None
+    grown: run_json.Growth | None = None
     closed: bool = False
     is_chained: bool = False
     sessions: set[str] = field(default_factory=set)
@@ -156,7 +154,7 @@ class Log:
             self.parts.clear()
             self.study = None
         if commit.added and self.parts and self.study not in (None, commit.study):
-            raise damaged(name, "its positions refer to another study than the parts before it")
+            raise documents.damaged(name, "its positions refer to another study than the parts before it")
         self._retract(commit.retracted, name)
         self._add(commit.added, name)
         self.last, self.study = commit.number, commit.study
@@ -167,12 +165,12 @@ class Log:
     def _retract(self, paths: Iterable[str], name: str) -> None:
         for path in paths:
             if self.parts.pop(path, None) is None:
-                raise damaged(name, f"it retracts {path}, which no commit before it added")
+                raise documents.damaged(name, f"it retracts {path}, which no commit before it added")
 
     def _add(self, parts: Iterable[Part], name: str) -> None:
         for part in parts:
             if part.path in self.parts:
-                raise damaged(name, f"it adds {part.path} a second time")
+                raise documents.damaged(name, f"it adds {part.path} a second time")
             positions = np.array(part.positions, dtype=np.int64).reshape(-1, 2)
             self.parts[part.path] = LivePart(
                 part.path, part.rows, part.bytes, part.sha256, part.failed, name, positions
@@ -207,26 +205,26 @@ def genesis(run: str) -> str:
 
 def decode(data: bytes, name: str) -> CommitFile:
     """Read a commit; ResultsError if it is of a newer format, was changed since it was written, or is none."""
-    document = parse_object(data, name)
-    require_format(document, FORMAT, name)
+    document = documents.parse_object(data, name)
+    documents.require_format(document, FORMAT, name)
     body, _, _ = data.rpartition(_SEAL)
     if document.pop("sha256", None) != digest_of(body):
-        raise damaged(name, "it is not as it was written")
-    return validated(CommitFile, document, name)
+        raise documents.damaged(name, "it is not as it was written")
+    return documents.validated(CommitFile, document, name)
 
 
-def read_log(folder: Folder, run: RunJson | None = None) -> Log:
+def read_log(folder: Folder, run: run_json.RunJson | None = None) -> Log:
     """Replay all commits of a run, by default of the one that `run.json` names.
 
     ResultsError if a commit is missing, damaged, of a newer format, or contradicts the others.
     """
-    run = run or read_run_json(folder)
+    run = run or run_json.read_run_json(folder)
     if run is None:
         raise (
-            damaged(folder.where(), f"it has commits, and no {RUN_JSON}")
+            documents.damaged(folder.where(), f"it has commits, and no {run_json.NAME}")
             if folder.names(FOLDER)
             else ResultsError(
-                f"{folder.where()}: not a run directory, it has no {RUN_JSON}; give the directory of a run"
+                f"{folder.where()}: not a run directory, it has no {run_json.NAME}; give the directory of a run"
             )
         )
     log = Log(last=run.log_from - 1, tip=genesis(run.id))
@@ -243,7 +241,7 @@ def read_log(folder: Folder, run: RunJson | None = None) -> Log:
         _require_next(folder, log, foreign, name)
         path = folder.where(commit_name(number))
         if commit.format > 1 and commit.previous != log.tip:
-            raise damaged(path, "it does not follow the commit before it; one of the two is of another run")
+            raise documents.damaged(path, "it does not follow the commit before it; one of the two is of another run")
         log.apply(commit, path)
         log.tip = digest_of(data or b"")
     _require_own(folder, run, log, foreign)
@@ -272,7 +270,7 @@ def _number_of(name: str) -> int:
     return int(name.removesuffix(".json"))
 
 
-def is_of(commit: CommitFile, run: RunJson, *, is_chained: bool) -> bool:
+def is_of(commit: CommitFile, run: run_json.RunJson, *, is_chained: bool) -> bool:
     """Whether a commit is of this run; those of format 1 come first, in a run that began in format 1."""
     return commit.run == run.id or (commit.format == run.format == 1 and not is_chained)
 
@@ -283,22 +281,22 @@ def _require_next(folder: Folder, log: Log, foreign: Mapping[int, str], name: st
     while following in foreign:
         following += 1
     if commit_name(following) != f"{FOLDER}/{name}":
-        raise damaged(folder.where(commit_name(following)), f"it is missing, the next commit found is {name}")
+        raise documents.damaged(folder.where(commit_name(following)), f"it is missing, the next commit found is {name}")
 
 
-def _require_own(folder: Folder, run: RunJson, log: Log, foreign: Mapping[int, str]) -> None:
+def _require_own(folder: Folder, run: run_json.RunJson, log: Log, foreign: Mapping[int, str]) -> None:
     """A slow session of another run leaves one commit; a whole log of one means that `run.json` was exchanged."""
     others = {foreign.get(run.log_from), foreign.get(run.log_from + 1)}
     if run.log_from == 1 and log.last == 0 and len(others) == 1 and None not in others:
-        raise damaged(folder.where(RUN_JSON), "it is of another run than the commits beside it")
+        raise documents.damaged(folder.where(run_json.NAME), "it is of another run than the commits beside it")
 
 
 def _decoded(data: bytes | None, path: str, number: int) -> CommitFile:
     if data is None:
-        raise damaged(path, "it disappeared while the log was read")
+        raise documents.damaged(path, "it disappeared while the log was read")
     commit = decode(data, path)
     if commit.number != number:
-        raise damaged(path, f"it says it is commit {commit.number}")
+        raise documents.damaged(path, f"it says it is commit {commit.number}")
     return commit
 
 
@@ -310,7 +308,7 @@ def _require_disjoint(log: Log, name: str) -> None:
     pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
     clash = np.flatnonzero(pairs[1:, 0] < pairs[:-1, 1])
     if len(clash):
-        raise damaged(name, f"position {pairs[clash[0] + 1, 0]} is committed twice")
+        raise documents.damaged(name, f"position {pairs[clash[0] + 1, 0]} is committed twice")
 
 
 def read_commit(commits: Folder, number: int) -> CommitFile | None:
@@ -320,7 +318,7 @@ def read_commit(commits: Folder, number: int) -> CommitFile | None:
     return None if data is None else _decoded(data, commits.where(name), number)
 
 
-def next_of(commits: Folder, run: RunJson, number: int, *, is_chained: bool) -> tuple[int, CommitFile | None]:
+def next_of(commits: Folder, run: run_json.RunJson, number: int, *, is_chained: bool) -> tuple[int, CommitFile | None]:
     """Find the commit of this run that has the first number, from `number`, that no other run's commit took.
 
     Returns:

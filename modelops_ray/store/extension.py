@@ -16,11 +16,9 @@ import pyarrow.compute as pc
 from modelops_ray.config import SeedPolicy
 from modelops_ray.core.ranges import runs
 from modelops_ray.sandbox.arrays import plain_array
-from modelops_ray.store.batch import TableSchemas
-from modelops_ray.store.columns import conformed
+from modelops_ray.store import batch, columns, run_json
 from modelops_ray.store.commits import LivePart, Part
 from modelops_ray.store.parts import ATTEMPTS, read_part
-from modelops_ray.store.run_json import StudyEntry
 from modelops_ray.store.storage.base import Folder
 from modelops_ray.study.simulations import Simulations
 from modelops_ray.study.study import Study
@@ -41,7 +39,7 @@ class Move:
         return list(runs(self.position[part.position_of_row].tolist()))
 
 
-def find_move(older: StudyEntry, study: Study, simulations: Simulations, policy: SeedPolicy) -> Move | None:
+def find_move(older: run_json.StudyEntry, study: Study, simulations: Simulations, policy: SeedPolicy) -> Move | None:
     """Look for every simulation of an older study in this one; None unless all are there and mean the same."""
     was = Study.from_dict(older.document, source="run.json")
     if (was.scenario, was.outputs) != (study.scenario, study.outputs):
@@ -58,7 +56,7 @@ def find_move(older: StudyEntry, study: Study, simulations: Simulations, policy:
 
 
 def moved_parts(
-    folder: Folder, parts: Mapping[str, LivePart], move: Move, simulations: Simulations, schemas: TableSchemas
+    folder: Folder, parts: Mapping[str, LivePart], move: Move, simulations: Simulations, schemas: batch.TableSchemas
 ) -> Iterator[tuple[LivePart, pa.Table | None, list[tuple[int, int]]]]:
     """Yield every live part with its table in the new columns, None where the file can stay as it is."""
     numbers = None if move.same_numbers else _numbers(folder, parts, move, simulations)
@@ -79,7 +77,7 @@ def kept(part: LivePart, positions: list[tuple[int, int]]) -> Part:
     )
 
 
-def _renewed(folder: Folder, part: LivePart, schemas: TableSchemas, numbers: pa.Table | None) -> pa.Table | None:
+def _renewed(folder: Folder, part: LivePart, schemas: batch.TableSchemas, numbers: pa.Table | None) -> pa.Table | None:
     if part.folder == ATTEMPTS:
         return None  # it names simulations by what stays
     table = read_part(folder, part)
@@ -89,11 +87,11 @@ def _renewed(folder: Folder, part: LivePart, schemas: TableSchemas, numbers: pa.
     for field in schema:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-    table = conformed(table, schema)
+    table = columns.conformed(table, schema)
     return table if numbers is None else _renumbered(table, numbers)
 
 
-def _new_schema(found: pa.Schema, schemas: TableSchemas) -> pa.Schema:
+def _new_schema(found: pa.Schema, schemas: batch.TableSchemas) -> pa.Schema:
     own = [field for field in found if field.name not in schemas.identity.names]
     return pa.schema([*schemas.identity, *own])
 

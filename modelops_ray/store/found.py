@@ -11,19 +11,14 @@ from dataclasses import dataclass
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError
-from modelops_ray.store import run_json
+from modelops_ray.store import consistent, documents, extension, heartbeat, run_json
 from modelops_ray.store.commits import FOLDER, Log, next_of, read_log
-from modelops_ray.store.consistent import read_consistently
-from modelops_ray.store.documents import damaged
-from modelops_ray.store.extension import Move, find_move
-from modelops_ray.store.heartbeat import NAME as PROGRESS
-from modelops_ray.store.heartbeat import read_progress
 from modelops_ray.store.parts import ATTEMPTS, OUTPUTS, SIMULATIONS, require_sizes
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.storage.base import Folder
 
-_OURS = {FOLDER, PROGRESS, SIMULATIONS, ATTEMPTS, OUTPUTS, "targets"}
+_OURS = {FOLDER, heartbeat.NAME, SIMULATIONS, ATTEMPTS, OUTPUTS, "targets"}
 _PART = re.compile(r"part-[0-9a-f]{8}-\d+\.parquet")
 
 
@@ -39,7 +34,7 @@ class Found:
     run: RunJson
     mark: Hashable
     log: Log
-    move: Move | None
+    move: extension.Move | None
     leftovers: tuple[str, ...]
 
     def has_work(self, spec: RunSpec, repeat: Ranges) -> bool:
@@ -67,7 +62,7 @@ def find(folder: Folder, spec: RunSpec) -> Found | None:
 
     ResultsError if it is no run directory, is damaged, or answers another question.
     """
-    return read_consistently(lambda: folder, lambda held: _find(held, spec))
+    return consistent.read_consistently(lambda: folder, lambda held: _find(held, spec))
 
 
 def _find(folder: Folder, spec: RunSpec) -> Found | None:
@@ -115,17 +110,17 @@ def _require_log(folder: Folder, run: RunJson, log: Log, leftovers: tuple[str, .
     Parts without a log and without this run's `progress.json` are those of runs that were moved aside.
     """
     parts = [name for name in leftovers if _PART.fullmatch(name.rpartition("/")[2])]
-    if parts and log.last < run.log_from and read_progress(folder, run.id) is not None:
-        raise damaged(folder.where(FOLDER), f"no commits, and there are parts such as {parts[0]}")
+    if parts and log.last < run.log_from and heartbeat.read_progress(folder, run.id) is not None:
+        raise documents.damaged(folder.where(FOLDER), f"no commits, and there are parts such as {parts[0]}")
 
 
 def _require_positions(log: Log, simulations: int, path: str) -> None:
     for part in log.parts.values():
         if len(part.positions) and part.positions.max() > simulations:
-            raise damaged(part.commit, f"a position is beyond the {simulations} simulations of {path}")
+            raise documents.damaged(part.commit, f"a position is beyond the {simulations} simulations of {path}")
 
 
-def _find_move(run: RunJson, log: Log, spec: RunSpec, path: str) -> Move | None:
+def _find_move(run: RunJson, log: Log, spec: RunSpec, path: str) -> extension.Move | None:
     asked = spec.asked.study
     if asked.digest == run.study.digest and log.study in (None, asked.digest):
         return None
@@ -144,7 +139,7 @@ def _find_move(run: RunJson, log: Log, spec: RunSpec, path: str) -> Move | None:
     return move
 
 
-def _require_same_shard(log: Log, move: Move, scope: Ranges, path: str) -> None:
+def _require_same_shard(log: Log, move: extension.Move, scope: Ranges, path: str) -> None:
     """A larger study may be split in another way, and what is done here may then be another shard's."""
     outside = scope.complement(len(move.position) and int(move.position.max()) + 1)
     done = Ranges(pair for part in log.parts.values() if len(part.positions) for pair in move.runs(part))
@@ -155,8 +150,8 @@ def _require_same_shard(log: Log, move: Move, scope: Ranges, path: str) -> None:
         )
 
 
-def _move_from(older: StudyEntry, spec: RunSpec) -> Move | None:
-    return find_move(older, spec.study, spec.simulations, spec.asked.seed_policy)
+def _move_from(older: StudyEntry, spec: RunSpec) -> extension.Move | None:
+    return extension.find_move(older, spec.study, spec.simulations, spec.asked.seed_policy)
 
 
 def leftovers_in(folder: Folder, log: Log) -> tuple[str, ...]:

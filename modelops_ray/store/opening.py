@@ -14,15 +14,10 @@ import numpy as np
 from modelops_ray.core.ranges import Ranges, runs
 from modelops_ray.errors import ResultsError
 from modelops_ray.sandbox.arrays import array_of
-from modelops_ray.store import run_json, shards
-from modelops_ray.store.aside import move_aside, require_replaceable
-from modelops_ray.store.commits import FOLDER, Log, Part, last_number
+from modelops_ray.store import aside, commits, heartbeat, parts, run_json, run_store, shards
 from modelops_ray.store.extension import Move, kept, moved_parts
 from modelops_ray.store.found import Found, find, leftovers_in, require_empty
-from modelops_ray.store.heartbeat import require_free, require_silent, writer
-from modelops_ray.store.parts import read_part
 from modelops_ray.store.run_json import Growth, RunJson
-from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.storage.base import Folder
 from modelops_ray.store.storage.places import Place, open_folder
@@ -53,7 +48,7 @@ class Opening:
         """Whether there is a simulation for the session to run."""
         return self.found is None or self.found.has_work(self.spec, self.repeat)
 
-    def begin(self) -> RunStore:
+    def begin(self) -> run_store.RunStore:
         """Begin the session; where there is nothing to do it only removes what a killed session left.
 
         The directory is read again only if another session has written it since; raises what `open_directory` raises.
@@ -64,22 +59,22 @@ class Opening:
         if found is None or not found.is_current():
             found = _find_or_create(self.folder.hold(make=True), self.spec, self.whole, self.around)
         warnings = run_json.other_versions(found.run.versions, self.spec.asked.versions)
-        return RunStore(found.folder, self.spec, found.log, self._session(found), warnings)
+        return run_store.RunStore(found.folder, self.spec, found.log, self._session(found), warnings)
 
     def _start_over(self, folder: Folder) -> None:
         if not self.take_over:
             for each, run_id in _written(folder, None):
-                require_free(each, run_id, self.around.clock())
-        move_aside(folder, self.around)
+                heartbeat.require_free(each, run_id, self.around.clock())
+        aside.move_aside(folder, self.around)
 
     def _session(self, found: Found) -> Session | None:
         """Begin a session unless there is nothing to do."""
         folder, now = found.folder, self.around.clock()
-        has_leftovers = bool(found.leftovers) and writer(folder, found.run.id, now) is None
+        has_leftovers = bool(found.leftovers) and heartbeat.writer(folder, found.run.id, now) is None
         if not (found.has_work(self.spec, self.repeat) or found.move is not None or has_leftovers):
             return None
         if not self.take_over:
-            require_free(folder, found.run.id, now)
+            heartbeat.require_free(folder, found.run.id, now)
         session = Session(folder, found.run, found.mark, found.log, self.around)
         with session.blaming():
             _prepare(session, found, self.spec, self.repeat)
@@ -114,12 +109,12 @@ def open_directory(
     run = folder if whole in (None, place) else open_folder(whole)
     shards.require_fit(run, spec, fresh=fresh)
     if fresh:
-        require_replaceable(held)
+        aside.require_replaceable(held)
     found = None if fresh else find(held, spec)
     opening = Opening(folder, run, spec, around, take_over, fresh, repeat, found)
     if opening.has_work and not take_over:
         for each, run_id in _written(held, found):
-            require_silent(each, run_id, around.clock(), around.sleep)
+            heartbeat.require_silent(each, run_id, around.clock(), around.sleep)
     return opening
 
 
@@ -159,7 +154,7 @@ def _create(folder: Folder, asked: RunJson, run: str) -> bool:
     there = folder.read_marked(run_json.NAME)
     if there is not None and not run_json.is_stub(there[0]):
         return False
-    data = run_json.encode_run_json(asked.born(run, last_number(folder) + 1))
+    data = run_json.encode_run_json(asked.born(run, commits.last_number(folder) + 1))
     if there is not None:
         return folder.exchange(run_json.NAME, there[1], data)
     require_empty(folder)
@@ -171,7 +166,7 @@ def _prepare(session: Session, found: Found, spec: RunSpec, repeat: Ranges) -> N
     folder, log = found.folder, found.log
     before = list(log.parts)
     leftovers = leftovers_in(folder, log)
-    log.apply(session.append(log.study or found.run.study.digest), FOLDER)
+    log.apply(session.append(log.study or found.run.study.digest), commits.FOLDER)
     if found.move is not None:
         _extend(session, found, found.move, spec)
     _forget(session, folder, log, spec.asked.study.digest, repeat)
@@ -189,15 +184,15 @@ def _extend(session: Session, found: Found, move: Move, spec: RunSpec) -> None:
             kept(part, positions) if table is None else session.write(part.folder, table, positions, failed=part.failed)
             for part, table, positions in moved_parts(folder, log.parts, move, spec.simulations, spec.schemas)
         ]
-        log.apply(session.append(growth.study.digest, added, checkpoint=True, grown=growth), FOLDER)
+        log.apply(session.append(growth.study.digest, added, checkpoint=True, grown=growth), commits.FOLDER)
 
 
-def _forget(session: Session, folder: Folder, log: Log, study: str, repeat: Ranges) -> None:
+def _forget(session: Session, folder: Folder, log: commits.Log, study: str, repeat: Ranges) -> None:
     """Take back the parts that hold one of these failures, and write what else is in them once more."""
     if not repeat:
         return
     retracted: list[str] = []
-    added: list[Part] = []
+    added: list[commits.Part] = []
     with session.undoing():
         for part in [part for part in log.parts.values() if part.failed]:
             positions = part.position_of_row
@@ -206,7 +201,7 @@ def _forget(session: Session, folder: Folder, log: Log, study: str, repeat: Rang
                 continue
             retracted.append(part.path)
             if stays.any():
-                rest = read_part(folder, part).filter(array_of(stays))
+                rest = parts.read_part(folder, part).filter(array_of(stays))
                 added.append(session.write(part.folder, rest, list(runs(positions[stays].tolist())), failed=True))
         if retracted:
-            log.apply(session.append(study, added, retracted), FOLDER)
+            log.apply(session.append(study, added, retracted), commits.FOLDER)

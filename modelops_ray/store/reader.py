@@ -17,16 +17,13 @@ from modelops_ray.config import Shard
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, UsageError
 from modelops_ray.sandbox.arrays import array_of
+from modelops_ray.store import columns, commits, run_json, writer
 from modelops_ray.store.batch import Positions
-from modelops_ray.store.columns import MisfitError, all_hold, conformed, widened
-from modelops_ray.store.commits import Log
 from modelops_ray.store.directory import Directory, Memory, OutputSize, Rows
-from modelops_ray.store.run_json import RunJson
 from modelops_ray.store.shards import require_one_run, require_one_split
 from modelops_ray.store.status import Status, together
 from modelops_ray.store.storage.base import Folder
 from modelops_ray.store.storage.places import open_folder, place_of
-from modelops_ray.store.writer import Clock, utc_now
 from modelops_ray.study.schema import identity_fields, parameter_types
 from modelops_ray.study.study import Study
 
@@ -40,7 +37,7 @@ class RunReader:
     Every method raises ResultsError where a commit or a part is missing or damaged, or shards do not belong together.
     """
 
-    def __init__(self, path: str | Path, clock: Clock = utc_now) -> None:
+    def __init__(self, path: str | Path, clock: writer.Clock = writer.utc_now) -> None:
         """Look at a run directory, a path or a URI.
 
         ResultsError if it is none, or is of a newer format; UsageError if there are no such URIs.
@@ -51,7 +48,7 @@ class RunReader:
         self._first().require()
 
     @property
-    def run(self) -> RunJson:
+    def run(self) -> run_json.RunJson:
         """What the run was made for, and what it has grown to since; of a run in shards, what its first one was."""
         return self._first().run()
 
@@ -97,7 +94,7 @@ class RunReader:
                 sizes[name] = OutputSize(before.rows + size.rows, before.size_bytes + size.size_bytes)
         return dict(sorted(sizes.items()))
 
-    def log(self) -> Log:
+    def log(self) -> commits.Log:
         """Return what the commits of a run that is in no shards amount to; of one in shards, those of the first."""
         return self._first().log()
 
@@ -144,12 +141,12 @@ class RunReader:
             identity = identity_fields(parameter_types(study.parameter_sets))
             for at, rows in enumerate(found):
                 before = [each.table for each in found[:at]]
-                schema = widened(schema, rows.table, identity, partial(all_hold, before))
-        except MisfitError as error:
+                schema = columns.widened(schema, rows.table, identity, partial(columns.all_hold, before))
+        except columns.MisfitError as error:
             raise ResultsError(
                 f"{self._folder.where()}: output {name!r} is not the same in all shards ({error}); read them one by one"
             ) from error
-        return [Rows(rows.positions, conformed(rows.table, schema)) for rows in found]
+        return [Rows(rows.positions, columns.conformed(rows.table, schema)) for rows in found]
 
 
 def _in_order(found: Sequence[Rows]) -> pa.Table:

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 
 from modelops_ray.config import Shard
 from modelops_ray.errors import ResultsError
-from modelops_ray.store import run_json
-from modelops_ray.store.commits import read_log
-from modelops_ray.store.extension import find_move
+from modelops_ray.store import commits, extension, run_json
 from modelops_ray.store.run_json import RunJson
 from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.storage.base import Folder
@@ -102,7 +100,7 @@ def _require_same_run(where: str, neighbour: Folder, spec: RunSpec) -> None:
     found = run_json.read_run_json(neighbour)
     if found is None:
         return  # it was moved aside in between
-    found = found.grown(read_log(neighbour, found).grown)
+    found = found.grown(commits.read_log(neighbour, found).grown)
     what = run_json.difference(found, spec.asked)
     if what is None and not _is_contained(found, spec):
         what = f"run with study {found.study.digest[:12]}, which study {spec.asked.study.digest[:12]} does not contain"
@@ -113,7 +111,7 @@ def _require_same_run(where: str, neighbour: Folder, spec: RunSpec) -> None:
 def _is_contained(found: RunJson, spec: RunSpec) -> bool:
     if found.study.digest == spec.asked.study.digest:
         return True
-    return find_move(found.study, spec.study, spec.simulations, spec.asked.seed_policy) is not None
+    return extension.find_move(found.study, spec.study, spec.simulations, spec.asked.seed_policy) is not None
 
 
 def _at(whole: Folder, shard: Shard) -> str:

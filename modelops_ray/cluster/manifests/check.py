@@ -10,13 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from modelops_ray.cluster.manifests import kustomize, lint, lint_job, rules, schema
-from modelops_ray.cluster.manifests.autoscaler import grow, node_types, start_flags
+from modelops_ray.cluster.manifests import autoscaler, kustomize, lint, lint_job, rules, schema, sizing, views
 from modelops_ray.cluster.manifests.files import KUSTOMIZATION, YAML_ENDINGS, Resource, read, resources, without_nulls
 from modelops_ray.cluster.manifests.findings import Finding, Problem
 from modelops_ray.cluster.manifests.growth import Outlook, outlook
-from modelops_ray.cluster.manifests.sizing import Need
-from modelops_ray.cluster.manifests.views import cluster_of
 from modelops_ray.errors import ManifestError, UsageError
 
 _STDIN = Path("/dev/stdin")
@@ -32,7 +29,7 @@ class Checked:
     growth: tuple[tuple[str, Outlook], ...] = ()
 
 
-def check(paths: Sequence[Path], need: Need | None = None) -> Checked:
+def check(paths: Sequence[Path], need: sizing.Need | None = None) -> Checked:
     """Check files, kustomizations and folders of them (`-` is what is piped in), and how clusters grow for `need`.
 
     UsageError where a path does not exist, or holds no manifest.
@@ -54,9 +51,9 @@ def check(paths: Sequence[Path], need: Need | None = None) -> Checked:
         if need is None or wrong:
             continue
         for resource in _pruned(bundle):
-            cluster = cluster_of(resource.content)
+            cluster = views.cluster_of(resource.content)
             if cluster is not None:
-                seen = outlook(cluster, lint_job.need_of_job(resource.content, need), grow)
+                seen = outlook(cluster, lint_job.need_of_job(resource.content, need), autoscaler.grow)
                 growth.append((f"{source}: {resource}", seen))
                 findings += [Finding.of(problem, str(source), str(resource)) for problem in seen.problems]
     return Checked(n_bundles, n_objects, tuple(findings), tuple(growth))
@@ -83,14 +80,14 @@ def _first_problems(resource: Resource) -> list[Problem]:
         return []
     if found := list(rules.problems(content)):
         return found
-    cluster = cluster_of(content)
+    cluster = views.cluster_of(content)
     found = list(lint_job.job_problems(content)) if resource.kind == "RayJob" else []
     if cluster is not None:
-        found += lint.problems(cluster, start_flags())
+        found += lint.problems(cluster, autoscaler.start_flags())
         if not found:
             # What Ray's autoscaler cannot read would end its every loop.
             try:
-                node_types(cluster)
+                autoscaler.node_types(cluster)
             except ManifestError as error:
                 found = [Problem(error.rule, cluster.at(), f"Ray's autoscaler: {error}", "correct it")]
     return found

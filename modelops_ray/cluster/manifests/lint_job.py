@@ -10,10 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from modelops_ray.cluster.manifests.files import Json, Resource, parse_one
+from modelops_ray.cluster.manifests import files, sizing, views
 from modelops_ray.cluster.manifests.findings import Problem
-from modelops_ray.cluster.manifests.sizing import Need
-from modelops_ray.cluster.manifests.views import cluster_of, is_scratch, of_kind
 from modelops_ray.cluster.quantity import as_bytes
 
 _DRIVER_ENV = {
@@ -35,7 +33,7 @@ class Entrypoint:
     words: tuple[str, ...]
 
     @classmethod
-    def of(cls, job: Json) -> Entrypoint:
+    def of(cls, job: files.Json) -> Entrypoint:
         """Read the command line of a RayJob."""
         try:
             return cls(tuple(shlex.split(job["spec"].get("entrypoint", ""))))
@@ -63,7 +61,7 @@ class Entrypoint:
         return (int(i), int(n)) if i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n) else None
 
 
-def job_problems(content: Json) -> Iterator[Problem]:
+def job_problems(content: files.Json) -> Iterator[Problem]:
     """Every pitfall that a RayJob falls into, its cluster aside."""
     spec = content["spec"]
     if spec.get("submissionMode", "K8sJobMode") != "HTTPMode":
@@ -79,7 +77,7 @@ def job_problems(content: Json) -> Iterator[Problem]:
     yield from _entrypoint(content)
 
 
-def _deadlines(spec: Json) -> Iterator[Problem]:
+def _deadlines(spec: files.Json) -> Iterator[Problem]:
     for key, what in {
         "activeDeadlineSeconds": "a job that hangs",
         "preRunningDeadlineSeconds": "an image or a quota",
@@ -98,8 +96,8 @@ def _deadlines(spec: Json) -> Iterator[Problem]:
             yield Problem("deletion-gap", place, found, f"add a rule with {key}: {value}")
 
 
-def _driver_env(spec: Json) -> Iterator[Problem]:
-    env = (parse_one(spec.get("runtimeEnvYAML") or "", "runtimeEnvYAML") or {}).get("env_vars") or {}
+def _driver_env(spec: files.Json) -> Iterator[Problem]:
+    env = (files.parse_one(spec.get("runtimeEnvYAML") or "", "runtimeEnvYAML") or {}).get("env_vars") or {}
     for name, (right, why) in _DRIVER_ENV.items():
         if name not in env:
             remedy = f'add {name}: "{right}" to its env_vars: it is read in the driver'
@@ -109,7 +107,7 @@ def _driver_env(spec: Json) -> Iterator[Problem]:
             yield Problem("driver-env-text", "/spec/runtimeEnvYAML", found, remedy)
 
 
-def _entrypoint(content: Json) -> Iterator[Problem]:
+def _entrypoint(content: files.Json) -> Iterator[Problem]:
     place, found = "/spec/entrypoint", Entrypoint.of(content)
     if not found.is_ours:
         remedy = "write modelops-ray run STUDY --out DIR --tolerate-failures"
@@ -125,7 +123,7 @@ def _entrypoint(content: Json) -> Iterator[Problem]:
         yield Problem("bad-shard", place, f"--shard {shard}", "write I/N with 1 <= I <= N")
 
 
-def _out(content: Json, out: str | None) -> Iterator[Problem]:
+def _out(content: files.Json, out: str | None) -> Iterator[Problem]:
     place = "/spec/entrypoint"
     if out is None or not (out.startswith("/") or "://" in out):
         found = "no --out" if out is None else f"--out {out} is relative"
@@ -137,16 +135,16 @@ def _out(content: Json, out: str | None) -> Iterator[Problem]:
         yield Problem("ephemeral-out", place, found, "mount a persistentVolumeClaim there, or give a URI")
 
 
-def outlives_the_head(content: Json, out: str) -> bool:
+def outlives_the_head(content: files.Json, out: str) -> bool:
     """Whether an absolute run directory of a job is a URI, or on a persistent volume of its head."""
-    cluster = cluster_of(content)
+    cluster = views.cluster_of(content)
     if "://" in out or cluster is None:
         return True
     volume = cluster.head.volume_at(out)
-    return volume is not None and not is_scratch(volume)
+    return volume is not None and not views.is_scratch(volume)
 
 
-def need_of_job(content: Json, need: Need) -> Need:
+def need_of_job(content: files.Json, need: sizing.Need) -> sizing.Need:
     """What one job needs of a study's need: its own --cpus, and its share of the simulations if it is a shard."""
     entrypoint = Entrypoint.of(content)
     cpus, (_, n_shards) = entrypoint.value_of("--cpus"), entrypoint.shard or (1, 1)
@@ -154,16 +152,16 @@ def need_of_job(content: Json, need: Need) -> Need:
     return replace(need, cpus=need.cpus if cpus is None else float(cpus), simulations=n_simulations)
 
 
-def bundle_problems(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
+def bundle_problems(resources: Sequence[files.Resource]) -> Iterator[tuple[files.Resource, Problem]]:
     """Every pitfall between objects that belong together; each function below states what is right."""
     for find in (_namespaces, _shards, _claims, _accounts, _network):
         yield from find(resources)
 
 
-def _shards(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
+def _shards(resources: Sequence[files.Resource]) -> Iterator[tuple[files.Resource, Problem]]:
     """The shards of a run are all there, each once."""
-    runs: dict[tuple[str | None, int], list[tuple[Resource, int]]] = {}
-    for job in of_kind(resources, "RayJob"):
+    runs: dict[tuple[str | None, int], list[tuple[files.Resource, int]]] = {}
+    for job in views.of_kind(resources, "RayJob"):
         entrypoint = Entrypoint.of(job.content)
         if (shard := entrypoint.shard) is not None:
             runs.setdefault((entrypoint.value_of("--out"), shard[1]), []).append((job, shard[0]))
@@ -175,7 +173,7 @@ def _shards(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]
             yield jobs[0][0], Problem("shards", "/spec/entrypoint", found, "render them together")
 
 
-def _namespaces(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
+def _namespaces(resources: Sequence[files.Resource]) -> Iterator[tuple[files.Resource, Problem]]:
     """Pods find their service account, volumes and network policy in their own namespace only."""
     wanted = {namespace_of(resource) for resource in resources if resource.kind.startswith("Ray")}
     for resource in resources if len(wanted) == 1 else ():
@@ -184,16 +182,16 @@ def _namespaces(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Probl
             yield resource, Problem("namespaces-differ", "/metadata/namespace", found, "make them equal")
 
 
-def namespace_of(resource: Resource) -> str:
+def namespace_of(resource: files.Resource) -> str:
     """The namespace an object says it is in, "" for none."""
     return str(resource.content["metadata"].get("namespace", ""))
 
 
-def _claims(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
+def _claims(resources: Sequence[files.Resource]) -> Iterator[tuple[files.Resource, Problem]]:
     """Claims are complete and known, and several heads mount one only where several nodes may."""
-    users = Counter(name for job in of_kind(resources, "RayJob") for name in _claimed(job))
-    claims = of_kind(resources, "PersistentVolumeClaim")
-    for job in of_kind(resources, "RayJob") if claims else ():
+    users = Counter(name for job in views.of_kind(resources, "RayJob") for name in _claimed(job))
+    claims = views.of_kind(resources, "PersistentVolumeClaim")
+    for job in views.of_kind(resources, "RayJob") if claims else ():
         for name in sorted(_claimed(job) - {claim.name for claim in claims}):
             place = "/spec/rayClusterSpec/headGroupSpec/template/spec/volumes"
             remedy = f"write {' or '.join(claim.name for claim in claims)}"
@@ -211,19 +209,19 @@ def _claims(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]
             yield claim, Problem("claim-not-shared", "/spec/accessModes", found, "write [ReadWriteMany], or use a URI")
 
 
-def _claimed(job: Resource) -> set[str]:
+def _claimed(job: files.Resource) -> set[str]:
     """The claims that the head of a job mounts."""
-    cluster = cluster_of(job.content)
+    cluster = views.cluster_of(job.content)
     volumes = (cluster.head.pod.get("volumes") or []) if cluster is not None else []
     return {volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume}
 
 
-def _accounts(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
+def _accounts(resources: Sequence[files.Resource]) -> Iterator[tuple[files.Resource, Problem]]:
     """The service account of a head exists and may watch its pods and its job."""
-    accounts = {account.name for account in of_kind(resources, "ServiceAccount")}
+    accounts = {account.name for account in views.of_kind(resources, "ServiceAccount")}
     for resource in resources:
-        cluster = cluster_of(resource.content)
-        if cluster is None or not of_kind(resources, "Role"):
+        cluster = views.cluster_of(resource.content)
+        if cluster is None or not views.of_kind(resources, "Role"):
             continue
         name, place = cluster.head.pod.get("serviceAccountName"), cluster.head.in_pod("serviceAccountName")
         if name not in accounts:
@@ -236,10 +234,10 @@ def _accounts(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem
             yield resource, Problem("observer-rights", place, found, "give it a Role with these verbs")
 
 
-def _may_watch(resources: Sequence[Resource], account: tuple[str, str], what: str) -> bool:
+def _may_watch(resources: Sequence[files.Resource], account: tuple[str, str], what: str) -> bool:
     roles = {
         binding.content["roleRef"]["name"]
-        for binding in of_kind(resources, "RoleBinding")
+        for binding in views.of_kind(resources, "RoleBinding")
         for subject in binding.content.get("subjects") or []
         if binding.content["roleRef"]["kind"] == "Role"
         and subject["kind"] == "ServiceAccount"
@@ -249,15 +247,15 @@ def _may_watch(resources: Sequence[Resource], account: tuple[str, str], what: st
         what in rule.get("resources", ())
         and _OBSERVED[what] in rule.get("apiGroups", ())
         and set(rule["verbs"]) >= _VERBS
-        for role in of_kind(resources, "Role")
+        for role in views.of_kind(resources, "Role")
         if role.name in roles
         for rule in role.content.get("rules", [])
     )
 
 
-def _network(resources: Sequence[Resource]) -> Iterator[tuple[Resource, Problem]]:
+def _network(resources: Sequence[files.Resource]) -> Iterator[tuple[files.Resource, Problem]]:
     """A network policy around Ray's pods lets in KubeRay's operator, which submits over HTTP."""
-    for policy in of_kind(resources, "NetworkPolicy"):
+    for policy in views.of_kind(resources, "NetworkPolicy"):
         spec = policy.content.get("spec", {})
         entries = spec.get("ingress", [])
         gates = [port.get("port") for rule in entries for port in rule.get("ports", [])]

@@ -7,21 +7,19 @@ from collections.abc import Mapping
 from modelops_ray.cluster.manifests.sizing import Need
 from modelops_ray.core.memory import with_margin
 from modelops_ray.core.policy import Policy
-from modelops_ray.session.priors import Priors
-from modelops_ray.session.request import RunRequest
-from modelops_ray.session.run_config import RunConfig
+from modelops_ray.session import priors, request, run_config
 from modelops_ray.store.profiles import Profile
 
 MEASURE = "`modelops-ray profile STUDY` measures a few simulations"
 
 
-def need_of(question: RunRequest) -> Need | None:
+def need_of(question: request.RunRequest) -> Need | None:
     """What is known of a request's needs; None where neither a profile nor --memory says anything."""
-    profile = Priors(question).profile
+    profile = priors.Priors(question).profile
     return need(len(question.simulations), profile, question.config)
 
 
-def need(n_simulations: int, profile: Profile, config: RunConfig) -> Need | None:
+def need(n_simulations: int, profile: Profile, config: run_config.RunConfig) -> Need | None:
     """Return what simulations need according to a profile; None where that and the options do not say."""
     if not profile.peaks:
         if config.memory is None:
@@ -42,7 +40,7 @@ def need(n_simulations: int, profile: Profile, config: RunConfig) -> Need | None
     )
 
 
-def _limits(peaks: Mapping[int, int], config: RunConfig) -> tuple[tuple[int, int], ...]:
+def _limits(peaks: Mapping[int, int], config: run_config.RunConfig) -> tuple[tuple[int, int], ...]:
     """Peaks with their margins; never below what the user gives, nor above the user's cap."""
     counts: dict[int, int] = {}
     for edge_bytes, count in peaks.items():

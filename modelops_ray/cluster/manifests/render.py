@@ -14,13 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelops_ray.cluster.manifests import kustomize
-from modelops_ray.cluster.manifests.check import check_bundle
-from modelops_ray.cluster.manifests.files import Json, overlay_folder, write
-from modelops_ray.cluster.manifests.lint import is_starved
-from modelops_ray.cluster.manifests.lint_job import Entrypoint, outlives_the_head
+from modelops_ray.cluster.manifests import check, files, kustomize, lint, lint_job, views
 from modelops_ray.cluster.manifests.sizing import Need, Plan, Shape, Share, Tier, plan
-from modelops_ray.cluster.manifests.views import Cluster, Group, cluster_of
 from modelops_ray.cluster.quantity import as_bytes, write_bytes, write_gib
 from modelops_ray.errors import ManifestError, UsageError
 
@@ -57,13 +52,13 @@ def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
     die with the head.
     """
     found = kustomize.build(folder)
-    if wrong := check_bundle(str(folder), found):
+    if wrong := check.check_bundle(str(folder), found):
         raise ManifestError(str(wrong[0]), wrong[0].rule)
     jobs = [resource for resource in found if resource.kind == "RayJob"]
     if len(jobs) != 1:
         raise ManifestError(f"{folder}: it makes {len(jobs)} RayJobs; to render a study there must be one")
     (job,) = jobs
-    cluster = cluster_of(job.content)
+    cluster = views.cluster_of(job.content)
     if cluster is None or not cluster.workers:
         raise ManifestError(f"{folder}: {job} has no workerGroupSpecs; there must be a group to size")
     claims = [resource.content["spec"] for resource in found if resource.kind == "PersistentVolumeClaim"]
@@ -74,16 +69,16 @@ def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
         _fill(content, cluster, sizes, wish.shards)
     _say(content, wish)
     study, out = _point(content, wish)
-    if not outlives_the_head(content, out):
+    if not lint_job.outlives_the_head(content, out):
         remedy = "give one of its folders, or a URI"
         raise UsageError(f"--run-dir {out}: {folder.name} has no persistent volume there; {remedy}")
     others = [resource.content for resource in found if resource is not job]
     contents = [*_storage(others, sizes, wish, out), *_shards(content, wish)]
-    text = write(contents, "\n".join(_header(folder, wish, sizes, need)))
+    text = files.write(contents, "\n".join(_header(folder, wish, sizes, need)))
     return Rendered(text, sizes, tuple(_notes(wish, study, out)))
 
 
-def _plan(cluster: Cluster, disk_bytes: int, need: Need, wish: Wish) -> Plan:
+def _plan(cluster: views.Cluster, disk_bytes: int, need: Need, wish: Wish) -> Plan:
     first = cluster.workers[0]
     spill, key = _spill_size(first)
     shape = Shape(
@@ -98,7 +93,7 @@ def _plan(cluster: Cluster, disk_bytes: int, need: Need, wish: Wish) -> Plan:
     return plan(need, shape, pods=wish.max_pods)
 
 
-def _spill_size(group: Group) -> tuple[Json, str]:
+def _spill_size(group: views.Group) -> tuple[files.Json, str]:
     """The map, and the key in it, that say how large the volume of spilled objects is."""
     volume = group.volume_at(group.params["object-spilling-directory"])
     if volume is None:
@@ -108,24 +103,24 @@ def _spill_size(group: Group) -> tuple[Json, str]:
     return volume.get("emptyDir", {}), "sizeLimit"
 
 
-def _fill(content: Json, cluster: Cluster, sizes: Plan, shards: int) -> None:
+def _fill(content: files.Json, cluster: views.Cluster, sizes: Plan, shards: int) -> None:
     spec = content["spec"]["rayClusterSpec"]
     template = spec["workerGroupSpecs"][0]
     spec["workerGroupSpecs"] = [_group(template, tier, shards) for tier in sizes.tiers]
     head = spec["headGroupSpec"]["template"]["spec"]["containers"][0]["resources"]
     head["requests"]["memory"] = head["limits"]["memory"] = write_bytes(sizes.head_bytes)
-    filled = cluster_of(content) or cluster
+    filled = views.cluster_of(content) or cluster
     for group in filled.workers:
         spill, key = _spill_size(group)
         spill[key] = write_bytes(sizes.spill_bytes)
-    if is_starved(filled):
+    if lint.is_starved(filled):
         # Those of the base are for many pods; an overlay for a laptop has less.
-        (base,) = [each.content for each in kustomize.build(overlay_folder(None)) if each.kind == "RayJob"]
+        (base,) = [each.content for each in kustomize.build(files.overlay_folder(None)) if each.kind == "RayJob"]
         ample = base["spec"]["rayClusterSpec"]["autoscalerOptions"]["resources"]
         spec["autoscalerOptions"]["resources"] = ample
 
 
-def _group(template: Json, tier: Tier, shards: int) -> Json:
+def _group(template: files.Json, tier: Tier, shards: int) -> files.Json:
     group = copy.deepcopy(template)
     group["groupName"] = tier.name
     group["maxReplicas"] = -(-tier.max_replicas // shards)
@@ -140,11 +135,11 @@ def _group(template: Json, tier: Tier, shards: int) -> Json:
     return group
 
 
-def _say(content: Json, wish: Wish) -> None:
+def _say(content: files.Json, wish: Wish) -> None:
     """Write name and image."""
     content["metadata"]["name"] = job_name(wish.name)
     if wish.image is not None:
-        cluster = cluster_of(content)
+        cluster = views.cluster_of(content)
         for group in cluster.groups if cluster is not None else ():
             group.ray["image"] = wish.image
 
@@ -157,10 +152,10 @@ def job_name(name: str, suffix: str = "") -> str:
     return words[: _MAX_NAME_CHARS - len(suffix)].rstrip("-") + suffix
 
 
-def _point(content: Json, wish: Wish) -> tuple[str, str]:
+def _point(content: files.Json, wish: Wish) -> tuple[str, str]:
     """Write the entrypoint of the study; return the study and its --out."""
     spec = content["spec"]
-    entrypoint = Entrypoint.of(content)
+    entrypoint = lint_job.Entrypoint.of(content)
     if not entrypoint.is_ours:
         raise ManifestError(f"RayJob/{content['metadata']['name']}: /spec/entrypoint is no `modelops-ray run STUDY`")
     _, _, study, *rest = entrypoint.words
@@ -187,7 +182,7 @@ def _without(words: list[str], options: Mapping[str, str]) -> list[str]:
     return kept
 
 
-def _storage(others: list[Json], sizes: Plan | None, wish: Wish, out: str) -> Iterator[Json]:
+def _storage(others: list[files.Json], sizes: Plan | None, wish: Wish, out: str) -> Iterator[files.Json]:
     """Yield the objects beside the job, with a claim of the study's size, or without one where runs are at a URI."""
     for content in others:
         if content["kind"] == "PersistentVolumeClaim":
@@ -200,7 +195,7 @@ def _storage(others: list[Json], sizes: Plan | None, wish: Wish, out: str) -> It
         yield content
 
 
-def _shards(content: Json, wish: Wish) -> Iterator[Json]:
+def _shards(content: files.Json, wish: Wish) -> Iterator[files.Json]:
     if "://" in str(wish.run_dir or ""):
         _unmount(content)
     if wish.shards == 1:
@@ -213,7 +208,7 @@ def _shards(content: Json, wish: Wish) -> Iterator[Json]:
         yield shard
 
 
-def _unmount(content: Json) -> None:
+def _unmount(content: files.Json) -> None:
     """Remove claims, their mounts, and variables that point into them from the head: runs are at a URI."""
     pod = content["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
     claims = {volume["name"] for volume in pod.get("volumes", []) if "persistentVolumeClaim" in volume}

@@ -72,11 +72,9 @@ class Folder(Protocol):
 
     def where(self, name: str = "") -> str:
         """How a user would write the folder, or something in it."""
-        ...
 
     def inside(self, name: str) -> Folder:
         """Open a folder in this one."""
-        ...
 
     def hold(self, *, make: bool = False) -> Folder:
         """Return the same folder bound to the directory that its name leads to now, where a storage can do that.
@@ -84,16 +82,13 @@ class Folder(Protocol):
         Every call goes to that directory, or fails, also after it was moved, removed or made anew. One that is not
         there is made with `make`, and stays unbound without.
         """
-        ...
 
     def is_in_place(self) -> bool:
         """Whether the name of a folder that is held still leads to it."""
-        ...
 
     @property
     def renames(self) -> bool:
         """Whether a folder can be given another name in one step."""
-        ...
 
     def move_aside(self, ending: str, heads: Mapping[str, Hashable], stub: Callable[[], bytes]) -> Folder:
         """Give the whole folder another name: its own with an ending, and a number where that is taken.
@@ -102,22 +97,18 @@ class Folder(Protocol):
         each of them is exchanged for a `stub`; what else stays means nothing without them. Returns where it is now;
         StorageError if what is there now is not what this folder holds, or a head has not its mark.
         """
-        ...
 
     def mark(self, name: str) -> Hashable | None:
         """Tell a file from any other that later has its name; None if there is no such file."""
-        ...
 
     def read_marked(self, name: str) -> tuple[bytes, Hashable] | None:
         """Return the content of a file and its mark, None if there is no such file."""
-        ...
 
     def exchange(self, name: str, mark: Hashable, data: bytes) -> bool:
         """Write a whole file in place of the one that has this mark; False, and nothing is changed, if it has gone.
 
         UncertainError if it failed, and may be there all the same, or come to be.
         """
-        ...
 
     def read(self, name: str) -> bytes | None:
         """Return the content of a file, None if there is no such file."""
@@ -130,35 +121,27 @@ class Folder(Protocol):
 
     def size(self, name: str) -> int | None:
         """Return the size of a file in bytes, None if there is no such file."""
-        ...
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the sizes in bytes of all files in a folder, by name."""
-        ...
 
     def names(self, folder: str = "") -> list[str]:
         """List a folder in order, leftovers of crashed writes excluded; [] if there is none."""
-        ...
 
     def leftovers(self, folder: str = "") -> list[str]:
         """List what crashed writes left in a folder."""
-        ...
 
     def replace(self, name: str, data: bytes) -> None:
         """Write a whole file so that a reader, or a crash, sees the old content or the new."""
-        ...
 
     def write(self, name: str, fill: Callable[[Sink], object]) -> Written:
         """Let `fill` write a whole file, then put it in place durably, over what was there."""
-        ...
 
     def create(self, name: str, data: bytes) -> bool:
         """Write a whole file unless its name is taken; of several whose data differ, exactly one is told True.
 
         UncertainError if it failed, and may be there all the same, or come to be.
         """
-        ...
 
     def remove(self, name: str) -> None:
         """Remove a file; one that is not there is fine."""
-        ...
