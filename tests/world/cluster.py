@@ -33,7 +33,7 @@ from modelops_ray.core.report import Cause, ChunkReport, Failure, Follows, Measu
 from modelops_ray.runner.executor import TARGET_PAYLOAD_BYTES, TARGET_S
 from modelops_ray.runner.holding import Holding
 from tests.support.simulated_cluster import Cluster, SimulatedNode, Workload
-from tests.world.schedule import MIB, Fate, Happening, Machine, Schedule
+from tests.world.schedule import MIB, Change, Fate, Happening, Machine, Schedule
 
 LOOK_S = 5.0
 TICK_S = 0.2
@@ -216,14 +216,14 @@ class World(Cluster):
         node = self.nodes[happening.node]
         self._note(f"node {node.index} {happening.what}")
         match happening.what:
-            case "comes":
+            case Change.COMES:
                 self._join(happening.machine)
-            case "dies":
+            case Change.DIES:
                 self._take_away(node)
-            case "drains":
+            case Change.DRAINS:
                 node.free_cpus -= 1000.0
                 self.at(self.now_s + DRAINED_S, self._take_away, node)
-            case "shrinks":
+            case Change.SHRINKS:
                 node.free_bytes -= node.memory_bytes - happening.machine.memory_bytes
                 node.memory_bytes = happening.machine.memory_bytes
 

@@ -49,12 +49,21 @@ class Machine:
     most: int = 1
 
 
+class Change(StrEnum):
+    """What happens to a node; one that drains takes nothing more, and then dies."""
+
+    COMES = "comes"
+    DIES = "dies"
+    DRAINS = "drains"
+    SHRINKS = "shrinks"
+
+
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """Something that befalls a node: it `comes`, `dies`, `drains` (takes nothing more, then dies) or `shrinks`."""
+    """Something that happens to a node at a time, and the machine that it is from then on."""
 
     at_s: float
-    what: str
+    what: Change
     node: int
     machine: Machine
 
@@ -175,18 +184,18 @@ def _happenings(
         if index < n_staying and rng.random() < 0.8:
             continue
         at_s = rng.uniform(0.0, horizon_s)
-        what = "dies" if index < n_staying else rng.choice(["dies", "drains", "shrinks"])
+        what = Change.DIES if index < n_staying else rng.choice([Change.DIES, Change.DRAINS, Change.SHRINKS])
         smaller = machine.memory_bytes // rng.choice([2, 4, 32])
         happenings.append(Happening(at_s, what, index, Machine(machine.cpus, smaller)))
-        if index < n_staying or (what != "shrinks" and rng.random() < 0.5):
+        if index < n_staying or (what is not Change.SHRINKS and rng.random() < 0.5):
             back = machine if index < n_staying else rng.choice([machine, Machine(machine.cpus, smaller)])
-            happenings.append(Happening(at_s + 70.0 + rng.choice([0.0, 30.0, 200.0]), "comes", index, back))
+            happenings.append(Happening(at_s + 70.0 + rng.choice([0.0, 30.0, 200.0]), Change.COMES, index, back))
     if rng.random() < 0.1:
         # All of the cluster goes, and comes back.
         at_s, back_s = rng.uniform(0.0, horizon_s), rng.choice([3.0, 100.0, 250.0])
         for index, machine in enumerate(machines[:n_staying]):
-            happenings.append(Happening(at_s, "dies", index, machine))
-            happenings.append(Happening(at_s + back_s, "comes", index, machine))
+            happenings.append(Happening(at_s, Change.DIES, index, machine))
+            happenings.append(Happening(at_s + back_s, Change.COMES, index, machine))
     return tuple(sorted(happenings, key=lambda one: one.at_s))
 
 
