@@ -37,6 +37,7 @@ from modelops_ray.study.study import Study
 __all__ = ["JobOptions", "Options", "Run", "Submission", "open_run", "plan", "profile", "run", "submit"]
 
 Model = str | Callable[..., object]
+Asked = Study | str | Path
 
 
 class Run:
@@ -103,7 +104,7 @@ class Run:
 
 
 def run(
-    study: Study | str | Path,
+    study: Asked,
     *,
     model: Model | None = None,
     out: str | Path | None = None,
@@ -134,7 +135,7 @@ def run(
     return Run(outcome.summary.run_dir)
 
 
-def ask_to_run(study: Study | str | Path, model: Model | None, config: RunConfig) -> RunRequest:
+def ask_to_run(study: Asked, model: Model | None, config: RunConfig) -> RunRequest:
     """Check a study, its model and the knobs of a run; starts nothing, and does not import the model.
 
     Raises:
@@ -163,7 +164,7 @@ def require_no_leaks(request: RunRequest, watcher: Watcher) -> int:
 
 
 def plan(
-    study: Study | str | Path, *, model: Model | None = None, out: str | Path | None = None, **options: Unpack[Options]
+    study: Asked, *, model: Model | None = None, out: str | Path | None = None, **options: Unpack[Options]
 ) -> Forecast:
     """Say what a study would take, from what is known of its model; runs nothing.
 
@@ -176,9 +177,7 @@ def plan(
     return planning.foresee(_ask(study, model, RunConfig(out=out, **options)).inspected())
 
 
-def profile(
-    study: Study | str | Path, *, model: Model | None = None, samples: int = 8, **options: Unpack[Options]
-) -> Profiled:
+def profile(study: Asked, *, model: Model | None = None, samples: int = 8, **options: Unpack[Options]) -> Profiled:
     """Run a few simulations from all over a study, keep what they took, and return it.
 
     Args:
@@ -196,7 +195,7 @@ def profile(
 
 
 def submit(  # noqa: PLR0913 (one for each option that is not run's)
-    study: Study | str | Path,
+    study: Asked,
     *,
     address: str | None = None,
     model: Model | None = None,
@@ -254,7 +253,7 @@ def _require_working_folder() -> None:
         raise StorageError(NO_WORKING_FOLDER) from None
 
 
-def _ask(study: Study | str | Path, model: Model | None, config: RunConfig) -> RunRequest:
+def _ask(study: Asked, model: Model | None, config: RunConfig) -> RunRequest:
     _require_working_folder()
     if isinstance(study, Study):
         return ask(study, model, config, "study")

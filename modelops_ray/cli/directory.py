@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from modelops_ray.cli.options import DEBUG, JSON, RUN_DIR
+from modelops_ray.report.screen import telling
 from modelops_ray.store.export import ENDINGS, write_table
 
 STATUS_EVERY_S = 2.0
@@ -23,7 +24,6 @@ STATUS_EVERY_S = 2.0
 def status(run_dir: str, *, follow: bool, as_json: bool) -> None:
     """Say how far RUN_DIR is, live or finished, from the directory alone; a path or a URI."""
     from modelops_ray import api
-    from modelops_ray.report.screen import telling
     from modelops_ray.report.summary import print_status, status_values
 
     found = api.open_run(run_dir)
@@ -59,7 +59,6 @@ def _states(found: Any, *, follow: bool) -> Iterator[Any]:
 def results(run_dir: str, *, output: str | None, to: Path | None, as_json: bool) -> None:
     """Show or export the tables of RUN_DIR: committed rows only, in study order."""
     from modelops_ray import api
-    from modelops_ray.report.screen import telling
     from modelops_ray.report.tables import print_table
 
     found = api.open_run(run_dir)

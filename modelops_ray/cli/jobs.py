@@ -16,6 +16,8 @@ from rich.table import Table
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, of_run
 from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end, say
 from modelops_ray.errors import last_line
+from modelops_ray.report.screen import telling, to_stderr, to_stdout
+from modelops_ray.report.text import duration
 
 if TYPE_CHECKING:
     from modelops_ray.cluster.jobs.submission import Submission
@@ -55,7 +57,6 @@ def submit(  # noqa: PLR0913 (one for each option)
     Ctrl-C leaves the job alone; how to see it again is said.
     """
     from modelops_ray import api
-    from modelops_ray.report.screen import to_stdout
 
     if follow and shards > 1:
         raise click.UsageError("--follow shows one job; give --wait with --shards, or follow one by jobs logs")
@@ -75,8 +76,6 @@ def submit(  # noqa: PLR0913 (one for each option)
 
 def _stay(sent: Submission, *, follow: bool, as_json: bool) -> NoReturn:
     """Wait until all jobs have ended, say how, and end with the exit code of the run."""
-    from modelops_ray.report.screen import to_stderr, to_stdout
-
     with _detaching(sent.ids[0], sent.address):
         if follow:
             _show(to_stderr() if as_json else to_stdout(), sent.follow())
@@ -101,8 +100,6 @@ def jobs() -> None:
 @DEBUG
 def list_jobs(address: str | None, *, as_json: bool) -> None:
     """List the jobs of this program, the youngest first."""
-    from modelops_ray.report.screen import telling
-
     states = _dashboard(address).states()
     with telling() as screen:
         if as_json:
@@ -129,7 +126,6 @@ def _table(states: Sequence[Any]) -> Table:
 @DEBUG
 def status(job: str, address: str | None, *, as_json: bool) -> None:
     """Say how JOB is."""
-    from modelops_ray.report.screen import telling
     from modelops_ray.report.summary import facts
 
     dashboard = _dashboard(address)
@@ -151,8 +147,6 @@ def status(job: str, address: str | None, *, as_json: bool) -> None:
 @DEBUG
 def logs(job: str, address: str | None, *, follow: bool) -> None:
     """Show what JOB has printed; with --follow, and what it will."""
-    from modelops_ray.report.screen import telling, to_stdout
-
     dashboard = _dashboard(address)
     dashboard.state(job)
     if not follow:
@@ -232,6 +226,4 @@ def _state(state: Any) -> str:
 
 
 def _took(state: Any, clock: Callable[[], float] = time.time) -> str:
-    from modelops_ray.report.text import duration
-
     return "" if state.started_s is None else duration(max(0.0, (state.ended_s or clock()) - state.started_s))

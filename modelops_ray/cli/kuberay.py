@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import click
 
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, names_of, of_run
 from modelops_ray.cli.outcomes import end, say
+from modelops_ray.errors import StorageError, UsageError
+from modelops_ray.report.screen import telling, to_stderr, to_stdout
+from modelops_ray.report.text import count, duration
 
 _CARRIED = [name for name in names_of("render") if name != "model"]
 
@@ -40,8 +44,6 @@ def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool,
     from modelops_ray.cluster.manifests.need import MEASURE
     from modelops_ray.cluster.manifests.render import in_words, values
     from modelops_ray.cluster.manifests.render import render as fill
-    from modelops_ray.report.screen import telling, to_stderr
-    from modelops_ray.report.text import duration
 
     folder = overlay_folder(overlay)
     need = _need(study, options["model"], options)
@@ -68,8 +70,6 @@ def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool,
 
 
 def _write(path: Path, text: str) -> None:
-    from modelops_ray.errors import StorageError
-
     try:
         path.write_text(text, "utf-8")
     except OSError as error:
@@ -86,7 +86,6 @@ def _need(study: Path, model: str | None, options: dict[str, Any]) -> Any:
 
 
 def _require_text(options: dict[str, Any]) -> None:
-    """YAML holds text only."""
     for name, value in options.items():
         try:
             str(value).encode()
@@ -98,11 +97,9 @@ def _wish(study: Path, options: dict[str, Any]) -> Any:
     _require_text(options)
     from modelops_ray.cluster.manifests.render import Wish
 
-    run_options = {
-        f"--{name.replace('_', '-')}": _plain(options[name]) for name in _CARRIED if options[name] is not None
-    }
+    carried = {f"--{name.replace('_', '-')}": _plain(options[name]) for name in _CARRIED if options[name] is not None}
     if options["model"] is not None:
-        run_options["--model"] = options["model"]
+        carried["--model"] = options["model"]
     return Wish(
         name=re.sub(r"[^A-Za-z0-9_.-]+", "-", study.stem) or "study",
         study_path=options["study_path"],
@@ -110,7 +107,7 @@ def _wish(study: Path, options: dict[str, Any]) -> Any:
         image=options["image"],
         shards=options["shards"],
         max_pods=options["max_pods"],
-        options=run_options,
+        options=carried,
     )
 
 
@@ -131,9 +128,6 @@ def check(paths: tuple[Path, ...], *, study: Path | None, model: str | None, as_
     """
     from modelops_ray.cluster.manifests.check import check as look
     from modelops_ray.cluster.manifests.need import MEASURE
-    from modelops_ray.errors import UsageError
-    from modelops_ray.report.screen import telling
-    from modelops_ray.report.text import count
 
     need = None if study is None else _need(study, model, {})
     if study is not None and need is None:
@@ -149,8 +143,6 @@ def check(paths: tuple[Path, ...], *, study: Path | None, model: str | None, as_
 
 
 def _values(checked: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return {
         "objects": checked.n_objects,
         "findings": [asdict(finding) for finding in checked.findings],
@@ -162,8 +154,6 @@ def _values(checked: Any) -> dict[str, Any]:
 
 
 def _print(screen: Any, checked: Any) -> None:
-    from modelops_ray.report.text import count
-
     for finding in checked.findings:
         screen.say(str(finding))
     for where, seen in checked.growth:
@@ -183,7 +173,6 @@ def watch(name: str, *, namespace: str | None, as_json: bool) -> None:
     """Follow the RayJob NAME and its pods until it ends; exit 0 if it succeeded, else 1."""
     from modelops_ray.cluster.watch.jobwatch import follow
     from modelops_ray.cluster.watch.kube import connect
-    from modelops_ray.report.screen import to_stderr, to_stdout
 
     screen = to_stderr() if as_json else to_stdout()
     ended = follow(connect(namespace), name, screen.say)

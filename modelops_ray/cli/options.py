@@ -44,9 +44,7 @@ def of_run(command: str, *own: Decorator, **helps: str) -> Decorator:
 
     Its `own` options stand after those that say which part of a run is done, and before those that say what is run.
     """
-    taken = [
-        replace(each, help=helps.get(each.name, each.help)) for each in options().values() if command in each.commands
-    ]
+    taken = [replace(one, help=helps.get(one.name, one.help)) for one in options().values() if command in one.commands]
     parts = [_click_option(each) for each in taken if "profile" not in each.commands]
     ways = [_click_option(each) for each in taken if "profile" in each.commands]
 

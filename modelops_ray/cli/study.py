@@ -10,6 +10,7 @@ import click
 
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, of_run
 from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end
+from modelops_ray.report.screen import telling, to_stderr, to_stdout
 from modelops_ray.session.summary import Summary
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options
     """Run STUDY to its end, or go on with it."""
     from modelops_ray import api
     from modelops_ray.report.progress import display
-    from modelops_ray.report.screen import to_stderr, to_stdout
     from modelops_ray.session.run_config import RunConfig
 
     request = api.ask_to_run(study, model, RunConfig(**given(options)))
@@ -44,7 +44,6 @@ def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options
 
 
 def _print_outcome(summary: Summary) -> None:
-    from modelops_ray.report.screen import to_stdout
     from modelops_ray.report.summary import print_failures, print_summary
     from modelops_ray.report.tables import print_first_look
     from modelops_ray.store.reader import RunReader
@@ -76,7 +75,6 @@ def _exit_unless_complete(outcome: Outcome) -> None:
 def plan(study: Path, *, as_json: bool, model: str | None, **options: Any) -> None:
     """Say what STUDY would take; runs nothing."""
     from modelops_ray import api
-    from modelops_ray.report.screen import telling
     from modelops_ray.report.summary import print_plan
 
     expected = api.plan(study, model=model, **given(options))
@@ -96,7 +94,6 @@ def plan(study: Path, *, as_json: bool, model: str | None, **options: Any) -> No
 def profile(study: Path, *, samples: int, as_json: bool, model: str | None, **options: Any) -> None:
     """Measure a few simulations of STUDY and keep what they took."""
     from modelops_ray import api
-    from modelops_ray.report.screen import to_stdout
     from modelops_ray.report.summary import print_profile
 
     measured = api.profile(study, model=model, samples=samples, **given(options))

@@ -31,9 +31,7 @@ _ATOMS = frozenset({str, bytes, int, float, complex, bool, type(None)})
 # Whether two equal values of these types are one object is an accident.
 _NO_IDENTITY = _ATOMS | {tuple, frozenset, CodeType}
 # Attributes that say nothing about a class, or that differ from one process, or edit of another cell, to the next.
-_NOT_THE_CLASSES = frozenset(
-    {"__dict__", "__weakref__", "__module__", "__firstlineno__", "__static_attributes__", "_abc_impl"}
-)
+_NOT_THE_CLASSES = {"__dict__", "__weakref__", "__module__", "__firstlineno__", "__static_attributes__", "_abc_impl"}
 _UNPICKLABLE = (pickle.PicklingError, TypeError, AttributeError)
 
 

@@ -150,7 +150,6 @@ def _said(process: subprocess.Popen[bytes]) -> IO[bytes]:
 
 
 def _ends(pid: int, within_s: float) -> bool:
-    """Whether a child of this process ends in time."""
     pidfd = open_process(pid)
     try:
         ending = select.poll()

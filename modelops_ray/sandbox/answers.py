@@ -185,7 +185,6 @@ def answers_of(answered: Answered, blobs: Sequence[bytes | memoryview]) -> list[
 
 
 def _outputs(answered: Answered, blobs: Sequence[bytes | memoryview]) -> list[dict[str, Scalars | pa.Table]]:
-    """Return the outputs of every simulation, by name."""
     from .usable import require_usable
 
     outputs: list[dict[str, Scalars | pa.Table]] = [{} for _ in range(answered.n)]
@@ -216,7 +215,6 @@ def _table(blob: bytes | memoryview) -> pa.Table:
 
 
 def _values(blob: bytes | memoryview, code: str, n: int) -> list[Any]:
-    """Return the values of one column of rows."""
     if code == "n" and len(blob) == 0:
         return [None] * n
     if code == "s":

@@ -66,7 +66,6 @@ class Mirror:
         return True
 
     def _make_anew(self) -> bool:
-        """Make it; False where the model's folder is to be shared."""
         if self._n == 1 and listed(self._place) != [] and not empty(self._place):
             self._n += 1  # what was left here cannot be removed
         above = self._made_above()

@@ -47,7 +47,6 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _modules_in(folder: str) -> frozenset[str]:
-    """Top-level names of the modules and packages in a folder."""
     # What is no folder, or may not be read, Python passes over on its path as well.
     if not os.path.isdir(folder):  # noqa: PTH112 (an entry of the search path)
         return frozenset()
@@ -202,7 +201,6 @@ def held_by_others(folder: str) -> frozenset[str]:
 
 
 def _folder_of(file: str) -> str:
-    """The folder that the top-level module with this file is found in."""
     folder, name = os.path.split(file)
     return os.path.dirname(folder) if name.startswith("__init__.") else folder  # noqa: PTH120
 

@@ -396,9 +396,7 @@ _TOO_LONG = f"decimal numbers that take more than {MOST_DIGITS} digits together;
 
 
 def _days(values: list[Any], _: Convert) -> Column:
-    return plain_column(
-        pa.array([None if value is None else value.n for value in values], pa.int32()).view(pa.date32())
-    )
+    return plain_column(pa.array([None if day is None else day.n for day in values], pa.int32()).view(pa.date32()))
 
 
 def _instants(values: list[Any], _: Convert) -> Column:

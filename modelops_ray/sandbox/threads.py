@@ -116,7 +116,6 @@ def _asked_for(
 
 
 def _forks_once() -> bool:
-    """Fork a process that ends at once, and say whether it did."""
     child = os.fork()
     if not child:
         os._exit(0)

@@ -77,7 +77,6 @@ def _known_row(output: str, row: dict[Any, Any]) -> dict[str, object] | None:
 
 
 def _learn_row(output: str, row: Any) -> None:
-    """Remember an output that is one row of numbers."""
     if type(row) is not dict or not row or not all(type(name) is str for name in row):
         return
     kinds = tuple(map(type, row.values()))

@@ -75,7 +75,6 @@ class Driver:
         return Snapshot(self._state.view(), self._clock() - self._began_s, self._n_simulations, self._n_resumed)
 
     def _turn(self) -> None:
-        """One turn: look at the cluster, feed, wait, decide, act."""
         self._read_capacity()
         self._feed()
         events = self._wait()

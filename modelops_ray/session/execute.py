@@ -133,7 +133,6 @@ def _spec(question: RunRequest) -> spec.RunSpec:
 
 
 def _plain(config: run_config.RunConfig) -> dict[str, Any]:
-    """The knobs as JSON values, for the record."""
     return {name: str(value) if isinstance(value, Path) else value for name, value in config.model_dump().items()}
 
 

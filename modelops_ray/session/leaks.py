@@ -81,13 +81,11 @@ def check(question: request.RunRequest, watcher: ports.Watcher, samples: int = S
 def compared(before: RunReader, alone: RunReader) -> Iterator[Difference]:
     """Yield the simulations of `alone` that have another result in `before`, in study order."""
     again = alone.simulations().select(["task_id", "status", "error_message"]).to_pylist()
-    task_ids = [row["task_id"] for row in again]
+    ids = [row["task_id"] for row in again]
     runs = [(run, set(run.output_names())) for run in (before, alone)]
     names = sorted(set.union(*(known for _, known in runs)))
     nothing = pa.table({"task_id": plain_array([], pa.string())})
-    tables = {
-        name: [run.output_of(name, task_ids) if name in known else nothing for run, known in runs] for name in names
-    }
+    tables = {name: [run.output_of(name, ids) if name in known else nothing for run, known in runs] for name in names}
     for row in again:
         if row["status"] != "completed":
             yield Difference(row["task_id"], f"alone it fails: {row['error_message']}")
@@ -132,7 +130,5 @@ def _are_equal(one: pa.Array, other: pa.Array) -> bool:
     if not pa.types.is_floating(one.type):
         return bool(one.equals(other))
     # Compared as bits, because NaN is not equal to itself.
-    bits = (
-        values.fill_null(0.0).to_numpy(zero_copy_only=False).view(f"u{one.type.byte_width}") for values in (one, other)
-    )
+    bits = (each.fill_null(0.0).to_numpy(zero_copy_only=False).view(f"u{one.type.byte_width}") for each in (one, other))
     return np.array_equal(*bits)

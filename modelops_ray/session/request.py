@@ -110,12 +110,10 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
     return RunRequest(study, simulations, ref, identity, config, place, out, scope, only)
 
 
-def _only(wanted: str, simulations: Simulations, identity: rows.RunIdentity, scope: Ranges | None) -> Ranges:
+def _only(asked: str, simulations: Simulations, identity: rows.RunIdentity, scope: Ranges | None) -> Ranges:
     for simulation in simulations:
-        if task_id(identity.bundle_ref, identity.entrypoint, simulation.param_id, simulation.seed) == wanted:
+        if task_id(identity.bundle_ref, identity.entrypoint, simulation.param_id, simulation.seed) == asked:
             if scope is not None and simulation.position not in scope:
-                raise UsageError(f"--only {wanted}: this simulation is in another shard; give the --shard it is in")
+                raise UsageError(f"--only {asked}: this simulation is in another shard; give the --shard it is in")
             return Ranges.of([simulation.position])
-    raise UsageError(
-        f"--only {wanted}: no simulation of the study has this task_id; `results --to FILE.csv` lists them"
-    )
+    raise UsageError(f"--only {asked}: no simulation of the study has this task_id; `results --to FILE.csv` lists them")

@@ -55,19 +55,17 @@ def widened(known: pa.Schema | None, table: pa.Table, identity: pa.Schema, holds
     return pa.schema(list(zip(known.names, types, strict=True)))
 
 
-def _with_numbers(
-    known: pa.Schema, found: pa.Schema, table: pa.Table, holds: Holds | None
-) -> tuple[pa.Schema, pa.Schema]:
+def _with_numbers(old: pa.Schema, new: pa.Schema, table: pa.Table, holds: Holds | None) -> tuple[pa.Schema, pa.Schema]:
     """Give the rows that have no labels but their numbers those as labels, where others have labels."""
-    if set(known.names) ^ set(found.names) != {INDEX}:
-        return known, found
-    labelled = known if INDEX in known.names else found
+    if set(old.names) ^ set(new.names) != {INDEX}:
+        return old, new
+    labelled = old if INDEX in old.names else new
     labels = labelled.field(INDEX)
     if labels.type != pa.int64():
-        return known, found
-    if labelled is known:
-        return known, found.append(labels) if is_numbered(table.schema) else found
-    return (known.append(labels) if holds is not None and holds(INDEX, labels.type) else known), found
+        return old, new
+    if labelled is old:
+        return old, new.append(labels) if is_numbered(table.schema) else new
+    return (old.append(labels) if holds is not None and holds(INDEX, labels.type) else old), new
 
 
 def all_hold(tables: Iterable[pa.Table], column: str, kind: pa.DataType) -> bool:

@@ -255,9 +255,7 @@ def _names_from(folder: Folder, first: int) -> list[str]:
 
 def _unlisted(folder: Folder, last: int) -> list[str]:
     """Ask for the commits after the last one by name: the listing of an object store may be some seconds behind."""
-    numbers = itertools.takewhile(
-        lambda number: folder.mark(commit_name(number)) is not None, itertools.count(last + 1)
-    )
+    numbers = itertools.takewhile(lambda n: folder.mark(commit_name(n)) is not None, itertools.count(last + 1))
     return list(map(file_name, numbers))
 
 

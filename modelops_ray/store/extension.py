@@ -97,7 +97,6 @@ def _new_schema(found: pa.Schema, schemas: batch.TableSchemas) -> pa.Schema:
 
 
 def _numbers(folder: Folder, parts: Mapping[str, LivePart], move: Move, simulations: Simulations) -> pa.Table:
-    """Table of the new replicate of every task."""
     tables = []
     for part in parts.values():
         if not len(part.positions):

@@ -50,7 +50,6 @@ class Found:
         return next_of(commits, self.run, self.log.last + 1, is_chained=self.log.is_chained)[1] is None
 
     def _failed(self) -> Ranges:
-        """Positions of failures in the study that is asked."""
         parts = [part for part in self.log.parts.values() if part.failed]
         return Ranges(
             pair for part in parts for pair in (part.positions.tolist() if self.move is None else self.move.runs(part))
@@ -167,9 +166,7 @@ def leftovers_in(folder: Folder, log: Log) -> tuple[str, ...]:
 
 def part_names(folder: Folder) -> list[str]:
     """List every part of every table in a directory, whether a commit names it or not."""
-    return [
-        f"{place}/{name}" for place in part_folders(folder) for name in folder.names(place) if _PART.fullmatch(name)
-    ]
+    return [f"{at}/{name}" for at in part_folders(folder) for name in folder.names(at) if _PART.fullmatch(name)]
 
 
 def part_folders(folder: Folder) -> list[str]:

@@ -68,7 +68,6 @@ class Opening:
         aside.move_aside(folder, self.around)
 
     def _session(self, found: Found) -> Session | None:
-        """Begin a session unless there is nothing to do."""
         folder, now = found.folder, self.around.clock()
         has_leftovers = bool(found.leftovers) and heartbeat.writer(folder, found.run.id, now) is None
         if not (found.has_work(self.spec, self.repeat) or found.move is not None or has_leftovers):
@@ -126,7 +125,6 @@ def _written(folder: Folder, found: Found | None) -> list[tuple[Folder, str | No
 
 
 def _id_of(folder: Folder) -> str | None:
-    """The id of the run in a folder, None where there is none, or it cannot be read."""
     with suppress(ResultsError):
         run = run_json.read_run_json(folder)
         return None if run is None else run.id

@@ -73,9 +73,7 @@ class RunReader:
 
     def output_of(self, name: str, task_ids: Sequence[str]) -> pa.Table:
         """Return the rows that some simulations have in one output, in no order; reads a part at a time."""
-        return pa.concat_tables(
-            table for directory in self._directories() for table in directory.output_of(name, task_ids)
-        )
+        return pa.concat_tables(table for each in self._directories() for table in each.output_of(name, task_ids))
 
     def completed(self) -> Ranges:
         """Return the positions of all simulations with a result; reads the commits only."""
@@ -119,7 +117,6 @@ class RunReader:
         return self._directories()[0]
 
     def _directories(self) -> list[Directory]:
-        """The directories whose rows are the run's."""
         return list(self._shards().values()) or [self._directory(None, self._folder)]
 
     def _shards(self) -> Mapping[Shard, Directory]:

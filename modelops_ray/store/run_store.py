@@ -153,7 +153,6 @@ class RunStore:
         return self._session
 
     def _committed(self, output: str) -> Iterator[pa.Table]:
-        """Read the rows that an output has, a part at a time."""
         for part in self._parts_of(output):
             yield read_part(self._folder, part)
 

@@ -46,9 +46,7 @@ def _end_if_writing(pid: int, folder: Path, proc: Path) -> bool:
 def _is_writing(process: Path, folder: Path) -> bool:
     if process.stat().st_uid != os.getuid():
         return False
-    return any(
-        _is_held_for_writing(link, process / "fdinfo" / link.name, folder) for link in (process / "fd").iterdir()
-    )
+    return any(_is_held_for_writing(fd, process / "fdinfo" / fd.name, folder) for fd in (process / "fd").iterdir())
 
 
 def _is_held_for_writing(link: Path, info: Path, folder: Path) -> bool:

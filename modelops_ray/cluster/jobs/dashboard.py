@@ -44,11 +44,7 @@ _LOOK = "; ".join(
 # Ray writes the command into the log, before or after what it prints.
 _ECHO = "Running entrypoint for job "
 _OF_RAY = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
-_CHATTY = (
-    "ray.dashboard.modules.dashboard_sdk",
-    "ray.dashboard.modules.job.sdk",
-    "ray._private.runtime_env.packaging",
-)
+_CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 _END = ""
 
 

@@ -125,18 +125,16 @@ def commands(study: str, token: str, shards: int, out: str, options: Mapping[str
     return {job: entrypoint(out, [*arguments, f"--shard={n}/{shards}"]) for n, job in enumerate(ids, start=1)}
 
 
-def lacking(
-    needed: Iterable[str], versions: Mapping[str, str], there: Mapping[str, str], also: Iterable[str] = ()
-) -> Lack:
+def lacking(needed: Iterable[str], here: Mapping[str, str], there: Mapping[str, str], also: Iterable[str] = ()) -> Lack:
     """Compare what is needed with what the cluster's Python has (`there`), which always has Ray.
 
-    `needed` are our own requirements, as in `rich>=14`, `versions` those of the distributions here that the model's
+    `needed` are our own requirements, as in `rich>=14`, `here` the versions of the distributions here that the model's
     files import, `also` requirements of the user's: UsageError where one is none.
     """
     has: dict[str, str] = {canonicalize_name(name): version for name, version in there.items()}
     install = [str(each) for each in map(Requirement, needed) if _is_lacking(each, has)]
     differ = []
-    for name, version in sorted(versions.items()):
+    for name, version in sorted(here.items()):
         found = has.get(canonicalize_name(name))
         if canonicalize_name(name) == "ray" or found == version:
             continue

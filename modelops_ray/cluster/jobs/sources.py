@@ -68,7 +68,6 @@ def imported_names(source: str) -> set[str]:
 
 
 def _own_files(ref: ModelRef) -> dict[str, Path]:
-    """The files that the model's digest covers."""
     if ref.kind == "pickled":
         raise ModelError(f"model {ref.label} is in no file that could travel; define it at the top level of a .py file")
     if ref.kind == "file":

@@ -72,7 +72,6 @@ def _pruned(found: Iterable[Resource]) -> list[Resource]:
 
 
 def _first_problems(resource: Resource) -> list[Problem]:
-    """The problems of the first stage that has any."""
     content = resource.content
     if found := list(schema.problems(content)):
         return found

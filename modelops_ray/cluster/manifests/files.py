@@ -137,14 +137,13 @@ def resources(documents: list[Any], source: str) -> list[Resource]:
 
 def _objects(documents: list[Any], source: str) -> Iterator[Json]:
     for number, document in enumerate(documents, 1):
+        place = f"{source}: document {number}"
         if not isinstance(document, dict) or not {"apiVersion", "kind"} <= document.keys():
-            raise ManifestError(
-                f"{source}: document {number}: it has no apiVersion and kind; it is no Kubernetes object"
-            )
+            raise ManifestError(f"{place}: it has no apiVersion and kind; it is no Kubernetes object")
         if document["kind"] == "List":
             yield from _objects(document.get("items") or [], source)
         elif not Resource(source, document).name:
-            raise ManifestError(f"{source}: document {number}: /metadata/name: a {document['kind']} needs a name")
+            raise ManifestError(f"{place}: /metadata/name: a {document['kind']} needs a name")
         else:
             yield document
 

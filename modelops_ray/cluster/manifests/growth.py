@@ -95,8 +95,6 @@ def _demands(cluster: Cluster, need: Need, requests: Mapping[int, int], nodes: M
     """The tasks that a run has outstanding at once: its window, spread over the sizes as the simulations are."""
     known = sum(requests.values())
     typical_bytes = sum(size * count for size, count in requests.items()) // known
-    reachable = sum(
-        group.max_replicas * slots([nodes[group.name]], need.cpus, typical_bytes) for group in cluster.workers
-    )
+    reachable = sum(each.max_replicas * slots([nodes[each.name]], need.cpus, typical_bytes) for each in cluster.workers)
     n_tasks = min(need.simulations, window_size(1, reachable, Policy().window_cap))
     return {Demand(need.cpus, size): max(1, round(n_tasks * count / known)) for size, count in requests.items()}

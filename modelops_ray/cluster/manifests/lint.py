@@ -177,7 +177,6 @@ def _right_memory(group: Group) -> str:
 
 
 def _promised(group: Group, limit_bytes: int, plasma_bytes: int) -> Iterator[Problem]:
-    """What Ray may promise of the pod."""
     threshold = group.threshold or 0.95
     parts = share(limit_bytes, plasma_bytes, threshold)
     most_bytes = promised_bytes(limit_bytes, plasma_bytes, threshold)

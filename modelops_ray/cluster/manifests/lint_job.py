@@ -210,7 +210,6 @@ def _claims(resources: Sequence[files.Resource]) -> Iterator[tuple[files.Resourc
 
 
 def _claimed(job: files.Resource) -> set[str]:
-    """The claims that the head of a job mounts."""
     cluster = views.cluster_of(job.content)
     volumes = (cluster.head.pod.get("volumes") or []) if cluster is not None else []
     return {volume["persistentVolumeClaim"]["claimName"] for volume in volumes if "persistentVolumeClaim" in volume}

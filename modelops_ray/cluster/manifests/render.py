@@ -136,7 +136,6 @@ def _group(template: files.Json, tier: Tier, shards: int) -> files.Json:
 
 
 def _say(content: files.Json, wish: Wish) -> None:
-    """Write name and image."""
     content["metadata"]["name"] = job_name(wish.name)
     if wish.image is not None:
         cluster = views.cluster_of(content)

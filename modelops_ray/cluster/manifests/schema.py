@@ -101,7 +101,6 @@ def _no_twins(_validator: Any, keys: list[str], instance: Any, _schema: Any) -> 
 
 
 def _model_problems(model: str, value: Any, place: str) -> Iterator[Problem]:
-    """Compare a value with a model of the Kubernetes client."""
     from kubernetes import client
 
     if not isinstance(value, dict):

@@ -254,7 +254,6 @@ def _refusal(error: Exception, namespace: str) -> KubeError:
 
 
 def _message(error: Any) -> str:
-    """What the API server answered, in one line."""
     try:
         return " ".join(str(json.loads(error.body)["message"]).split())
     except (KeyError, TypeError, ValueError):

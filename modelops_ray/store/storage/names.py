@@ -48,5 +48,4 @@ def rename_new(old: str, new: str, folder: int | None = None) -> None:
 
 @cache
 def _renameat2() -> Callable[..., int] | None:
-    """The system call, where the C library has it."""
     return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)

@@ -295,12 +295,10 @@ def _put_if(client: Client, key: str, mark: Hashable | None, data: bytes) -> boo
 
 
 def _is_created_once(client: Client, key: str) -> bool:
-    """Try the condition under which an object is made."""
     return _put_if(client, key, None, b"first") and not _put_if(client, key, None, b"second")
 
 
 def _is_exchanged_once(client: Client, key: str) -> bool:
-    """Try the condition under which an object is exchanged."""
     first = obstore.put(client, key, b"first", use_multipart=False)
     obstore.put(client, key, b"second", use_multipart=False)
     return not _put_if(client, key, _mark(first), b"third")

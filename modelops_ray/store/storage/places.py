@@ -34,10 +34,8 @@ def place_of(text: str | Path) -> Place:
     if scheme == "file":
         return _local(str(text), rest)
     if scheme not in SCHEMES:
-        known = ", ".join(f"{each}://" for each in (*SCHEMES, "file"))
-        raise UsageError(
-            f"{text}: no storage is reached by {scheme}://; give a path, or a URI that begins with {known}"
-        )
+        ours = ", ".join(f"{each}://" for each in (*SCHEMES, "file"))
+        raise UsageError(f"{text}: no storage is reached by {scheme}://; give a path, or a URI that begins with {ours}")
     bucket, _, folder = rest.rstrip("/").partition("/")
     if not bucket or not folder:
         raise UsageError(f"{text}: names no folder in a bucket; write it as {scheme}://BUCKET/FOLDER")
