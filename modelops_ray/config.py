@@ -187,7 +187,7 @@ class Fields:
     """The options of `run`, as the fields of `RunConfig`; sizes in bytes, times in seconds, None where it is adapted.
 
     An option is added here, with its name in `JobOptions` or `Options` below for typed keyword arguments; what the core
-    and the workers obey is passed on by `session.terms`. Those that `profile` does not take say where a run is and
+    and the workers obey is passed on by `session.request`. Those that `profile` does not take say where a run is and
     which part of it is done; they stand first.
     """
 

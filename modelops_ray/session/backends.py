@@ -19,7 +19,7 @@ from modelops_ray.backends.ray.task import tell_excess
 from modelops_ray.core.events import Capacity, Node
 from modelops_ray.runner.chunk import run_chunk
 from modelops_ray.sandbox.machine import available_memory_bytes, usable_cpus
-from modelops_ray.session import ports, request, terms
+from modelops_ray.session import ports, request
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def opened(question: request.RunRequest, watcher: ports.Watcher) -> Iterator[por
     """Have the backend that the options name for as long as the context lasts."""
     config = question.config
     if config.backend == "local":
-        run = functools.partial(run_chunk, terms.chunk_context(question, config.limit_memory or 0))
+        run = functools.partial(run_chunk, request.chunk_context(question, config.limit_memory or 0))
         with closing(LocalBackend(run, cpus=config.cpus, memory_bytes=config.limit_memory)) as local:
             yield local
         return
@@ -35,7 +35,7 @@ def opened(question: request.RunRequest, watcher: ports.Watcher) -> Iterator[por
     with connect(config.address, environ=os.environ, **limits) as cluster:
         # A total limit is enforced only where the user gave one; a pod has its own.
         node_bytes = cluster.memory_bytes if config.limit_memory else 0
-        context = replace(terms.chunk_context(question, node_bytes), tell_excess=tell_excess)
+        context = replace(request.chunk_context(question, node_bytes), tell_excess=tell_excess)
         started = "started" if cluster.owned else f"joined at {cluster.address}"
         with closing(RayBackend(functools.partial(run_chunk, context), cluster)) as backend:
             watcher.note(f"Ray {started} in {cluster.start_s:.1f} s")

@@ -26,7 +26,7 @@ from modelops_ray.session.priors import WHERE_PROFILES_GO, Priors
 from modelops_ray.session.request import RunRequest
 from modelops_ray.session.source import StudySource
 from modelops_ray.session.summary import Summary
-from modelops_ray.store import reader, run_json, run_store, spec, writer
+from modelops_ray.store import found, reader, run_json, run_store, writer
 from modelops_ray.store.opening import Opening, open_directory
 
 PLAN_FROM_SIMULATIONS = 1000
@@ -113,7 +113,7 @@ def _opened(question: RunRequest) -> Opening:
     )
 
 
-def _spec(question: RunRequest) -> spec.RunSpec:
+def _spec(question: RunRequest) -> found.RunSpec:
     study, shard = question.study, question.config.shard
     asked = run_json.RunJson(
         study=run_json.StudyEntry(digest=study.digest, simulations=len(question.simulations), document=study.to_dict()),
@@ -129,7 +129,7 @@ def _spec(question: RunRequest) -> spec.RunSpec:
         versions=installed_versions(),
         created=writer.utc_now(),
     )
-    return spec.RunSpec(asked, study, question.simulations, question.identity, question.scope)
+    return found.RunSpec(asked, study, question.simulations, question.identity, question.scope)
 
 
 def _plain(config: run_config.RunConfig) -> dict[str, Any]:

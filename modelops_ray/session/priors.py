@@ -14,8 +14,7 @@ from modelops_ray.core.memory import bin_of, edge_of
 from modelops_ray.core.state import RunState
 from modelops_ray.core.view import Learned
 from modelops_ray.errors import StorageError
-from modelops_ray.session.request import RunRequest
-from modelops_ray.session.terms import policy
+from modelops_ray.session.request import RunRequest, policy
 from modelops_ray.store.profiles import Profile, load_profile, save_profile
 from modelops_ray.store.run_store import Written
 

@@ -1,6 +1,7 @@
 """What a session is asked: a checked study, its simulations, its model and the knobs.
 
-Owns what is found wrong before anything is started or touched on disk, and the name of the run directory.
+Owns what is found wrong before anything is started or touched on disk, the name of the run directory, and what the core
+and the workers obey, made of the options.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelops_ray.backends.ray.backend import pickle_by_value
+from modelops_ray.core.policy import Policy
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import UsageError
 from modelops_ray.model.inspection import look_at
 from modelops_ray.model.resolve import find_model
+from modelops_ray.runner.executor import ChunkContext
 from modelops_ray.sandbox.loading import ModelRef
 from modelops_ray.session.run_config import RunConfig
+from modelops_ray.store.profiles import Profile
 from modelops_ray.store.shards import FOLDER as SHARDS
 from modelops_ray.store.storage.places import Place, inside
 from modelops_ray.study import rows, schema, shards
@@ -117,3 +121,40 @@ def _only(asked: str, simulations: Simulations, identity: rows.RunIdentity, scop
                 raise UsageError(f"--only {asked}: this simulation is in another shard; give the --shard it is in")
             return Ranges.of([simulation.position])
     raise UsageError(f"--only {asked}: no simulation of the study has this task_id; `results --to FILE.csv` lists them")
+
+
+def policy(question: RunRequest, profile: Profile) -> Policy:
+    """What the core obeys; `profile` says what a worker is known to need."""
+    config = question.config
+    too_many = config.max_failures
+    return Policy(
+        cpus=config.cpus,
+        memory_bytes=config.memory,
+        max_memory_bytes=config.max_memory,
+        attempts=config.attempts,
+        max_failures=None if too_many is None else too_many.count(question.n_simulations),
+        timeout_s=config.timeout,
+        chunk=config.chunk,
+        window=config.window,
+        supervised=config.isolation != "none" and config.is_on_cluster,
+        known_worker_bytes=max(0, profile.base_bytes - profile.child_bytes),
+        known_child_bytes=profile.child_bytes,
+        known_shared_bytes=profile.shared_bytes,
+    )
+
+
+def chunk_context(question: RunRequest, node_bytes: int) -> ChunkContext:
+    """What the workers obey; all simulations of a node use `node_bytes` at most, 0 for what the node has."""
+    config = question.config
+    return ChunkContext(
+        question.model,
+        question.identity,
+        question.study.outputs,
+        config.timeout,
+        isolation=config.isolation,
+        cpus=config.cpus,
+        is_hard=config.memory is not None,
+        cap_bytes=config.max_memory,
+        per_child=config.per_child,
+        node_bytes=node_bytes,
+    )

@@ -23,8 +23,8 @@ from modelops_ray.sandbox.arrays import array_of, plain_array
 from modelops_ray.sandbox.column_types import together
 from modelops_ray.store.batch import Positions
 from modelops_ray.store.commits import LivePart, Log, read_log
-from modelops_ray.store.consistent import read_consistently
 from modelops_ray.store.documents import damaged
+from modelops_ray.store.found import read_consistently
 from modelops_ray.store.heartbeat import read_progress
 from modelops_ray.store.parts import ATTEMPTS, OUTPUTS, SIMULATIONS, read_parts
 from modelops_ray.store.run_json import NAME, RunJson, read_marked

@@ -1,25 +1,51 @@
 """What a run directory holds for the study that is asked: read and checked, and nothing in it changed.
 
-Owns what a directory may hold, and whether what was read is still so. What a session writes there is `opening`'s.
+Owns what a directory may hold, reading one run as it was at one moment while other sessions write it, and whether what
+was read is still so. What a session writes there is `opening`'s.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError
-from modelops_ray.store import consistent, documents, extension, heartbeat, run_json
-from modelops_ray.store.commits import FOLDER, Log, next_of, read_log
+from modelops_ray.store import documents, extension, heartbeat, run_json
+from modelops_ray.store.batch import TableSchemas
+from modelops_ray.store.commits import FOLDER, Log, last_number, next_of, read_log
 from modelops_ray.store.parts import ATTEMPTS, OUTPUTS, SIMULATIONS, require_sizes
 from modelops_ray.store.run_json import RunJson, StudyEntry
-from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.storage.base import Folder
+from modelops_ray.study.rows import RunIdentity
+from modelops_ray.study.schema import identity_fields, simulations_schema
+from modelops_ray.study.simulations import Simulations
+from modelops_ray.study.study import Study
 
+READINGS = 10
+T = TypeVar("T")
 _OURS = {FOLDER, heartbeat.NAME, SIMULATIONS, ATTEMPTS, OUTPUTS, "targets"}
 _PART = re.compile(r"part-[0-9a-f]{8}-\d+\.parquet")
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What a session is asked to answer; `scope` are the positions of a shard."""
+
+    asked: RunJson
+    study: Study
+    simulations: Simulations
+    identity: RunIdentity
+    scope: Ranges | None = None
+
+    @cached_property
+    def schemas(self) -> TableSchemas:
+        """The columns that follow from it: those of the whole study also for a shard."""
+        types = self.identity.parameter_types
+        return TableSchemas(simulations_schema(types), identity_fields(types))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +82,36 @@ class Found:
         )
 
 
+def read_consistently(hold: Callable[[], Folder], read: Callable[[Folder], T]) -> T:
+    """Read, and read again where sessions replaced parts in between, or another run began.
+
+    `hold` opens the run directory for one reading, and `read` reads it. A ResultsError of `read` counts only if no file
+    has changed meanwhile; it is raised as well if the directory changed during each of ten readings.
+    """
+    for _ in range(READINGS):
+        folder = hold()
+        before = _state(folder)
+        try:
+            found = read(folder)
+        except ResultsError:
+            if _state(folder) == before and folder.is_in_place():
+                raise
+        else:
+            if folder.mark(run_json.NAME) == before[0]:
+                return found
+    raise ResultsError(f"{folder.where()}: other sessions begin here again and again; start again once they have ended")
+
+
+def _state(folder: Folder) -> tuple[Hashable | None, int]:
+    return folder.mark(run_json.NAME), last_number(folder)
+
+
 def find(folder: Folder, spec: RunSpec) -> Found | None:
     """Read and check a run directory, None where there is none yet.
 
     ResultsError if it is no run directory, is damaged, or answers another question.
     """
-    return consistent.read_consistently(lambda: folder, lambda held: _find(held, spec))
+    return read_consistently(lambda: folder, lambda held: _find(held, spec))
 
 
 def _find(folder: Folder, spec: RunSpec) -> Found | None:

@@ -1,29 +1,30 @@
 """The start of a session: a run directory is read once, and what was found leads to the session that works on it.
 
-Owns who may begin, and in which order a start writes. Every step may be the last one before a crash. What a directory
-may hold is `found`'s.
+Owns who may begin, in which order a start writes, and how a run is moved aside to start over, with the sessions that
+write it ended. Every step may be the last one before a crash. What a directory may hold is `found`'s.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from modelops_ray.core.ranges import Ranges, runs
-from modelops_ray.errors import ResultsError
+from modelops_ray.errors import ResultsError, RunInUseError, StorageError
 from modelops_ray.sandbox.arrays import array_of
-from modelops_ray.store import aside, commits, heartbeat, parts, run_json, run_store, shards
+from modelops_ray.store import commits, heartbeat, parts, run_json, run_store, shards
 from modelops_ray.store.extension import Move, kept, moved_parts
-from modelops_ray.store.found import Found, find, leftovers_in, require_empty
+from modelops_ray.store.found import Found, RunSpec, find, leftovers_in, part_names, require_empty
 from modelops_ray.store.run_json import Growth, RunJson
-from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.storage.base import Folder
 from modelops_ray.store.storage.places import Place, open_folder
 from modelops_ray.store.writer import REAL, Session, Surroundings
 
 NOTHING = Ranges()
+TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Opening:
         if not self.take_over:
             for each, run_id in _written(folder, None):
                 heartbeat.require_free(each, run_id, self.around.clock())
-        aside.move_aside(folder, self.around)
+        move_aside(folder, self.around)
 
     def _session(self, found: Found) -> Session | None:
         folder, now = found.folder, self.around.clock()
@@ -108,7 +109,7 @@ def open_directory(
     run = folder if whole in (None, place) else open_folder(whole)
     shards.require_fit(run, spec, fresh=fresh)
     if fresh:
-        aside.require_replaceable(held)
+        require_replaceable(held)
     found = None if fresh else find(held, spec)
     opening = Opening(folder, run, spec, around, take_over, fresh, repeat, found)
     if opening.has_work and not take_over:
@@ -203,3 +204,54 @@ def _forget(session: Session, folder: Folder, log: commits.Log, study: str, repe
                 added.append(session.write(part.folder, rest, list(runs(positions[stays].tolist())), failed=True))
         if retracted:
             log.apply(session.append(study, added, retracted), commits.FOLDER)
+
+
+def require_replaceable(folder: Folder) -> None:
+    """Make sure that what is there, if anything, is a run, in any state; ResultsError if it is something else."""
+    if not run_json.is_there(folder) and not shards.found_in(folder):
+        require_empty(folder)
+
+
+def move_aside(folder: Folder, around: Surroundings) -> None:
+    """Keep an old run under another name; ResultsError if what is there is no run."""
+    require_replaceable(folder)
+    places = {"": folder} | {f"{shards.FOLDER}/{shard.name}/": each for shard, each in shards.found_in(folder).items()}
+    there = {at: each for at, each in places.items() if run_json.is_there(each)}
+    if not there and (not folder.names() or run_json.read_marked(folder) is not None):
+        return
+    ending = f".old-{around.clock():%Y%m%dT%H%M%SZ}"
+    if folder.renames:
+        folder.move_aside(ending, {}, run_json.new_stub)
+        return
+    heads = {f"{at}{run_json.NAME}": _end_log(each, around, closed=True) for at, each in there.items()}
+    # No other session ever has parts of these names, so they can be removed however late this happens.
+    left = [(each, part_names(each)) for each in there.values()]
+    moved = folder.move_aside(ending, heads, run_json.new_stub)
+    for at in there:
+        _end_log(moved.inside(at.rstrip("/")) if at else moved, around, closed=False)
+    for each, names in left:
+        for name in names:
+            each.remove(name)
+
+
+def _end_log(folder: Folder, around: Surroundings, *, closed: bool) -> Hashable:
+    """End all sessions of a run, and where it is to be copied let none begin; return the mark of its `run.json`.
+
+    A log that is damaged has no sessions.
+    """
+    for _ in range(TRIES):
+        there = folder.mark(run_json.NAME)
+        try:
+            run, mark = run_json.read_marked(folder) or (None, None)
+            if run is None or mark != there:
+                continue
+            log = commits.read_log(folder, run)
+            if log.closed != closed:
+                Session(folder, run, mark, log, around).append(log.study or run.study.digest, closed=closed)
+        except RunInUseError:
+            continue  # another session committed in this moment
+        except ResultsError:
+            return there
+        else:
+            return mark
+    raise StorageError(f"{folder.where()}: other sessions begin here again and again; start again once they have ended")

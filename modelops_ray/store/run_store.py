@@ -20,8 +20,8 @@ from modelops_ray.store.batch import Batch, Positions, assemble
 from modelops_ray.store.columns import conformed
 from modelops_ray.store.commits import LivePart, Log, Part
 from modelops_ray.store.directory import Directory, Largest, largest_of
+from modelops_ray.store.found import RunSpec
 from modelops_ray.store.parts import ATTEMPTS, OUTPUTS, SIMULATIONS, part_schema, read_part, read_parts
-from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.storage.base import Folder
 from modelops_ray.store.writer import Session
 from modelops_ray.study.chunk import Payload

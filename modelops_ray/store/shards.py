@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from modelops_ray.config import Shard
 from modelops_ray.errors import ResultsError
 from modelops_ray.store import commits, extension, run_json
+from modelops_ray.store.found import RunSpec
 from modelops_ray.store.run_json import RunJson
-from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.storage.base import Folder
 
 FOLDER = "shards"

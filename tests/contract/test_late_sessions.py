@@ -8,7 +8,7 @@ from support.stores import Clock, grid, open_store, opened, payload
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ModelopsRayError, ResultsError, RunInUseError, StorageError
-from modelops_ray.store import aside, opening
+from modelops_ray.store import opening
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.storage.local import LocalFolder
 from modelops_ray.store.storage.objects import ObjectFolder
@@ -174,7 +174,7 @@ def test_of_two_that_start_over_at_the_same_moment_one_is_told(new_place, monkey
 
     step = "part_names" if isinstance(place, str) else "require_replaceable"
     found = opened(place, STUDY, take_over=True, fresh=True)
-    before(monkeypatch, aside, step, overtake)
+    before(monkeypatch, opening, step, overtake)
     with pytest.raises(StorageError, match="another session started over at the same moment; start again"):
         found.begin()
 

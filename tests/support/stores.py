@@ -14,10 +14,10 @@ import pytest
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause, FailedAttempts, Failure, Follows
+from modelops_ray.store.found import RunSpec
 from modelops_ray.store.opening import Opening, open_directory
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.run_store import RunStore
-from modelops_ray.store.spec import RunSpec
 from modelops_ray.store.writer import Surroundings, utc_now
 from modelops_ray.study.chunk import OutputTable, Payload, Simulation
 from modelops_ray.study.rows import RunIdentity, completed_rows, identity_table

@@ -16,12 +16,13 @@ from typing import Any
 from modelops_ray.cluster.quantity import as_bytes
 from modelops_ray.cluster.watch.kube import ACCOUNT, Changed, Interrupted, Kube, KubeError, Listed, connect, is_in_a_pod
 from modelops_ray.cluster.watch.podwatch import Cause, Died, News, PodWatch, Stuck
-from modelops_ray.cluster.watch.reach import reachable
 from modelops_ray.core.events import ClusterSaid, Event, Node, PodDied
 
 CLUSTER_NAME = "RAY_CLUSTER_NAME"
 """KubeRay sets it in every container of a cluster."""
 MEASURED_EVERY_S = 15.0
+MOST_OF_A_GROUP = 10_000
+"""A group without a bound counts as this many nodes."""
 
 
 @dataclass(slots=True)
@@ -112,6 +113,28 @@ def _reachable(follower: Follower) -> tuple[Node, ...]:
         return reachable(follower.kube.raycluster(follower.cluster))
     except KubeError:
         return ()  # then the window grows with the nodes there are; the refusal is reported with that of the pods
+
+
+def reachable(raycluster: Mapping[str, Any]) -> tuple[Node, ...]:
+    """List every node that could be there; () where nothing scales, or where Ray itself could not read the groups."""
+    from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscaling_config_from_ray_cr
+
+    if not raycluster.get("spec", {}).get("enableInTreeAutoscaling"):
+        return ()
+    try:
+        derived = _derive_autoscaling_config_from_ray_cr(dict(raycluster))
+    except (AssertionError, KeyError, ValueError):
+        return ()
+    head = derived["head_node_type"]
+    groups = derived["available_node_types"].items()
+    counted = ((1 if name == head else int(group["max_workers"]), group["resources"]) for name, group in groups)
+    nodes = [
+        Node(float(resources["CPU"]), int(resources["memory"]))
+        for count, resources in counted
+        if resources.get("CPU", 0) and resources.get("memory", 0)
+        for _ in range(min(count, MOST_OF_A_GROUP))
+    ]
+    return tuple(sorted(nodes))
 
 
 def _event(now_s: float, heard: News | str) -> Event:

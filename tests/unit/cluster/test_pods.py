@@ -2,7 +2,7 @@
 
 from support import pod_lives as lives
 
-from modelops_ray.cluster.watch.reach import reachable
+from modelops_ray.cluster.watch.pods import reachable
 from modelops_ray.core.events import Node
 
 GIB = 2**30

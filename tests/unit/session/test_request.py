@@ -3,9 +3,8 @@
 import pytest
 
 from modelops_ray.core.policy import Policy
-from modelops_ray.session.request import ask
+from modelops_ray.session.request import ask, chunk_context, policy
 from modelops_ray.session.run_config import RunConfig
-from modelops_ray.session.terms import chunk_context, policy
 from modelops_ray.store.profiles import Profile
 from modelops_ray.study.study import Study
 
