@@ -40,7 +40,9 @@ from .unseen import COPIED_BYTES
 LOOK_SHARE = 0.05
 """Exact looks at all families together take at most this share of the time."""
 HASTY_SHARE = 0.25
-"""Exact looks at a family that may have copied itself beyond its limit take at most this share."""
+"""Exact looks at a family that may have copied itself beyond its limit, or grew meanwhile, take at most this share."""
+SETTLED_BYTES = 2**20
+"""A member that made no more than this during an exact look was found as it is."""
 YOUNG_S = 0.5
 """Seconds after its fork within which a process becomes another program, if at all."""
 
@@ -140,6 +142,7 @@ class Family:
         self.others: dict[int, Member] = {}
         self.high_bytes = 0
         self._looked_s = self._look_took_s = 0.0
+        self._is_settled = True
 
     @property
     def is_fork(self) -> bool:
@@ -231,7 +234,8 @@ class Family:
             return False
         if hard_bytes is not None and used_bytes > hard_bytes:
             return True
-        if (self.others or exactly) and self._may_look(LOOK_SHARE / max(1, self._server.n_groups)):
+        share = LOOK_SHARE / max(1, self._server.n_groups) if self._is_settled else HASTY_SHARE
+        if (self.others or exactly) and self._may_look(share):
             return True
         if hard_bytes is None or not (self.others or self.head.made_bytes > hard_bytes):
             return False
@@ -254,6 +258,8 @@ class Family:
         ways = (1, -1) if self.others and self._server.pid else (1,)
         seen = min((_see_all(self._members[::way]) for way in ways), key=_total_bytes)
         servers_bytes = self._servers_bytes(seen)
+        # What was made meanwhile is not in what is counted on from, and would be missed by a peak.
+        self._is_settled = all(abs(each.made_bytes - each.member.made_bytes) <= SETTLED_BYTES for each in seen)
         for one, found, made_bytes, shmem_bytes, faults in seen:
             one.made_bytes, one.faults = made_bytes, faults
             one.shmem_bytes = one.seen_shmem_bytes = shmem_bytes

@@ -16,7 +16,7 @@ from modelops_ray.sandbox.measure import resident_parts
 from modelops_ray.sandbox.processes import process
 from modelops_ray.sandbox.segments import Segments
 
-NEARLY = 4 * 2**20
+NEARLY = 10 * 2**20
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import mmap
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -13,7 +14,7 @@ from modelops_ray.sandbox import family
 from modelops_ray.sandbox.family import Family, ServerMemory
 from modelops_ray.sandbox.processes import process
 
-NEARLY = 4 * 2**20
+NEARLY = 10 * 2**20
 """What a fork copies by counting references is its own as well."""
 
 
@@ -69,6 +70,24 @@ def before_reading(monkeypatch):
     return before_reading
 
 
+@pytest.fixture
+def after_reading(monkeypatch):
+    """Have something happen once, just after a process is read in an exact look."""
+
+    def after_reading(one, does):
+        really, left = family.rollup, [does]
+
+        def slowly(pid):
+            read = really(pid)
+            if pid == one.pid and left:
+                left.pop()()
+            return read
+
+        monkeypatch.setattr(family, "rollup", slowly)
+
+    return after_reading
+
+
 def test_what_is_made_while_an_exact_look_is_under_way_counts_once(fork, family_of, before_reading):
     """An exact look takes milliseconds, in which a process may make all that it will ever use."""
     head, other = fork(), fork()
@@ -78,6 +97,22 @@ def test_what_is_made_while_an_exact_look_is_under_way_counts_once(fork, family_
     found.used_bytes(-1)
 
     assert found.roughly_bytes() - before_bytes == pytest.approx(STEP_BYTES, abs=NEARLY)
+
+
+def test_a_member_that_grew_during_an_exact_look_is_looked_at_again_soon(fork, family_of, server, after_reading):
+    """It may end before it is the family's turn, and its peak would lack what it made then."""
+    head, other = fork(), fork()
+    found = family_of(head, other)
+    before_bytes = found.used_bytes(-1)
+    server.n_groups = 10**6
+    # Its pages are read by now, and what it has made is not.
+    after_reading(other, other.grow)
+    found.used_bytes(-1)
+
+    deadline_s = time.monotonic() + 10
+    while found.used_bytes() - before_bytes < STEP_BYTES - NEARLY:
+        assert time.monotonic() < deadline_s
+    assert found.high_bytes - before_bytes == pytest.approx(STEP_BYTES, abs=NEARLY)
 
 
 @pytest.mark.parametrize("server", [True], indirect=True, ids=["of a server"])
