@@ -115,10 +115,8 @@ def run(
 
     Args:
         study: A study, or the path of a study file.
-        model: A callable `(params, seed)` or `(params, seed, scenario)`, `path.py:function` or `module:function`; the
-            study's own by default.
-        out: The run directory, a path or a URI (`s3://bucket/runs/sir`); by default `runs/<study>-<8 hex>` of the
-            question.
+        model: A callable `(params, seed[, scenario])`, `path.py:function`, `module:function`; by default the study's.
+        out: The run directory, a path or a URI (`s3://bucket/runs/sir`); default `runs/<study>-<8 hex>`.
         progress: Show how far it is, on stderr.
         options: As on the command line.
 
@@ -229,8 +227,7 @@ def submit(  # noqa: PLR0913 (one for each option that is not run's)
     """
     question = ask_to_run(study, model, RunConfig(tolerate_failures=tolerate_failures, **options)).inspected()
     name = "study" if isinstance(study, Study) else Path(study).stem
-    kept = {**options, "tolerate_failures": tolerate_failures}
-    parcel = Parcel(name, out, ephemeral, shards, kept, tuple(install))
+    parcel = Parcel(name, out, ephemeral, shards, {**options, "tolerate_failures": tolerate_failures}, tuple(install))
     run_directory(out, str(question.out), is_ephemeral=ephemeral)
     say = to_stderr().say if progress else lambda _text: None
     return send(question, parcel, Dashboard(dashboard_address(address, os.environ)), say)

@@ -1,8 +1,7 @@
 """Every option of a run: its type, default, range and unit, its line in `--help`, and the commands that take it.
 
 Owns the reading of what was given, and the sentence about what may not be given. All options of a run are checked
-together in `session.run_config`; this module imports no pydantic, so that `--help` and a worker need not. Does not read
-the environment.
+together in `session.run_config`. Reads no environment, and imports no pydantic, so that `--help` and a worker need not.
 """
 
 from __future__ import annotations
@@ -305,8 +304,7 @@ def _require_between(value: object, low: float, high: float) -> None:
         raise UsageError(f"{_shown(str(value))} must be a number between {low:g} and {high:g}")
     if low <= value <= high:
         return
-    is_large = isinstance(value, int) and abs(value) > 10**15
-    shown = "of more than 15 digits" if is_large else f"{value:g}"
+    shown = "of more than 15 digits" if isinstance(value, int) and abs(value) > 10**15 else f"{value:g}"
     raise UsageError(f"{shown} is out of range; it must be between {low:g} and {high:g}")
 
 

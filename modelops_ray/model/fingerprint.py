@@ -39,9 +39,8 @@ def digest_callable(function: Callable[..., object], name: str, dump: Dump) -> s
     """Digest a callable that no file defines: its code, and the values, classes and globals that it uses.
 
     The same notebook cell run twice has the same digest, of 64 hex digits. What is installed, or Python's own, counts
-    by its name. Where a value has no stable form the digest differs from one process to the next, which starts a run
-    afresh and never mixes two models. `name` is that of the model in identities; `dump` pickles what plain pickle
-    cannot.
+    by its name. Where a value has no stable form the digest differs between processes, which starts a run afresh and
+    never mixes two models. `name` is that of the model in identities; `dump` pickles what plain pickle cannot.
     """
     return hashlib.sha256(name.encode() + _Fingerprint(dump, {}).of(function)).hexdigest()
 
@@ -159,8 +158,7 @@ def _members(value: object) -> Iterable[object] | None:
 
 
 def _names(code: CodeType) -> set[str]:
-    nested = (const for const in code.co_consts if isinstance(const, CodeType))
-    return set(code.co_names).union(*map(_names, nested))
+    return set(code.co_names).union(*map(_names, (const for const in code.co_consts if isinstance(const, CodeType))))
 
 
 def _is_installed(module: str | None) -> bool:

@@ -127,5 +127,4 @@ def _by_value(function: Callable[..., object], pickle: Dump | None) -> ModelRef:
     with authors_code(lambda error: ModelError(f"{said}: {type(error).__name__}: {error}")):
         pickled = pickle(function)
     entrypoint = f"{getattr(function, '__module__', None) or '__main__'}.{name}"
-    digest = digest_callable(function, entrypoint, pickle)
-    return ModelRef("pickled", name, entrypoint, digest, name, pickled=pickled)
+    return ModelRef("pickled", name, entrypoint, digest_callable(function, entrypoint, pickle), name, pickled=pickled)

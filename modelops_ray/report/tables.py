@@ -99,8 +99,7 @@ def _parameters(names: Sequence[str]) -> list[str]:
 
 
 def _own_numbers(table: pa.Table) -> list[str]:
-    known = {*_IDENTITY, *_parameters(table.column_names)}
-    own = [field for field in table.schema if field.name not in known]
+    own = [field for field in table.schema if field.name not in {*_IDENTITY, *_parameters(table.column_names)}]
     # Arrow has no means of the halves.
     return [field.name for field in own if _is_number(field.type) and not pa.types.is_float16(field.type)]
 

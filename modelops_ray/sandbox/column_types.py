@@ -199,8 +199,7 @@ def _joined_numbers(left: pa.DataType, right: pa.DataType, mixed: pa.DataType) -
     if pat.is_floating(left) or pat.is_signed_integer(left) == pat.is_signed_integer(right):
         return max(left, right, key=lambda kind: kind.bit_width)
     signed, unsigned = (left, right) if pat.is_signed_integer(left) else (right, left)
-    bits = max(signed.bit_width, 2 * unsigned.bit_width)
-    return {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}.get(bits, mixed)
+    return {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}.get(max(signed.bit_width, 2 * unsigned.bit_width), mixed)
 
 
 def _joined_nested(left: pa.DataType, right: pa.DataType, mixed: pa.DataType) -> pa.DataType | None:

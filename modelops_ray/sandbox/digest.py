@@ -1,7 +1,6 @@
 """Digests of models: what a model is, wherever its files are.
 
-Owns which files count as a model's own. Does not import or run anything; models that no file defines are
-`model.fingerprint`'s.
+Owns which files count as a model's own. Runs nothing; models that no file defines are `model.fingerprint`'s.
 """
 
 from __future__ import annotations

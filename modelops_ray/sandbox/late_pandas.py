@@ -1,8 +1,7 @@
 """Keeps pyarrow from importing pandas before the model does: pandas doubles what a fork copies.
 
 pyarrow looks for pandas once, when it first makes an array. If it did not find pandas then, it takes a series for any
-other sequence (NaN for a value, dates for microseconds) until it looks again, which it is made to do as soon as pandas
-has been imported.
+other sequence (NaN for a value, dates for microseconds) until it looks again, which the import of pandas makes it do.
 """
 
 from __future__ import annotations

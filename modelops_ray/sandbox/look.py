@@ -2,8 +2,7 @@
 
 Owns two processes. One is ours: it waits, and ends all that the other started when that is over, takes too long, or the
 driver has gone. The other one imports the model, and shares no descriptor with the driver but the streams that people
-read. What it reports lies in memory that both have, for an import may close every descriptor. Runs in the model's
-interpreter; standard library only.
+read. What it reports lies in memory that both have, for an import may close every descriptor. Standard library only.
 """
 
 from __future__ import annotations
@@ -87,8 +86,7 @@ def _awaited(pid: int, channel: socket.socket, within_s: float) -> tuple[int, bo
 
 
 def _report(page: mmap.mmap) -> bytes:
-    n_bytes = int.from_bytes(page[:4], "big")
-    return page[4 : 4 + min(n_bytes, REPORT_BYTES - 4)]
+    return page[4 : 4 + min(int.from_bytes(page[:4], "big"), REPORT_BYTES - 4)]
 
 
 def _place(places_fd: int, folder: str) -> str:

@@ -143,8 +143,7 @@ def _list(array: pa.Array) -> pa.Array:
     import pyarrow.compute as pc
 
     lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
-    items = _plain(array.flatten())
-    return list_array(lengths, items, array.is_null() if array.null_count else None)
+    return list_array(lengths, _plain(array.flatten()), array.is_null() if array.null_count else None)
 
 
 def list_array(lengths: np.ndarray, items: pa.Array, missing: pa.Array | None) -> pa.Array:
@@ -152,8 +151,7 @@ def list_array(lengths: np.ndarray, items: pa.Array, missing: pa.Array | None) -
     ends = np.cumsum(np.asarray(lengths, np.int64))
     if len(ends) and ends[-1] > _MOST_ITEMS:
         raise RefusedValueError("lists of more than 2**31 items together; return fewer, or a row for each item")
-    offsets = array_of(np.concatenate([[0], ends]).astype(np.int32))
-    return pa.ListArray.from_arrays(offsets, items, mask=missing)
+    return pa.ListArray.from_arrays(array_of(np.concatenate([[0], ends]).astype(np.int32)), items, mask=missing)
 
 
 def whole(column: Column) -> pa.Array:

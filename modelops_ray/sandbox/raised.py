@@ -1,7 +1,6 @@
 """An exception of a simulation, as bounded text that can be kept: the same at every level of isolation.
 
-Owns the bounds of that text, and which frames are shown. Does not name causes: `runner.failures` does. Runs in the
-model's interpreter.
+Owns the bounds of that text, and which frames are shown. Names no causes. Runs in the model's interpreter.
 """
 
 from __future__ import annotations

@@ -150,8 +150,7 @@ def _promoted(values: Sequence[Any]) -> np.ndarray | None:
     if array.dtype.kind not in "Mm" or np.isnat(array).all():
         return None
     # NumPy wraps around where a value does not fit the unit that all of them share.
-    pairs = zip(array, values)
-    is_same = all(one is None or np.isnat(one) or each.astype(one.dtype) == one for each, one in pairs)
+    is_same = all(one is None or np.isnat(one) or each.astype(one.dtype) == one for each, one in zip(array, values))
     return array if is_same else None
 
 

@@ -2,8 +2,7 @@
 
 Asks an object for its own Arrow form first, then for a NumPy array or a buffer, then for its elements. Values that
 Arrow would convert with a loss (a date with a time of day, nanoseconds, text after a NUL, a mask) are converted here.
-Owns columns and the values in them, not tables. Runs in the model's interpreter, and never imports pandas, polars or
-xarray.
+Owns columns and the values in them, not tables. Runs in the model's interpreter; imports no pandas, polars or xarray.
 """
 
 from __future__ import annotations
@@ -130,14 +129,12 @@ def _from_pandas(values: Any) -> Column:
     if isinstance(values, pandas.MultiIndex):
         raise RefusedValueError("an index of several levels; return a column for each")
     series = values if isinstance(values, pandas.Series) else pandas.Series(values)
-    kind = type(series.dtype).__name__
-    return _PANDAS.get(kind, _from_series)(series)
+    return _PANDAS.get(type(series.dtype).__name__, _from_series)(series)
 
 
 def _from_series(series: Any) -> Column:
     if series.dtype == object:
-        gone = series.isna()
-        return _from_list([None if missing else value for value, missing in zip(series.tolist(), gone)])
+        return _from_list([None if missing else value for value, missing in zip(series.tolist(), series.isna())])
     kind = getattr(series.dtype, "kind", "O")
     if kind in "biuf" and isinstance(series.dtype, np.dtype) and series.dtype.itemsize <= 8 and series.dtype.isnative:
         # A copy: pandas hands out its own memory.

@@ -1,7 +1,6 @@
 """The thread that commits: one write at a time, a heartbeat in between, so that the driver never waits for a disk.
 
-Owns the thread, what passes to and fro, and what one commit consists of. What is committed when is `core`'s decision,
-and how, the store's.
+Owns the thread, what passes to and fro, and what one commit consists of. `core` decides what is committed when.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ HEARTBEAT_EVERY_S = 3.0
 class Desk:
     """Does what a committer is asked, in the thread that calls it.
 
-    `take` hands out the payload of a chunk, or raises PayloadLostError; `clock` is in seconds, monotonic, and
-    `unix_clock` in seconds since 1970.
+    `take` hands out a chunk's payload, or raises PayloadLostError; `clock` is monotonic, both clocks are in seconds.
     """
 
     store: RunStore

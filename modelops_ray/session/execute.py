@@ -81,8 +81,7 @@ def execute(question: RunRequest, watcher: Watcher, observing: Observing = _unob
         for warning in store.warnings:
             watcher.note(warning)
         observer = stack.enter_context(observing(watcher.note)) if question.config.is_on_cluster else None
-        session = _Session(question, priors, store, backend, watcher, began_s, observer)
-        return session.run()
+        return _Session(question, priors, store, backend, watcher, began_s, observer).run()
 
 
 @contextmanager

@@ -123,8 +123,7 @@ def _are_equal(one: pa.Array, other: pa.Array) -> bool:
     if not one.is_null().equals(other.is_null()):
         return False
     if pa.types.is_list(one.type) or pa.types.is_fixed_size_list(one.type):
-        lengths_are_equal = one.value_lengths().equals(other.value_lengths())
-        return bool(lengths_are_equal) and _are_equal(one.flatten(), other.flatten())
+        return bool(one.value_lengths().equals(other.value_lengths())) and _are_equal(one.flatten(), other.flatten())
     if pa.types.is_struct(one.type):
         return all(_are_equal(*fields) for fields in zip(one.flatten(), other.flatten(), strict=True))
     if not pa.types.is_floating(one.type):

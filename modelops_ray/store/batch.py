@@ -169,8 +169,7 @@ def _by_output(payloads: Iterable[Payload]) -> dict[str, list[OutputTable]]:
 
 def _simulations(payloads: Sequence[Payload], schema: pa.Schema) -> tuple[Positions, pa.Table]:
     positions = [np.array(payload.positions, dtype=np.int64) for payload in payloads]
-    tables = [conformed(payload.simulations, schema) for payload in payloads]
-    return _in_order(positions, tables, schema)
+    return _in_order(positions, [conformed(payload.simulations, schema) for payload in payloads], schema)
 
 
 def _output(name: str, tables: Iterable[OutputTable], schema: pa.Schema, rejected: Positions) -> pa.Table:

@@ -150,8 +150,7 @@ def _in_parquet(kind: pa.DataType) -> pa.DataType:
 def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Bring a table that fits into exactly these columns; pyarrow.ArrowInvalid if it does not fit.
 
-    Parameters that are whole numbers beyond 2**53 become the nearest float. Texts in a dictionary stay there until they
-    are written.
+    Parameters that are whole numbers beyond 2**53 become the nearest float. Texts in a dictionary stay there.
     """
     columns = [
         _cast(table.column(field.name) if field.name in table.column_names else _numbers(table), field.type)

@@ -123,8 +123,8 @@ class LivePart:
 class Log:
     """What the commits so far amount to; positions refer to the study of this digest.
 
-    `last` is the number of the last commit, `tip` the digest of its file, `closed` whether none may follow it; `grown`
-    is the study that the run grew to.
+    `last` is the number of the last commit, `tip` the digest of its file, `closed` whether it stays the last.
+    `grown` is the study that the run grew to.
     """
 
     last: int = 0

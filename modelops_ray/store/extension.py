@@ -92,8 +92,7 @@ def _renewed(folder: Folder, part: LivePart, schemas: batch.TableSchemas, number
 
 
 def _new_schema(found: pa.Schema, schemas: batch.TableSchemas) -> pa.Schema:
-    own = [field for field in found if field.name not in schemas.identity.names]
-    return pa.schema([*schemas.identity, *own])
+    return pa.schema([*schemas.identity, *[field for field in found if field.name not in schemas.identity.names]])
 
 
 def _numbers(folder: Folder, parts: Mapping[str, LivePart], move: Move, simulations: Simulations) -> pa.Table:

@@ -52,8 +52,7 @@ class RunSpec:
 class Found:
     """A run, its commits, and the files that no commit names (`leftovers`), as they were when they were read.
 
-    `folder` is held where a place can be; `mark` is that of the `run.json` that was read; `move` is set where its
-    positions refer to an older study.
+    `folder` is held where it can be; `mark` is that of `run.json`; `move` is set where positions are of an older study.
     """
 
     folder: Folder
@@ -221,5 +220,4 @@ def part_names(folder: Folder) -> list[str]:
 
 def part_folders(folder: Folder) -> list[str]:
     """List the folders of a directory that hold parts, one for each table."""
-    named = (f"{kind}/{name}" for kind in (OUTPUTS, "targets") for name in folder.names(kind))
-    return [SIMULATIONS, ATTEMPTS, *named]
+    return [SIMULATIONS, ATTEMPTS, *(f"{kind}/{name}" for kind in (OUTPUTS, "targets") for name in folder.names(kind))]

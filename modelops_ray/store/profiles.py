@@ -55,8 +55,7 @@ class Profile(Document):
         """What format 1 calls the size of outputs was that in memory, of all simulations."""
         if not isinstance(found, dict) or found.get("format") != 1:
             return found
-        old = {name: value for name, value in found.items() if name != "output_bytes"}
-        return old | {"format": FORMAT}
+        return {name: value for name, value in found.items() if name != "output_bytes"} | {"format": FORMAT}
 
     @property
     def seconds_per_simulation(self) -> float | None:
@@ -72,8 +71,7 @@ class Profile(Document):
     def output_bytes_per_simulation(self) -> float | None:
         """Mean size of the results on disk, None where nothing was measured.
 
-        A file of few simulations is mostly its own description, of which one of many has no more: so it is at most
-        what they take in memory.
+        A file of few simulations is mostly its own description: so it is at most what they take in memory.
         """
         return min(self.output_bytes, self.payload_bytes) / self.written if self.written else None
 

@@ -152,8 +152,7 @@ def is_stub(data: bytes) -> bool:
 
 def encode_run_json(run: RunJson) -> bytes:
     """Write one line per key, so that a study of any size leaves the rest readable."""
-    document = run.model_dump(mode="json")
-    lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in document.items())
+    lines = (f" {json.dumps(key)}: {json.dumps(value)}" for key, value in run.model_dump(mode="json").items())
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 

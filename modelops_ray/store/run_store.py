@@ -180,8 +180,7 @@ class RunStore:
             return []
         ordered = sorted(failures, key=lambda failure: failure.position)
         positions = [failure.position for failure in ordered]
-        simulations = self._spec.simulations.take(positions)
-        table = failure_rows(self._spec.identity, ordered, simulations)
+        table = failure_rows(self._spec.identity, ordered, self._spec.simulations.take(positions))
         return [session.write(SIMULATIONS, table, list(runs(positions)), failed=True)]
 
     def _write_attempts(self, session: Session, attempts: Sequence[FailedAttempts]) -> list[Part]:

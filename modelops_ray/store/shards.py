@@ -21,8 +21,7 @@ _NAME = re.compile(r"([1-9]\d*)-of-([1-9]\d*)")
 
 def found_in(whole: Folder) -> dict[Shard, Folder]:
     """The shards that have begun, in order; {} where a run is in none."""
-    matches = filter(None, map(_NAME.fullmatch, whole.names(FOLDER)))
-    shards = sorted((int(match[2]), int(match[1])) for match in matches)
+    shards = sorted((int(match[2]), int(match[1])) for match in filter(None, map(_NAME.fullmatch, whole.names(FOLDER))))
     folders = {Shard(number, of): whole.inside(f"{FOLDER}/{number}-of-{of}") for of, number in shards}
     return {shard: folder for shard, folder in folders.items() if run_json.is_there(folder)}
 

@@ -24,21 +24,17 @@ def canonical_text(params: Mapping[str, Scalar]) -> str:
 
 def param_id(params: Mapping[str, Scalar]) -> str:
     """Hash finite, flat parameters to 64 hex digits."""
-    text = "contracts:param:v1|" + canonical_text(params)
-    return blake2b(text.encode(), digest_size=32).hexdigest()
+    return blake2b(f"contracts:param:v1|{canonical_text(params)}".encode(), digest_size=32).hexdigest()
 
 
 def derived_seed(param_id: str, index: int) -> int:
     """Derive the seed, below 2**32, of replicate `index` (from 0) of a parameter set that names no seed."""
-    digest = blake2b(f"{param_id}:{index}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % 2**32
+    return int.from_bytes(blake2b(f"{param_id}:{index}".encode(), digest_size=8).digest(), "big") % 2**32
 
 
 def task_id(bundle_ref: str, entrypoint: str, param_id: str, seed: int) -> str:
     """Hash the full identity of a simulation, with the seed that is really run, to 32 hex digits.
 
-    `bundle_ref` is `sha256:<hex>` of the bundle, or of the model's content where there is none; `entrypoint` is
-    `<model>/<scenario>`.
+    `bundle_ref` is `sha256:<hex>` of the bundle, or else of the model's content; `entrypoint` is `<model>/<scenario>`.
     """
-    text = f"sim:v1|{bundle_ref}|{entrypoint}|{param_id}|{seed}"
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+    return blake2b(f"sim:v1|{bundle_ref}|{entrypoint}|{param_id}|{seed}".encode(), digest_size=16).hexdigest()

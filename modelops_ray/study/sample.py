@@ -59,8 +59,7 @@ def sample_sets(sets: Sequence[Mapping[str, Scalar]], n: int, seed: str) -> list
     n = min(n, len(sets))
     ranks = _ranks(sets)
     n_corners = min(n, max(2, int(CORNERS_SHARE * n))) if ranks.size else 0
-    places = ranks / np.maximum(1, ranks.max(axis=0, initial=0))
-    chosen = dict.fromkeys(_corners(places, n_corners, rng))
+    chosen = dict.fromkeys(_corners(ranks / np.maximum(1, ranks.max(axis=0, initial=0)), n_corners, rng))
     _fill(chosen, _levels(ranks), n, rng)
     return list(chosen)
 
@@ -127,8 +126,7 @@ def _fill(chosen: dict[int, None], levels: _Codes, n: int, rng: random.Random) -
         free = np.flatnonzero(is_free)
         by_parameter = [of[level] for of, level in zip(counts, levels[free].T, strict=True)]
         n_chosen = np.array(by_parameter, np.int64).reshape(-1, len(free))
-        rarest = n_chosen.min(axis=0, initial=len(chosen))
-        scores = rarest * (len(chosen) * (len(counts) + 1)) + n_chosen.sum(axis=0)
+        scores = n_chosen.min(axis=0, initial=len(chosen)) * (len(chosen) * (len(counts) + 1)) + n_chosen.sum(axis=0)
         index = rng.choice(free[scores == scores.min()].tolist())
         chosen[index] = None
         is_free[index] = False

@@ -17,44 +17,32 @@ from modelops_ray.study.sets import ParameterSet
 
 PARAM_PREFIX = "param_"
 
+
+def _fields(kind: pa.DataType, *names: str) -> list[pa.Field]:
+    return [pa.field(name, kind) for name in names]
+
+
 _IDENTITY = [
-    pa.field("task_id", pa.string()),
-    pa.field("param_id", pa.string()),
-    pa.field("replicate", pa.int32()),
-    pa.field("seed", pa.uint64()),
+    *_fields(pa.string(), "task_id", "param_id"),
+    *_fields(pa.int32(), "replicate"),
+    *_fields(pa.uint64(), "seed"),
 ]
 _OUTCOME = [
-    pa.field("scenario", pa.string()),
-    pa.field("status", pa.string()),
-    pa.field("cause", pa.string()),
-    pa.field("error_type", pa.string()),
-    pa.field("error_message", pa.string()),
-    pa.field("traceback", pa.string()),
-    pa.field("attempts", pa.int16()),
-    pa.field("seconds", pa.float64()),
-    pa.field("peak_bytes", pa.int64()),
-    pa.field("request_bytes", pa.int64()),
-    pa.field("node", pa.string()),
-    pa.field("started_at", UTC_TIME),
-    pa.field("ended_at", UTC_TIME),
+    *_fields(pa.string(), "scenario", "status", "cause", "error_type", "error_message", "traceback"),
+    *_fields(pa.int16(), "attempts"),
+    *_fields(pa.float64(), "seconds"),
+    *_fields(pa.int64(), "peak_bytes", "request_bytes"),
+    *_fields(pa.string(), "node"),
+    *_fields(UTC_TIME, "started_at", "ended_at"),
 ]
-
 ATTEMPT_COLUMNS = pa.schema(
     [
-        pa.field("task_id", pa.string()),
-        pa.field("attempt", pa.int16()),
-        pa.field("started_at", UTC_TIME),
-        pa.field("ended_at", UTC_TIME),
-        pa.field("node", pa.string()),
-        pa.field("request_bytes", pa.int64()),
-        pa.field("limit_bytes", pa.int64()),
-        pa.field("peak_bytes", pa.int64()),
-        pa.field("cause", pa.string()),
-        pa.field("error_type", pa.string()),
-        pa.field("error_message", pa.string()),
-        pa.field("killed_by", pa.string()),
-        pa.field("follows", pa.string()),
-        pa.field("printed", pa.string()),
+        *_fields(pa.string(), "task_id"),
+        *_fields(pa.int16(), "attempt"),
+        *_fields(UTC_TIME, "started_at", "ended_at"),
+        *_fields(pa.string(), "node"),
+        *_fields(pa.int64(), "request_bytes", "limit_bytes", "peak_bytes"),
+        *_fields(pa.string(), "cause", "error_type", "error_message", "killed_by", "follows", "printed"),
     ]
 )
 """The columns of `attempts`: one row per attempt that gave no result, null where something is not known."""
@@ -83,8 +71,7 @@ def repeated(identities: pa.Table, rows: Sequence[int], counts: Sequence[int]) -
 
     A simulation has one identity and up to millions of rows; written out it would outweigh what the model returns.
     """
-    kind = np.min_scalar_type(-identities.num_rows)
-    index = array_of(np.repeat(np.array(rows, kind), counts))
+    index = array_of(np.repeat(np.array(rows, np.min_scalar_type(-identities.num_rows)), counts))
     columns = [pa.DictionaryArray.from_arrays(index, column.combine_chunks()) for column in identities.columns]
     return pa.table(columns, names=identities.column_names)
 

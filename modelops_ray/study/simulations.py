@@ -1,7 +1,6 @@
 """The distinct simulations of a study, in study order, as a few arrays of integers; owns seeds and duplicates.
 
-A simulation becomes an object only when it is asked for. Duplicates are found by every identifier and seed, so these
-are all made once, at the start.
+A simulation becomes an object only when it is asked for. All identifiers and seeds are made at the start.
 """
 
 from __future__ import annotations

@@ -77,8 +77,7 @@ class Study:
     def _read(cls, document: Mapping[str, Any], rows: object, source: str, folder: Path | None) -> Study:
         header = read_header(document, source)
         sets = read_sets(rows, source)
-        n_simulations = sum(header.n_replicates if seed is None else 1 for _, seed in sets)
-        _check_size(source, n_simulations)
+        _check_size(source, sum(header.n_replicates if seed is None else 1 for _, seed in sets))
         return cls._of(header, sets, folder)
 
     @classmethod
@@ -142,8 +141,7 @@ class Study:
     @cached_property
     def digest(self) -> str:
         """64 hex digits of all that decides the result except the model: scenario, sets, seeds, replicates, outputs."""
-        head = json.dumps(["study:v1", self.scenario, self.n_replicates, self.outputs])
-        digest = hashlib.sha256(head.encode())
+        digest = hashlib.sha256(json.dumps(["study:v1", self.scenario, self.n_replicates, self.outputs]).encode())
         for params, seed in self.parameter_sets:
             digest.update(f"\n{canonical_text(params)}|{seed}".encode())
         return digest.hexdigest()

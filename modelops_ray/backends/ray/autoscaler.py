@@ -1,7 +1,6 @@
 """What Ray's autoscaler says of the requests it does not fulfil, for a run that waits for them.
 
-Owns the reading of its state in the GCS. Decides nothing: an autoscaler at its maximum calls what is left over
-infeasible too.
+Owns the reading of its state in the GCS. Decides nothing: at its maximum, an autoscaler calls all else infeasible.
 """
 
 from __future__ import annotations

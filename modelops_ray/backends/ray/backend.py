@@ -39,7 +39,7 @@ class RayBackend:
     def __init__(self, run_chunk: RunChunk, cluster: Cluster, *, clock: Callable[[], float] = time.monotonic) -> None:
         import ray
 
-        self._clock = clock
+        self._ray, self._clock = ray, clock
         self._cluster = cluster
         self._run = f"{uuid.uuid4().hex}:"
         # Ray exports a function once, and every worker process fetches and unpickles it once: that carries run_chunk.
@@ -81,12 +81,10 @@ class RayBackend:
 
     def cancel(self, chunk_id: int) -> None:
         """Forget a chunk; the worker that runs it is killed."""
-        import ray
-
         report = self._forget(chunk_id)
         self._payloads.pop(chunk_id, None)
         if report is not None:
-            ray.cancel(report, force=True)
+            self._ray.cancel(report, force=True)
 
     def wait(self, timeout_s: float) -> list[Event]:
         """Collect what finished, failed or started, in chunk order.
@@ -108,34 +106,29 @@ class RayBackend:
 
         PayloadLostError if it was handed out before, the chunk never finished, or its node is gone.
         """
-        import ray
-
         ref = self._payloads.pop(chunk_id, None)
         lost = f"the outputs of chunk {chunk_id} are gone; it has to run again"
         if ref is None:
             raise PayloadLostError(lost)
         try:
-            payload: Payload = ray.get(ref, timeout=TAKE_TIMEOUT_S)
-        except ray.exceptions.RayError as error:
+            payload: Payload = self._ray.get(ref, timeout=TAKE_TIMEOUT_S)
+        except self._ray.exceptions.RayError as error:
             classify(error)
             raise PayloadLostError(f"{lost} ({type(error).__name__})") from error
         return payload
 
     def spilled_bytes(self) -> int:
         """Ask the nodes how many bytes they spilled since this backend was made; never less than before."""
-        import ray
-
-        if ray.is_initialized():
+        if self._ray.is_initialized():
             self._spilled_bytes = max(self._spilled_bytes, _spilled_bytes() - self._spilled_before_bytes)
         return self._spilled_bytes
 
     def close(self) -> None:
         """Cancel what is outstanding and let go of everything; this process stays connected to the cluster."""
-        import ray
         from ray.experimental.internal_kv import _internal_kv_del
 
         outstanding = list(self._reports)
-        if not ray.is_initialized():
+        if not self._ray.is_initialized():
             return
         for chunk_id in outstanding:
             self.cancel(chunk_id)
@@ -144,8 +137,6 @@ class RayBackend:
 
     def _ready(self, deadline_s: float) -> list[int]:
         """Return the ids of chunks that ended, waiting for the first until the deadline or the next announcements."""
-        import ray
-
         refs = list(self._chunk_ids)
         timeout_s = max(0.0, deadline_s - self._clock())
         if self._unstarted:
@@ -153,19 +144,17 @@ class RayBackend:
         if not refs:
             time.sleep(timeout_s)
             return []
-        first, _ = ray.wait(refs, num_returns=1, timeout=timeout_s)
+        first, _ = self._ray.wait(refs, num_returns=1, timeout=timeout_s)
         if not first:
             return []
-        ready, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        ready, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0)
         return sorted(self._chunk_ids[ref] for ref in ready)
 
     def _ended(self, chunk_id: int) -> Iterator[Event]:
-        import ray
-
         ref = self._forget(chunk_id)
         try:
-            report: ChunkReport = ray.get(ref)
-        except ray.exceptions.RayError as error:
+            report: ChunkReport = self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
             self._payloads.pop(chunk_id, None)
             if said := node_says(error):
                 yield ClusterSaid(self._clock(), said, hinders=True)
@@ -196,8 +185,7 @@ class RayBackend:
         self._announcements_s = now_s
         from ray.experimental.internal_kv import _internal_kv_list
 
-        keys = _internal_kv_list(self._run, namespace=NAMESPACE)
-        marked = {int(key.rpartition(b":")[2]) for key in keys}
+        marked = {int(key.rpartition(b":")[2]) for key in _internal_kv_list(self._run, namespace=NAMESPACE)}
         started = sorted(marked & self._unstarted)
         for chunk_id in marked:
             self._unmark(chunk_id)

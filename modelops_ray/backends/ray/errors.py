@@ -26,6 +26,23 @@ class Ends(StrEnum):
 
 Verdict = Cause | Ends
 
+_RESULT_IS_GONE = (
+    "TaskCancelledError", "ObjectLostError", "ObjectFetchTimedOutError", "ObjectFreedError",
+    "ObjectReconstructionFailedError", "OwnerDiedError", "ReferenceCountingAssertionError", "PlasmaObjectNotAvailable",
+    "GetTimeoutError",
+)  # fmt: skip
+_RAY_IS_BROKEN = (
+    "RuntimeEnvSetupError", "LocalRayletDiedError", "ObjectStoreFullError", "AuthenticationError", "RpcError",
+    "RaySystemError", "UnserializableException", "TaskPlacementGroupRemoved", "RayError",
+)  # fmt: skip
+_NOT_USED_HERE = (
+    "ActorAlreadyExistsError", "ActorDiedError", "ActorHandleNotFoundError", "ActorPlacementGroupRemoved",
+    "ActorUnavailableError", "ActorUnschedulableError", "AsyncioActorExit", "CrossLanguageError",
+    "ObjectRefStreamEndOfStreamError", "OufOfBandObjectRefSerializationException", "PendingCallsLimitExceeded",
+    "RayActorError", "RayCgraphCapacityExceeded", "RayChannelError", "RayChannelTimeoutError",
+    "RayDirectTransportError", "StreamingGeneratorReplayInconsistentError",
+)  # fmt: skip
+
 VERDICTS: Final[dict[str, Verdict]] = {
     # The worker or its node is gone: the chunk failed.
     "OutOfMemoryError": Cause.OUT_OF_MEMORY,
@@ -33,46 +50,13 @@ VERDICTS: Final[dict[str, Verdict]] = {
     "NodeDiedError": Cause.NODE_LOST,
     "TaskUnschedulableError": Cause.UNSCHEDULABLE,
     # What it returned is gone, or it was cancelled: the chunk is repeated, no simulation is to blame.
-    "TaskCancelledError": Cause.WORKER_LOST,
-    "ObjectLostError": Cause.WORKER_LOST,
-    "ObjectFetchTimedOutError": Cause.WORKER_LOST,
-    "ObjectFreedError": Cause.WORKER_LOST,
-    "ObjectReconstructionFailedError": Cause.WORKER_LOST,
-    "OwnerDiedError": Cause.WORKER_LOST,
-    "ReferenceCountingAssertionError": Cause.WORKER_LOST,
-    "PlasmaObjectNotAvailable": Cause.WORKER_LOST,
-    "GetTimeoutError": Cause.WORKER_LOST,
+    **dict.fromkeys(_RESULT_IS_GONE, Cause.WORKER_LOST),
     # Every chunk would fail alike: the run ends with one sentence.
     "OutOfDiskError": Ends.DISK_FULL,
-    "RayTaskError": Ends.OUR_CODE_RAISED,
-    "UserCodeException": Ends.OUR_CODE_RAISED,
-    "RuntimeEnvSetupError": Ends.RAY_FAILED,
-    "LocalRayletDiedError": Ends.RAY_FAILED,
-    "ObjectStoreFullError": Ends.RAY_FAILED,
-    "AuthenticationError": Ends.RAY_FAILED,
-    "RpcError": Ends.RAY_FAILED,
-    "RaySystemError": Ends.RAY_FAILED,
-    "UnserializableException": Ends.RAY_FAILED,
-    "TaskPlacementGroupRemoved": Ends.RAY_FAILED,
-    "RayError": Ends.RAY_FAILED,
+    **dict.fromkeys(("RayTaskError", "UserCodeException"), Ends.OUR_CODE_RAISED),
+    **dict.fromkeys(_RAY_IS_BROKEN, Ends.RAY_FAILED),
     # Actors, streams, channels and other languages are not used here: seeing one is a mistake of ours.
-    "ActorAlreadyExistsError": Ends.RAY_FAILED,
-    "ActorDiedError": Ends.RAY_FAILED,
-    "ActorHandleNotFoundError": Ends.RAY_FAILED,
-    "ActorPlacementGroupRemoved": Ends.RAY_FAILED,
-    "ActorUnavailableError": Ends.RAY_FAILED,
-    "ActorUnschedulableError": Ends.RAY_FAILED,
-    "AsyncioActorExit": Ends.RAY_FAILED,
-    "CrossLanguageError": Ends.RAY_FAILED,
-    "ObjectRefStreamEndOfStreamError": Ends.RAY_FAILED,
-    "OufOfBandObjectRefSerializationException": Ends.RAY_FAILED,
-    "PendingCallsLimitExceeded": Ends.RAY_FAILED,
-    "RayActorError": Ends.RAY_FAILED,
-    "RayCgraphCapacityExceeded": Ends.RAY_FAILED,
-    "RayChannelError": Ends.RAY_FAILED,
-    "RayChannelTimeoutError": Ends.RAY_FAILED,
-    "RayDirectTransportError": Ends.RAY_FAILED,
-    "StreamingGeneratorReplayInconsistentError": Ends.RAY_FAILED,
+    **dict.fromkeys(_NOT_USED_HERE, Ends.RAY_FAILED),
 }
 
 

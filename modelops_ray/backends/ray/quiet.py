@@ -1,7 +1,6 @@
 """Keeps Ray from doing more than asked of a process that connects: notices, usage reports, shipping of folders.
 
-Owns the environment variables of Ray that this program sets, and what it is told of the program. Does not
-connect by itself.
+Owns the environment variables of Ray that this program sets, and what it is told of the program. Connects nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The part of a chunk's task that runs in its worker, and what it tells the driver through the GCS before it ends.
 
-Owns the marks of tasks that started, and the records of simulations beyond their limit. A worker loads this module and
-not `backend`, which is the driver's.
+Owns the marks of tasks that started, and the records of simulations beyond their limit. `backend` is the driver's.
 """
 
 from __future__ import annotations

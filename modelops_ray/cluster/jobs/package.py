@@ -69,8 +69,7 @@ def dashboard_address(given: str | None, environ: Mapping[str, str]) -> str:
 def run_directory(out: str | None, default: str, *, is_ephemeral: bool) -> str:
     """Where the job writes, as it stands in its command line, quoted for a shell.
 
-    That is the user's `out`, or else `default`, which is relative. A relative one dies with the head; UsageError unless
-    `is_ephemeral` says that it may.
+    That is the user's `out`, or else `default`. A relative one dies with the head: UsageError unless `is_ephemeral`.
     """
     if out is not None and ("://" in out or PurePosixPath(out).is_absolute()):
         return shlex.quote(out)
@@ -191,8 +190,7 @@ def runtime_env(folder: str, ours: str, lack: Lack, install_by: str = "pip") -> 
 def exit_code(status: str, driver_exit_code: int | None) -> int:
     """The exit code of `run` in a job that has ended; Ray itself only says that it failed.
 
-    A driver killed by a signal has 128 plus its number, as in a shell; one that never started has 1, one that was told
-    to stop 130.
+    A driver killed by a signal has 128 plus its number, as in a shell; one that never started 1, one told to stop 130.
     """
     if status == "SUCCEEDED":
         return 0

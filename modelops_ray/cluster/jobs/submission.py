@@ -89,8 +89,7 @@ def send(question: RunRequest, parcel: Parcel, dashboard: Dashboard, say: Callab
     """Pack a study with its model and this program, upload them, and start the jobs.
 
     `say` is told, in short lines, what was found there and what was uploaded. UsageError where the run directory would
-    die with the head, or a requirement is none; ModelError where the model cannot travel; BackendError where the
-    cluster cannot run it.
+    die with the head, or a requirement is none; ModelError or BackendError where the model cannot travel or run.
     """
     out = package.run_directory(parcel.out, str(question.out), is_ephemeral=parcel.ephemeral)
     sources = sources_of(question.model)

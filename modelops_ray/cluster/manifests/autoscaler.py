@@ -59,8 +59,7 @@ def grow(cluster: Cluster, demands: Mapping[Demand, int]) -> dict[str, int]:
     from ray.autoscaler.v2.scheduler import ResourceDemandScheduler
 
     logging.getLogger("ray.autoscaler.v2.scheduler").setLevel(logging.WARNING)  # it writes every launch to stderr
-    request = _request(node_types(cluster), demands)
-    reply = ResourceDemandScheduler().schedule(request)
+    reply = ResourceDemandScheduler().schedule(_request(node_types(cluster), demands))
     pods: dict[str, int] = {group.name: 0 for group in cluster.workers}
     for launch in reply.to_launch:
         if launch.instance_type in pods:

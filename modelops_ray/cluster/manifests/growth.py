@@ -37,8 +37,7 @@ def outlook(cluster: Cluster, need: Need, grow: Grow) -> Outlook:
     problems = list(_infeasible(cluster, need, requests, nodes))
     pods: Mapping[str, int] = dict.fromkeys(nodes, 0)
     if not problems:
-        demands = _demands(cluster, need, requests, nodes)
-        pods = grow(cluster, demands)
+        pods = grow(cluster, _demands(cluster, need, requests, nodes))
         if not any(pods.values()):
             place = cluster.at("workerGroupSpecs")
             problems.append(Problem("no-growth", place, "the autoscaler launches nothing", "raise maxReplicas"))

@@ -243,8 +243,7 @@ def _locked(place: str, context: dict[str, Any]) -> Iterator[Problem]:
     if "ALL" not in ((context.get("capabilities") or {}).get("drop") or []):
         yield Problem("capabilities", place, "it keeps capabilities", "set capabilities: {drop: [ALL]}")
     if context.get("allowPrivilegeEscalation", True) or context.get("privileged"):
-        found = "it may gain rights"
-        yield Problem("privilege-escalation", place, found, "set allowPrivilegeEscalation: false")
+        yield Problem("privilege-escalation", place, "it may gain rights", "set allowPrivilegeEscalation: false")
 
 
 def _replicas(group: Group) -> Iterator[Problem]:

@@ -148,8 +148,7 @@ def need_of_job(content: files.Json, need: sizing.Need) -> sizing.Need:
     """What one job needs of a study's need: its own --cpus, and its share of the simulations if it is a shard."""
     entrypoint = Entrypoint.of(content)
     cpus, (_, n_shards) = entrypoint.value_of("--cpus"), entrypoint.shard or (1, 1)
-    n_simulations = -(-need.simulations // n_shards)
-    return replace(need, cpus=need.cpus if cpus is None else float(cpus), simulations=n_simulations)
+    return replace(need, cpus=need.cpus if cpus is None else float(cpus), simulations=-(-need.simulations // n_shards))
 
 
 def bundle_problems(resources: Sequence[files.Resource]) -> Iterator[tuple[files.Resource, Problem]]:

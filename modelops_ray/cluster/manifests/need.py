@@ -15,8 +15,7 @@ MEASURE = "`modelops-ray profile STUDY` measures a few simulations"
 
 def need_of(question: request.RunRequest) -> Need | None:
     """What is known of a request's needs; None where neither a profile nor --memory says anything."""
-    profile = priors.Priors(question).profile
-    return need(len(question.simulations), profile, question.config)
+    return need(len(question.simulations), priors.Priors(question).profile, question.config)
 
 
 def need(n_simulations: int, profile: Profile, config: run_config.RunConfig) -> Need | None:

@@ -48,8 +48,7 @@ class Rendered:
 def render(folder: Path, wish: Wish, need: Need | None) -> Rendered:
     """Fill in what is known into the kustomization of a folder; without a `need` its sizes stay.
 
-    ManifestError where it has no RayJob, fails the check, or cannot be read; UsageError where the run directory would
-    die with the head.
+    ManifestError where it has no RayJob, fails the check, or cannot be read; UsageError if results die with the head.
     """
     found = kustomize.build(folder)
     if wrong := check.check_bundle(str(folder), found):
@@ -116,8 +115,7 @@ def _fill(content: files.Json, cluster: views.Cluster, sizes: Plan, shards: int)
     if lint.is_starved(filled):
         # Those of the base are for many pods; an overlay for a laptop has less.
         (base,) = [each.content for each in kustomize.build(files.overlay_folder(None)) if each.kind == "RayJob"]
-        ample = base["spec"]["rayClusterSpec"]["autoscalerOptions"]["resources"]
-        spec["autoscalerOptions"]["resources"] = ample
+        spec["autoscalerOptions"]["resources"] = base["spec"]["rayClusterSpec"]["autoscalerOptions"]["resources"]
 
 
 def _group(template: files.Json, tier: Tier, shards: int) -> files.Json:

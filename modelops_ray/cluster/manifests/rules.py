@@ -76,8 +76,7 @@ def _runtime_env(text: str) -> Iterator[Problem]:
     try:
         found = parse_one(text, "it")
     except ManifestError as error:
-        problem = " ".join(str(error).split())
-        yield Problem("runtime-env-yaml", "/spec/runtimeEnvYAML", problem[:200], "correct it")
+        yield Problem("runtime-env-yaml", "/spec/runtimeEnvYAML", " ".join(str(error).split())[:200], "correct it")
         return
     if found is not None and not isinstance(found, dict):
         yield Problem("runtime-env-yaml", "/spec/runtimeEnvYAML", "it is no map", "write `env_vars:` and so on")

@@ -58,8 +58,7 @@ def _problem(error: jsonschema.ValidationError) -> Problem:
     if error.validator == "type" and len(path) > 1 and path[-2] == "rayStartParams":
         found = f"{path[-1]} is {json.dumps(error.instance)}, no text"
         return Problem("unquoted-start-param", pointer(path), found, f'write it in quotes: "{error.instance}"')
-    default = ("wrong-type", f"it must be {_type_names(error.schema)}")
-    rule, remedy = _RULES.get(str(error.validator), default)
+    rule, remedy = _RULES.get(str(error.validator), ("wrong-type", f"it must be {_type_names(error.schema)}"))
     if error.validator == "additionalProperties":
         unknown = sorted(set(error.instance) - set(error.schema["properties"]))
         return Problem(rule, pointer(path), _short(f"{', '.join(map(repr, unknown))} is no field of it"), remedy)
@@ -83,8 +82,7 @@ def _type_names(schema: Any) -> str:
 def _validator(kind: str) -> Any:
     text = resources.files("modelops_ray.cluster.manifests").joinpath("schemas/ray-v1.json").read_text("utf-8")
     schemas = json.loads(text)
-    keywords = {"x-kubernetes-list-map-keys": _no_twins}
-    strict = jsonschema.validators.extend(jsonschema.Draft202012Validator, keywords)
+    strict = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"x-kubernetes-list-map-keys": _no_twins})
     return strict({"$defs": schemas["$defs"], **schemas[kind]})
 
 

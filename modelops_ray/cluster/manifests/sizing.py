@@ -77,8 +77,7 @@ class Need:
 
     def request_bytes(self, limit_bytes: int, memory_bytes: int) -> int:
         """What a simulation with this limit asks of Ray on nodes of this memory."""
-        overhead = Overhead(self.worker_bytes, self.child_bytes, self.shared_bytes, (memory_bytes,))
-        return overhead.task_bytes(limit_bytes)
+        return Overhead(self.worker_bytes, self.child_bytes, self.shared_bytes, (memory_bytes,)).task_bytes(limit_bytes)
 
     def within(self, share_of_all: float) -> int:
         """The lowest limit that holds this share of the simulations."""
@@ -151,8 +150,7 @@ class Plan:
 def plan(need: Need, shape: Shape, *, pods: int | None) -> Plan:
     """Choose sizes for a study; `pods` are the most workers of all tiers, None for as many as finish in an hour."""
     tiers = _replicas(_tiers(need, shape), need, shape, pods)
-    n_pods = sum(tier.max_replicas for tier in tiers)
-    uncommitted = uncommitted_bytes(n_pods)
+    uncommitted = uncommitted_bytes(sum(tier.max_replicas for tier in tiers))
     # The head of the manifests is for their own pods; a million simulations of any kind are 100 MB of it.
     grown = max(0, uncommitted - uncommitted_bytes(shape.max_replicas))
     spill = 2 * min(uncommitted, need.payload_bytes or uncommitted) + shape.plasma_bytes
@@ -175,8 +173,7 @@ def uncommitted_bytes(n_pods: int) -> int:
 def _tiers(need: Need, shape: Shape) -> list[Tier]:
     """The tier for nearly all simulations, and one for the largest where these would not fit it after an overrun."""
     typical_bytes, largest_bytes = need.within(TYPICAL_SHARE), need.largest_bytes
-    wanted = max(1, int(shape.cpus / need.cpus))
-    first = _tier(need, shape, typical_bytes, wanted)
+    first = _tier(need, shape, typical_bytes, max(1, int(shape.cpus / need.cpus)))
     if need.request_bytes(largest_bytes, first.memory_bytes) <= first.memory_bytes:
         return [first]
     second = _tier(need, shape, largest_bytes, 1)

@@ -207,8 +207,7 @@ class Kube:
 def connect(namespace: str | None = None, *, account: Path = ACCOUNT) -> Kube:
     """Find the API server: that of the pod this runs in, else that of the user's kubeconfig; KubeError without either.
 
-    The namespace is by default that of the pod, or of the kubeconfig's context, or `default`; `account` is where a pod
-    finds its service account.
+    By default the namespace is that of the pod or of the kubeconfig's context; `account` is a pod's service account.
     """
     import kubernetes
 

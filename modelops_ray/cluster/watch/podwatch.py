@@ -1,7 +1,6 @@
 """What happens to pods: which died of what, and which never start and why.
 
-Owns the messages about pods, and that each is said once. Pure: `objects` reads, `kube` lists and watches, the core
-decides what follows from a death.
+Owns the messages about pods, and that each is said once. Pure: `objects` reads, `kube` watches, the core decides.
 """
 
 from __future__ import annotations
