@@ -79,9 +79,8 @@ class Look:
         answer = self._answer()
         label = self._ref.label
         if answer is None:
-            raise ModelError(
-                f"model {label} cannot be looked at: {self._ref.interpreter} ended before it began{self._words.last}"
-            )
+            ended = f"{self._ref.interpreter} ended before it began{self._words.last}"
+            raise ModelError(f"model {label} cannot be looked at: {ended}")
         with suppress(GarbledError):
             report = read_report(b"".join(answer.blobs))
             if isinstance(report, Looked):

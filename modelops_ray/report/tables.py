@@ -78,18 +78,16 @@ def _print_means(console: Screen, name: str, table: pa.Table) -> None:
     # Numbers in place of names, of which Arrow reads some as paths. Grouped by the parameter set, not by its values: a
     # float key would depend on how it is rounded.
     wanted = [(key, "first") for key in varied] + [("task_id", "count")] + [(value, "mean") for value in values]
-    numbered = pa.table(
-        [table["param_id"], *(table[name] for name, _ in wanted)], [str(i) for i in range(len(wanted) + 1)]
-    )
-    grouped = numbered.group_by("0", use_threads=False)
+    columns = [table["param_id"], *(table[name] for name, _ in wanted)]
+    grouped = pa.table(columns, list(map(str, range(len(columns))))).group_by("0", use_threads=False)
     means = grouped.aggregate([(str(i), how) for i, (_, how) in enumerate(wanted, start=1)])
     head = means.slice(0, _MAX_SETS)
-    columns = [
+    shown = [
         _column(console, "replicates" if how == "count" else name.removeprefix(PARAM_PREFIX), head[f"{i}_{how}"])
         for i, (name, how) in enumerate(wanted, start=1)
     ]
     console.say(f"{name}: mean over replicates")
-    _print_columns(console, list(_fitting(columns, console.width)))
+    _print_columns(console, list(_fitting(shown, console.width)))
     if means.num_rows > _MAX_SETS:
         console.say(f"and {count(means.num_rows - _MAX_SETS, 'more parameter set')}")
 

@@ -27,15 +27,13 @@ class LatePandas(importlib.abc.MetaPathFinder):
     def __exit__(self, *_: object) -> None:
         self._hides = False
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Find nothing but pandas."""
-        if fullname != "pandas":
+        if name != "pandas":
             return None
         if self._hides:
-            raise ModuleNotFoundError(fullname)
-        spec = PathFinder.find_spec(fullname, path, target)
+            raise ModuleNotFoundError(name)
+        spec = PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
             _tell_afterwards(spec.loader)
         return spec

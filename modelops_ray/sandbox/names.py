@@ -145,11 +145,7 @@ def _put(modules: Mapping[str, ModuleType]) -> None:
 def _of_others(shared: frozenset[str], modules: Mapping[str, ModuleType]) -> list[str]:
     """Names of `modules` that are shared, and of Python's own that import one of these, also by way of others."""
     found = {name for name in modules if name.partition(".")[0] in shared}
-    left = {
-        name: imported
-        for name, module in modules.items()
-        if name not in found and (imported := _imports_of(name, module))
-    }
+    left = {name: _imports_of(name, module) for name, module in modules.items() if name not in found}
     while more := {name for name, imported in left.items() if not imported.isdisjoint(found | shared)}:
         found |= more
         left = {name: imported for name, imported in left.items() if name not in more}

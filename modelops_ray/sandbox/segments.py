@@ -131,9 +131,8 @@ class Segments:
         self.files.update(dict.fromkeys(one for one in now - self.before if one[0] in told))
         sizes.update((inode, _size_of(name)) for name, inode in self.files if (name, inode) in now)
         mapped_bytes = sum(n_bytes for inode, n_bytes in sizes.items() if inode in mapped)
-        return (
-            sum(sizes.values()) - min(mapped_bytes, resident_bytes) + sum(one[b"rss"] for one in _system_v(self.pids))
-        )
+        kept_bytes = sum(sizes.values()) - min(mapped_bytes, resident_bytes)
+        return kept_bytes + sum(one[b"rss"] for one in _system_v(self.pids))
 
     def remove(self, now: frozenset[tuple[str, int]]) -> None:
         """Remove the shared memory that is left; the family's processes have ended."""

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelops_ray.core import events, forecast, ranges
+from modelops_ray.core import events, forecast
+from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import NoProgressError, StorageError
 from modelops_ray.model.resolve import installed_versions
 from modelops_ray.session import backends, committer, driver, reasons, run_config
@@ -57,11 +58,7 @@ class Outcome:
             raise NoProgressError(self.why)
 
 
-def _unobserved(_note: Callable[[str], None]) -> AbstractContextManager[None]:
-    return nullcontext()
-
-
-def execute(question: RunRequest, watcher: Watcher, observing: Observing = _unobserved) -> Outcome:
+def execute(question: RunRequest, watcher: Watcher, observing: Observing = lambda _note: nullcontext()) -> Outcome:
     """Run what is not done yet, to the end or until told to stop, and tell the watcher how it goes.
 
     ModelopsRayError if the run could not be done or go on; what had finished is committed then. With `observing`, what
@@ -85,9 +82,7 @@ def execute(question: RunRequest, watcher: Watcher, observing: Observing = _unob
 
 
 @contextmanager
-def scratch_run(
-    question: RunRequest, only: ranges.Ranges, watcher: Watcher, **changes: Any
-) -> Iterator[reader.RunReader]:
+def scratch_run(question: RunRequest, only: Ranges, watcher: Watcher, **changes: Any) -> Iterator[reader.RunReader]:
     """Run a few simulations in a folder that is thrown away afterwards, with other knobs, and open what they left.
 
     Raises what `execute` and `Outcome.require_complete` raise.
@@ -152,34 +147,28 @@ def _nothing_to_do(question: RunRequest, store: run_store.RunStore) -> Outcome:
     return Outcome(events.Finish(events.Ending.COMPLETE), summary)
 
 
+@dataclass(eq=False)
 class _Session:
     """A driver with everything it needs, and what is left of it for the summary."""
 
-    def __init__(
-        self,
-        question: RunRequest,
-        priors: Priors,
-        store: run_store.RunStore,
-        backend: Backend,
-        watcher: Watcher,
-        began_s: float,
-        observer: Observer | None,
-    ) -> None:
-        self._question = question
-        self._store = store
-        self._backend = backend
-        self._watcher = watcher
-        self._began_s = began_s
-        self._priors = priors
-        self._state = self._priors.state(store.completed, store.attempts_made())
-        self._committer = committer.CommitThread(committer.Desk(store, backend.take, time.monotonic))
-        done = store.done()
-        source = StudySource(question.simulations, done, question.only)
-        ports = Ports(backend, self._committer, source, self, time.monotonic, observer)
-        self._driver = driver.Driver(self._state, ports, n_simulations=question.n_simulations, n_resumed=len(done))
-        self._was_planned = question.n_simulations <= PLAN_FROM_SIMULATIONS
-        self._resumed = store.completed + store.failed
-        self._before = store.largest()
+    question: RunRequest
+    priors: Priors
+    store: run_store.RunStore
+    backend: Backend
+    watcher: Watcher
+    began_s: float
+    observer: Observer | None
+
+    def __post_init__(self) -> None:
+        self._state = self.priors.state(self.store.completed, self.store.attempts_made())
+        self._committer = committer.CommitThread(committer.Desk(self.store, self.backend.take, time.monotonic))
+        done = self.store.done()
+        source = StudySource(self.question.simulations, done, self.question.only)
+        ports = Ports(self.backend, self._committer, source, self, time.monotonic, self.observer)
+        self._driver = driver.Driver(self._state, ports, n_simulations=self.question.n_simulations, n_resumed=len(done))
+        self._was_planned = self.question.n_simulations <= PLAN_FROM_SIMULATIONS
+        self._resumed = self.store.completed + self.store.failed
+        self._before = self.store.largest()
 
     def run(self) -> Outcome:
         """Run the driver, close the store, keep the profile."""
@@ -190,48 +179,48 @@ class _Session:
             ending = finish.ending
         finally:
             summary = self._summary()
-            self._store.close(str(ending), summary.values())
+            self.store.close(str(ending), summary.values())
             self._keep()
         return Outcome(finish, summary)
 
     def _keep(self) -> None:
         """Keep the profile; a run is no worse for a cache that cannot be written."""
         try:
-            self._priors.keep(self._state.learned(), self._state.view().completed, self._store.written)
+            self.priors.keep(self._state.learned(), self._state.view().completed, self.store.written)
         except StorageError as error:
-            self._watcher.note(f"the profile of the model is not kept: {error}; {WHERE_PROFILES_GO}")
+            self.watcher.note(f"the profile of the model is not kept: {error}; {WHERE_PROFILES_GO}")
 
     def note(self, text: str) -> None:
         """Pass a sentence on."""
-        self._watcher.note(text)
+        self.watcher.note(text)
 
     def planned(self, expected: forecast.Forecast) -> None:
         """Pass a forecast on."""
-        self._watcher.planned(expected)
+        self.watcher.planned(expected)
 
     def update(self, snapshot: Snapshot) -> None:
         """Pass on how far it is, and once what a large study will take."""
         if not self._was_planned and not snapshot.view.is_probing and snapshot.view.completed:
             self._was_planned = True
-            self._watcher.planned(
+            self.watcher.planned(
                 self._state.forecast(
-                    n_simulations=self._question.n_simulations,
-                    n_sets=self._question.n_parameter_sets,
+                    n_simulations=self.question.n_simulations,
+                    n_sets=self.question.n_parameter_sets,
                     n_left=snapshot.left,
-                    bytes_each=self._store.written.output_bytes_each,
+                    bytes_each=self.store.written.output_bytes_each,
                 )
             )
-        self._watcher.update(snapshot)
+        self.watcher.update(snapshot)
 
     def _summary(self) -> Summary:
         view = self._state.view()
-        wall_s = time.monotonic() - self._began_s
+        wall_s = time.monotonic() - self.began_s
         first_s = self._driver.seconds_to_first_commit
         return Summary(
-            run_dir=str(self._question.out),
-            simulations=self._question.n_simulations,
-            completed=self._store.completed,
-            failed=self._store.failed,
+            run_dir=str(self.question.out),
+            simulations=self.question.n_simulations,
+            completed=self.store.completed,
+            failed=self.store.failed,
             resumed=self._resumed,
             attempts=view.attempts,
             oom_retries=view.oom_retries,
@@ -241,7 +230,7 @@ class _Session:
             seconds_to_first_commit=None if first_s is None else round(first_s, 3),
             peak_bytes_max=max(self._before.peak_bytes, view.peak_bytes_max),
             request_bytes_max=max(self._before.request_bytes, view.request_bytes_max),
-            spilled_bytes=self._backend.spilled_bytes(),
+            spilled_bytes=self.backend.spilled_bytes(),
             driver_peak_rss_bytes=_peak_rss_bytes(),
         )
 

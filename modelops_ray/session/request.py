@@ -23,9 +23,9 @@ from modelops_ray.session.run_config import RunConfig
 from modelops_ray.store.profiles import Profile
 from modelops_ray.store.shards import FOLDER as SHARDS
 from modelops_ray.store.storage.places import Place, inside
-from modelops_ray.study import rows, schema, shards
+from modelops_ray.study import rows, schema
 from modelops_ray.study.identity import task_id
-from modelops_ray.study.simulations import Simulations
+from modelops_ray.study.simulations import Simulations, scope_of
 from modelops_ray.study.study import Study
 
 
@@ -108,7 +108,7 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
     )
     digest = hashlib.sha256(f"{study.digest}|{ref.digest}|{config.seeds}".encode()).hexdigest()
     out = config.out or Path("runs") / f"{name}-{digest[:8]}"
-    scope = None if config.shard is None else shards.scope_of(simulations, config.shard)
+    scope = None if config.shard is None else scope_of(simulations, config.shard)
     only = scope if config.only is None else _only(config.only, simulations, identity, scope)
     place = out if config.shard is None else inside(out, f"{SHARDS}/{config.shard.name}")
     return RunRequest(study, simulations, ref, identity, config, place, out, scope, only)

@@ -47,10 +47,9 @@ class RunConfig(Fields, BaseModel):
 
     @model_validator(mode="after")
     def _require_agreement(self) -> Self:
-        if self.memory and self.max_memory and self.memory > self.max_memory:
-            raise UsageError(
-                f"--memory {format_size(self.memory)} is above --max-memory {format_size(self.max_memory)}"
-            )
+        first, most = self.memory, self.max_memory
+        if first and most and first > most:
+            raise UsageError(f"--memory {format_size(first)} is above --max-memory {format_size(most)}")
         if self.fresh and self.retry_failed:
             raise UsageError("--fresh starts over and --retry-failed goes on; give one of them")
         return self

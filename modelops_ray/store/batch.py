@@ -154,9 +154,7 @@ def _groups(payloads: Iterable[Payload]) -> Iterator[_Group]:
         begins[1:] = (tables[:, 1:] != tables[:, :-1]).any(axis=0)
         for stretch in np.split(np.arange(len(positions)), np.flatnonzero(begins))[1:]:
             named = zip(payload.outputs.items(), tables[:, stretch[0]], strict=True)
-            yield _Group(
-                positions[stretch], [(name, outputs[number]) for (name, outputs), number in named if number >= 0]
-            )
+            yield _Group(positions[stretch], [(name, outputs[at]) for (name, outputs), at in named if at >= 0])
 
 
 def _by_output(payloads: Iterable[Payload]) -> dict[str, list[OutputTable]]:

@@ -171,10 +171,8 @@ class Log:
         for part in parts:
             if part.path in self.parts:
                 raise documents.damaged(name, f"it adds {part.path} a second time")
-            positions = np.array(part.positions, dtype=np.int64).reshape(-1, 2)
-            self.parts[part.path] = LivePart(
-                part.path, part.rows, part.bytes, part.sha256, part.failed, name, positions
-            )
+            runs = np.array(part.positions, dtype=np.int64).reshape(-1, 2)
+            self.parts[part.path] = LivePart(part.path, part.rows, part.bytes, part.sha256, part.failed, name, runs)
 
 
 def file_name(number: int) -> str:

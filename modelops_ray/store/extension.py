@@ -81,7 +81,8 @@ def _renewed(folder: Folder, part: LivePart, schemas: batch.TableSchemas, number
     if part.folder == ATTEMPTS:
         return None  # it names simulations by what stays
     table = read_part(folder, part)
-    schema = _new_schema(table.schema, schemas) if not len(part.positions) else schemas.simulations
+    own = (field for field in table.schema if field.name not in schemas.identity.names)
+    schema = schemas.simulations if len(part.positions) else pa.schema([*schemas.identity, *own])
     if numbers is None and table.schema.equals(schema):
         return None
     for field in schema:
@@ -89,10 +90,6 @@ def _renewed(folder: Folder, part: LivePart, schemas: batch.TableSchemas, number
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
     table = columns.conformed(table, schema)
     return table if numbers is None else _renumbered(table, numbers)
-
-
-def _new_schema(found: pa.Schema, schemas: batch.TableSchemas) -> pa.Schema:
-    return pa.schema([*schemas.identity, *[field for field in found if field.name not in schemas.identity.names]])
 
 
 def _numbers(folder: Folder, parts: Mapping[str, LivePart], move: Move, simulations: Simulations) -> pa.Table:

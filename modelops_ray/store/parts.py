@@ -23,11 +23,10 @@ SIMULATIONS = "simulations"
 ATTEMPTS = "attempts"
 OUTPUTS = "outputs"
 GROUP_ROWS = 128 * 1024
+Runs = Sequence[tuple[int, int]]
 
 
-def write_part(
-    folder: Folder, path: str, table: pa.Table, positions: Sequence[tuple[int, int]] = (), *, failed: bool = False
-) -> Part:
+def write_part(folder: Folder, path: str, table: pa.Table, positions: Runs = (), *, failed: bool = False) -> Part:
     """Write a table durably; no reader looks at it until a commit names it."""
     written = folder.write(path, partial(_fill, table))
     return Part(

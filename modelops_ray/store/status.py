@@ -44,7 +44,7 @@ class Status:
 def together(shards: Mapping[str, Status], missing: Iterable[str], total: int) -> Status:
     """Add up the states of shards; host and pid are of the latest heartbeat, `ending` is what all have."""
     states, missing = list(shards.values()), tuple(missing)
-    last = min(states, key=lambda state: (not state.running, _age_s(state)))
+    last = min(states, key=lambda one: (not one.running, one.heartbeat_age_s is None, one.heartbeat_age_s))
     endings = {state.ending for state in states}
     causes: Counter[str] = Counter()
     for state in states:
@@ -63,10 +63,6 @@ def together(shards: Mapping[str, Status], missing: Iterable[str], total: int) -
     )
 
 
-def _age_s(state: Status) -> float:
-    return float("inf") if state.heartbeat_age_s is None else state.heartbeat_age_s
-
-
 _LARGEST = {"elapsed_seconds", "wall_seconds", "peak_bytes_max", "request_bytes_max", "driver_peak_rss_bytes"}
 _SMALLEST = {"seconds_to_first_commit"}
 
@@ -78,10 +74,5 @@ def _counters(every: Iterable[Mapping[str, JsonValue]]) -> dict[str, JsonValue]:
         for name, value in counters.items():
             if isinstance(value, int | float):
                 found.setdefault(name, []).append(value)
-    return {name: round(_way(name)(values), 3) for name, values in found.items()}
-
-
-def _way(name: str) -> Callable[[list[float]], float]:
-    if name in _LARGEST:
-        return max
-    return min if name in _SMALLEST else sum
+    ways: Mapping[str, Callable[[list[float]], float]] = dict.fromkeys(_LARGEST, max) | dict.fromkeys(_SMALLEST, min)
+    return {name: round(ways.get(name, sum)(values), 3) for name, values in found.items()}

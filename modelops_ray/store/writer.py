@@ -22,7 +22,7 @@ from modelops_ray.errors import ResultsError, RunInUseError, StorageError
 from modelops_ray.store import commits
 from modelops_ray.store.commits import CommitFile, Log, Part
 from modelops_ray.store.heartbeat import ProcessIdentity, Progress, write_progress
-from modelops_ray.store.parts import write_part
+from modelops_ray.store.parts import Runs, write_part
 from modelops_ray.store.run_json import NAME, Growth, RunJson
 from modelops_ray.store.storage.base import Folder, UncertainError
 
@@ -70,9 +70,7 @@ class Session:
         self._unnamed: list[str] = []
         self._counters: dict[str, JsonValue] = {}
 
-    def write(
-        self, folder: str, table: pa.Table, positions: Sequence[tuple[int, int]] = (), *, failed: bool = False
-    ) -> Part:
+    def write(self, folder: str, table: pa.Table, positions: Runs = (), *, failed: bool = False) -> Part:
         """Write a part, which does not count until `append` names it; RunInUseError if the directory is another one."""
         self._require_place()
         self._parts += 1

@@ -1,10 +1,11 @@
-"""The distinct simulations of a study, in study order, as a few arrays of integers; owns seeds and duplicates.
+"""The distinct simulations of a study, in study order, as a few arrays of integers; owns seeds, duplicates and shards.
 
 A simulation becomes an object only when it is asked for. All identifiers and seeds are made at the start.
 """
 
 from __future__ import annotations
 
+import heapq
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from modelops_ray.config import SeedPolicy
+from modelops_ray.config import SeedPolicy, Shard
 from modelops_ray.core.events import Segment
 from modelops_ray.core.ranges import Ranges
-from modelops_ray.errors import StudyError
+from modelops_ray.errors import StudyError, UsageError
 from modelops_ray.study.chunk import Scalar, Simulation
 from modelops_ray.study.identity import MAX_SEED, derived_seed, param_id
 from modelops_ray.study.study import Study
@@ -202,3 +203,31 @@ def _ranks(sets: _Ints) -> _Ints:
     ranks = np.empty(len(sets), np.int64)
     ranks[order] = np.arange(len(sets)) - starts[sets[order]]
     return ranks
+
+
+def split(set_sizes: Sequence[int], n_shards: int) -> npt.NDArray[np.int64]:
+    """Give every parameter set, in study order, to the shard with the fewest simulations so far, the first of several.
+
+    Neighbours in a grid, which take about the same time, come into different shards; parameter sets that are added at
+    the end, or replicates that are added to all of them, leave the others where they are.
+
+    Takes the number of simulations of each parameter set, and returns the shard of each, counted from 0.
+    """
+    loads = [(0, shard) for shard in range(n_shards)]
+    shards = np.empty(len(set_sizes), np.int64)
+    for index, size in enumerate(set_sizes):
+        load, shard = loads[0]
+        shards[index] = shard
+        heapq.heapreplace(loads, (load + size, shard))
+    return shards
+
+
+def scope_of(simulations: Simulations, shard: Shard) -> Ranges:
+    """The positions that a shard is to answer; UsageError where there are more shards than parameter sets."""
+    n_sets = simulations.n_parameter_sets
+    if shard.of > n_sets:
+        raise UsageError(
+            f"--shard {shard}: the study has {n_sets} parameter set{'s' if n_sets != 1 else ''}, so it splits into at "
+            f"most {n_sets} shard{'s' if n_sets != 1 else ''}"
+        )
+    return simulations.positions_of_sets(split(simulations.set_sizes(), shard.of) == shard.number - 1)

@@ -170,9 +170,8 @@ class RayBackend:
         if cause is Cause.CRASHED:
             killed = self._kills.recent() if self._kills is not None else None
             message = CRASHED_MESSAGE[killed]
-        event = ChunkFailed(
-            self._clock(), chunk_id, cause, type(error).__name__, message, used, killed, killed_by=killer(error)
-        )
+        kind, by = type(error).__name__, killer(error)
+        event = ChunkFailed(self._clock(), chunk_id, cause, kind, message, used, killed, killed_by=by)
         if cause is not Cause.NODE_LOST:
             return event
         return replace(event, address=lost_address(str(error)), excess=excess_of(chunk_id))

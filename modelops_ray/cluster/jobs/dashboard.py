@@ -117,12 +117,12 @@ class Dashboard:
             self._client.delete_job(job)
         return _read_installed(log, self.address)
 
-    def submit(self, job: str, entrypoint: str, runtime_env: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    def submit(self, job: str, command: str, runtime_env: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
         """Upload what the runtime environment names and start a job."""
         about = {METADATA: __version__, **metadata}
         with self._speaking():
             self._client.submit_job(
-                entrypoint=entrypoint, submission_id=job, runtime_env=dict(runtime_env), metadata=about
+                entrypoint=command, submission_id=job, runtime_env=dict(runtime_env), metadata=about
             )
 
     def state(self, job: str) -> JobState:

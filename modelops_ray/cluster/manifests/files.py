@@ -54,13 +54,11 @@ class _Loader(yaml.CSafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
-                line = key.start_mark.line + 1
-                raise ManifestError(
-                    f"line {line}: the key {key.value!r} stands twice; YAML would keep the last", "duplicate-key"
-                )
+                found = f"the key {key.value!r} stands twice; YAML would keep the last"
+                raise ManifestError(f"line {key.start_mark.line + 1}: {found}", "duplicate-key")
             seen.add(key.value)
-        found: dict[Hashable, Any] = super().construct_mapping(node, deep)
-        return found
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def parse(text: str, source: str) -> list[Any]:

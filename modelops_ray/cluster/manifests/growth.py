@@ -34,7 +34,7 @@ def outlook(cluster: Cluster, need: Need, grow: Grow) -> Outlook:
     """Ask what a study's requests make of a cluster that has only its head; ManifestError if Ray cannot read it."""
     nodes = {group.name: _node(group) for group in cluster.workers}
     requests = _requests(need, nodes)
-    problems = list(_infeasible(cluster, need, requests, nodes))
+    problems = list(_infeasible(cluster, need, max(requests), nodes))
     pods: Mapping[str, int] = dict.fromkeys(nodes, 0)
     if not problems:
         pods = grow(cluster, _demands(cluster, need, requests, nodes))
@@ -62,16 +62,14 @@ def _requests(need: Need, nodes: Mapping[str, Node]) -> dict[int, int]:
     return requests
 
 
-def _infeasible(
-    cluster: Cluster, need: Need, requests: Mapping[int, int], nodes: Mapping[str, Node]
-) -> Iterator[Problem]:
+def _infeasible(cluster: Cluster, need: Need, wanted_bytes: int, nodes: Mapping[str, Node]) -> Iterator[Problem]:
     """Requests that no pod of any group can hold."""
     if not nodes:
         place = cluster.at("workerGroupSpecs")
         yield Problem("no-workers", place, "no group of workers, and the head takes no simulations", "add a group")
         return
     largest = max(cluster.workers, key=lambda group: nodes[group.name].memory_bytes)
-    wanted_bytes, given_bytes = max(requests), nodes[largest.name].memory_bytes
+    given_bytes = nodes[largest.name].memory_bytes
     if wanted_bytes > given_bytes:
         wanted, given = write_gib(wanted_bytes), write_gib(given_bytes)
         found = f"group {largest.name} promises {given}, a simulation asks for {wanted}"

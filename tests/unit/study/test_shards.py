@@ -9,8 +9,7 @@ from support.stores import grid
 from modelops_ray.config import Shard
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import UsageError
-from modelops_ray.study.shards import scope_of, split
-from modelops_ray.study.simulations import Simulations
+from modelops_ray.study.simulations import Simulations, scope_of, split
 from modelops_ray.study.study import Study
 
 SIZES = st.lists(st.integers(1, 50), min_size=1, max_size=60)
