@@ -129,6 +129,105 @@ BUGS = [
         "        return _in_order([directory.simulations() for directory in self._directories()])",
         "        return _in_order([directory.simulations() for directory in self._directories() * 2])",
     ),
+    Bug(
+        "a session that ends does not say so", "store.run_store",
+        "            self._session.heartbeat(counters, ending)\n", "            self._session.heartbeat(counters)\n",
+    ),
+    Bug("a session says no word while it runs", "session.committer", "        self.store.heartbeat(snapshot.counters())", "        pass"),
+    Bug(
+        "columns that widen lose what was committed", "store.run_store",
+        "                retracted.append(part.path)\n        return retracted, added",
+        "                retracted.append(part.path)\n        return retracted, []",
+    ),
+    Bug(
+        "columns that widen keep what was committed", "store.run_store",
+        "                retracted.append(part.path)\n        return retracted, added",
+        "                pass\n        return retracted, added",
+    ),
+    Bug(
+        "failures are written as results", "store.run_store",
+        "session.write(SIMULATIONS, table, list(runs(positions)), failed=True)",
+        "session.write(SIMULATIONS, table, list(runs(positions)), failed=False)",
+    ),
+    Bug(
+        "a reader does not put rows in order", "store.reader",
+        "        return _in_order([directory.simulations() for directory in self._directories()])",
+        "        return self._first().simulations().table",
+    ),
+    Bug(
+        "simulations whose outputs were lost do not run again", "core.retry",
+        "            self._journal.keep_attempts(group, failure, Follows.RETRIED, 0, now_s)\n"
+        "            self._dispatch.put_back(group)\n",
+        "            self._journal.keep_attempts(group, failure, Follows.RETRIED, 0, now_s)\n",
+    ),
+    Bug(
+        "what a chunk did not reach is forgotten", "core.state",
+        "            self.dispatch.put_back(chunk.group.only(set_of))\n", "            pass\n",
+    ),
+    Bug(
+        "a cancelled chunk is forgotten", "core.state",
+        "            self.dispatch.put_back(chunk.group)\n            yield CancelChunk(chunk_id)",
+        "            yield CancelChunk(chunk_id)",
+    ),
+    Bug(
+        "a failure is counted twice", "core.retry", "        self._counters.failed += 1", "        self._counters.failed += 2",
+    ),
+    Bug("a retry is counted twice", "core.retry", "    now.blamed += 1\n", "    now.blamed += 2\n"),
+    Bug(
+        "losses are blamed on what was lost", "core.retry",
+        "    if cause in LOSSES and not is_alone:", "    if cause in LOSSES and not budget:",
+    ),
+    Bug(
+        "one chunk more than the window", "core.admission",
+        "        return n_at_least < self.window.size_at(request_bytes, width)",
+        "        return n_at_least <= self.window.size_at(request_bytes, width)",
+    ),
+    Bug(
+        "a request above the largest node", "core.memory",
+        "        if wanted_bytes >= top_bytes:\n            return top_bytes",
+        "        if wanted_bytes >= top_bytes:\n            return wanted_bytes",
+    ),
+    Bug(
+        "attempts are not numbered on", "core.commits",
+        "        self.made.update(zip(positions, numbers, strict=True))\n", "",
+    ),
+    Bug("an attempt without a result is forgotten", "core.commits", "        self.attempts.append(kept)\n", ""),
+    Bug(
+        "attempts that a commit writes are written again", "core.commits",
+        "        self.failures, self.attempts, self._n_attempts", "        self.failures, _, self._n_attempts",
+    ),
+    Bug(
+        "failures are not written", "core.commits",
+        "tuple(self.failures), tuple(self.attempts))", "(), tuple(self.attempts))",
+    ),
+    Bug(
+        "a commit waits until it is large", "core.commits",
+        "        return self.oldest_s is not None and now_s - self.oldest_s >= within_s - reserve_s",
+        "        return self.oldest_s is not None and now_s - self.oldest_s >= 40.0 - reserve_s",
+    ),
+    Bug(
+        "half of what died together is forgotten", "core.retry",
+        "        for half in group.split():", "        for half in tuple(group.split())[:1]:",
+    ),
+    Bug(
+        "an overrun is repeated with the same limit", "core.retry",
+        "        return (Verdict.FAIL if at_maximum else Verdict.RAISE), now",
+        "        return (Verdict.FAIL if at_maximum else Verdict.REPEAT), now",
+    ),
+    Bug(
+        "a run ends while a commit is under way", "core.commits",
+        "        return not (self.unwritten or self.failures or self.attempts) and self.writing is None",
+        "        return not (self.unwritten or self.failures or self.attempts)",
+    ),
+    Bug(
+        "a run ends as soon as nothing is outstanding", "core.state",
+        "        return bool(self.dispatch.pending.n or self.dispatch.outstanding)",
+        "        return bool(self.dispatch.outstanding)",
+    ),
+    Bug(
+        "what was rejected counts as completed", "core.retry",
+        "            self._counters.completed -= 1\n            one =", "            one =",
+    ),
 ]  # fmt: skip
 
 

@@ -20,6 +20,8 @@ from modelops_ray.study.chunk import Chunk, Payload
 
 MIB = 2**20
 BASE_BYTES = 100 * MIB
+EARLY = 0.2
+"""The share of chunks that end before they have reached their last simulation."""
 
 
 @dataclass(slots=True)
@@ -53,6 +55,9 @@ class WorldBackend(SimulatedBackend):
         """Make the nodes, each of some CPUs and bytes."""
         self._turns, self._fates, self._met = turns, fates, met
         self._tries: dict[int, dict[int, int]] = {}
+        self._reached: dict[int, Sequence[int]] = {}
+        self._finished_s: dict[int, float] = {}
+        self.longest_wait_for_commit_s = 0.0
         super().__init__(Workload(fates.seconds, fates.peaks, 1), nodes, outputs, seed=seed)
 
     @property
@@ -76,10 +81,14 @@ class WorldBackend(SimulatedBackend):
 
     def take(self, chunk_id: int) -> Payload:
         """Hand out a payload once."""
+        waited_s = self.now_s - self._finished_s[chunk_id]
+        self.longest_wait_for_commit_s = max(waited_s, self.longest_wait_for_commit_s)
         try:
             return super().take(chunk_id)
         except PayloadLostError:
-            self._ended_as(self._tries[chunk_id].items(), Cause.WORKER_LOST)
+            tries, fates = self._tries[chunk_id], self._fates
+            lost = [(at, tries[at]) for at in self._reached[chunk_id] if at not in fates.raising]
+            self._ended_as(lost, Cause.WORKER_LOST)
             raise
 
     def wait(self, timeout_s: float) -> list[Event]:
@@ -101,6 +110,7 @@ class WorldBackend(SimulatedBackend):
                 self._ended_as(self._tries[event.chunk_id].items(), event.cause)
             case ChunkFinished():
                 tries = self._tries[event.chunk_id]
+                self._finished_s[event.chunk_id] = self.now_s
                 for failure in event.report.failures:
                     self._ended_as([(failure.position, tries[failure.position])], failure.cause)
 
@@ -139,8 +149,12 @@ class WorldBackend(SimulatedBackend):
             fates.deaths[last] -= 1
             self._met["crashed"] += 1
             return ChunkFailed(self.now_s, chunk.chunk_id, Cause.CRASHED, "SIGSEGV", "it crashed")
-        done = [position for position in chunk.positions if position not in fates.raising]
-        failed = [position for position in chunk.positions if position in fates.raising]
+        reached = chunk.positions
+        if len(reached) > 1 and self.rng.random() < EARLY:
+            reached = reached[: self.rng.randint(1, len(reached) - 1)]
+        self._reached[chunk.chunk_id] = reached
+        done = [position for position in reached if position not in fates.raising]
+        failed = [position for position in reached if position in fates.raising]
         self._met["model_error"] += bool(failed)
         report = ChunkReport(
             tuple(Measured(position, fates.seconds[position], fates.peaks[position]) for position in done),
@@ -149,6 +163,11 @@ class WorldBackend(SimulatedBackend):
             payload_bytes=1000 * len(done),
         )
         return ChunkFinished(self.now_s, chunk.chunk_id, report)
+
+
+def reached_of(backend: WorldBackend, chunk: Chunk) -> list[int]:
+    """The simulations that a chunk which has finished has reached, in order."""
+    return list(backend._reached[chunk.chunk_id])
 
 
 def tries_of(chunk: Chunk) -> dict[int, int]:

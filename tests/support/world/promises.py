@@ -9,7 +9,7 @@ import itertools
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from modelops_ray.core.events import Ending
+from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import ModelopsRayError, ResultsError, RunInUseError, StorageError
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from support.world.turns import Process
     from support.world.world import Told, World
 
+    from modelops_ray.session.ports import Snapshot
+
+COMMITTED_WITHIN_S = 11.0
+"""What has finished is durable within ten seconds, and a turn of the driver, where the storage answers at once."""
+DELAYS = ("refused", "throttled", "unanswered", "delayed", "conflict")
 YOUNG_S = 55.0
 """A session that was heard of within a minute counts as one that lives; reading takes seconds."""
 
@@ -86,6 +91,15 @@ class Promises:
         self._told_attempts[run.id] = sum(part.rows for part in log.parts_of(ATTEMPTS))
         self._told[run.id] |= {keys[position] for start, stop in done.pairs() for position in range(start, stop)}
 
+    def finished(self, snapshot: Snapshot, finish: Finish, waited_s: float, process: Process) -> None:
+        """What a session counts adds up, and what it finished was committed in time."""
+        view, world = snapshot.view, self._world
+        if finish.ending is Ending.COMPLETE:
+            n = view.completed + view.failed
+            assert n == view.committed == snapshot.simulations - snapshot.resumed, f"{process.name} counts {view}"
+        is_slow = {"slow_storage", "stopped", *DELAYS} & world.plan.kinds
+        assert is_slow or waited_s < COMMITTED_WITHIN_S, f"a result of {process.name} waited {waited_s:.1f} s"
+
     def power_was_lost(self, *, lied: bool) -> None:
         """Where the disk lied about syncs, what was told may be gone; what is there must be right all the same."""
         self._has_lied |= lied
@@ -94,6 +108,9 @@ class Promises:
         """An error is one line; a directory is only called damaged where the disk has lied."""
         error = told.error
         assert "\n" not in str(error), f"an error of several lines: {error}"
+        for other in self._world.told:
+            is_over = other.finish is not None and f"process 1 on {other.session.name} writes this" in str(error)
+            assert not is_over, f"{told.session.name} is told of {other.session.name}, which has ended: {error}"
         assert f" on {told.session.name} has taken over" not in str(error), "a session takes itself for another one"
         if isinstance(error, RunInUseError | StorageError) or self._has_lied:
             return
@@ -158,7 +175,8 @@ class Promises:
             self._check_files(folder, reader)
             n = len(Simulations(self._world.study))
             assert n == len(rows), f"{len(rows)} of {n} simulations have a row"
-        self._check_order_of_sessions(folder, run)
+        if not self._has_lied:
+            self._check_order_of_sessions(folder, run)
         return run.id
 
     def _check_files(self, folder: Folder, reader: RunReader) -> None:
@@ -177,11 +195,14 @@ class Promises:
             assert row["cause"] in allowed, f"simulation {position} has {row['cause']}, not one of {allowed}"
         completed = [row for row in rows if row["status"] == "completed"]
         expected = [
-            (row["seed"], cases)
+            (row["seed"], day, cases)
             for row in completed
-            for cases in (float(row["seed"]), float(order[row["param_id"], row["seed"]]))
+            for position in [order[row["param_id"], row["seed"]]]
+            for day, cases in zip(self._world.days_of(position), (row["seed"], position), strict=True)
         ]
-        assert expected == [(row["seed"], row["cases"]) for row in outputs], "rows are not the model's"
+        found = [(row["seed"], row["day"], row["cases"]) for row in outputs]
+        assert expected == found, "rows are not the model's"
+        self._world.met["wider"] += any(isinstance(day, float) for _, day, _ in found)
 
     def _check_attempts(self, rows: list[dict], attempts: list[dict], order: dict[Key, int]) -> None:
         """All attempts of a simulation but the one with its result have a row, which says what happened."""

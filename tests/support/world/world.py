@@ -24,7 +24,7 @@ from support.in_place import InPlace
 from support.stores import grid, opened, payload
 from support.world.bucket import Requests
 from support.world.disk import Disk
-from support.world.nodes import Fates, WorldBackend, tries_of
+from support.world.nodes import Fates, WorldBackend, reached_of, tries_of
 from support.world.promises import Promises
 from support.world.turns import EndlessError, Process, Turns
 
@@ -59,7 +59,7 @@ _DECISIVE = ("put", "link", "rename", "replace", "unlink", "delete", "copy", "mk
 MOST_TURNS = 20_000
 """Of the driver in one session, which take 0.2 s each where nothing happens."""
 
-NODE_FAULTS = ("node_lost", "node_gained", "payload_lost", "out_of_memory", "crashed", "model_error", "misfit")
+NODE_FAULTS = ("node_lost", "node_gained", "payload_lost", "out_of_memory", "crashed", "model_error", "misfit", "wider")
 SESSION_FAULTS = ("killed", "stopped", "interrupted", "second_session", "clock_skew", "clock_jump", "slow_storage")
 USER_ACTS = ("fresh", "retry_failed", "extended", "take_over")
 DISK_FAULTS = ("power", "torn", "full", "failing_sync", "lying_sync")
@@ -325,6 +325,10 @@ class World:
         n = len(self.fates.seconds)
         return frozenset(i for i in range(n) if kind in self.plan.kinds and self.dice.random() < share)
 
+    def days_of(self, position: int) -> list[int] | list[float]:
+        """The days that the model returns: halves are met late, and widen the columns of what is committed."""
+        return [0.5, 1.5] if "wider" in self.plan.kinds and position % 3 == 2 else [0, 1]
+
     def _fates(self, n: int) -> Fates:
         dice, large = self.dice, "out_of_memory" in self.plan.kinds
         fates = Fates(
@@ -416,7 +420,7 @@ class _Session:
         if store._session is None:
             return Finish(Ending.COMPLETE, "there is nothing to do")
         world.promises.began(store, self._process, self._how)
-        backend = self._backend()
+        self._backend_now = backend = self._backend()
         policy = Policy(chunk=world.dice.choice([None, 1, 3]), no_progress_s=300.0)
         state = CheckedRun(policy, n_completed_before=store.completed, attempts_before=store.attempts_made())
         committer = _Told(self, Desk(store, backend.take, backend.clock, backend.clock), backend.sleep)
@@ -426,6 +430,7 @@ class _Session:
         if world.has("interrupted") and world.dice.random() < 0.5:
             world.turns.at(world.turns.now_s + world.dice.uniform(0, 30), self._interrupt)
         finish = self._driver.run()
+        world.promises.finished(self._driver.snapshot(), finish, backend.longest_wait_for_commit_s, self._process)
         store.close(str(finish.ending), self._driver.snapshot().counters())
         return finish
 
@@ -482,12 +487,12 @@ class _Session:
         backend.forget(0.5)
 
     def _outputs(self, chunk: Any) -> Any:
-        tries = tries_of(chunk)
-        positions = [position for position in tries if position not in self._world.fates.raising]
+        tries, reached = tries_of(chunk), reached_of(self._backend_now, chunk)
+        positions = [position for position in reached if position not in self._world.fates.raising]
         return payload(self._study, positions, self._model, self._simulations, tries)
 
     def _model(self, simulation: Any) -> Any:
-        day: list[Any] = [0, 1]
+        day: list[Any] = self._world.days_of(simulation.position)
         if simulation.position in self._world.misfitting and self._store.completed:
             # Once there are numbers, a text in their place does not fit.
             self._world.met["misfit"] += 1
