@@ -133,7 +133,10 @@ BUGS = [
         "a session that ends does not say so", "store.run_store",
         "            self._session.heartbeat(counters, ending)\n", "            self._session.heartbeat(counters)\n",
     ),
-    Bug("a session says no word while it runs", "session.committer", "        self.store.heartbeat(snapshot.counters())", "        pass"),
+    Bug(
+        "a session says no word while it runs", "session.committer",
+        "        self.store.heartbeat(snapshot.counters())", "        pass",
+    ),
     Bug(
         "columns that widen lose what was committed", "store.run_store",
         "                retracted.append(part.path)\n        return retracted, added",
@@ -170,17 +173,17 @@ BUGS = [
         "            yield CancelChunk(chunk_id)",
     ),
     Bug(
-        "a failure is counted twice", "core.retry", "        self._counters.failed += 1", "        self._counters.failed += 2",
+        "a failure is counted twice", "core.retry",
+        "        self._counters.failed += 1", "        self._counters.failed += 2",
     ),
     Bug("a retry is counted twice", "core.retry", "    now.blamed += 1\n", "    now.blamed += 2\n"),
     Bug(
-        "losses are blamed on what was lost", "core.retry",
-        "    if cause in LOSSES and not is_alone:", "    if cause in LOSSES and not budget:",
+        "what crashes is repeated for ever", "core.retry",
+        "    if now.blamed >= budget:", "    if now.blamed >= 100 * budget:",
     ),
     Bug(
-        "one chunk more than the window", "core.admission",
-        "        return n_at_least < self.window.size_at(request_bytes, width)",
-        "        return n_at_least <= self.window.size_at(request_bytes, width)",
+        "one chunk more than the window", "core.window",
+        "            return self.policy.window\n", "            return self.policy.window + 1\n",
     ),
     Bug(
         "a request above the largest node", "core.memory",

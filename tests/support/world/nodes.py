@@ -28,6 +28,8 @@ EARLY = 0.2
 class Fates:
     """What becomes of each simulation, by position: seconds, peak bytes, whether the model raises, how often it dies.
 
+    Those that are `hopeless` die each time.
+
     `deaths` are those that are still to come. `ended` says as what each attempt ended that gave no result, by position
     and number: in several ways, where a session was killed before it committed that.
     """
@@ -35,6 +37,7 @@ class Fates:
     seconds: Sequence[float]
     peaks: Sequence[int]
     raising: frozenset[int] = frozenset()
+    hopeless: frozenset[int] = frozenset()
     deaths: dict[int, int] = field(default_factory=dict)
     ended: defaultdict[tuple[int, int], set[Cause]] = field(default_factory=lambda: defaultdict(set))
 
@@ -58,6 +61,7 @@ class WorldBackend(SimulatedBackend):
         self._reached: dict[int, Sequence[int]] = {}
         self._finished_s: dict[int, float] = {}
         self.longest_wait_for_commit_s = 0.0
+        self.window: int | None = None
         super().__init__(Workload(fates.seconds, fates.peaks, 1), nodes, outputs, seed=seed)
 
     @property
@@ -77,6 +81,8 @@ class WorldBackend(SimulatedBackend):
     def submit(self, chunk: Chunk) -> None:
         """Place a chunk, or let it wait for a node."""
         self._tries[chunk.chunk_id] = tries_of(chunk)
+        n_outstanding = len(self._chunks) + 1
+        assert self.window is None or n_outstanding <= self.window, f"{n_outstanding} chunks, window {self.window}"
         super().submit(chunk)
 
     def take(self, chunk_id: int) -> Payload:
@@ -147,7 +153,7 @@ class WorldBackend(SimulatedBackend):
             return self._kill(chunk)
         if fates.deaths.get(last):
             fates.deaths[last] -= 1
-            self._met["crashed"] += 1
+            self._met["hopeless" if last in fates.hopeless else "crashed"] += 1
             return ChunkFailed(self.now_s, chunk.chunk_id, Cause.CRASHED, "SIGSEGV", "it crashed")
         reached = chunk.positions
         if len(reached) > 1 and self.rng.random() < EARLY:

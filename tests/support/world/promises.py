@@ -190,6 +190,8 @@ class Promises:
         for row in rows:
             position = order[row["param_id"], row["seed"]]
             allowed = {"model_error"} if position in fates.raising else {None}
+            if position in fates.hopeless:
+                allowed = {"crashed", "out_of_memory"}
             if position in misfitting and position not in fates.raising:
                 allowed.add("bad_output")
             assert row["cause"] in allowed, f"simulation {position} has {row['cause']}, not one of {allowed}"

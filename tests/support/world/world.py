@@ -56,10 +56,24 @@ PATIENCE_S = 7200.0
 _COMMIT = re.compile(r"(link|put) \S*\d{6}\.json")
 _DECISIVE = ("put", "link", "rename", "replace", "unlink", "delete", "copy", "mkdir", "fsync")
 
+FEW_SECONDS, MANY_SECONDS = (0.05, 1.0, 9.0), (9.0, 40.0, 90.0)
+CHURN = 3
+"""Nodes that are lost one after the other, each with what runs on it; one comes for each."""
 MOST_TURNS = 20_000
 """Of the driver in one session, which take 0.2 s each where nothing happens."""
 
-NODE_FAULTS = ("node_lost", "node_gained", "payload_lost", "out_of_memory", "crashed", "model_error", "misfit", "wider")
+NODE_FAULTS = (
+    "node_lost",
+    "node_gained",
+    "payload_lost",
+    "out_of_memory",
+    "crashed",
+    "model_error",
+    "misfit",
+    "wider",
+    "churn",
+    "long",
+)
 SESSION_FAULTS = ("killed", "stopped", "interrupted", "second_session", "clock_skew", "clock_jump", "slow_storage")
 USER_ACTS = ("fresh", "retry_failed", "extended", "take_over")
 DISK_FAULTS = ("power", "torn", "full", "failing_sync", "lying_sync")
@@ -210,6 +224,7 @@ class World:
             self.turns.run(until_s=began_s + PATIENCE_S, is_over=lambda process=process: process.is_over)
             if not process.is_over:
                 raise EndlessError("a session does not end although all is calm")
+            self._require_no_fault()
             if self.told[-1].finish is not None:
                 return
             self.promises.may_refuse(self.told[-1].error)
@@ -332,13 +347,16 @@ class World:
     def _fates(self, n: int) -> Fates:
         dice, large = self.dice, "out_of_memory" in self.plan.kinds
         fates = Fates(
-            [dice.choice([0.05, 1.0, 9.0]) for _ in range(n)],
+            [dice.choice(FEW_SECONDS if "long" not in self.plan.kinds else MANY_SECONDS) for _ in range(n)],
             [dice.randint(30, 1500 if large else 60) * MIB for _ in range(n)],
         )
         self.fates = fates
         fates.raising = self._some("model_error", 0.2)
-        # With what memory may take, fewer than the attempts that a simulation has.
-        fates.deaths = {position: dice.randint(1, 1 if large else 3) for position in self._some("crashed", 0.2)}
+        # With what memory and lost nodes may take, fewer than the attempts that a simulation has.
+        most = 0 if "churn" in self.plan.kinds else 1 if large else 3
+        fates.deaths = {position: dice.randint(min(1, most), most) for position in self._some("crashed", 0.2)}
+        fates.hopeless = self._some("hopeless", 0.2) - fates.raising
+        fates.deaths |= dict.fromkeys(fates.hopeless, 10**6)
         return fates
 
     # The program's surroundings
@@ -421,7 +439,10 @@ class _Session:
             return Finish(Ending.COMPLETE, "there is nothing to do")
         world.promises.began(store, self._process, self._how)
         self._backend_now = backend = self._backend()
-        policy = Policy(chunk=world.dice.choice([None, 1, 3]), no_progress_s=300.0)
+        policy = Policy(
+            chunk=world.dice.choice([None, 1, 3]), window=world.dice.choice([None, None, 1, 3]), no_progress_s=300.0
+        )
+        backend.window = policy.window
         state = CheckedRun(policy, n_completed_before=store.completed, attempts_before=store.attempts_made())
         committer = _Told(self, Desk(store, backend.take, backend.clock, backend.clock), backend.sleep)
         source = StudySource(self._simulations, store.done())
@@ -470,6 +491,9 @@ class _Session:
             backend.at(now_s + dice.uniform(0.5, 9.0), self._lose_node, backend)
         if world.has("node_gained") or world.has("node_lost"):
             backend.at(now_s + dice.uniform(0.5, 20.0), self._gain_node, backend)
+        if world.has("churn"):
+            for at in range(CHURN):
+                backend.at(now_s + 3.0 * at + dice.uniform(0.1, 2.9), self._replace_node, backend)
         if world.has("payload_lost"):
             backend.at(now_s + dice.uniform(0.5, 20.0), self._lose_payloads, backend)
         return backend
@@ -477,6 +501,13 @@ class _Session:
     def _lose_node(self, backend: WorldBackend) -> None:
         self._world.met["node_lost"] += 1
         backend.lose(0)
+
+    def _replace_node(self, backend: WorldBackend) -> None:
+        there = [node.index for node in backend.nodes if node.is_there]
+        if there and not self._world.is_calm:
+            self._world.met["churn"] += 1
+            backend.gain(3.0, 8 * GIB)
+            backend.lose(self._world.dice.choice(there))
 
     def _gain_node(self, backend: WorldBackend) -> None:
         self._world.met["node_gained"] += 1
