@@ -109,7 +109,7 @@ class Borrowed:
         """It has loaded the model: hold it to its limit from here on."""
         self.is_ready = True
         self.base_bytes = resident_parts(self.lent.pid).made_bytes
-        self.connection.tell(Arm(self.lent.pid, limit))
+        self.connection.tell(Arm(self.lent.pid, limit, self.base_bytes))
 
     def kill(self, reason: str) -> None:
         """Have it and everything it started killed."""

@@ -83,10 +83,10 @@ class Child:
             self.board.tell_seen(max(0, self.peak_bytes - self._left_bytes), stage[1])
         return Reading(self.pid, used_bytes, self.limit)
 
-    def arm(self, limit: Limit) -> None:
-        """Hold it to a limit above what it has now."""
+    def arm(self, limit: Limit, base_bytes: int | None = None) -> None:
+        """Hold it to a limit above these bytes; above what it has now, where none are given."""
         self.limit, self.peak_bytes, self._used_bytes = limit, 0, 0
-        self.family.rebase()
+        self.family.rebase(base_bytes)
 
     def kill(self, reason: str) -> None:
         """End it and everything it started."""

@@ -158,10 +158,13 @@ class Family:
     def _members(self) -> list[Member]:
         return [self.head, *self.others.values()]
 
-    def rebase(self) -> None:
-        """Count from here on: the supervisor that had the child before is done with it."""
+    def rebase(self, base_bytes: int | None) -> None:
+        """Count what it makes beyond `base_bytes`, or beyond what it has now: what it made before is no simulation's.
+
+        By the time this is read the child may have begun a simulation, so its supervisor says what it had before.
+        """
         self.head.read()
-        self._birth_bytes = self.head.base_bytes = self.head.made_bytes
+        self._birth_bytes = self.head.base_bytes = self.head.made_bytes if base_bytes is None else base_bytes
         found = process(self.head.pid)
         self.head.stack = self.head.stack if found is None else found.stack
 

@@ -80,10 +80,11 @@ class Lend(NamedTuple):
 
 
 class Arm(NamedTuple):
-    """A supervisor wants a child held to its limit above what it has now."""
+    """A supervisor wants a child held to its limit above the `base_bytes` that it had before it was given anything."""
 
     pid: int
     limit: Limit
+    base_bytes: int
 
 
 class Kill(NamedTuple):
@@ -371,7 +372,7 @@ def _ended(pid: object, code: object, reason: object, peak_bytes: object, kernel
 
 _TO_SERVER: dict[str, Callable[..., ToServer]] = {
     "Lend": lambda limit, worker_bytes: Lend(_limit(*limit), _bytes(worker_bytes)),
-    "Arm": lambda pid, limit: Arm(_pid(pid), _limit(*limit)),
+    "Arm": lambda pid, limit, base_bytes: Arm(_pid(pid), _limit(*limit), _bytes(base_bytes)),
     "Kill": lambda pid, reason: Kill(_pid(pid), _text(reason, MAX_MESSAGE_CHARS)),
     "TakeBack": lambda pid, n, retire: TakeBack(_pid(pid), whole(n, 0, MAX_PID), whole(retire, 0, MAX_PID)),
 }

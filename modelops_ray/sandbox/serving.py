@@ -141,7 +141,7 @@ class Server:
         if isinstance(asked, protocol.Kill):
             one.kill(asked.reason)
         elif isinstance(asked, protocol.Arm):
-            one.arm(asked.limit)
+            one.arm(asked.limit, asked.base_bytes)
         else:
             self._take_back(connection, one, asked)
 

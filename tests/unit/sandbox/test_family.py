@@ -12,6 +12,7 @@ from support.growing import STEP_BYTES, Growing
 
 from modelops_ray.sandbox import family
 from modelops_ray.sandbox.family import Family, ServerMemory
+from modelops_ray.sandbox.measure import resident_parts
 from modelops_ray.sandbox.processes import process
 
 NEARLY = 10 * 2**20
@@ -154,3 +155,15 @@ def test_a_fork_that_maps_what_its_parent_has_mapped_uses_nothing_before_it_is_l
         found.take_in(process(one.pid))
 
         assert found.roughly_bytes() == pytest.approx(before_bytes, abs=NEARLY)
+
+
+def test_what_a_child_made_before_its_server_was_told_of_it_counts(fork, family_of):
+    """The supervisor says what the child had when it gave it a simulation; the server hears of it later."""
+    head = fork()
+    found = family_of(head)
+    had_bytes = resident_parts(head.pid).made_bytes
+    head.grow()
+
+    found.rebase(had_bytes)
+
+    assert STEP_BYTES == pytest.approx(found.roughly_bytes(), abs=NEARLY)

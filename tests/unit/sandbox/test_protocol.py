@@ -36,7 +36,7 @@ from modelops_ray.sandbox.protocol import (  # fmt: skip
 )
 
 SOFT = Limit(2**30, is_hard=False, cap_bytes=2**31)
-TO_SERVER = [Lend(SOFT, 2**20), Arm(7, Limit(1, is_hard=True)), Kill(7, "timeout"), TakeBack(7, 3, 200)]
+TO_SERVER = [Lend(SOFT, 2**20), Arm(7, Limit(1, is_hard=True), 2**20), Kill(7, "timeout"), TakeBack(7, 3, 200)]
 FROM_SERVER = [
     Hello(2**28, "", True),
     Lent(7, False),
@@ -115,8 +115,9 @@ def test_what_a_child_says_of_a_model_it_cannot_load_is_cut_off():
         {"Lend": [[1, False, "1"], 0]},
         {"Lend": [[1, False, None], True]},
         {"Lend": [[1, False, None], 0, 0]},
-        {"Arm": ["7", [1, False, None]]},
-        {"Arm": [0, [1, False, None]]},
+        {"Arm": ["7", [1, False, None], 0]},
+        {"Arm": [0, [1, False, None], 0]},
+        {"Arm": [7, [1, False, None], -1]},
         {"Kill": [7]},
         {"Kill": [-7, ""]},
         {"Kill": [2**31, ""]},
