@@ -242,16 +242,11 @@ def open_run(path: str | Path) -> Run:
     return Run(path)
 
 
-def _require_working_folder() -> None:
-    """Processes are started in it, and models are looked for there; StorageError if it has been removed."""
+def _ask(study: Asked, model: Model | None, config: RunConfig) -> RunRequest:
     try:
-        Path.cwd()
+        Path.cwd()  # processes are started in it, and models are looked for there
     except FileNotFoundError:
         raise StorageError(NO_WORKING_FOLDER) from None
-
-
-def _ask(study: Asked, model: Model | None, config: RunConfig) -> RunRequest:
-    _require_working_folder()
     if isinstance(study, Study):
         return ask(study, model, config, "study")
     return ask(Study.load(study), model, config, Path(study).stem)

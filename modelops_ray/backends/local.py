@@ -19,8 +19,7 @@ from modelops_ray.study.chunk import Chunk, Payload, RunChunk
 class LocalBackend:
     """Runs one chunk per `wait`, the oldest first; honours the contract of `session.ports.Backend`.
 
-    `cpus` is what a simulation asks for, so that there is room for one at a time; `memory_bytes` is what requests are
-    measured against, None takes what is free now.
+    `cpus` is what a simulation asks for: there is room for one. `memory_bytes` is for requests, None for what is free.
     """
 
     def __init__(

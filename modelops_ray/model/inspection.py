@@ -1,7 +1,6 @@
 """The driver's side of importing a model to see what it is, which this process never does itself.
 
-Owns the process that runs `sandbox.look`, its deadline, and which of its output people see: on stderr, bounded, as
-text. What it reports is foreign, and read in one place.
+Owns the process that runs `sandbox.look`, its deadline, and which of its output people see: on stderr, bounded.
 """
 
 from __future__ import annotations

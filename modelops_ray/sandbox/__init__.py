@@ -1,5 +1,4 @@
 """Everything that runs under the model's own Python, and nothing else.
 
-It needs the standard library, `errors`, and pyarrow and NumPy where results of the model are read. Workers import some
-of it too, to speak with what runs there.
+It needs the standard library, `errors`, and pyarrow and NumPy where results are read. Workers import some of it.
 """

@@ -1,8 +1,7 @@
 """The results of simulations, as a child sends them: how values are packed, and taken apart without trust.
 
 Owns the blobs beside an `Answered`, on both sides, and the check that they are what it says; `protocol` owns the
-message itself. Numbers travel as the bytes they are, rows of scalars by column, tables as Arrow streams; nothing that
-arrives is run. Packing runs in the model's interpreter.
+message itself. Numbers travel as the bytes they are, rows of scalars by column, tables as Arrow streams; none is run.
 """
 
 from __future__ import annotations

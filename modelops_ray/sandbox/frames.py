@@ -1,7 +1,6 @@
 """The columns of data frames and labelled arrays: of pandas with its index, of xarray with its coordinates.
 
-Owns which labels are data and what they are called. Never imports pandas or xarray: only a model that has imported them
-can return their objects. Runs in the model's interpreter.
+Owns which labels are data and what they are called. Imports no pandas or xarray. Runs in the model's interpreter.
 """
 
 from __future__ import annotations

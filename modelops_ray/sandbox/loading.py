@@ -51,8 +51,7 @@ class ModelRef:
     """A model as it travels to where it runs.
 
     `location` is a file's absolute path or a module's name, `root` the folder from which a module is imported. `shared`
-    are the names in the model's folder that are also those of Python's or installed modules; None before a
-    look at it.
+    are the names in the model's folder that are also those of Python's or installed modules; None before a look at it.
     `label` is for people. `entrypoint_name` and `digest` (64 hex digits) are the model's identity: neither depends on
     where its files lie. `python` is the interpreter that has its packages, at least 3.9, with pyarrow and
     numpy; empty for the one that Ray runs on.

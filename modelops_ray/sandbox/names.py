@@ -189,11 +189,8 @@ def _imported(code: Any, package: str) -> Iterator[str]:
 def held_by_others(folder: str) -> frozenset[str]:
     """Names of modules in a folder under which this process has loaded others, except Python's own."""
     held = {name: getattr(sys.modules.get(name), "__file__", None) for name in _modules_in(folder) - NEVER_THE_MODELS}
-    return frozenset(
-        name
-        for name, file in held.items()
-        if type(file) is str and not _is_standard(file) and not _is_same(_folder_of(file), folder)
-    )
+    files = {name: file for name, file in held.items() if type(file) is str and not _is_standard(file)}
+    return frozenset(name for name, file in files.items() if not _is_same(_folder_of(file), folder))
 
 
 def _folder_of(file: str) -> str:

@@ -1,7 +1,6 @@
 """One session of a run: from the question to the summary of what came of it.
 
-Brings the parts together in the order that leaves nothing started when there is nothing to do. Owns the signals and the
-summary. Shows nothing itself: a `Watcher` is told.
+Brings the parts together so that nothing is started when there is nothing to do. Owns the signals and the summary.
 """
 
 from __future__ import annotations
@@ -61,8 +60,7 @@ class Outcome:
 def execute(question: RunRequest, watcher: Watcher, observing: Observing = lambda _note: nullcontext()) -> Outcome:
     """Run what is not done yet, to the end or until told to stop, and tell the watcher how it goes.
 
-    ModelopsRayError if the run could not be done or go on; what had finished is committed then. With `observing`, what
-    became of nodes is known beyond what Ray tells.
+    ModelopsRayError if the run could not be done or go on; what had finished is committed. `observing` knows of nodes.
     """
     began_s = time.monotonic()
     opening = _opened(question)

@@ -1,7 +1,6 @@
 """Whether a model keeps state between its simulations: a few run again, each in a new interpreter, and are compared.
 
-Owns the comparison and the sentence that follows from it. The runs are ordinary sessions in folders that are thrown
-away; the run that is checked is only read.
+Owns the comparison and the sentence that follows from it. The run that is checked is only read.
 """
 
 from __future__ import annotations

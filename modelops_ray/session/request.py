@@ -1,7 +1,6 @@
 """What a session is asked: a checked study, its simulations, its model and the knobs.
 
-Owns what is found wrong before anything is started or touched on disk, the name of the run directory, and what the core
-and the workers obey, made of the options.
+Owns what is found wrong before anything is started or written, the run directory's name, and what the workers obey.
 """
 
 from __future__ import annotations

@@ -92,12 +92,9 @@ def _columns(table: pa.Table, identity: pa.Schema) -> pa.Schema:
     twice = {name for name, n in Counter(table.column_names).items() if n > 1}
     if twice:
         raise MisfitError(f"found two columns {min(twice)!r}, expected different names")
-    own = [
-        (field.name, _kept(field) if table.num_rows else pa.null())
-        for field in table.schema
-        if field.name not in identity.names
-    ]
-    return pa.schema([*((field.name, field.type) for field in identity), *own])
+    own = (field for field in table.schema if field.name not in identity.names)
+    kinds = [(field.name, _kept(field) if table.num_rows else pa.null()) for field in own]
+    return pa.schema([*((field.name, field.type) for field in identity), *kinds])
 
 
 def _wider(known: pa.Field, column: pa.ChunkedArray, found: pa.Schema, holds: Holds | None) -> pa.DataType:

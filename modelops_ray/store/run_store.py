@@ -107,8 +107,7 @@ class RunStore:
         """Make results, failures and attempts without a result durable, all or none; few new parts per table.
 
         A simulation whose outputs do not fit the columns of the run is left out of all tables, and its failure is
-        returned. Nothing is committed after a RunInUseError (another session took over), a StorageError, or a
-        ValueError (a simulation is already done).
+        returned. Nothing is committed after a RunInUseError, a StorageError, or a ValueError (it is already done).
         """
         batch = assemble(payloads, self._columns, self._spec.schemas, self._committed)
         failed = np.array(sorted(failure.position for failure in failures), dtype=np.int64)

@@ -140,8 +140,7 @@ def _end(started: Sequence[subprocess.Popen[bytes]], folder: Path) -> None:
 def _set_token() -> None:
     """Let only this user's processes talk to this Ray.
 
-    Ray would write a token to the home directory, which may be read-only; one in the environment leaves nothing behind.
-    Ray caches it, so it stays for later ones as well.
+    Ray would write a token to the home directory, which may be read-only. Ray caches that of the environment: it stays.
     """
     tokens = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     if not any(os.environ.get(name) for name in tokens) and not _has_token_at_home():
@@ -158,9 +157,7 @@ def _has_token_at_home() -> bool:
 def _lean_node() -> Iterator[list[subprocess.Popen[bytes]]]:
     """Start only what is needed, in process groups apart: a signal to ours must find Ray alive, or nothing can commit.
 
-    Gives the processes as they are started.
-
-    Ray blocks Ctrl-C in its processes by itself, and not the SIGTERM that a supervisor sends to a whole group.
+    Gives the processes as they are started. By itself Ray blocks Ctrl-C there, and not a SIGTERM to the whole group.
     """
     from ray._private import parameter, services
     from ray._private.node import Node
@@ -169,11 +166,8 @@ def _lean_node() -> Iterator[list[subprocess.Popen[bytes]]]:
     any_port = {RAY_PARAMS: functools.partial(vars(parameter)[RAY_PARAMS], dashboard_agent_listen_port=0)}
     started: list[subprocess.Popen[bytes]] = []
     apart = {POPEN: functools.partial(_start_apart, started, vars(services).get(POPEN, subprocess.Popen))}
-    with (
-        replaced(Node, dict.fromkeys(UNNEEDED, _start_nothing)),
-        replaced(services, apart),
-        replaced(parameter, any_port),
-    ):
+    lean = dict.fromkeys(UNNEEDED, _start_nothing)
+    with replaced(Node, lean), replaced(services, apart), replaced(parameter, any_port):
         yield started
 
 

@@ -33,13 +33,11 @@ LOST_S = 60.0
 """How long a dashboard may be away while a job is waited for: port forwards and heads restart."""
 
 _FOUND = "modelops-ray found "
-_LOOK = "; ".join(
-    (
-        "import importlib.metadata as m, json, platform",
-        'pairs = [(d.metadata["Name"], d.version) for d in m.distributions()]',
-        'found = {"python": platform.python_version(), "versions": {n.lower(): v for n, v in pairs if n}}',
-        f'print("{_FOUND}" + json.dumps(found))',
-    )
+_LOOK = (
+    "import importlib.metadata as m, json, platform; "
+    'pairs = [(d.metadata["Name"], d.version) for d in m.distributions()]; '
+    'found = {"python": platform.python_version(), "versions": {n.lower(): v for n, v in pairs if n}}; '
+    f'print("{_FOUND}" + json.dumps(found))'
 )
 # Ray writes the command into the log, before or after what it prints.
 _ECHO = "Running entrypoint for job "
@@ -80,8 +78,7 @@ class JobState:
 class Dashboard:
     """A dashboard of Ray at a URL.
 
-    Every method raises BackendError where no dashboard answers or it wants another token; those that take a job raise
-    UsageError where there is none of that name.
+    Every method raises BackendError where no dashboard answers or it wants another token; UsageError for no such job.
     """
 
     def __init__(self, address: str) -> None:

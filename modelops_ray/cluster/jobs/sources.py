@@ -1,7 +1,6 @@
 """Which Python files a model needs where it runs, and which installed distributions they import.
 
-Reads files and looks modules up; does not import or run them. Also decides where the files lie in a job: those that
-belong to a model must have the same digest there.
+Reads files and looks modules up; runs none. Decides where they lie in a job: a model must have the same digest there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """From what a study needs to pods: memory tiers, how many of each, head, spill volume, disk. Arithmetic only.
 
-Owns the formula for what Ray may promise of a pod's memory, and the choice of sizes. Sizes that nothing depends on
-stand in the manifests and arrive here as a `Shape`.
+Owns the formula for what Ray may promise of a pod's memory, and the choice of sizes. A `Shape` has the manifests' own.
 """
 
 from __future__ import annotations

@@ -79,8 +79,7 @@ class _Held:
 class LocalFolder(Folder):
     """A directory of a file system; `base.Folder` says what its methods promise.
 
-    `shown` is how it is named to people where that is not its path. With `_held`, names are relative to that directory,
-    in which this one has the name `_inside`.
+    `shown` is its name for people where that is not its path. In the directory `_held` this one is called `_inside`.
     """
 
     root: Path
