@@ -28,27 +28,10 @@ if TYPE_CHECKING:
     from modelops_ray.study.study import Study
 
 __all__ = [
-    "BackendError",
-    "ModelError",
-    "ModelopsRayError",
-    "NoProgressError",
-    "PayloadLostError",
-    "ResultsError",
-    "Run",
-    "RunConfig",
-    "RunInUseError",
-    "StorageError",
-    "Study",
-    "StudyError",
-    "Submission",
-    "UsageError",
-    "__version__",
-    "open_run",
-    "plan",
-    "profile",
-    "run",
-    "submit",
-]
+    "BackendError", "ModelError", "ModelopsRayError", "NoProgressError", "PayloadLostError", "ResultsError", "Run",
+    "RunConfig", "RunInUseError", "StorageError", "Study", "StudyError", "Submission", "UsageError", "__version__",
+    "open_run", "plan", "profile", "run", "submit",
+]  # fmt: skip
 
 _LAZY = {
     "RunConfig": "modelops_ray.session.run_config",

@@ -19,20 +19,9 @@ Every message is one line that names the thing, the place and the remedy. `one_l
 from __future__ import annotations
 
 __all__ = [
-    "BackendError",
-    "ManifestError",
-    "ModelError",
-    "ModelopsRayError",
-    "NoProgressError",
-    "NodeError",
-    "PayloadLostError",
-    "ResultsError",
-    "RunInUseError",
-    "StorageError",
-    "StudyError",
-    "UsageError",
-]
-
+    "BackendError", "ManifestError", "ModelError", "ModelopsRayError", "NoProgressError", "NodeError",
+    "PayloadLostError", "ResultsError", "RunInUseError", "StorageError", "StudyError", "UsageError",
+]  # fmt: skip
 
 NO_WORKING_FOLDER = "the working directory has been removed; change to one that is there, as by `cd`"
 

@@ -38,8 +38,7 @@ class Driver:
         self._state = state
         self._backend, self._committer, self._source = ports.backend, ports.committer, ports.source
         self._observer, self._watcher, self._clock = ports.observer, ports.watcher, ports.clock
-        self._n_simulations = n_simulations
-        self._n_resumed = n_resumed
+        self._n_simulations, self._n_resumed = n_simulations, n_resumed
         self._began_s = self._clock()
         self._capacity_read_s = float("-inf")
         self._stop_reason: str | None = None

@@ -102,8 +102,7 @@ class _Judge:
         self, known: Mapping[str, pa.Schema], identity: pa.Schema, committed: Callable[[str], Iterable[pa.Table]]
     ) -> None:
         self.schemas = dict(known)
-        self._identity = identity
-        self._committed = committed
+        self._identity, self._committed = identity, committed
         self._taken: dict[str, list[pa.Table]] = defaultdict(list)
         # Columns only ever widen, so a verdict on a table holds for all its simulations.
         self._fits: set[int] = set()

@@ -58,10 +58,7 @@ class RunStore:
         """
         self.warnings = warnings
         self.written = Written()
-        self._folder = folder
-        self._spec = spec
-        self._log = log
-        self._session = session
+        self._folder, self._spec, self._log, self._session = folder, spec, log, session
         self._done = _mask(log, len(spec.simulations))
         self.completed = log.rows(failed=False)
         self.failed = log.rows(failed=True)

@@ -59,8 +59,7 @@ class Session:
         self.name = _new_name(log, around)
         self._folder = folder
         self._commits = folder.inside(commits.FOLDER).hold(make=True)
-        self._run = run
-        self._mark = mark
+        self._run, self._mark = run, mark
         self._clock = around.clock
         self._process = around.process()
         self._number = log.last + 1
