@@ -186,7 +186,8 @@ class Fields:
     """The options of `run`, as the fields of `RunConfig`; sizes in bytes, times in seconds, None where it is adapted.
 
     An option is added here, with its name in `JobOptions` or `Options` below for typed keyword arguments; what the core
-    and the workers obey, `session.request` passes on. Those that `profile` does not take, of place and part, are first.
+    and the workers obey is passed on by `session.request`. Those that `profile` does not take say where a run is and
+    which part of it is done; they stand first.
     """
 
     out: Annotated[

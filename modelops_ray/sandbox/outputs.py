@@ -7,7 +7,7 @@ A model may return, or put below an output's name, a mapping: a dictionary, a da
 values are tables, mappings or lists of rows, they are outputs; if all are sequences, columns of one table; if all are
 scalars, one row. An empty mapping has no outputs. A table that is returned without a name is the output `result`.
 
-Values are kept exactly, in plain types all the way down, or refused by name. All is copied: buffers may be used again.
+Values are kept exactly, in plain types all the way down, or refused by name. All is copied: a model may reuse buffers.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class BadOutputError(Exception):
 def outputs_of(returned: object, wanted: Sequence[str] | None = None) -> dict[str, Scalars | pa.Table]:
     """Return the outputs by name, the wanted ones or all: a table each, or a dict of plain scalars, which is one row.
 
-    An output that has neither rows nor columns is left out. BadOutputError if this may not be, or one is missing.
+    An output that has neither rows nor columns is left out. BadOutputError where a model may not return this, or a
+    wanted output is missing.
     """
     # Reading may run a lazy query, or a sequence or mapping class of the model's.
     with authors_code(_unreadable, passing=(BadOutputError, MemoryError)):

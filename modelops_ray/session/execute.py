@@ -60,7 +60,8 @@ class Outcome:
 def execute(question: RunRequest, watcher: Watcher, observing: Observing = lambda _note: nullcontext()) -> Outcome:
     """Run what is not done yet, to the end or until told to stop, and tell the watcher how it goes.
 
-    ModelopsRayError if the run could not be done or go on; what had finished is committed. `observing` knows of nodes.
+    ModelopsRayError if the run could not be done or go on; what had finished is committed then. With `observing`, what
+    became of nodes is known beyond what Ray tells.
     """
     began_s = time.monotonic()
     opening = _opened(question)

@@ -1,6 +1,7 @@
 """What a session is asked: a checked study, its simulations, its model and the knobs.
 
-Owns what is found wrong before anything is started or written, the run directory's name, and what the workers obey.
+Owns what is found wrong before anything is started or touched on disk, the name of the run directory, and what the core
+and the workers obey, made of the options.
 """
 
 from __future__ import annotations

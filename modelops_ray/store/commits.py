@@ -45,7 +45,8 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 class Part(documents.Document):
     """One Parquet file as a commit names it.
 
-    `positions` are the half-open runs of a part of `simulations`, in the order of its rows; `failed` has failures only.
+    `positions` are the half-open runs of a part of `simulations`, in the order of its rows; no other part has any.
+    `failed` marks a part that holds failures only.
     """
 
     path: PartPath

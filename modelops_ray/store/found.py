@@ -140,7 +140,8 @@ def _find(folder: Folder, spec: RunSpec) -> Found | None:
 def require_empty(folder: Folder) -> None:
     """Raise ResultsError for a directory without `run.json` that holds other files.
 
-    A slow session whose run was removed may leave empty folders, `progress.json`, or one commit.
+    A run that began since it was read is no such file. A session whose run was removed while it was slow may leave
+    empty folders, `progress.json`, or one commit.
     """
     names = folder.names()
     if set(names) <= _OURS and len(folder.names(FOLDER)) <= 1 and not any(map(folder.names, part_folders(folder))):
