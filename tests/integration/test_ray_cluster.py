@@ -308,6 +308,31 @@ def test_a_ray_whose_node_process_died_ends_the_run_in_one_line(folder, monkeypa
             backend.wait(60.0)
 
 
+def test_an_own_ray_whose_gcs_is_killed_is_one_line_and_ends_within_seconds(folder, monkeypatch):
+    """Ray itself would wait a minute for it and then end this process, with what had finished not committed."""
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with connect(None, environ={}, limit_memory_bytes=1536 * MIB, limit_cpus=1) as cluster:
+        backend = RayBackend(run_chunk, cluster)
+        backend.submit(chunk(1))
+        assert [1] == [event.chunk_id for event in backend.wait(60.0)]
+        backend.submit(chunk(2, sleep_s=600.0))
+        [gcs] = [pid for pid in processes(str(folder)) if "gcs_server" == comm_of(pid)]
+        os.kill(gcs, signal.SIGKILL)
+        killed_s = time.monotonic()
+        with pytest.raises(BackendError, match=r"^Ray failed: its GCS at .* is gone: .*; start the same command again"):
+            wait_for(lambda: backend.wait(0.2))
+        assert backend.take(1) is not None
+        assert 0 == backend.spilled_bytes()
+        backend.close()
+    assert time.monotonic() - killed_s < 15
+    wait_for(lambda: not processes(str(folder)), patience_s=15.0)
+
+
+def comm_of(pid):
+    """The name of a process."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost:1", "no-such-host.invalid:6379"])
 def test_an_address_where_no_ray_is_ends_in_one_line_within_seconds(address):
     """It is named as it was given; Ray itself would try for two minutes and then end the process."""

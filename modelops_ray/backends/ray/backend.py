@@ -16,6 +16,7 @@ from typing import Any
 from modelops_ray.backends.ray.autoscaler import autoscaler_says
 from modelops_ray.backends.ray.connect import Cluster
 from modelops_ray.backends.ray.errors import classify, killer, lost_address, node_says, used_bytes
+from modelops_ray.backends.ray.gcs import GcsWatch
 from modelops_ray.backends.ray.task import NAMESPACE, excess_of, supervisor
 from modelops_ray.core.events import Capacity, ChunkFailed, ChunkFinished, ChunkStarted, ClusterSaid, Event, Node
 from modelops_ray.core.report import Cause, ChunkReport
@@ -51,6 +52,7 @@ class RayBackend:
         self._unstarted: set[int] = set()
         self._announcements_s = -ANNOUNCED_EVERY_S
         self._capacity: tuple[float, Capacity] | None = None
+        self._gcs = GcsWatch(cluster.address, clock, comes_back=not cluster.owned)
         self._kills = KernelKills(clock) if cluster.owned else None
         self._spilled_before_bytes = _spilled_bytes()
         self._spilled_bytes = 0
@@ -58,7 +60,8 @@ class RayBackend:
     def capacity(self) -> Capacity:
         """Look at the nodes that are alive and take CPUs and memory, and at those the autoscaler could add."""
         now_s = self._clock()
-        if self._capacity is None or now_s - self._capacity[0] >= CAPACITY_EVERY_S:
+        is_due = self._capacity is None or now_s - self._capacity[0] >= CAPACITY_EVERY_S
+        if self._capacity is None or (is_due and not self._gcs.is_away):
             # An own Ray has no autoscaler.
             said = "" if self._cluster.owned else autoscaler_says(self._cluster.address)
             self._capacity = now_s, Capacity(nodes_now(), _reachable(), said)
@@ -91,6 +94,7 @@ class RayBackend:
 
         What no chunk is to blame for is raised: ModelError, StorageError and BackendError, as by `errors.classify`.
         """
+        self._gcs.require()
         if self._kills is not None:
             self._kills.update()
         deadline_s = self._clock() + timeout_s
@@ -119,7 +123,7 @@ class RayBackend:
 
     def spilled_bytes(self) -> int:
         """Ask the nodes how many bytes they spilled since this backend was made; never less than before."""
-        if self._ray.is_initialized():
+        if self._ray.is_initialized() and not self._gcs.is_away:
             self._spilled_bytes = max(self._spilled_bytes, _spilled_bytes() - self._spilled_before_bytes)
         return self._spilled_bytes
 
@@ -128,7 +132,7 @@ class RayBackend:
         from ray.experimental.internal_kv import _internal_kv_del
 
         outstanding = list(self._reports)
-        if not self._ray.is_initialized():
+        if not self._ray.is_initialized() or self._gcs.is_away:
             return
         for chunk_id in outstanding:
             self.cancel(chunk_id)
@@ -179,7 +183,7 @@ class RayBackend:
     def _started(self) -> list[ChunkStarted]:
         """Look for the marks that announced tasks leave when they start, at most once a second."""
         now_s = self._clock()
-        if not self._unstarted or now_s - self._announcements_s < ANNOUNCED_EVERY_S:
+        if not self._unstarted or now_s - self._announcements_s < ANNOUNCED_EVERY_S or self._gcs.is_away:
             return []
         self._announcements_s = now_s
         from ray.experimental.internal_kv import _internal_kv_list
@@ -194,7 +198,8 @@ class RayBackend:
         from ray.experimental.internal_kv import _internal_kv_del
 
         self._unstarted.discard(chunk_id)
-        _internal_kv_del(f"{self._run}{chunk_id}", namespace=NAMESPACE)
+        if not self._gcs.is_away:
+            _internal_kv_del(f"{self._run}{chunk_id}", namespace=NAMESPACE)
 
     def _forget(self, chunk_id: int) -> Any:
         """Let go of a chunk's report; Ray frees it once no reference to it is held."""
