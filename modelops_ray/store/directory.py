@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modelops_ray.core.ranges import Ranges
-from modelops_ray.errors import ResultsError
+from modelops_ray.errors import ResultsError, one_line
 from modelops_ray.sandbox.arrays import array_of, plain_array
 from modelops_ray.sandbox.column_types import together
 from modelops_ray.store.batch import Positions
@@ -243,7 +243,12 @@ def largest_of(folder: Folder, parts: Sequence[LivePart]) -> Largest:
 def _concatenated(folder: Folder, parts: list[LivePart], columns: list[str] | None) -> pa.Table:
     tables = read_parts(folder, parts, columns)
     whole = columns is None and all(part.folder == SIMULATIONS for part in parts)
-    return together(map(with_all_columns, tables) if whole else tables).combine_chunks()
+    try:
+        table = together(map(with_all_columns, tables) if whole else tables)
+    except pa.ArrowException as error:
+        what = f"its parts do not have the same columns ({one_line(error, 200)})"
+        raise damaged(folder.where(parts[0].folder), what) from error
+    return table.combine_chunks()
 
 
 def _output_names(log: Log) -> list[str]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelops_ray.errors import ResultsError
+from modelops_ray.errors import ResultsError, one_line
 from modelops_ray.store.commits import LivePart, Part
 from modelops_ray.store.documents import damaged
 from modelops_ray.store.storage.base import Folder, Sink
@@ -22,7 +23,10 @@ from modelops_ray.study.schema import plain_schema
 SIMULATIONS = "simulations"
 ATTEMPTS = "attempts"
 OUTPUTS = "outputs"
+_MOST_CHARS = 200
 GROUP_ROWS = 128 * 1024
+_ALWAYS = {SIMULATIONS: ["task_id", "status"], ATTEMPTS: ["task_id", "attempt"]}
+"""Columns that tell a table from the others; every other has the identity alone."""
 Runs = Sequence[tuple[int, int]]
 
 
@@ -88,12 +92,31 @@ def read_parts(folder: Folder, parts: Sequence[LivePart], columns: list[str] | N
 
 def part_schema(folder: Folder, part: LivePart) -> pa.Schema:
     """Read the columns of a part, verified the same."""
-    return pq.read_schema(_verified(folder, part, folder.read(part.path)))
+    data = _verified(folder, part, folder.read(part.path))
+    with _reading(folder, part):
+        return pq.read_schema(data)
 
 
 def _table(folder: Folder, part: LivePart, data: bytes | None, columns: list[str] | None) -> pa.Table:
-    # `read_table` would import pyarrow.dataset, and with it pandas: a second, for one file.
-    return pq.ParquetFile(_verified(folder, part, data)).read(columns)
+    verified = _verified(folder, part, data)
+    with _reading(folder, part):
+        # `read_table` would import pyarrow.dataset, and with it pandas: a second, for one file.
+        table = pq.ParquetFile(verified).read(columns)
+    lacking = [name for name in columns or _ALWAYS.get(part.folder, ["task_id"]) if name not in table.column_names]
+    if lacking:
+        raise _changed(folder, part, f"it has no column {lacking[0]}")
+    if table.num_rows != part.rows:
+        raise _changed(folder, part, f"it has {table.num_rows} rows instead of {part.rows}")
+    return table
+
+
+@contextmanager
+def _reading(folder: Folder, part: LivePart) -> Iterator[None]:
+    """A file that is as its commit says may still be none that Arrow reads: the commit is of another program."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, MemoryError) as error:
+        raise _changed(folder, part, f"it cannot be read as Parquet ({one_line(error, _MOST_CHARS)})") from error
 
 
 def _verified(folder: Folder, part: LivePart, data: bytes | None) -> pa.BufferReader:

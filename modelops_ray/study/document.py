@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,7 +16,9 @@ from modelops_ray.errors import StudyError
 from modelops_ray.study.values import describe, is_unicode, pointer, refuse
 
 MOST_LEVELS = 64
-MAX_SIMULATIONS = 100_000_000
+MOST_BYTES = 2**30
+MAX_SIMULATIONS = 10_000_000
+"""Ten times the largest study that this is made for: each takes memory before any of them has run."""
 
 
 class Header(BaseModel):
@@ -70,7 +73,7 @@ def _require_storable(metadata: object, place: str) -> None:
 def read_text(path: Path) -> str:
     """Read a study file; StudyError where that fails or it is not UTF-8."""
     try:
-        content = path.read_bytes()
+        content = _content(path)
     except FileNotFoundError as error:
         raise StudyError(f"{path}: no such file; give the path of a study file") from error
     except IsADirectoryError as error:
@@ -85,6 +88,29 @@ def read_text(path: Path) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         found = f"the byte 0x{content[error.start]:02x}, which is not UTF-8"
         raise refuse(f"{path}: line {line}", found, "a JSON text in UTF-8") from error
+
+
+def _content(path: Path) -> bytes:
+    """All of a file or a pipe that is no larger than any study."""
+    with open_file(path) as file:
+        found = os.fstat(file.fileno())
+        if not (stat.S_ISREG(found.st_mode) or stat.S_ISFIFO(found.st_mode)):
+            raise StudyError(f"{path}: is a device, not a file; give the path of a study file")
+        is_large = found.st_size > MOST_BYTES
+        content = b"" if is_large else file.read(-1 if stat.S_ISREG(found.st_mode) else MOST_BYTES + 1)
+    if is_large or len(content) > MOST_BYTES:
+        raise refuse(str(path), f"more than {MOST_BYTES:,} bytes", "a study file of fewer")
+    return content
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open what a person named, to read it; a pipe without a writer is empty, where opening it would wait for one.
+
+    OSError as `open` raises it.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    os.set_blocking(file.fileno(), True)
+    return file
 
 
 def parse(text: str, source: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Anything that may be typed or lie in a file: the interface's exit codes, one line for an error, nothing made."""
 
 import json
+import os
 import random
 import re
 
@@ -205,9 +206,33 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 
         ("a: 2001-99-99", "a value that cannot be read"),
         ("? [1, 2]\n: 3\n", "unhashable|no YAML"),
         ("a: !!python/object:os.system x", "no YAML"),
+        ("a: !!bool x", "line 1: a value that cannot be read: 'x' is no bool"),
+        ("a: !!timestamp 99", "line 1: a value that cannot be read: '99' is no timestamp"),
+        ("a: !!map x", "no YAML"),
+        ("a: !!set [x]", "no YAML"),
+        ("{apiVersion: v1, kind: 1, metadata: {name: x}}", "/kind: found 1; it must be a text"),
+        ("{apiVersion: v1, kind: Pod, metadata: {name: [x]}}", r"/metadata/name: found ['x']; it must be a text"),
         ("a: \x1b", "no YAML"),
     ],
-    ids=["aliases", "merges", "circle", "lists", "dashes", "size", "number", "date", "list as a key", "tag", "control"],
+    ids=[
+        "aliases",
+        "merges",
+        "circle",
+        "lists",
+        "dashes",
+        "size",
+        "number",
+        "date",
+        "list as a key",
+        "tag",
+        "no bool",
+        "no time",
+        "no map",
+        "no set",
+        "kind of a number",
+        "name of a list",
+        "control",
+    ],
 )
 def test_manifests_of_any_kind(work, text, said):
     """A few lines may be more than any memory; that is said of the line at which it becomes too much."""
@@ -217,6 +242,13 @@ def test_manifests_of_any_kind(work, text, said):
     assert 1 == result.exit_code
     assert any(word in result.stdout for word in said.split("|")), result.stdout
     assert all(character.isprintable() or character == "\n" for character in result.stdout + result.stderr)
+
+
+def test_a_manifest_that_is_a_pipe_without_a_writer(work):
+    """It is empty, and is not waited for."""
+    os.mkfifo(work / "pipe.yaml")
+
+    assert "nothing wrong in 0 objects\n" == invoke("kuberay", "check", "pipe.yaml").stdout
 
 
 @pytest.mark.parametrize(

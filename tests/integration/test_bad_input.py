@@ -5,11 +5,15 @@ import re
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.commands import enter, invoke, tree, write_model, write_study
 
 from modelops_ray.errors import StudyError
+from tests.mutations.sealed import resealed
 
 
 @pytest.fixture
@@ -106,8 +110,8 @@ def test_a_parameter_set_that_cannot_be_run(refusal, work, second, expected):
     ("keys", "expected"),
     [
         ({"parameter_sets": []}, "/parameter_sets: found an empty list; expected a list of at least one parameter set"),
-        ({"n_replicates": 0}, "/n_replicates: found 0; expected a whole number from 1 to 100000000"),
-        ({"n_replicates": -3}, "/n_replicates: found -3; expected a whole number from 1 to 100000000"),
+        ({"n_replicates": 0}, "/n_replicates: found 0; expected a whole number from 1 to 10000000"),
+        ({"n_replicates": -3}, "/n_replicates: found -3; expected a whole number from 1 to 10000000"),
     ],
 )
 def test_a_study_of_nothing(refusal, work, keys, expected):
@@ -321,6 +325,44 @@ def test_a_part_that_was_cut_short(refusal, run_dir):
         "restore the file from a copy, or start over with --fresh",
         refusal("run", "study.json", "--out", "run"),
     )
+
+
+def test_a_part_that_its_commit_names_and_that_is_no_parquet(refusal, run_dir):
+    """Commits that were sealed over a damaged part name it as it is; Arrow's own message is in the line."""
+    part = next((run_dir / "simulations").iterdir())
+    exchange(run_dir, part, part.read_bytes()[:-8] + b"\xff\xff\xff\x7fPAR1")
+
+    assert re.fullmatch(
+        rf"run/simulations/{part.name}: not what run/_commits/\d{{6}}.json says, it cannot be read as Parquet \(.+\); "
+        "restore the file from a copy, or start over with --fresh",
+        refusal("results", "run"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (pa.table({"task_id": ["a", "b"]}), "it has no column status"),
+        (pa.table({"task_id": ["a"] * 7, "status": ["completed"] * 7}), r"it has 7 rows instead of \d"),
+    ],
+    ids=["another table", "other rows"],
+)
+def test_a_part_that_its_commit_names_and_that_holds_something_else(refusal, run_dir, table, expected):
+    """It is told from the table it should be a part of by its columns and the number of its rows."""
+    part = next((run_dir / "simulations").iterdir())
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    exchange(run_dir, part, sink.getvalue().to_pybytes())
+
+    assert re.search(f"says, {expected}; restore", refusal("results", "run"))
+
+
+def exchange(run_dir, part, content):
+    """Put something else in the place of a part, with commits that name it as it is then."""
+    part.write_bytes(content)
+    commits = {str(path): path.read_bytes() for path in (run_dir / "_commits").iterdir()}
+    for path, sealed in resealed(commits, {str(part.relative_to(run_dir)): content}).items():
+        Path(path).write_bytes(sealed)
 
 
 def test_a_part_with_other_content_of_the_same_size(refusal, run_dir):

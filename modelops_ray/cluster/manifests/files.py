@@ -5,6 +5,7 @@ Owns YAML and where the shipped manifests are. `kustomize` resolves kustomizatio
 
 from __future__ import annotations
 
+import io
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from modelops_ray.errors import ManifestError, UsageError
+from modelops_ray.errors import ManifestError, UsageError, one_line
+from modelops_ray.study.document import open_file
 
 Json = dict[str, Any]
 
@@ -20,6 +22,7 @@ KUSTOMIZATION = "kustomization.yaml"
 DEEPEST = 100
 MOST_VALUES = 200_000
 MOST_CHARS = 16 * 2**20
+_SHOWN_CHARS = 60
 YAML_ENDINGS = (".yaml", ".yml")
 
 
@@ -50,7 +53,9 @@ class _Loader(yaml.CSafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (yaml's)
         seen: set[Any] = set()
-        for key, _ in node.value:
+        # A list or a text that is tagged as a mapping is refused by YAML's own construction below.
+        pairs: Any = node.value if node.id == "mapping" else ()
+        for key, _ in pairs:
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
@@ -59,6 +64,19 @@ class _Loader(yaml.CSafeLoader):
             seen.add(key.value)
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return mapping
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 (yaml's)
+        """Make the value of a node; a text that its tag does not fit, or Python cannot hold, is refused with its line.
+
+        YAML's constructors raise what their parsing happens to raise: KeyError for `!!bool x`.
+        """
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError, LookupError, AttributeError, TypeError) as error:
+            shown = one_line(node.value if isinstance(node, yaml.ScalarNode) else "", _SHOWN_CHARS)
+            line = node.start_mark.line + 1
+            kind = node.tag.removeprefix("tag:yaml.org,2002:")
+            raise ManifestError(f"line {line}: a value that cannot be read: {shown!r} is no {kind}") from error
 
 
 def parse(text: str, source: str) -> list[Any]:
@@ -76,8 +94,6 @@ def parse(text: str, source: str) -> list[Any]:
         raise ManifestError(f"{source}: line {line}: it is no YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise ManifestError(f"{source}: it is no YAML: {error}") from error
-    except (ValueError, OverflowError) as error:  # a date or a number that Python cannot hold
-        raise ManifestError(f"{source}: it holds a value that cannot be read: {error}") from error
 
 
 def _require_bounded(text: str) -> None:
@@ -117,7 +133,7 @@ def parse_one(text: str, source: str) -> Any:
 def read(path: Path) -> list[Any]:
     """Read every document of a YAML file; ManifestError where it cannot be read or is no YAML."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with io.TextIOWrapper(open_file(path), encoding="utf-8") as file:
             text = file.read(MOST_CHARS + 1)
     except OSError as error:
         raise ManifestError(f"{path}: it cannot be read: {error.strerror}") from error
@@ -138,12 +154,24 @@ def _objects(documents: list[Any], source: str) -> Iterator[Json]:
         place = f"{source}: document {number}"
         if not isinstance(document, dict) or not {"apiVersion", "kind"} <= document.keys():
             raise ManifestError(f"{place}: it has no apiVersion and kind; it is no Kubernetes object")
+        _require_texts(document, place)
         if document["kind"] == "List":
             yield from _objects(document.get("items") or [], source)
         elif not Resource(source, document).name:
             raise ManifestError(f"{place}: /metadata/name: a {document['kind']} needs a name")
         else:
             yield document
+
+
+def _require_texts(document: Json, place: str) -> None:
+    """Make sure that what an object is told from others by is text: all that reads manifests compares it."""
+    metadata = document.get("metadata")
+    named = metadata if isinstance(metadata, dict) else {}
+    names = {f"/{name}": document[name] for name in ("apiVersion", "kind")}
+    names |= {f"/metadata/{name}": named[name] for name in ("name", "namespace") if named.get(name) is not None}
+    for pointer, value in names.items():
+        if not isinstance(value, str):
+            raise ManifestError(f"{place}: {pointer}: found {one_line(repr(value), _SHOWN_CHARS)}; it must be a text")
 
 
 def without_nulls(value: Any) -> Any:

@@ -51,6 +51,41 @@ def test_a_path_that_cannot_be_followed(tmp_path):
     assert f"{loop}: cannot be read: {os.strerror(40)}; make the file readable" == message_of(loop)
 
 
+def test_a_pipe_that_has_no_writer(tmp_path):
+    """It is empty: what waits for a writer would wait without end."""
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+
+    assert f"{pipe}: line 1 column 1: not JSON: Expecting value; correct it there" == message_of(pipe)
+
+
+def test_a_pipe_that_has_a_writer(tmp_path):
+    """A study that another program makes is read as it comes."""
+    reading, writing = os.pipe()
+    os.write(writing, json.dumps(GOOD).encode())
+    os.close(writing)
+
+    assert Study.from_dict(GOOD).digest == Study.load(f"/dev/fd/{reading}").digest
+    os.close(reading)
+
+
+def test_a_device(tmp_path):
+    """One that has no end is not read to its end."""
+    link = tmp_path / "zero.json"
+    link.symlink_to("/dev/zero")
+
+    assert f"{link}: is a device, not a file; give the path of a study file" == message_of(link)
+
+
+def test_a_file_of_more_bytes_than_any_study_has(tmp_path):
+    """It is refused by its size, before it is read."""
+    path = tmp_path / "holes.json"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+
+    assert f"{path}: found more than 1,073,741,824 bytes; expected a study file of fewer" == message_of(path)
+
+
 def test_a_file_that_is_not_utf_8(tmp_path):
     """The line of the first wrong byte is given, which an editor can go to."""
     assert "line 2: found the byte 0xe9, which is not UTF-8; expected a JSON text in UTF-8" == refusal(
@@ -129,11 +164,11 @@ THIRD = "/parameter_sets/2"
         ("model", "null", "/model", "null", A_MODEL),
         ("model", '""', "/model", 'the text ""', A_MODEL),
         ("model", "[1]", "/model", "a list", A_MODEL),
-        ("n_replicates", "0", "/n_replicates", "0", "a whole number from 1 to 100000000"),
-        ("n_replicates", "-3", "/n_replicates", "-3", "a whole number from 1 to 100000000"),
-        ("n_replicates", "1.0", "/n_replicates", "1.0", "a whole number from 1 to 100000000"),
-        ("n_replicates", "true", "/n_replicates", "true", "a whole number from 1 to 100000000"),
-        ("n_replicates", '"3"', "/n_replicates", 'the text "3"', "a whole number from 1 to 100000000"),
+        ("n_replicates", "0", "/n_replicates", "0", "a whole number from 1 to 10000000"),
+        ("n_replicates", "-3", "/n_replicates", "-3", "a whole number from 1 to 10000000"),
+        ("n_replicates", "1.0", "/n_replicates", "1.0", "a whole number from 1 to 10000000"),
+        ("n_replicates", "true", "/n_replicates", "true", "a whole number from 1 to 10000000"),
+        ("n_replicates", '"3"', "/n_replicates", 'the text "3"', "a whole number from 1 to 10000000"),
         ("outputs", '"incidence"', "/outputs", 'the text "incidence"', "a list of names of outputs, or null for all"),
         ("outputs", '["a", 1]', "/outputs/1", "1", "a list of names of outputs, or null for all"),
         ("targets", "{}", "/targets", "an object", "a list of target entrypoints, or null"),
@@ -208,9 +243,9 @@ def test_a_parameter_set_that_cannot_be_run(tmp_path, row, place, found, right):
 
 def test_more_simulations_than_can_be_counted(tmp_path):
     """Found from the counts alone, before any seed is derived."""
-    document = GOOD | {"n_replicates": 60_000_000, "parameter_sets": [{"x": 1}, {"x": 2}]}
+    document = GOOD | {"n_replicates": 6_000_000, "parameter_sets": [{"x": 1}, {"x": 2}]}
 
-    assert "found 120000000 simulations; expected at most 100000000; split the study" == refusal(
+    assert "found 12000000 simulations; expected at most 10000000; split the study" == refusal(
         tmp_path, json.dumps(document)
     )
 
