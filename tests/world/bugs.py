@@ -68,8 +68,8 @@ BUGS = [
     Bug(
         "leftovers are listed after another session may have begun", "store.opening",
         "    leftovers = leftovers_in(folder, log)\n    log.apply(session.append(log.study or "
-        "found.run.study.digest), FOLDER)\n",
-        "    log.apply(session.append(log.study or found.run.study.digest), FOLDER)\n"
+        "found.run.study.digest), commits.FOLDER)\n",
+        "    log.apply(session.append(log.study or found.run.study.digest), commits.FOLDER)\n"
         "    around_again = leftovers = found.leftovers\n    leftovers = tuple(log.parts)[:1] or leftovers\n",
     ),
     Bug(
@@ -117,7 +117,7 @@ BUGS = [
     ),
     Bug(
         "a session that begins fences off nobody", "store.opening",
-        "    log.apply(session.append(log.study or found.run.study.digest), FOLDER)\n", "",
+        "    log.apply(session.append(log.study or found.run.study.digest), commits.FOLDER)\n", "",
     ),
     Bug(
         "a larger study gives positions anew", "store.extension",
@@ -160,16 +160,16 @@ BUGS = [
     Bug(
         "simulations whose outputs were lost do not run again", "core.retry",
         "            self._journal.keep_attempts(group, failure, Follows.RETRIED, 0, now_s)\n"
-        "            self._dispatch.put_back(group)\n",
+        "            self._dispatch.pending.put_back(group)\n",
         "            self._journal.keep_attempts(group, failure, Follows.RETRIED, 0, now_s)\n",
     ),
     Bug(
         "what a chunk did not reach is forgotten", "core.state",
-        "            self.dispatch.put_back(chunk.group.only(set_of))\n", "            pass\n",
+        "            self.dispatch.pending.put_back(chunk.group.only(set_of))\n", "            pass\n",
     ),
     Bug(
         "a cancelled chunk is forgotten", "core.state",
-        "            self.dispatch.put_back(chunk.group)\n            yield CancelChunk(chunk_id)",
+        "            self.dispatch.pending.put_back(chunk.group)\n            yield CancelChunk(chunk_id)",
         "            yield CancelChunk(chunk_id)",
     ),
     Bug(

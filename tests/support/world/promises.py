@@ -70,7 +70,9 @@ class Promises:
     def began(self, store: RunStore, process: Process, how: dict[str, Any]) -> None:
         """A session has taken a run directory: unless the user said so, no other one lives that was heard of lately."""
         world = self._world
-        if not (how.get("take_over") or how.get("fresh") or {"clock_skew", "clock_jump"} & world.plan.kinds):
+        # Where clocks differ, or a session may sleep between its look and its first commit, only the commit decides.
+        is_unsure = {"clock_skew", "clock_jump", "slow_storage", "stopped"} & world.plan.kinds
+        if not (how.get("take_over") or how.get("fresh") or is_unsure):
             for other, heard_s in self._heard_s.items():
                 is_live = not (other.is_over or other.is_dead) and other is not process
                 run = self._run_of.get(other)

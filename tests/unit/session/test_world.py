@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support.world.promises import Promises
 from support.world.world import DISK_FAULTS, NODE_FAULTS, SESSION_FAULTS, USER_ACTS, Plan
 
+import modelops_ray
+from tests.world import bugs
 from tests.world.whole import play, shrunk, tell
 
 SEEDS = 200
@@ -55,3 +58,11 @@ def test_a_seed_that_breaks_a_promise_is_made_small_and_told(monkeypatch):
     )  # fmt: skip
     assert "seed 3: AssertionError: there are two sets" == tell(small).splitlines()[0]
     assert "  2 sets of 1, 1 nodes, on a bucket; faults: none" == tell(small).splitlines()[1]
+
+
+@pytest.mark.parametrize("bug", bugs.BUGS, ids=lambda bug: bug.name)
+def test_every_deliberate_bug_has_its_place(bug):
+    """The program changes, and a bug that cannot be put in is looked for in vain."""
+    path = Path(modelops_ray.__file__).parent / f"{bug.module.replace('.', '/')}.py"
+    assert 1 == path.read_text().count(bug.before)
+    compile(path.read_text().replace(bug.before, bug.after), path, "exec")
