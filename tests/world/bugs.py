@@ -54,7 +54,7 @@ BUGS = [
         "parts are written in place", "store.storage.local",
         "            temporary, written = _fill_temporary(path, fill, self._fd)\n            os.replace",
         "            temporary, written = _fill_temporary(path, fill, self._fd)\n"
-        "            _write_all(os.open(path, os.O_WRONLY | os.O_CREAT), bytearray(1))\n            os.replace",
+        "            _write_all(os.open(path, os.O_WRONLY | os.O_CREAT, dir_fd=self._fd), bytearray(1))\n            os.replace",
     ),
     Bug(
         "a session goes on after another one took over", "store.commits",
