@@ -125,7 +125,8 @@ class Requests:
         return answer
 
     def _fault(self, *, is_conditional: bool) -> str:
-        if self._dice.random() >= self.weather:
+        # What is written under a condition decides: faults are sought there.
+        if self._dice.random() >= self.weather * (4 if is_conditional else 1):
             return ""
         kinds = [kind for kind in self.kinds if kind in REFUSALS or (kind == "conflict" and is_conditional)]
         return self._dice.choice(kinds) if kinds else ""

@@ -141,6 +141,7 @@ class World:
         self.study = grid(self.n_sets, self.plan.n_replicates)
         self.fates = self._fates(len(Simulations(grid(self.plan.n_sets + 2, self.plan.n_replicates))))
         self.misfitting = self._some("misfit", 0.1)
+        self.met["long"] += "long" in self.plan.kinds
         self.promises = Promises(self)
         self.processes: list[Process] = []
         self.told: list[Told] = []
