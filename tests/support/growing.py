@@ -51,7 +51,9 @@ def _be(theirs: int, ours: int, shared: mmap.mmap | None) -> None:
     held = []
     while what := os.read(theirs, 1):
         if what == b"g":
-            held.append(bytes(range(256)) * (STEP_BYTES // 256))
+            # Never what the fork has from its parent, which would be copied and not made.
+            held.append(mmap.mmap(-1, STEP_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            held[-1].write(bytes(range(256)) * (STEP_BYTES // 256))
         elif shared is not None:
             for at in range(0, len(shared), mmap.PAGESIZE):
                 shared[at] = 1
