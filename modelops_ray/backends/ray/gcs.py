@@ -25,6 +25,7 @@ class GcsWatch:
         self._where = host.strip("[]"), int(port)
         self._address = address
         self._clock = clock
+        self._comes_back = comes_back
         self._patience_s = COMES_BACK_WITHIN_S if comes_back else 0.0
         self._looked_s = -LOOK_EVERY_S
         self._away_since_s: float | None = None
@@ -53,5 +54,8 @@ class GcsWatch:
         try:
             with socket.create_connection(self._where, CONNECT_S):
                 return True
-        except OSError:
+        except ConnectionRefusedError:
             return False
+        except OSError:
+            # Of our own Ray, on this machine: too busy to answer, or no descriptor left here. That is not its end.
+            return not self._comes_back

@@ -1,6 +1,7 @@
 """A GCS that is gone is noticed, and given up at once or after a time in which it may come back."""
 
 import socket
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -68,4 +69,16 @@ def test_one_of_a_cluster_may_come_back(server, now_s):
     watch.require()
     now_s[0] += COMES_BACK_WITHIN_S
     with pytest.raises(BackendError, match="is gone"):
+        watch.require()
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_one_that_cannot_take_a_connection_has_not_ended_where_it_is_of_this_machine(now_s, comes_back):
+    """Its queue is full; of another machine that cannot be told from one that is gone, and is waited for."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as waiting:
+        with suppress(TimeoutError):
+            while True:
+                waiting.enter_context(socket.create_connection(full.getsockname(), 0.1))
+        watch = watch_of(full, now_s, comes_back=comes_back)
+        assert comes_back == watch.is_away
         watch.require()
