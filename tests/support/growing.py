@@ -7,7 +7,7 @@ import os
 import signal
 from contextlib import suppress
 
-STEP_BYTES = 40 * 2**20
+STEP_BYTES, PIECE_BYTES = 40 * 2**20, 2**16
 
 
 class Growing:
@@ -53,7 +53,8 @@ def _be(theirs: int, ours: int, shared: mmap.mmap | None) -> None:
         if what == b"g":
             # Never what the fork has from its parent, which would be copied and not made.
             held.append(mmap.mmap(-1, STEP_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-            held[-1].write(bytes(range(256)) * (STEP_BYTES // 256))
+            for _ in range(STEP_BYTES // PIECE_BYTES):
+                held[-1].write(bytes(PIECE_BYTES))
         elif shared is not None:
             for at in range(0, len(shared), mmap.PAGESIZE):
                 shared[at] = 1

@@ -16,6 +16,8 @@ from modelops_ray.sandbox.measure import resident_parts
 from modelops_ray.sandbox.processes import process
 from modelops_ray.sandbox.segments import Segments
 
+pytestmark = pytest.mark.usefixtures("nothing_to_reuse")
+
 NEARLY = 10 * 2**20
 
 

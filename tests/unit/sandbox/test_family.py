@@ -15,6 +15,8 @@ from modelops_ray.sandbox.family import Family, ServerMemory
 from modelops_ray.sandbox.measure import resident_parts
 from modelops_ray.sandbox.processes import process
 
+pytestmark = pytest.mark.usefixtures("nothing_to_reuse")
+
 NEARLY = 10 * 2**20
 """What a fork copies by counting references is its own as well."""
 

@@ -13,6 +13,8 @@ import pytest
 from modelops_ray.sandbox import measure
 from modelops_ray.sandbox.measure import ExactMeter, SampledMeter, peak_meter, private_bytes, release_memory
 
+pytestmark = pytest.mark.usefixtures("nothing_to_reuse")
+
 MIB = 2**20
 BLOCK_BYTES = 1000
 RESULTS = []
