@@ -16,12 +16,13 @@ from typing import Any, NoReturn
 class _Held:
     """What is called around every simulation; `monotonic_s`, `perf_s` and `unix_s` read a clock, in seconds."""
 
-    __slots__ = ("dumps", "exit", "loads", "monotonic_s", "perf_s", "pid", "unix_s")
+    __slots__ = ("dumps", "exit", "loads", "monotonic_s", "perf_s", "pid", "sleep_s", "unix_s")
 
     def __init__(self) -> None:
         self.monotonic_s: Callable[[], float] = time.monotonic
         self.perf_s: Callable[[], float] = time.perf_counter
         self.unix_s: Callable[[], float] = time.time
+        self.sleep_s: Callable[[float], None] = time.sleep
         self.pid: Callable[[], int] = os.getpid
         self.exit: Callable[[int], NoReturn] = os._exit
         self.dumps: Callable[[Any], str] = json.JSONEncoder().encode

@@ -27,8 +27,12 @@ _UNSEEN = (
 )  # fmt: skip
 """What libraries in C write without asking Python: small ones are copied at once, large ones looked at afterwards."""
 _MADE = "made"
+_TICK_S = 0.01
+"""The longest tick of a Linux kernel: two changes of a file within one have the same time."""
 _MOST_MADE_BYTES = 2**22
 Stamp = tuple[int, int, int]
+_Sealed = tuple[str, list[int], list[int]]
+"""Of a copy: what it is a copy of, and what tells each of the two from what it is once it was changed."""
 
 
 class Mirror:
@@ -43,7 +47,7 @@ class Mirror:
         self._models, self._place = models, place
         self._root, self._n, self._root_fd = "", 0, -1
         self._folders: dict[str, int] = {}
-        self._copies: dict[str, Stamp] = {}
+        self._copies: dict[str, _Sealed] = {}
         self._stamps: dict[str, Stamp] = {}
         self._is_touched = self._has_copies = False
         self._n_small = 0
@@ -80,11 +84,9 @@ class Mirror:
                 return False
             self._mirror(self._models, root, names, MIRRORED_ENTRIES)
         self._root = root
-        for folder in (root, above, f"{self._work}/room", *self._folders):
-            self._folders[folder] = os.stat(folder).st_mtime_ns
+        self._folders |= dict.fromkeys((root, above, f"{self._work}/room"), 0)
         # Where one simulation wrote to it the next ones will: what is made again is made for this process.
-        if self._n == 1:
-            self._hand_on()
+        self._seal(is_for_programs=False)
         return True
 
     def _made_above(self) -> str:
@@ -128,13 +130,25 @@ class Mirror:
             self._n_small += stamp[1]
             # Where there is no room for it, or may be none, the link does.
             with suppress(OSError):
-                self._copy(theirs, ours)
-                self._copies[ours] = stamp_of(ours)
+                self._copy_sealed(theirs, ours)
+
+    def _seal(self, *, is_for_programs: bool) -> None:
+        """Note when each folder was changed last, and hand all of it on if this is the first room of the process.
+
+        Where changes will not be heard of, wait until they would have another time: times go by the kernel's ticks.
+        """
+        for folder in self._folders:
+            self._folders[folder] = os.stat(folder).st_ctime_ns
+        if is_for_programs or self._n == 1:
+            held.sleep_s(_TICK_S)
+        if self._n == 1:
+            self._hand_on()
 
     def _is_changed(self) -> bool:
+        """Whether an entry of a folder came or went, or a copy or what it is a copy of was changed."""
         try:
-            return any(os.stat(folder).st_mtime_ns != at_ns for folder, at_ns in self._folders.items()) or any(
-                stamp_of(copy) != stamp for copy, stamp in self._copies.items()
+            return any(os.stat(folder).st_ctime_ns != at_ns for folder, at_ns in self._folders.items()) or any(
+                _sealed(ours, theirs) != (theirs, *stamps) for ours, (theirs, *stamps) in self._copies.items()
             )
         except OSError:
             return True
@@ -142,19 +156,19 @@ class Mirror:
     def _take_over(self) -> bool:
         """Take the folder that the process before left, if it is what would be made now; return whether it is."""
         with suppress(OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
-            version, root, folders, copies, stamps, self._n_small = held.loads(_read(self._made))
+            version, root, folders, copies, stamps, self._n_small, has_copies = held.loads(_read(self._made))
             self._folders, self._stamps = folders, {theirs: tuple(stamp) for theirs, stamp in stamps.items()}
-            self._copies = {ours: tuple(stamp) for ours, stamp in copies.items()}
+            self._copies = copies
             # What a model wrote there may lead anywhere.
             is_ours = root.startswith(f"{self._work}/") and "/../" not in f"{root}/"
             if is_ours and version == _version(self._models) and not self._is_changed():
-                self._root, self._is_touched, self._has_copies = root, False, False
+                self._root, self._is_touched, self._has_copies = root, False, bool(has_copies)
                 return True
         return False
 
     def _hand_on(self) -> None:
         """Write down how the folder is made, for the next process here; removed once the folder is touched."""
-        made = [self._root, self._folders, self._copies, self._stamps, self._n_small]
+        made = [self._root, self._folders, self._copies, self._stamps, self._n_small, self._has_copies]
         with suppress(OSError, ValueError), open(self._made, "wb") as file:
             file.write(held.dumps([_version(self._models), *made]).encode())
 
@@ -164,10 +178,15 @@ class Mirror:
                 os.unlink(self._made)
         self._is_touched = True
 
-    def _copy(self, theirs: str, ours: str) -> None:
-        """Put a copy in the place of a link, unless that is another's."""
+    def _copy_sealed(self, theirs: str, ours: str) -> None:
+        """Put a copy in the place of a link, of which changes will be seen later."""
+        if self._copy(theirs, ours):
+            self._copies[ours] = _sealed(ours, theirs)
+
+    def _copy(self, theirs: str, ours: str) -> bool:
+        """Put a copy in the place of a link, unless that is another's; return whether that was done."""
         if not theirs.startswith(f"{self._models}/") or not os.path.isfile(theirs):
-            return
+            return False
         copy = f"{ours}.{os.getpid()}"
         try:
             shutil.copy2(theirs, copy)
@@ -176,6 +195,7 @@ class Mirror:
             with suppress(OSError):
                 os.unlink(copy)
             raise
+        return True
 
 
 def empty(place: str) -> bool:
@@ -225,6 +245,12 @@ def stamp_of(path: str) -> Stamp:
     """What tells a file from what it is once it was changed."""
     found = os.stat(path)
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _sealed(ours: str, theirs: str) -> _Sealed:
+    own = os.stat(ours)
+    # By when it was changed, not by its time, which a program may set.
+    return theirs, [own.st_ino, own.st_size, own.st_ctime_ns], list(stamp_of(theirs))
 
 
 def _version(folder: str) -> str:

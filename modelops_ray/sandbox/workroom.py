@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from . import opened
 from .mirror import Mirror, listed, make_folder, may_be_mirrored, stamp_of
@@ -106,28 +107,50 @@ class Workroom(Mirror):
             self._open_up(ours, is_all=is_all)
 
     def about_to_start(self, *, is_python: bool) -> None:
-        """Give a program copies of files that it may change; what forks is watched there as it is here."""
-        self._touch()
+        """Give a program copies of files that it may change; what it changes is looked for once the simulation is over.
+
+        The copies are kept for the next simulation: making a file takes up to a millisecond of CPU, and some packages
+        start a program in every simulation. What forks is watched there as it is here.
+        """
+        if is_python or self._is_changed():
+            self._touch()
         if is_python or self._has_copies:
             return
         self._has_copies = True
+        self._copy_for_programs()
+        if not self._is_touched:
+            self._seal(is_for_programs=True)
+
+    def _copy_for_programs(self) -> None:
         n_entries, n_bytes, folders = 0, 0, [self._root]
         while folders:
             folder = folders.pop(0)
-            with suppress(OSError):
+            with self._touched_if_incomplete():
                 self._open_up(folder, is_all=False)
+                self._folders[folder] = 0
             for name in listed(folder) or ():
                 ours = f"{folder}/{name}"
                 n_entries += 1
                 if n_entries > COPIED_ENTRIES:
                     return
-                with suppress(OSError):
+                if os.path.isdir(ours):
+                    folders += [ours] if may_be_mirrored(ours, name, follow=True) else []
+                    continue
+                with self._touched_if_incomplete():
                     found = os.stat(ours)
-                    if os.path.isdir(ours):
-                        folders += [ours] if may_be_mirrored(ours, name, follow=True) else []
-                    elif os.path.islink(ours) and not found.st_mode & 0o111 and n_bytes + found.st_size <= COPIED_BYTES:
+                    if os.path.islink(ours) and not found.st_mode & 0o111 and n_bytes + found.st_size <= COPIED_BYTES:
                         n_bytes += found.st_size
-                        self._copy(os.readlink(ours), ours)
+                        self._copy_sealed(os.readlink(ours), ours)
+
+    @contextmanager
+    def _touched_if_incomplete(self) -> Iterator[None]:
+        """Have this folder used for one simulation only where it could not be made whole, as on a full disk."""
+        try:
+            yield
+        except (FileNotFoundError, PermissionError):
+            pass  # the model's own: a link to nothing, a file that is not to be read
+        except OSError:
+            self._touch()
 
     def _ours(self, path: str, *, is_told: bool = True) -> str | None:
         """Return a path in this folder, every folder on the way to it made the simulation's own; None for others."""

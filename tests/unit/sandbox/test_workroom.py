@@ -3,6 +3,8 @@
 import ctypes
 import json
 import os
+import resource
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,11 @@ from modelops_ray.sandbox.workroom import Workroom
 def names(folder):
     """The names in a folder."""
     return sorted(path.name for path in folder.iterdir())
+
+
+def program(command):
+    """Run a command of the shell in the working directory."""
+    subprocess.run(["sh", "-c", command], check=True)
 
 
 @pytest.fixture
@@ -76,9 +83,19 @@ def test_of_a_process_that_was_killed_in_a_simulation_the_folder_is_used_as_well
         lambda: Path("../out.csv").write_text("1"),
         lambda: os.truncate(os.open("old.parquet", os.O_RDWR), 1),
         lambda: Path("in.csv").unlink(),
+        lambda: program("printf new > in.csv"),
+        lambda: program("touch -r in.csv before; printf IN > in.csv; touch -r before in.csv; rm before"),
+        lambda: program("printf new > data/new.csv"),
+        lambda: program("chmod 500 data"),
+        lambda: (Path("out.csv").write_text("1"), program("true")),
+        lambda: (program("true"), ctypes.CDLL(None).mkdir(b"out", 0o700)),
     ],
-    ids=["a new file", "a file below", "a file above", "a copy written over", "a link removed"],
-)
+    ids=[
+        "a new file", "a file below", "a file above", "a copy written over", "a link removed",
+        "a program wrote over a file", "a program kept the time of a file", "a program made a file below",
+        "a program changed who may enter", "a program after a new file", "a library after a program",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("ends_its_simulation", [True, False], ids=["ended", "killed"])
 def test_what_was_written_to_is_removed(worked, models, does, ends_its_simulation):
     """The next one finds what the model's folder has, and nothing else."""
@@ -89,6 +106,29 @@ def test_what_was_written_to_is_removed(worked, models, does, ends_its_simulatio
     assert before == {path: path.read_bytes() for path in models.parent.rglob("*") if path.is_file()}
 
 
+def test_copies_for_a_program_that_changed_nothing_are_the_next_ones(worked):
+    """Some packages start a program in every simulation, and making a thousand copies takes a second."""
+    first, copies = worked(lambda: program("true")), []
+    second = worked(lambda: copies.append(not Path("in.csv").is_symlink()))
+    third = worked(lambda: program("true"))
+    assert (first, [True], first) == (second, copies, third)
+
+
+def test_where_a_copy_cannot_be_made_the_folder_is_used_once(worked, models):
+    """What the next simulation finds is made anew, once there is room."""
+    (models / "in.csv").write_text("in" * 100)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def starts_a_program():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        program("true")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    first, copies = worked(starts_a_program), []
+    second = worked(lambda: (program("true"), copies.append(not Path("in.csv").is_symlink())))
+    assert (first[1:], [True]) == (second[1:], copies)
+
+
 def test_what_was_made_of_another_state_of_the_folder_is_not_taken(worked, models):
     """A file that came to the model's folder is seen."""
     worked()
@@ -96,11 +136,22 @@ def test_what_was_made_of_another_state_of_the_folder_is_not_taken(worked, model
     assert "new.csv" in worked()[1]
 
 
+@pytest.mark.parametrize(("name", "command"), [("old.parquet", ""), ("in.csv", "true")])
+def test_a_copy_of_a_file_that_has_changed_since_is_not_taken(worked, models, name, command):
+    """The next simulation reads what is in the model's folder now."""
+    worked(lambda: program(command) if command else None)
+    (models / name).write_bytes(b"changed")
+    found = []
+    worked(lambda: found.append(Path(name).read_bytes()))
+    assert [b"changed"] == found
+
+
 @pytest.mark.parametrize(
     "how",
     [
-        '["x", 1, [], {}, 2, "n"]', '["VERSION", "ELSEWHERE", {}, {}, {}, 0]', "[" * 5000, "",
-        '["VERSION", "PLACE/work-1/../..", {}, {}, {}, 0]', '["VERSION", "PLACE/work-1/room/../../..", {}, {}, {}, 0]',
+        '["x", 1, [], {}, 2, "n", false]', '["VERSION", "ELSEWHERE", {}, {}, {}, 0, false]', "[" * 5000, "",
+        '["VERSION", "PLACE/work-1/../..", {}, {}, {}, 0, false]',
+        '["VERSION", "PLACE/work-1/room/../../..", {}, {}, {}, 0, false]',
     ],
 )  # fmt: skip
 def test_what_is_damaged_is_not_taken(worked, models, place, how):
