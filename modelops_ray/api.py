@@ -24,10 +24,11 @@ from modelops_ray.report.progress import display
 from modelops_ray.report.screen import to_stderr
 from modelops_ray.sandbox.loading import refuse_while_loading
 from modelops_ray.session import leaks, planning
+from modelops_ray.session.asked import ask_about
 from modelops_ray.session.execute import Outcome, execute
 from modelops_ray.session.planning import Profiled
 from modelops_ray.session.ports import Watcher
-from modelops_ray.session.request import RunRequest, ask
+from modelops_ray.session.request import RunRequest
 from modelops_ray.session.run_config import RunConfig
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.status import Status
@@ -114,7 +115,7 @@ def run(
     """Run a study to its end, or go on with it; what is done already is not done again.
 
     Args:
-        study: A study, or the path of a study file.
+        study: A study, the path of a study file, or with `params` the model as a text.
         model: A callable `(params, seed[, scenario])`, `path.py:function`, `module:function`; by default the study's.
         out: The run directory, a path or a URI (`s3://bucket/runs/sir`); default `runs/<study>-<8 hex>`.
         progress: Show how far it is, on stderr.
@@ -247,6 +248,4 @@ def _ask(study: Asked, model: Model | None, config: RunConfig) -> RunRequest:
         Path.cwd()  # processes are started in it, and models are looked for there
     except FileNotFoundError:
         raise StorageError(NO_WORKING_FOLDER) from None
-    if isinstance(study, Study):
-        return ask(study, model, config, "study")
-    return ask(Study.load(study), model, config, Path(study).stem)
+    return ask_about(study, model, config)

@@ -26,6 +26,7 @@ _UNITS = {
 }  # fmt: skip
 MAX_SHARDS = 10_000
 _SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
+_SPAN = re.compile(r"([0-9]{0,15}):([0-9]{0,15})")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)")
 _FAILURES = re.compile(r"([0-9]+)|([0-9]+(?:\.[0-9]+)?)%")
 _MOST_FAILURES = 10**15
@@ -50,6 +51,14 @@ def format_size(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
         size_bytes /= 1024
     raise AssertionError("unreachable")
+
+
+def plain(value: Any) -> Any:
+    """Turn a number, truth value or text of NumPy into the Python value it stands for; others are left as they are."""
+    if type(value).__module__ != "numpy" or getattr(value, "ndim", None) != 0:
+        return value
+    found = value.item()
+    return found if type(found) in (bool, int, float, str) else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,27 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Parameter sets from `first`, counted from 0, up to `last`, which is not among them; None for all that follow."""
+
+    first: int
+    last: int | None
+
+    @classmethod
+    def parse(cls, text: str) -> Span:
+        """Read `FIRST:LAST`, of which one may be left out; UsageError unless FIRST is below LAST."""
+        match = _SPAN.fullmatch(text.strip())
+        first = int(match[1] or 0) if match else 0
+        last = int(match[2]) if match and match[2] else None
+        if match is None or not (match[1] or match[2]) or (last is not None and last <= first):
+            raise UsageError(f"{_shown(text)} must be FIRST:LAST, counted from 0 and without LAST, such as 0:10")
+        return cls(first, last)
+
+    def __str__(self) -> str:
+        return f"{self.first}:{'' if self.last is None else self.last}"
 
 
 def _read_address(text: str) -> str:
@@ -167,6 +197,7 @@ class Option:
             raise UsageError(f"{self.flag} {error}") from None
 
     def _read(self, given: object) -> object:
+        given = plain(given)
         if self.choices and given not in self.choices:
             raise UsageError(f"{_shown(str(given))} must be one of {', '.join(self.choices)}")
         if self.between is not None:
@@ -207,6 +238,18 @@ class Fields:
     model: Annotated[
         str | None, Option("path/to/file.py:function or package.module:function.", "REF", _RENDERED | {"check"})
     ] = None
+    params: Annotated[
+        Path | str | None, Option("Table of the parameter sets: .csv, .parquet or .arrow; STUDY is a model.", "TABLE")
+    ] = None
+    replicates: Annotated[
+        int | None, Option("Simulations of each parameter set without a seed.", "N", between=(1, 10_000_000))
+    ] = None
+    sets: Annotated[
+        Span | None, Option("Only these parameter sets, from 0, LAST excluded.", "FIRST:LAST", read=Span.parse)
+    ] = None
+    where: Annotated[str | None, Option("Only the parameter sets where this holds: beta<0.5 and gamma>1.", "EXPR")] = (
+        None
+    )
     address: Annotated[
         str | None,
         Option("'auto' or HOST:PORT of a running Ray; default: starts its own Ray.", "ADDR", _HERE, read=_read_address),
@@ -264,11 +307,15 @@ class JobOptions(TypedDict, total=False):
     max_memory: str | int | None
     memory: str | int | None
     only: str | None
+    params: str | Path | None
+    replicates: int | None
     retry_failed: bool
     seeds: SeedPolicy
+    sets: str | None
     shard: str | None
     take_over: bool
     timeout: float
+    where: str | None
     window: int | None
 
 

@@ -56,6 +56,11 @@ class Ranges:
     def __or__(self, other: Ranges) -> Ranges:
         return Ranges([*self.pairs(), *other.pairs()])
 
+    def __and__(self, other: Ranges) -> Ranges:
+        return Ranges(
+            pair for start, stop in self.pairs() for pair in Ranges(other.gaps(start, stop)).gaps(start, stop)
+        )
+
     def pairs(self) -> Iterator[tuple[int, int]]:
         """Yield (start, stop) in order."""
         return zip(self._starts, self._stops, strict=True)

@@ -11,7 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from modelops_ray.backends.ray.backend import pickle_by_value
+from modelops_ray.config import Span
 from modelops_ray.core.policy import Policy
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import UsageError
@@ -24,6 +28,7 @@ from modelops_ray.store.profiles import Profile
 from modelops_ray.store.shards import FOLDER as SHARDS
 from modelops_ray.store.storage.places import Place, inside
 from modelops_ray.study import rows, schema
+from modelops_ray.study.condition import Condition
 from modelops_ray.study.identity import task_id
 from modelops_ray.study.simulations import Simulations, scope_of
 from modelops_ray.study.study import Study
@@ -98,7 +103,7 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
     base = Path.cwd() if given is not None else study.folder or Path.cwd()
     chosen = given if given is not None else study.model
     if chosen is None:
-        raise UsageError("the study names no model; give one with --model path/to/file.py:function")
+        raise UsageError("the study names no model; give one, as in mr.run(study, model=your_function)")
     ref = find_model(chosen, base, pickle_by_value)
     identity = rows.RunIdentity(
         entrypoint=f"{ref.entrypoint_name}/{study.scenario}",
@@ -109,9 +114,43 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
     digest = hashlib.sha256(f"{study.digest}|{ref.digest}|{config.seeds}".encode()).hexdigest()
     out = config.out or Path("runs") / f"{name}-{digest[:8]}"
     scope = None if config.shard is None else scope_of(simulations, config.shard)
-    only = scope if config.only is None else _only(config.only, simulations, identity, scope)
+    only = _chosen(config, simulations, identity, scope)
     place = out if config.shard is None else inside(out, f"{SHARDS}/{config.shard.name}")
     return RunRequest(study, simulations, ref, identity, config, place, out, scope, only)
+
+
+def _chosen(
+    config: RunConfig, simulations: Simulations, identity: rows.RunIdentity, scope: Ranges | None
+) -> Ranges | None:
+    """The positions to run; None for all."""
+    chosen = scope if config.only is None else _only(config.only, simulations, identity, scope)
+    if config.sets is not None:
+        chosen = _both(chosen, simulations.positions_of_sets(_within(config.sets, simulations.n_parameter_sets)))
+    if config.where is not None:
+        chosen = _both(chosen, simulations.positions_of_sets(_where(Condition.parse(config.where), simulations)))
+    if chosen is not None and not len(chosen):
+        raise UsageError("no simulation of the study is in all of --shard, --only, --sets and --where that are given")
+    return chosen
+
+
+def _both(one: Ranges | None, other: Ranges) -> Ranges:
+    return other if one is None else one & other
+
+
+def _within(span: Span, n_sets: int) -> npt.NDArray[np.bool_]:
+    if span.first >= n_sets:
+        raise UsageError(f"--sets {span}: the study has {n_sets} parameter sets, counted from 0")
+    numbers = np.arange(n_sets)
+    return (numbers >= span.first) & (numbers < (n_sets if span.last is None else span.last))
+
+
+def _where(condition: Condition, simulations: Simulations) -> npt.NDArray[np.bool_]:
+    sets = list(map(simulations.params_of, range(simulations.n_parameter_sets)))
+    condition.require_fit(sets)
+    holds = np.fromiter(map(condition.holds, sets), np.bool_, len(sets))
+    if not holds.any():
+        raise UsageError(f"--where {condition.text!r}: holds for none of the {len(sets)} parameter sets")
+    return holds
 
 
 def _only(asked: str, simulations: Simulations, identity: rows.RunIdentity, scope: Ranges | None) -> Ranges:

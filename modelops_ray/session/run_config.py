@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, fie
 from modelops_ray.config import AllOptions, Fields, format_size, options
 from modelops_ray.errors import UsageError
 from modelops_ray.store.storage.places import Place, place_of
+from modelops_ray.study.condition import Condition
 
 
 class RunConfig(Fields, BaseModel):
@@ -44,6 +45,13 @@ class RunConfig(Fields, BaseModel):
     @classmethod
     def _read_out(cls, out: Path | str | None) -> Place | None:
         return None if out is None else place_of(out)
+
+    @field_validator("where")
+    @classmethod
+    def _read_where(cls, where: str | None) -> str | None:
+        if where is not None:
+            Condition.parse(where)
+        return where
 
     @model_validator(mode="after")
     def _require_agreement(self) -> Self:

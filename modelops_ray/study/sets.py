@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import product
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
-import numpy as np
-
+from modelops_ray.config import plain
 from modelops_ray.study.chunk import Scalar
-from modelops_ray.study.values import ParameterRules, describe, pointer, refuse, seed_fault
+from modelops_ray.study.values import ParameterRules, describe, pointer, refuse, refuse_misspelt, seed_fault
 
 
 class ParameterSet(NamedTuple):
@@ -41,25 +40,30 @@ def _read_row(row: object, index: int, rules: ParameterRules, source: str) -> Pa
         place = f"{source}: {pointer('parameter_sets', index)}"
         raise refuse(place, describe(row), 'an object such as {"params": {"beta": 0.1}}')
     if "params" not in row:
-        _check_params(row, rules, source, index)
-        return ParameterSet(row)
+        return ParameterSet(_params_of(row, rules, source, index))
     params = row["params"]
     if not isinstance(params, dict):
         place = f"{source}: {pointer('parameter_sets', index, 'params')}"
         raise refuse(place, describe(params), 'an object such as {"beta": 0.1}')
-    _check_params(params, rules, source, index, "params")
-    seed = row.get("seed")
+    if len(row) > 1 + ("seed" in row):
+        refuse_misspelt(row, ("params", "seed"), f"{source}: {pointer('parameter_sets', index)}")
+    seed = plain(row.get("seed"))
     fault = None if seed is None else seed_fault(seed)
     if fault is not None:
         raise refuse(f"{source}: {pointer('parameter_sets', index, 'seed')}", *fault)
-    return ParameterSet(params, seed)
+    return ParameterSet(_params_of(params, rules, source, index, "params"), seed)
 
 
-def _check_params(params: dict[str, object], rules: ParameterRules, source: str, *steps: str | int) -> None:
+def _params_of(
+    params: dict[str, object], rules: ParameterRules, source: str, *steps: str | int
+) -> Mapping[str, Scalar]:
     """Check one set; the place is put into words only for an error, which keeps a million sets quick."""
     for name, value in params.items():
         if (fault := rules.fault(name, value)) is not None:
+            if type(plain(value)) is not type(value):
+                return _params_of({each: plain(one) for each, one in params.items()}, rules, source, *steps)
             raise refuse(f"{source}: {pointer('parameter_sets', *steps, name)}", *fault)
+    return cast("Mapping[str, Scalar]", params)
 
 
 def read_axes(axes: object) -> dict[str, list[Scalar]]:
@@ -90,8 +94,3 @@ def grid(axes: Mapping[str, list[Scalar]]) -> Iterator[ParameterSet]:
     """Yield the full factorial of the axes, the last name fastest."""
     for values in product(*axes.values()):
         yield ParameterSet(dict(zip(axes, values, strict=True)))
-
-
-def plain(value: Any) -> Any:
-    """Turn a NumPy scalar into the Python value it stands for; anything else is returned as it is."""
-    return value.item() if isinstance(value, np.bool_ | np.integer | np.floating | np.str_) else value

@@ -9,23 +9,25 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from modelops_ray.config import plain
 from modelops_ray.errors import StudyError
 from modelops_ray.study.chunk import Scalar
 from modelops_ray.study.document import MAX_SIMULATIONS, Header, parse, read_header, read_text, write
 from modelops_ray.study.identity import canonical_text
-from modelops_ray.study.sets import ParameterSet, grid, plain, read_axes, read_sets
+from modelops_ray.study.sets import ParameterSet, grid, read_axes, read_sets
+from modelops_ray.study.tables import read_table, sets_of, table_of
 from modelops_ray.study.values import describe, refuse
 
 
 # No slots: the digest, which reads every parameter set, is kept once it is known.
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A checked SimulationStudy; made by `load`, `from_json`, `from_dict` or `grid`, which raise StudyError.
+    """A checked SimulationStudy; made by `load`, `from_json`, `from_dict`, `grid` or `table`, which raise StudyError.
 
     Attributes:
         model: `models.sir`, `package.module:function` or `path/to/file.py:function`; None where it is given to `run`.
@@ -62,9 +64,6 @@ class Study:
     def from_json(cls, text: str, source: str = "study", folder: Path | None = None) -> Study:
         """Read the text of a study file; `source` names it in messages."""
         document = parse(text, source)
-        if document.get("model") is None:
-            found = "null" if "model" in document else "nothing"
-            raise refuse(f"{source}: /model", found, "the model, such as models.sir or sir.py:simulate")
         return cls._read(document, document.pop("parameter_sets"), source, folder)
 
     @classmethod
@@ -110,28 +109,56 @@ class Study:
             StudyError: An axis is empty or holds what is no parameter, or another argument is out of range.
         """
         values = read_axes(axes)
-        if isinstance(outputs, str):
-            raise refuse("Study.grid: /outputs", describe(outputs), "a list of names of outputs, or None for all")
-        header = read_header(
-            {
-                "model": model,
-                "scenario": scenario,
-                "sampling_method": "grid",
-                "n_replicates": plain(replicates),
-                "outputs": None if outputs is None else list(outputs),
-            },
-            "Study.grid",
-        )
+        header = _header("Study.grid", "grid", replicates, model, scenario, outputs)
         _check_size("Study.grid", header.n_replicates * math.prod(map(len, values.values())))
         return cls._of(header, tuple(grid(values)))
 
-    def save(self, path: str | Path) -> None:
-        """Write the study as a file that `load`, and ModelOps, read back with the same identifiers and seeds.
+    @classmethod
+    def table(
+        cls,
+        frame: object,
+        replicates: int | None = None,
+        model: str | None = None,
+        scenario: str = "baseline",
+        outputs: Sequence[str] | None = None,
+    ) -> Study:
+        """Take a parameter set from each row of a table; a column `seed` or `replicates` is taken as such.
 
-        StudyError where it names no model or cannot be written; a file that was there before is then intact.
+        Args:
+            frame: A data frame of pandas or polars, an Arrow table, a mapping of columns, or the path of a file that
+                ends in .csv, .parquet or .arrow.
+            replicates: Simulations of each row without a seed; by default what its column `replicates` says, or 1.
+            model: As in a study file; None where a function is given to `run`.
+            scenario: 1 to 64 of `a-z 0-9 - _ .`.
+            outputs: Names of the outputs to keep; None for all.
+
+        Raises:
+            StudyError: It is no table, or a value is none of a parameter; the row and the column are named.
         """
-        if self.model is None:
-            raise StudyError(f"{path}: a study file names its model; give one, as in Study.grid(..., model='sir.py:f')")
+        is_file = isinstance(frame, str | Path)
+        table = read_table(Path(str(frame))) if is_file else table_of(frame, "Study.table")
+        sets, n_replicates = sets_of(table, plain(replicates))
+        header = _header(table.source, "table", n_replicates, model, scenario, outputs)
+        _check_size(table.source, sum(header.n_replicates if seed is None else 1 for _, seed in sets))
+        return cls._of(header, tuple(sets))
+
+    def with_replicates(self, replicates: int) -> Study:
+        """Return the study with another number of simulations of each set that names no seed.
+
+        StudyError where all name their seed, or there are too many.
+        """
+        n_seeded = sum(seed is not None for _, seed in self.parameter_sets)
+        if n_seeded == len(self.parameter_sets):
+            raise StudyError(f"--replicates {replicates}: every parameter set of the study names its one seed; drop it")
+        _check_size(f"--replicates {replicates}", n_seeded + replicates * (len(self.parameter_sets) - n_seeded))
+        return replace(self, n_replicates=replicates)
+
+    def save(self, path: str | Path) -> None:
+        """Write the study as a file that `load` reads back with the same identifiers and seeds; so does ModelOps.
+
+        One that names no model is run with `--model`. StudyError where it cannot be written; a file that was there
+        before is then intact.
+        """
         write(Path(path), self._lines())
 
     def to_dict(self) -> dict[str, Any]:
@@ -170,6 +197,16 @@ class Study:
         for key, value in self._tail().items():
             yield f",\n  {json.dumps(key)}: {json.dumps(value)}"
         yield "\n}\n"
+
+
+def _header(
+    source: str, method: str, replicates: object, model: str | None, scenario: str, outputs: Sequence[str] | None
+) -> Header:
+    """Check what a study has beside its parameter sets, made in Python."""
+    if isinstance(outputs, str):
+        raise refuse(f"{source}: /outputs", describe(outputs), "a list of names of outputs, or None for all")
+    keys = {"model": model, "scenario": scenario, "sampling_method": method, "n_replicates": plain(replicates)}
+    return read_header(keys | {"outputs": None if outputs is None else list(outputs)}, source)
 
 
 def _row(each: ParameterSet) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 from modelops_ray.errors import StudyError
 from modelops_ray.study.identity import MAX_SEED
@@ -48,6 +50,14 @@ def describe(value: object) -> str:
         case _:
             kind = type(value)
             return "a " + f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
+def refuse_misspelt(keys: Iterable[str], known: Sequence[str], place: str) -> None:
+    """Refuse a key that is nearly one that is known; any other is free, as it is for ModelOps."""
+    for key in keys:
+        near = () if key in known else get_close_matches(key, known, n=1, cutoff=0.8)
+        if near:
+            raise refuse(place, f"the key {_quote(key)}", f"{_quote(near[0])}, or a key that is less like it")
 
 
 class ParameterRules:

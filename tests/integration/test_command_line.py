@@ -301,6 +301,21 @@ def test_fresh_moves_the_old_run_aside(work):
     assert old == mr.open_run(aside).simulations()
 
 
+def test_a_table_and_a_model_are_run_without_a_study_file(work):
+    """Parts of it are tried first, and all of it goes on with what is done."""
+    (work / "sets.csv").write_text("beta\n0.5\n1.5\n2.5\n")
+    table = ("--params", "sets.csv", "--replicates", 2)
+    tried = summary_of(run_locally(*table, "--sets", "0:1", study="model.py:simulate"))
+    whole = summary_of(run_locally(*table, study="model.py:simulate"))
+
+    assert (6, 2) == (tried["simulations"], tried["completed"])
+    assert (6, 2, 4) == (whole["completed"], whole["resumed"], whole["attempts"])
+    assert tried["run_dir"] == whole["run_dir"]
+    assert (
+        4 == summary_of(run_locally(*table, "--where", "beta<2", "--out", "b", study="model.py:simulate"))["completed"]
+    )
+
+
 def test_only_runs_one_simulation(work):
     """The task_id comes from another run of the same question; the rest stays undone, and can be run later."""
     run_locally("--out", "run")

@@ -32,7 +32,8 @@ EPHEMERAL = "${TMPDIR:-/tmp}/modelops-ray-ephemeral"
 INTERRUPTED = 130
 _LONGEST_NAME = 40
 _SIGNALLED = 128
-_OPTIONS_HERE = frozenset({"model", "out"})
+_OPTIONS_HERE = frozenset({"model", "out", "params", "replicates"})
+"""What the packed study and the job's command line say in another way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,3 +42,9 @@ def test_what_is_no_range_of_positions_is_refused(pair):
     """A damaged file must not be taken for a small one."""
     with pytest.raises(ValueError, match=r"not a range of positions: \["):
         Ranges([pair])
+
+
+def test_two_sets_have_in_common_what_is_in_both():
+    """Also where the ranges of one are cut by those of the other."""
+    assert Ranges([(2, 3), (5, 6), (8, 9)]) == Ranges([(0, 3), (5, 9)]) & Ranges([(2, 4), (5, 6), (8, 20)])
+    assert Ranges() == Ranges([(0, 3)]) & Ranges([(3, 5)])

@@ -161,7 +161,6 @@ THIRD = "/parameter_sets/2"
         ("scenario", '""', "/scenario", 'the text ""', A_SCENARIO),
         ("scenario", f'"{"a" * 65}"', "/scenario", f'the text "{"a" * 39}...', A_SCENARIO),
         ("scenario", "1", "/scenario", "1", A_SCENARIO),
-        ("model", "null", "/model", "null", A_MODEL),
         ("model", '""', "/model", 'the text ""', A_MODEL),
         ("model", "[1]", "/model", "a list", A_MODEL),
         ("n_replicates", "0", "/n_replicates", "0", "a whole number from 1 to 10000000"),
@@ -183,9 +182,9 @@ def test_a_key_of_the_wrong_type_or_out_of_range(tmp_path, key, text, place, fou
     assert f"{place}: found {found}; expected {right}" == refusal(tmp_path, f'{{"{key}": {text}, {rest}}}')
 
 
-@pytest.mark.parametrize(("key", "right"), [("model", A_MODEL), ("scenario", A_SCENARIO), ("parameter_sets", A_LIST)])
+@pytest.mark.parametrize(("key", "right"), [("parameter_sets", A_LIST)])
 def test_a_key_that_is_missing(tmp_path, key, right):
-    """The three keys a study cannot do without."""
+    """What a study cannot do without."""
     document = {name: value for name, value in GOOD.items() if name != key}
 
     assert f"/{key}: found nothing; expected {right}" == refusal(tmp_path, json.dumps(document))
@@ -282,3 +281,42 @@ def test_a_grid_that_cannot_be_run(axes, options, expected):
 
     assert expected == str(caught.value)[: len(expected)]
     assert 1 == len(str(caught.value).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"model": "m.f", "model": "m.g"}', '/model: found the key "model" more than once; expected each key once'),
+        (
+            '{"parameter_sets": [{"params": {"a": 1}}, {"params": {"b": 1, "b": 2}}]}',
+            '/parameter_sets/1/params/b: found the key "b" more than once; expected each key once',
+        ),
+        (
+            json.dumps(GOOD | {"n_replicate": 3}),
+            'found the key "n_replicate"; expected "n_replicates", or a key that is less like it',
+        ),
+        (
+            json.dumps({"model": "m.f", "scenario": "a", "parameter_set": []}),
+            'found the key "parameter_set"; expected "parameter_sets", or a key that is less like it',
+        ),
+        (
+            json.dumps(GOOD | {"parameter_sets": [{"params": {"a": 1}, "seeds": 3}]}),
+            '/parameter_sets/0: found the key "seeds"; expected "seed", or a key that is less like it',
+        ),
+    ],
+)
+def test_a_key_that_is_misspelt_or_there_twice(tmp_path, text, expected):
+    """It would be passed over, or one of two values taken, without a word."""
+    assert expected == refusal(tmp_path, text)
+
+
+def test_numbers_of_numpy_are_taken_in_a_study_made_of_a_dictionary():
+    """For parameters, seeds and replicates; what was given is left as it is."""
+    sets = [{"params": {"a": np.float32(0.5), "b": np.int16(3)}, "seed": np.uint64(7)}, {"params": {"a": 0.5, "b": 3}}]
+    document = {"scenario": "a", "n_replicates": np.int64(2), "parameter_sets": sets}
+    study = Study.from_dict(document)
+
+    assert [({"a": 0.5, "b": 3}, 7), ({"a": 0.5, "b": 3}, None)] == [tuple(each) for each in study.parameter_sets]
+    assert [float, int] == [type(value) for value in study.parameter_sets[0].params.values()]
+    assert np.float32 is type(sets[0]["params"]["a"])
+    assert 2 == study.n_replicates

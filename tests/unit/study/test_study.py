@@ -150,14 +150,17 @@ def test_a_saved_study_has_one_parameter_set_per_line(tmp_path):
     assert '    {"params": {"x": 1}},\n    {"params": {"x": 2}}\n' in path.read_text()
 
 
-def test_a_study_without_a_model_is_kept_as_a_dict_but_not_as_a_file(tmp_path):
-    """A run may take its model as a function; a file cannot hand one over."""
+def test_a_study_without_a_model_is_kept_as_well(tmp_path):
+    """A run may take its model as a function or an option."""
     study = Study.grid({"x": [1]})
+    study.save(tmp_path / "study.json")
 
-    assert study == Study.from_dict(study.to_dict())
-    with pytest.raises(StudyError, match="names its model"):
-        study.save(tmp_path / "study.json")
-    assert [] == list(tmp_path.iterdir())
+    assert study == Study.from_dict(study.to_dict()) == Study.load(tmp_path / "study.json")
+
+
+def test_the_scenario_is_baseline_unless_it_is_given():
+    """As in Python."""
+    assert "baseline" == Study.from_dict({"parameter_sets": [{"x": 1}]}).scenario
 
 
 def test_from_dict_leaves_its_argument_alone():
