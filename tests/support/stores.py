@@ -58,9 +58,9 @@ def incidence(simulation: Simulation) -> Mapping[str, Columns]:
 
 
 def run_json_of(study: Study, **changes: Any) -> RunJson:
-    """What is asked of a run directory; `changes` are values that differ."""
+    """What is asked of a run directory; `changes` are values that differ, or its `simulations` if they are known."""
     policy = changes.get("seed_policy", "job-file")
-    simulations = Simulations(study, policy)
+    simulations = changes.pop("simulations", None) or Simulations(study, policy)
     given = {
         "study": StudyEntry(digest=study.digest, simulations=len(simulations), document=study.to_dict()),
         "model_digest": "cd" * 32,
@@ -82,13 +82,14 @@ def open_store(path: Path, study: Study, **changes: Any) -> RunStore:
 
 def opened(path: Path, study: Study, **changes: Any) -> Opening:
     """Read a run directory, and begin no session yet; `changes` as for `open_store`."""
-    simulations = Simulations(study, changes.get("seed_policy", "job-file"))
+    simulations = changes.pop("simulations", None) or Simulations(study, changes.get("seed_policy", "job-file"))
     how = {name: changes.pop(name) for name in ("take_over", "fresh", "repeat", "around") if name in changes}
     if "clock" in changes:
         how["around"] = Surroundings(changes.pop("clock"))
     if changes.pop("retry_failed", False):
         how["repeat"] = Ranges([(0, len(simulations))])
-    asked = run_json_of(study, created=how.get("around", Surroundings()).clock(), **changes)
+    created = how.get("around", Surroundings()).clock()
+    asked = run_json_of(study, created=created, simulations=simulations, **changes)
     return open_directory(path, RunSpec(asked, study, simulations, _identity(study)), **how)
 
 

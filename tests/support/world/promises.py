@@ -21,7 +21,6 @@ from modelops_ray.store.run_json import is_there
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.storage.base import Folder
 from modelops_ray.store.storage.places import open_folder
-from modelops_ray.study.simulations import Simulations
 
 if TYPE_CHECKING:
     from support.world.turns import Process
@@ -175,7 +174,7 @@ class Promises:
         assert self._has_lied or not missing, f"{len(missing)} results that were told to be committed are gone"
         if is_whole:
             self._check_files(folder, reader)
-            n = len(Simulations(self._world.study))
+            n = len(self._world.simulations)
             assert n == len(rows), f"{len(rows)} of {n} simulations have a row"
         if not self._has_lied:
             self._check_order_of_sessions(folder, run)
@@ -252,7 +251,7 @@ class Promises:
     def _positions(self) -> dict[int, Key]:
         n_sets = self._world.n_sets
         if n_sets not in self._keys:
-            self._keys[n_sets] = {each.position: (each.param_id, each.seed) for each in Simulations(self._world.study)}
+            self._keys[n_sets] = {each.position: (each.param_id, each.seed) for each in self._world.simulations}
         return self._keys[n_sets]
 
     def _keys_of(self, _store: RunStore) -> dict[int, Key]:

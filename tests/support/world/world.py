@@ -25,6 +25,7 @@ from support.stores import grid, opened, payload
 from support.world.bucket import Requests
 from support.world.disk import Disk
 from support.world.nodes import Fates, WorldBackend, reached_of, tries_of
+from support.world.parquet import Parquet
 from support.world.promises import Promises
 from support.world.turns import EndlessError, Process, Turns
 
@@ -32,11 +33,12 @@ from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
 from modelops_ray.errors import ModelopsRayError
+from modelops_ray.session import driver
 from modelops_ray.session.committer import Desk
 from modelops_ray.session.driver import Driver
 from modelops_ray.session.ports import Ports, Snapshot
 from modelops_ray.session.source import StudySource
-from modelops_ray.store import heartbeat, run_json, writer
+from modelops_ray.store import heartbeat, parts, run_json, writer
 from modelops_ray.store.heartbeat import ProcessIdentity
 from modelops_ray.store.storage import local, names, objects
 from modelops_ray.store.storage.buckets import Bucket
@@ -57,6 +59,8 @@ _COMMIT = re.compile(r"(link|put) \S*\d{6}\.json")
 _DECISIVE = ("put", "link", "rename", "replace", "unlink", "delete", "copy", "mkdir", "fsync")
 
 FEW_SECONDS, MANY_SECONDS = (0.05, 1.0, 9.0), (9.0, 40.0, 90.0)
+TICKS_S = (0.2, 1.0, 1.0, 1.0)
+"""How long a driver waits while nothing happens; most turns are such, and the more there are the slower is a seed."""
 CHURN = 3
 """Nodes that are lost one after the other, each with what runs on it; one comes for each."""
 MOST_TURNS = 20_000
@@ -87,6 +91,13 @@ BUCKET_FAULTS = (
     "late_request",
     "old_listing",
 )
+
+
+@functools.cache
+def study_of(n_sets: int, n_replicates: int) -> tuple[Study, Simulations]:
+    """A study and its simulations, made once for all seeds; a larger one begins with the smaller."""
+    study = grid(n_sets, n_replicates)
+    return study, Simulations(study)
 
 
 @dataclass(frozen=True)
@@ -138,14 +149,23 @@ class World:
         self.bucket = Requests(self.dice, self._requested, lambda: self.turns.now_s, self.turns.at)
         self.place: Any = self.disk.root / "run" if self.plan.place == "disk" else URI
         self.n_sets = self.plan.n_sets
-        self.study = grid(self.n_sets, self.plan.n_replicates)
-        self.fates = self._fates(len(Simulations(grid(self.plan.n_sets + 2, self.plan.n_replicates))))
+        self.fates = self._fates(len(study_of(self.plan.n_sets + 2, self.plan.n_replicates)[1]))
         self.misfitting = self._some("misfit", 0.1)
         self.met["long"] += "long" in self.plan.kinds
         self.promises = Promises(self)
         self.processes: list[Process] = []
         self.told: list[Told] = []
         self.is_calm = False
+
+    @property
+    def study(self) -> Study:
+        """The study as large as it has grown."""
+        return study_of(self.n_sets, self.plan.n_replicates)[0]
+
+    @property
+    def simulations(self) -> Simulations:
+        """Those of the study."""
+        return study_of(self.n_sets, self.plan.n_replicates)[1]
 
     def has(self, kind: str) -> bool:
         """Whether this kind of fault happens now."""
@@ -209,7 +229,6 @@ class World:
         if self.has("extended") and self.dice.random() < 0.3 and self.n_sets < self.plan.n_sets + 2:
             self.met["extended"] += 1
             self.n_sets += 1
-            self.study = grid(self.n_sets, self.plan.n_replicates)
         return how
 
     def _end_in_calm(self) -> None:
@@ -236,17 +255,17 @@ class World:
         skew_s = self.dice.choice([0.0, 65.0, -65.0, 3600.0]) if self.has("clock_skew") else 0.0
         self.met["clock_skew"] += bool(skew_s)
         name = f"session {len(self.processes) + 1}"
-        process = Process(name, functools.partial(self._run_session, how, self.study), skew_s)
+        process = Process(name, functools.partial(self._run_session, how, self.n_sets), skew_s)
         self.processes.append(process)
         self.say(f"{name} starts {how} on {self.n_sets} sets")
         self._plan_its_trouble(process)
         return self.turns.start(process)
 
-    def _run_session(self, how: dict[str, Any], study: Study, process: Process) -> None:
+    def _run_session(self, how: dict[str, Any], n_sets: int, process: Process) -> None:
         told = Told(process, how)
         self.told.append(told)
         try:
-            told.finish = _Session(self, process, how, study).run()
+            told.finish = _Session(self, process, how, n_sets).run()
             self.say(f"{process.name} ends: {told.finish.ending} {told.finish.reason}")
         except ModelopsRayError as error:
             told.error = error
@@ -376,6 +395,8 @@ class World:
             patch.setattr(objects, "ThreadPoolExecutor", _InPlacePool)
             patch.setattr(objects, "time", shim)
             patch.setattr(heartbeat, "ProcessIdentity", here)
+            patch.setattr(parts, "pq", Parquet())
+            patch.setattr(driver, "TICK_S", self.dice.choice(TICKS_S))
             for module in (local, objects, run_json, writer):
                 patch.setattr(module, "secrets", token)
             patch.setattr(ObjectFolder, "at", classmethod(lambda _, uri: self._in_memory(uri)))
@@ -425,15 +446,16 @@ class _InPlacePool:
 class _Session:
     """One session of the program: what `modelops-ray run` does, in virtual time."""
 
-    def __init__(self, world: World, process: Process, how: dict[str, Any], study: Study) -> None:
-        self._world, self._process, self._how, self._study = world, process, how, study
-        self._simulations = Simulations(study)
+    def __init__(self, world: World, process: Process, how: dict[str, Any], n_sets: int) -> None:
+        self._world, self._process, self._how = world, process, how
+        self._study, self._simulations = study_of(n_sets, world.plan.n_replicates)
         self._n_turns = 0
 
     def run(self) -> Finish:
         """Begin, run to the end, and say how it ended."""
         world = self._world
-        opening = opened(world.place, self._study, around=world.around(self._process), **self._how)
+        around = world.around(self._process)
+        opening = opened(world.place, self._study, around=around, simulations=self._simulations, **self._how)
         world.turns.sleep(world.dice.uniform(0.5, 5.0))
         self._store = store = opening.begin()
         if store._session is None:
