@@ -66,19 +66,18 @@ def _params_of(
     return cast("Mapping[str, Scalar]", params)
 
 
-def read_axes(axes: object) -> dict[str, list[Scalar]]:
+def read_axes(axes: object, source: str = "Study.grid") -> dict[str, list[Scalar]]:
     """Read the axes of a grid, names with values; NumPy's numbers become Python's. StudyError where they are none."""
     if not isinstance(axes, Mapping):
-        raise refuse("Study.grid", describe(axes), 'a mapping such as {"beta": [0.1, 0.2]}')
+        raise refuse(source, describe(axes), 'a mapping such as {"beta": [0.1, 0.2]}')
     for name in axes:
         if not isinstance(name, str):
-            raise refuse("Study.grid", f"the parameter name {name!r}", "a text as name")
+            raise refuse(source, f"the parameter name {name!r}", "a text as name")
     rules = ParameterRules()
-    return {name: _read_axis(name, values, rules) for name, values in axes.items()}
+    return {name: _read_axis(f"{source}: {name}", name, values, rules) for name, values in axes.items()}
 
 
-def _read_axis(name: str, values: object, rules: ParameterRules) -> list[Scalar]:
-    place = f"Study.grid: {name}"
+def _read_axis(place: str, name: str, values: object, rules: ParameterRules) -> list[Scalar]:
     if isinstance(values, str | bytes | Mapping | AbstractSet) or not isinstance(values, Iterable):
         raise refuse(place, describe(values), "a list of values")
     axis = [plain(value) for value in values]

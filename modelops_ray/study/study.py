@@ -17,6 +17,7 @@ from typing import Any
 from modelops_ray.config import plain
 from modelops_ray.errors import StudyError
 from modelops_ray.study.chunk import Scalar
+from modelops_ray.study.design import Space
 from modelops_ray.study.document import MAX_SIMULATIONS, Header, parse, read_header, read_text, write
 from modelops_ray.study.identity import canonical_text
 from modelops_ray.study.sets import ParameterSet, grid, read_axes, read_sets
@@ -140,6 +141,75 @@ class Study:
         sets, n_replicates = sets_of(table, plain(replicates))
         header = _header(table.source, "table", n_replicates, model, scenario, outputs)
         _check_size(table.source, sum(header.n_replicates if seed is None else 1 for _, seed in sets))
+        return cls._of(header, tuple(sets))
+
+    @classmethod
+    def latin_hypercube(  # noqa: PLR0913 (one for each key of a study)
+        cls,
+        ranges: Mapping[str, tuple[float, float]],
+        n: int,
+        *,
+        grid: Mapping[str, Iterable[Scalar]] | None = None,
+        replicates: int = 1,
+        seed: int = 0,
+        model: str | None = None,
+        scenario: str = "baseline",
+        outputs: Sequence[str] | None = None,
+    ) -> Study:
+        """Draw `n` points of which each range of a parameter, cut into `n` parts, has one in each part.
+
+        Args:
+            ranges: Low and high of each parameter; whole numbers are drawn, both ends among them, where both are such.
+            n: How many points.
+            grid: Values of other parameters; all points are taken at each of their combinations.
+            replicates: Simulations of each parameter set.
+            seed: The same one draws the same points.
+            model: As in a study file; None where a function is given to `run`.
+            scenario: 1 to 64 of `a-z 0-9 - _ .`.
+            outputs: Names of the outputs to keep; None for all.
+
+        Raises:
+            StudyError: An argument is out of range, or SciPy, of the extra `design`, is missing.
+        """
+        space = Space.of(grid or {}, lhs=ranges, source="Study.latin_hypercube")
+        return cls.of_space(space, n, replicates, seed, model, scenario, outputs)
+
+    @classmethod
+    def sobol(  # noqa: PLR0913 (one for each key of a study)
+        cls,
+        ranges: Mapping[str, tuple[float, float]],
+        n: int,
+        *,
+        grid: Mapping[str, Iterable[Scalar]] | None = None,
+        replicates: int = 1,
+        seed: int = 0,
+        model: str | None = None,
+        scenario: str = "baseline",
+        outputs: Sequence[str] | None = None,
+    ) -> Study:
+        """Draw the first `n` points of Sobol's sequence, scrambled by the seed; they are most even for powers of two.
+
+        A larger `n` keeps the points of a smaller one, so that a run goes on with it. Arguments and errors are those of
+        `latin_hypercube`.
+        """
+        space = Space.of(grid or {}, sobol=ranges, source="Study.sobol")
+        return cls.of_space(space, n, replicates, seed, model, scenario, outputs)
+
+    @classmethod
+    def of_space(
+        cls,
+        space: Space,
+        n: int | None,
+        replicates: int,
+        seed: int,
+        model: str | None = None,
+        scenario: str = "baseline",
+        outputs: Sequence[str] | None = None,
+    ) -> Study:
+        """Draw `n` points of a space, see `latin_hypercube`; none for a grid alone."""
+        header = _header(space.source, space.method, replicates, model, scenario, outputs)
+        sets = space.sets(plain(n), plain(seed))
+        _check_size(space.source, header.n_replicates * len(sets))
         return cls._of(header, tuple(sets))
 
     def with_replicates(self, replicates: int) -> Study:

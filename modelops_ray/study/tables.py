@@ -165,7 +165,7 @@ def _read_csv(source: str, text: str) -> Table:
     except csv.Error as error:
         raise StudyError(f"{source}: line {reader.line_num}: not CSV: {error}; correct it there") from error
     cells = zip(*rows, strict=True) if rows else ([] for _ in names)
-    columns = {name: _column([_cell(text) for text in column]) for name, column in zip(names, cells, strict=True)}
+    columns = {name: _column([cell(text) for text in column]) for name, column in zip(names, cells, strict=True)}
     if names[0] == "" and columns[""] == list(range(len(rows))):
         del columns[""]  # the numbers of the rows, which pandas writes before the columns
     if "" in columns:
@@ -189,7 +189,7 @@ def _require_unique(names: Sequence[str], place: str) -> None:
         seen.add(name)
 
 
-def _cell(text: str) -> object:
+def cell(text: str) -> object:
     """What a cell says: a number in the spelling of JSON, a truth value, or text; None where it says nothing."""
     text = text.strip()
     if not text:

@@ -648,3 +648,33 @@ def test_help_names_every_option_of_run():
     for option in ("--model", "--out", "--memory", "--timeout", "--retry-failed", "--tolerate-failures", "--backend"):
         assert f" {option}" in shown
     assert 80 >= max(map(len, shown.splitlines()))
+
+
+def test_a_design_is_written_and_run_without_writing_json(work):
+    """The same options write the same bytes; the model may be named there, or when it is run."""
+    drawn = ("--lhs", "beta=0.1:0.5", "--sobol", "k=1:9", "-n", 3, "--grid", "kind=a,b", "--replicates", 2, "--seed", 1)
+    (work / "deep").mkdir()
+
+    assert 0 == invoke("design", *drawn, "--out", "one.json").exit_code
+    assert 0 == invoke("design", *drawn, "--out", "two.json").exit_code
+    assert (work / "one.json").read_bytes() == (work / "two.json").read_bytes()
+    assert 12 == summary_of(run_locally("--model", "model.py:simulate", study="one.json"))["completed"]
+    assert 0 == invoke("design", "--grid", "beta=1,2", "--model", "model.py:simulate", "--out", "deep/s.json").exit_code
+    assert 2 == summary_of(run_locally(study="deep/s.json"))["completed"]
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "expected"),
+    [
+        (("--grid", "beta"), 2, "--grid 'beta': write it as NAME=..., such as beta=0.1:0.5"),
+        (("--grid", "a=1", "--grid", "a=2"), 2, "--grid 'a=2': a is given twice; give all of its values at once"),
+        (("--lhs", "a=0.1:0.5"), 1, "design: n: found nothing; expected how many points, up to 10000000"),
+        ((), 1, "design: found no parameter; expected at least one"),
+    ],
+)
+def test_a_design_that_cannot_be_drawn_is_refused_in_one_line(work, given, code, expected):
+    """Nothing is written."""
+    result = invoke("design", *given, "--out", "made.json")
+
+    assert (code, f"modelops-ray: {expected}\n") == (result.exit_code, result.stderr)
+    assert not (work / "made.json").exists()
