@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ class Commands(click.Group):
         if args is None:
             # This is the process of a command: a fault of this program is one line as well.
             sys.excepthook = _say_fault
+            _heed_sigterm()
         try:
             with steady_streams():
                 return super().main(args, *more, **settings)
@@ -47,6 +49,12 @@ class Commands(click.Group):
         """Run the command."""
         with _one_line(lambda: bool(ctx.meta.get(DEBUGGING))):
             return super().invoke(ctx)
+
+
+def _heed_sigterm() -> None:
+    """Have SIGTERM end a command as Ctrl-C does, also while Ray starts or stops: in one line, after cleaning up."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _leave_stdout() -> None:

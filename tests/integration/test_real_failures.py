@@ -123,6 +123,19 @@ def test_a_signal_commits_what_finished_and_the_same_command_goes_on(place, tmp_
 
 
 @pytest.mark.long
+def test_sigterm_while_ray_starts_ends_all_of_it(place, tmp_path):
+    """Exit 130 and one line, as at any other time; nothing runs or lies about afterwards."""
+    command = place.start(place.study([{"sleep_s": 0.1}]), tmp_path / "run")
+    wait_until(lambda: place.processes("gcs_server"), "a Ray that starts")
+    command.process.send_signal(signal.SIGTERM)
+    ended = command.wait()
+    assert 130 == ended.code, ended.stderr
+    assert "modelops-ray: interrupted; run the same command to go on\n" == ended.stderr
+    wait_until(lambda: not place.processes(), "the end of all processes", 15)
+    assert [] == [path for path in place.tmp.rglob("*") if path.is_file()]
+
+
+@pytest.mark.long
 def test_a_second_session_in_the_same_directory_ends_and_harms_nothing(place, tmp_path):
     """It names the host and the process of the first, which completes."""
     study = place.study([{"sleep_s": 0.1, "set": i} for i in range(60)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,6 +26,7 @@ IN_A_RAY_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Prints every death of a worker to stdout, also without `log_to_driver`; they arrive as exceptions as well.
 LEVEL = "RAY_BACKEND_LOG_LEVEL"
 ENTRYPOINT = "get_entrypoint_name"
+ON_SIGTERM = "set_sigterm_handler"
 LISTENER = "listen_error_messages"
 
 
@@ -34,12 +36,14 @@ def calm_ray() -> Iterator[None]:
 
     Under `uv run` Ray would copy the working folder to every node and start each worker by `uv run` again. Unless the
     user asks for that, or this is a job that was submitted with a folder, workers run what is installed.
+    A handler of SIGTERM that this process has stays.
     """
     from ray._private import ray_constants, utils, worker
 
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     leave_hook = UV_HOOK in os.environ or IN_A_RAY_JOB in os.environ
+    is_free = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     logger = logging.getLogger("ray")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -47,7 +51,7 @@ def calm_ray() -> Iterator[None]:
         with (
             replaced(ray_constants, {} if leave_hook else {UV_HOOK: False}),
             replaced(worker, {LISTENER: _no_listener}),
-            replaced(utils, {ENTRYPOINT: _entrypoint}),
+            replaced(utils, {ENTRYPOINT: _entrypoint} | ({} if is_free else {ON_SIGTERM: _no_handler})),
             _in_a_folder_that_ray_can_name(),
         ):
             yield
@@ -131,6 +135,10 @@ def job_config() -> Any:
 def _entrypoint() -> str:
     """Name the command that runs, for Ray's list of jobs."""
     return " ".join(sys.argv).encode(errors="backslashreplace").decode()
+
+
+def _no_handler(_handler: object) -> None:
+    """Stand in for replacing the handler of SIGTERM by one that ends this process as it stands."""
 
 
 def _no_listener(_worker: object, _stopped: object) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 
 import pytest
 
@@ -46,6 +47,20 @@ def test_the_users_environment_stays(monkeypatch):
     with calm_ray():
         assert os.environ["RAY_USAGE_STATS_ENABLED"] == "1"
         assert os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] == "1"
+
+
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_a_handler_of_sigterm_that_a_process_has_stays(handler):
+    """Ray would put one in its place that ends the process as it stands."""
+    from ray._private import utils
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with calm_ray():
+            utils.set_sigterm_handler(signal.SIG_DFL)
+        assert handler == signal.getsignal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_the_level_of_rays_log_comes_back():
