@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 def main() -> int:
     """Play what was asked for."""
+    from tests.chaos import disks
     from tests.chaos.play import play
     from tests.chaos.schedule import Kind, draw
     from tests.chaos.table import table
@@ -26,6 +28,7 @@ def main() -> int:
     parser.add_argument("--only", metavar="KIND", action="append", choices=[*map(str, Kind)], help="only this kind")
     parser.add_argument("--tell", action="store_true", help="tell what happens in every study")
     asked = parser.parse_args()
+    disks.apart(os.environ, [sys.executable, "-m", "tests.chaos", *sys.argv[1:]])
     stories, n_left = [], asked.faults
     for seed in itertools.count(asked.seed):
         if n_left <= 0:
@@ -35,8 +38,9 @@ def main() -> int:
         n_left -= len(story.wounds)
         if story.violations or asked.tell:
             print(story.schedule, *story.told, sep="\n")
-        print(*(f"seed {seed}: {what}" for what in story.violations), sep="\n", end="")
-        print(f"seed {seed}: {len(story.wounds)} faults, {asked.faults - n_left} in all", flush=True)
+        for what in story.violations:
+            print(f"seed {seed}: {what}")
+        print(f"seed {seed}: {', '.join(map(str, story.wounds))}; {asked.faults - n_left} in all", flush=True)
     n_wrong = sum(len(story.violations) for story in stories)
     print(table(stories))
     print(f"everything was gone within {max(story.gone_in_s for story in stories):.1f} s of the end of each study")

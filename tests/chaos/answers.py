@@ -30,18 +30,20 @@ def simulate(params, seed):
     if params["raises"]:
         raise ValueError("this set has no answer")
     x = params["set"] + (seed % 9973) * np.arange(params["n_rows"])
-    return {"result": {"x": x}, "held": {"bytes": held.nbytes}}
+    blob = bytes([seed % 251]) * params["blob_bytes"]
+    return {"result": {"x": x}, "held": {"bytes": held.nbytes, "blob": blob}}
 '''
 
 
-def parameter_sets(n: int, *, has_failures: bool, n_rows: int = 3) -> list[dict[str, int | bool]]:
+def parameter_sets(n: int, *, has_failures: bool, blob_bytes: int = 0) -> list[dict[str, int | bool]]:
     """Parameter sets of 50 to 450 ms and 5 to 35 MB each."""
     return [
         {
             "set": i,
             "sleep_ms": 50 + 50 * (i * 7 % 9),
             "touch_mb": 5 + i * 11 % 31,
-            "n_rows": n_rows + i % 2,
+            "n_rows": 3 + i % 2,
+            "blob_bytes": blob_bytes,
             "raises": has_failures and i % 10 == 3,
         }
         for i in range(n)
@@ -71,8 +73,9 @@ def wrong_with(out: Path, study: Path) -> Iterator[str]:
     seeds = np.repeat(np.array([one.seed for one in good], dtype=np.uint64), n_rows)
     if not (np.array_equal(np.concatenate(answers), output["x"]) and np.array_equal(seeds, output["seed"])):
         yield "the rows of the output are not the model's in study order"
-    if reader.output("held").num_rows != len(good):
-        yield "the second output has other rows than the first"
+    blobs = reader.output("held")["blob"]
+    if [bytes([one.seed % 251]) * int(one.params["blob_bytes"]) for one in good] != blobs.to_pylist():
+        yield "the second output is not the model's in study order"
     for name, table in (("simulations", rows), ("outputs/result", output)):
         by_pyarrow = ds.dataset(out / name).to_table().select(table.column_names)
         order = [(each, "ascending") for each in ("task_id", *(["x"] if "x" in table.column_names else []))]

@@ -5,18 +5,41 @@ Owns finding the process that is meant. When a fault is due is the schedule's, w
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from support.studies import Command, Place
 
+from tests.chaos import disks
 from tests.chaos.schedule import Fault, Kind
 
 Lift = Callable[[], None]
 _SERVER = "at_start = tuple(sys.modules)"
+_RPC = {"num_failures": 12, "req_failure_prob": 4, "resp_failure_prob": 4, "in_flight_failure_prob": 4}
+"""Of any calls of a process 12 fail at most; the probabilities are in percent."""
+ENVIRONS = {
+    Kind.RPC_FAILURES: {"RAY_testing_rpc_failure": json.dumps({"*": _RPC})},
+    Kind.RPC_DELAYS: {"RAY_testing_asio_delay_us": "*=100:5000"},
+}
+"""What a driver is started with after its fault, and so is the Ray that it starts."""
+_SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "interrupt": signal.SIGTERM}
+_AS = {
+    Kind.FULL_STORE: Kind.STOP_DRIVER,
+    Kind.CLOCK_AHEAD: Kind.KILL_DRIVER,
+    Kind.CLOCK_BACK: Kind.STOP_DRIVER,
+    **dict.fromkeys(ENVIRONS, Kind.INTERRUPT),
+}
+"""What is done to a process where the name of the fault does not say it."""
+
+
+def nothing() -> None:
+    """Take nothing back: it cannot be, or goes on by itself."""
 
 
 def victims(kind: Kind, place: Place, command: Command) -> list[int]:
@@ -34,23 +57,52 @@ def victims(kind: Kind, place: Place, command: Command) -> list[int]:
     return children if who == "child" else sorted(forked - set(children))
 
 
-def do(fault: Fault, place: Place, command: Command) -> Lift | None:
-    """Do it to one of those it may hit, and return how it is taken back; None if there is none to hit."""
-    found = sorted(victims(fault.kind, place, command))
+def do(fault: Fault, place: Place, command: Command, out: Path) -> Lift | None:
+    """Do it and return how it is taken back; None where it cannot be done: no such process, disk or heartbeat now."""
+    match fault.kind:
+        case Kind.FULL_RUN_DISK | Kind.FULL_TMP_DISK:
+            disk = out.parent if fault.kind is Kind.FULL_RUN_DISK else place.tmp
+            return partial(disks.make_room, disk) if disks.fill_up(disk) else None
+        case Kind.SLOW_DISK:
+            return disks.slow_down(place.folder / "site")
+        case Kind.CLOCK_AHEAD | Kind.CLOCK_BACK if not (out / "progress.json").exists():
+            return None
+    lift = _signal(fault, place, command)
+    if fault.kind in {Kind.CLOCK_AHEAD, Kind.CLOCK_BACK}:
+        _move_heartbeat(out, timedelta(hours=1 if fault.kind is Kind.CLOCK_AHEAD else -1))
+    return lift
+
+
+def wake(pid: int) -> None:
+    """Let a stopped process go on."""
+    _send(pid, signal.SIGCONT)
+
+
+def _signal(fault: Fault, place: Place, command: Command) -> Lift | None:
+    kind = _AS.get(fault.kind, fault.kind)
+    found = sorted(victims(kind, place, command))
     if not found:
         return None
     pid = found[int(fault.chance * len(found))]
-    deed = fault.kind.split(" ", 1)[0]
-    number = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "interrupt": signal.SIGTERM}[deed]
-    with suppress(ProcessLookupError):
+    number = _SIGNALS[kind.split(" ", 1)[0]]
+    if not _send(pid, number):
+        return None
+    return partial(wake, pid) if number == signal.SIGSTOP else nothing
+
+
+def _move_heartbeat(out: Path, by: timedelta) -> None:
+    """Have the last heartbeat be that of a clock which is wrong by so much; the machine's own is left alone."""
+    progress = json.loads((out / "progress.json").read_text())
+    progress["heartbeat"] = (datetime.fromisoformat(progress["heartbeat"]) + by).isoformat()
+    (out / "progress.json").write_text(json.dumps(progress))
+
+
+def _send(pid: int, number: int) -> bool:
+    try:
         os.kill(pid, number)
-        return (lambda: _wake(pid)) if deed == "stop" else (lambda: None)
-    return None
-
-
-def _wake(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _name_of(pid: int) -> str:

@@ -10,6 +10,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
+BLOB_BYTES = 8_000_000
+"""What each simulation returns where the object store is to be full: a dozen of them fill one of 100 MB."""
+
 
 class Kind(StrEnum):
     """What goes wrong."""
@@ -27,6 +30,14 @@ class Kind(StrEnum):
     STOP_RAYLET = "stop raylet"
     STOP_GCS = "stop GCS"
     INTERRUPT = "interrupt driver"
+    FULL_RUN_DISK = "full disk: run directory"
+    FULL_TMP_DISK = "full disk: temporary folder and spill"
+    FULL_STORE = "full object store"
+    SLOW_DISK = "slow disk"
+    CLOCK_BACK = "clock back: heartbeat an hour old"
+    CLOCK_AHEAD = "clock ahead: heartbeat in an hour"
+    RPC_FAILURES = "Ray's calls fail"
+    RPC_DELAYS = "Ray's calls are late"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +59,34 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One study and its faults. A parameter set in ten raises an exception if `has_failures`."""
+    """One study and its faults.
+
+    A parameter set in ten raises an exception if `has_failures`; each simulation returns `blob_bytes` besides its rows.
+    It runs on a cluster of two nodes and a head if `on_cluster`, else on a Ray that its driver starts.
+    """
 
     seed: int
     n_sets: int
     n_replicates: int
     has_failures: bool
     faults: tuple[Fault, ...]
+    blob_bytes: int = 0
+    on_cluster: bool = False
+
+    @property
+    def kinds(self) -> set[Kind]:
+        """Those that occur in it."""
+        return {fault.kind for fault in self.faults}
 
     def __str__(self) -> str:
         """Tell it, a line per fault."""
         head = f"seed {self.seed}: {self.n_sets} sets of {self.n_replicates}" + ", some raise" * self.has_failures
+        head += ", on a cluster" * self.on_cluster
         return "\n".join([head, *(f"  {fault}" for fault in self.faults)])
 
 
 def draw(seed: int, kinds: Collection[Kind] = tuple(Kind)) -> Schedule:
-    """Draw a study with three to six faults, of these kinds."""
+    """Draw a study with four to eight faults, of these kinds."""
     chance = random.Random(seed)
     faults = tuple(
         Fault(
@@ -73,6 +96,15 @@ def draw(seed: int, kinds: Collection[Kind] = tuple(Kind)) -> Schedule:
             at_once=chance.random() < 0.2,
             chance=chance.random(),
         )
-        for _ in range(chance.randint(3, 6))
+        for _ in range(chance.randint(4, 8))
     )
-    return Schedule(seed, chance.choice((60, 90, 100)), 2, chance.random() < 0.3, faults)
+    is_large = any(fault.kind is Kind.FULL_STORE for fault in faults)
+    return Schedule(
+        seed,
+        n_sets=chance.choice((60, 90, 100)) // (2 if is_large else 1),
+        n_replicates=2,
+        has_failures=chance.random() < 0.3,
+        faults=faults,
+        blob_bytes=BLOB_BYTES if is_large else 0,
+        on_cluster=chance.random() < 0.1,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from statistics import median
 
@@ -10,12 +11,15 @@ from tests.chaos.play import Story
 
 def table(stories: Iterable[Story]) -> str:
     """A line per kind, in Markdown."""
-    took: dict[str, list[float]] = {}
+    took: dict[str, list[float | None]] = {}
+    wrong: Counter[str] = Counter()
     for story in stories:
         for wound in story.wounds:
-            took.setdefault(str(wound.fault.kind), []).extend([] if wound.took_s is None else [wound.took_s])
-    lines = ["| fault | times | recovered in, median s | max s |", "|---|---|---|---|"]
-    for kind, seconds in sorted(took.items()):
+            took.setdefault(str(wound.fault.kind), []).append(wound.took_s)
+        wrong.update({str(wound.fault.kind) for wound in story.wounds} if story.violations else ())
+    lines = ["| fault | times | recovered in, median s | max s | studies gone wrong with it |", "|---|---|---|---|---|"]
+    for kind, every in sorted(took.items()):
+        seconds = [each for each in every if each is not None]  # the others were the last: their study was complete
         shown = (f"{median(seconds):.1f}", f"{max(seconds):.1f}") if seconds else ("", "")
-        lines.append(f"| {kind} | {len(seconds)} | {shown[0]} | {shown[1]} |")
+        lines.append(f"| {kind} | {len(every)} | {shown[0]} | {shown[1]} | {wrong[kind]} |")
     return "\n".join(lines)

@@ -57,6 +57,10 @@ class RayCluster:
         self._wait(node, (self.folder / name / "ray_current_cluster").exists)
         return node
 
+    def has_ended(self) -> bool:
+        """Whether the head has."""
+        return self._started[0].poll() is not None
+
     def kill_node(self, node: subprocess.Popen[bytes]) -> None:
         """Take a node's raylet away as a lost machine would, and then what is left of the node."""
         for pid in _children(node.pid):
