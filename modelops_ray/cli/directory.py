@@ -11,6 +11,7 @@ import click
 
 from modelops_ray.cli.options import DEBUG, JSON, RUN_DIR
 from modelops_ray.report.screen import telling
+from modelops_ray.report.text import count
 from modelops_ray.store.export import ENDINGS, write_table
 
 STATUS_EVERY_S = 2.0
@@ -71,7 +72,7 @@ def results(run_dir: str, *, output: str | None, to: Path | None, as_json: bool)
         elif to is None:
             print_table(screen, table, found.output_names)
         else:
-            screen.say(f"{table.num_rows:,} rows written to {to}")
+            screen.say(f"{count(table.num_rows, 'row')} written to {to}")
 
 
 def _table(found: Any, output: str | None) -> Any:

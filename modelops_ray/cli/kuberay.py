@@ -158,7 +158,7 @@ def _print(screen: Any, checked: Any) -> None:
         screen.say(str(finding))
     for where, seen in checked.growth:
         if not seen.problems:
-            pods = ", ".join(f"{name} to {n} of {seen.max_pods[name]} pods" for name, n in seen.pods.items())
+            pods = ", ".join(f"{name} to {n:,} of {count(seen.max_pods[name], 'pod')}" for name, n in seen.pods.items())
             screen.say(f"{where} grows {pods}")
     if not checked.findings:
         screen.say(f"nothing wrong in {count(checked.n_objects, 'object')}")

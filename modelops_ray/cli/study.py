@@ -11,6 +11,7 @@ import click
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, of_run
 from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end
 from modelops_ray.report.screen import telling, to_stderr, to_stdout
+from modelops_ray.report.text import count
 from modelops_ray.session.summary import Summary
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options
     if request.config.check_leaks:
         with display(quiet=quiet) as watcher:
             n = api.require_no_leaks(request, watcher)
-        to_stderr().say(f"no leaks: {n} simulations came out the same in a new process")
+        to_stderr().say(f"no leaks: {count(n, 'simulation')} came out the same in a new process")
     if outcome.summary.failed and not request.config.tolerate_failures:
         raise SystemExit(EXIT_FAILURES)
 

@@ -1,4 +1,4 @@
-"""The settings that decisions obey, as values, and how bytes are written. Does not know where settings come from."""
+"""The settings that decisions obey, as values; how bytes and counts are written. Does not know whence settings come."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ MIB = 2**20
 def mib(size_bytes: int) -> str:
     """Write bytes in MiB."""
     return f"{size_bytes / MIB:,.0f} MiB"
+
+
+def count(n: int, what: str) -> str:
+    """Write `1 simulation`, `12,000 simulations`."""
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

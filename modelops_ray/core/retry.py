@@ -17,7 +17,7 @@ from modelops_ray.core.commits import Journal
 from modelops_ray.core.events import ChunkFailed, PartCommitted
 from modelops_ray.core.guards import Counters, FailureGuard, KillGuard, Outcome
 from modelops_ray.core.memory import EVERYTHING, FREE_TRIES, raised
-from modelops_ray.core.policy import Policy, mib
+from modelops_ray.core.policy import Policy, count, mib
 from modelops_ray.core.reasons import KilledInVain, Reason
 from modelops_ray.core.report import Cause, Failure, Follows, Killer
 from modelops_ray.core.scheduler import Dispatch
@@ -323,7 +323,7 @@ class FailurePolicy:
     def _fail(self, failure: Failure, trouble: AttemptHistory, chunk: Outstanding, *, at_maximum: bool) -> None:
         message = failure.message
         if failure.cause is Cause.OUT_OF_MEMORY:
-            where = "the most there is here" if at_maximum else f"after {trouble.blamed} attempts"
+            where = "the most there is here" if at_maximum else f"after {count(trouble.blamed, 'attempt')}"
             limit, request = mib(chunk.group.limit_bytes), mib(chunk.request_bytes)
             message = f"needs more than {limit} (request {request}, {where}): {message}"
         attempts, request_bytes = self._journal.made[failure.position], chunk.request_bytes_each

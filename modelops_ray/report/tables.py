@@ -114,7 +114,7 @@ def print_table(console: Screen, table: pa.Table, output_names: Sequence[str]) -
     columns = [_column(console, name.removeprefix(PARAM_PREFIX), head[name]) for name in names]
     _print_columns(console, list(_fitting(columns, console.width)))
     outputs = f"; outputs: {', '.join(output_names) or 'none'}" if is_outcome else ""
-    about = f"{count(table.num_rows, 'row')}, {len(table.column_names)} columns{outputs}"
+    about = f"{count(table.num_rows, 'row')}, {count(len(table.column_names), 'column')}{outputs}"
     for line in (about, f"export all of it with --to FILE{ENDINGS}"):
         console.say(line)
 

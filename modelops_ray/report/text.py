@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 
 from modelops_ray.config import format_size
+from modelops_ray.core.policy import count
 from modelops_ray.errors import one_line
 
 __all__ = ["count", "duration", "format_size", "number", "one_line", "printable", "rate"]
@@ -18,11 +19,6 @@ MOST_CHARS = 2000
 _ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": " "}
 # Persian, Hindi and emoji are joined by them; they move nothing.
 _JOINERS = "\u200c\u200d"
-
-
-def count(n: int, what: str) -> str:
-    """Write `1 simulation`, `12,000 simulations`."""
-    return f"{n:,} {what}" + ("" if n == 1 else "s")
 
 
 def duration(seconds: float) -> str:

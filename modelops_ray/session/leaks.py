@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from modelops_ray.core.policy import count
 from modelops_ray.errors import UsageError
 from modelops_ray.sandbox.arrays import plain_array
 from modelops_ray.sandbox.column_types import INDEX
@@ -44,11 +45,12 @@ class Check:
         if not self.differences:
             return ""
         first = self.differences[0]
-        found = f"{len(self.differences)} of {self.simulations} simulations (first {first.task_id}: {first.where})"
+        n = count(self.simulations, "simulation")
+        found = f"{len(self.differences)} of {n} (first {first.task_id}: {first.where})"
         if not self.is_reproducible:
             return (
-                f"model {self.model} is not a function of its parameters and its seed: {found} differ between two new "
-                "processes; seed every generator it draws from, and let nothing depend on the time or the process"
+                f"model {self.model} is not a function of its parameters and its seed: {found} came out differently in "
+                "two new processes; seed every generator it draws from, let nothing depend on the time or the process"
             )
         return (
             f"model {self.model} keeps state between simulations: {found} came out otherwise in a new process; "
@@ -67,7 +69,7 @@ def check(question: request.RunRequest, watcher: ports.Watcher, samples: int = S
     if not len(sample):
         raise UsageError(f"{question.out}: nothing completed, so there is nothing to check for leaks")
     question = question.inspected()
-    watcher.note(f"checking for leaks: {len(sample)} simulations once more, each in a new process")
+    watcher.note(f"checking for leaks: {count(len(sample), 'simulation')} once more, each in a new process")
     with execute.scratch_run(question, sample, watcher, isolation="fresh") as alone:
         differences = tuple(compared(before, alone))
         if not differences:
@@ -101,7 +103,7 @@ def _rows_of(table: pa.Table, row: dict[str, str]) -> pa.Table:
 def _first_place(name: str, one: pa.Table, other: pa.Table) -> str:
     """Where two tables differ; empty if they are equal value for value. Integers may have become floats in a study."""
     if one.num_rows != other.num_rows:
-        return f"output {name!r} has {other.num_rows} rows alone and {one.num_rows} in the run"
+        return f"output {name!r} has {count(other.num_rows, 'row')} alone and {one.num_rows:,} in the run"
     if one.num_rows == 0:
         return ""
     # Rows of a frame have labels only where some simulation took rows out of one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from modelops_ray.core import reasons, report
-from modelops_ray.core.policy import mib
+from modelops_ray.core.policy import count, mib
 
 _PLACE = re.compile(r'File "(?:[^"\n]*/)?([^"/\n]+)", line (\d+)')
 _SHOWN_CHARACTERS = 200
@@ -30,16 +30,16 @@ def sentence(reason: reasons.Reason | str) -> str:
             )
         case reasons.PodsDie(n_pods, told):
             return (
-                f"{told}; it is the last of {n_pods} pods that died of memory and took more simulations along than "
-                "were completed meanwhile: lower the memory that Ray may give away in this tier (`resources` of the "
-                "worker group), or give its pods more"
+                f"{told}; it is the last of {count(n_pods, 'pod')} that died of memory and took more simulations along "
+                "than were completed meanwhile: lower the memory that Ray may give away in this tier (`resources` of "
+                "the worker group), or give its pods more"
             )
         case reasons.TooManyFailed(n_failed):
-            return f"{n_failed} simulations failed, which --max-failures does not allow"
+            return f"{count(n_failed, 'simulation')} failed, which --max-failures does not allow"
         case reasons.AllFailAlike(n_failed, first):
             return (
-                f"{_told(first)} in the first {n_failed} simulations{_place(first)}; fix the model, or continue anyway "
-                "with --max-failures 100%"
+                f"{_told(first)} in the first {count(n_failed, 'simulation')}{_place(first)}; fix the model, or "
+                "continue anyway with --max-failures 100%"
             )
         case reasons.NoProgress():
             return _no_progress(reason)
@@ -61,8 +61,8 @@ def _no_progress(why: reasons.NoProgress) -> str:
     lacking = "nothing could be committed" if why.lacking is reasons.Lacking.COMMIT else "nothing finished"
     requests = ", ".join(map(mib, why.request_bytes)) or "none"
     return (
-        f"{lacking} for {why.for_s:.0f} s: {why.n_tasks} tasks wait or run (requests: {requests}; {why.cpus:g} CPUs "
-        f"each), {why.n_pending} simulations are pending, and the cluster has {why.n_nodes} nodes with {why.n_slots} "
-        f"slots; {''.join(f'{said}; ' for said in why.said)}add nodes, lower --memory, or raise --timeout if a "
-        "simulation may take that long"
+        f"{lacking} for {why.for_s:.0f} s: {count(why.n_tasks, 'task')} waiting or running (requests: {requests}; CPUs "
+        f"each: {why.cpus:g}), {count(why.n_pending, 'simulation')} pending, {count(why.n_nodes, 'node')} with "
+        f"{count(why.n_slots, 'slot')} in the cluster; {''.join(f'{said}; ' for said in why.said)}add nodes, lower "
+        "--memory, or raise --timeout if a simulation may take that long"
     )

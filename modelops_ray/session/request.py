@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from modelops_ray.backends.ray.backend import pickle_by_value
 from modelops_ray.config import Span
-from modelops_ray.core.policy import Policy
+from modelops_ray.core.policy import Policy, count
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import UsageError
 from modelops_ray.model.inspection import look_at
@@ -89,7 +89,7 @@ class RunRequest:
         if not n:
             return None
         verb, runs = ("is", "runs") if n == 1 else ("are", "run")
-        return f"{n:,} simulation{'' if n == 1 else 's'} {verb} listed more than once and {runs} once"
+        return f"{count(n, 'simulation')} {verb} listed more than once and {runs} once"
 
 
 def ask(study: Study, model: str | Callable[..., object] | None, config: RunConfig, name: str) -> RunRequest:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+from modelops_ray.core.policy import count
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError
 from modelops_ray.store import documents, extension, heartbeat, run_json
@@ -175,8 +176,8 @@ def _find_move(run: RunJson, log: Log, spec: RunSpec, path: str) -> extension.Mo
     move = _move_from(run.study, spec)
     if move is None:
         raise ResultsError(
-            f"{path}: run with study {run.study.digest[:12]} ({run.study.simulations} simulations), "
-            f"which study {asked.digest[:12]} ({asked.simulations}) does not contain; "
+            f"{path}: run with study {run.study.digest[:12]} ({count(run.study.simulations, 'simulation')}), "
+            f"which study {asked.digest[:12]} ({asked.simulations:,}) does not contain; "
             "give another --out, or --fresh to start over"
         )
     referred = run.study_of(log.study)

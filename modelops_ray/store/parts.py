@@ -14,6 +14,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modelops_ray.core.policy import count
 from modelops_ray.errors import ResultsError, one_line
 from modelops_ray.store.commits import LivePart, Part
 from modelops_ray.store.documents import damaged
@@ -75,7 +76,7 @@ def require_sizes(folder: Folder, parts: Iterable[LivePart]) -> None:
         if found is None:
             raise _missing(folder, part)
         if found != part.size_bytes:
-            raise _changed(folder, part, f"it has {found} bytes instead of {part.size_bytes}")
+            raise _changed(folder, part, f"it has {count(found, 'byte')} instead of {part.size_bytes:,}")
 
 
 def read_part(folder: Folder, part: LivePart, columns: list[str] | None = None) -> pa.Table:
@@ -106,7 +107,7 @@ def _table(folder: Folder, part: LivePart, data: bytes | None, columns: list[str
     if lacking:
         raise _changed(folder, part, f"it has no column {lacking[0]}")
     if table.num_rows != part.rows:
-        raise _changed(folder, part, f"it has {table.num_rows} rows instead of {part.rows}")
+        raise _changed(folder, part, f"it has {count(table.num_rows, 'row')} instead of {part.rows:,}")
     return table
 
 

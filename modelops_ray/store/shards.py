@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from modelops_ray.config import Shard
+from modelops_ray.core.policy import count
 from modelops_ray.errors import ResultsError
 from modelops_ray.store import commits, extension, run_json
 from modelops_ray.store.found import RunSpec
@@ -75,8 +76,8 @@ def require_fit(whole: Folder, spec: RunSpec, *, fresh: bool) -> None:
         if there and not fresh:
             n = next(iter(there)).of
             raise ResultsError(
-                f"{whole.where()}: run in {n} shards; go on with --shard 1/{n} to {n}/{n}, give another --out, "
-                "or --fresh to start over"
+                f"{whole.where()}: run in {count(n, 'shard')}; go on with --shard 1/{n} to {n}/{n}, give another "
+                "--out, or --fresh to start over"
             )
         return
     if run_json.is_there(whole):
@@ -87,8 +88,8 @@ def require_fit(whole: Folder, spec: RunSpec, *, fresh: bool) -> None:
     other = next((shard for shard in there if shard.of != asked.of), None)
     if other is not None:
         raise ResultsError(
-            f"{whole.where()}: run in {other.of} shards, this is one of {asked.of}; go on with --shard I/{other.of}, "
-            "or give another --out"
+            f"{whole.where()}: run in {count(other.of, 'shard')}, this is one of {asked.of}; go on with --shard "
+            f"I/{other.of}, or give another --out"
         )
     neighbour = next((shard for shard in there if shard.number != asked.number), None)
     if neighbour is not None:

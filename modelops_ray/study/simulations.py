@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from modelops_ray.config import SeedPolicy, Shard
 from modelops_ray.core.events import Segment
+from modelops_ray.core.policy import count
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import StudyError, UsageError
 from modelops_ray.study.chunk import Scalar, Simulation
@@ -227,7 +228,7 @@ def scope_of(simulations: Simulations, shard: Shard) -> Ranges:
     n_sets = simulations.n_parameter_sets
     if shard.of > n_sets:
         raise UsageError(
-            f"--shard {shard}: the study has {n_sets} parameter set{'s' if n_sets != 1 else ''}, so it splits into at "
-            f"most {n_sets} shard{'s' if n_sets != 1 else ''}"
+            f"--shard {shard}: the study has {count(n_sets, 'parameter set')}, so it splits into at most "
+            f"{count(n_sets, 'shard')}"
         )
     return simulations.positions_of_sets(split(simulations.set_sizes(), shard.of) == shard.number - 1)

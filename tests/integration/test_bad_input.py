@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -218,11 +219,19 @@ def test_a_model_that_cannot_be_used(refusal, work, model, expected):
 # Run directories
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The directory of a run that is complete, which tests copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = enter(patch, tmp_path_factory.mktemp("finished") / "work")
+        assert 0 == invoke("run", "study.json", "--backend", "local", "--out", "run").exit_code
+    return folder / "run"
+
+
 @pytest.fixture
-def run_dir(work):
-    """The directory of a run that is complete."""
-    assert 0 == invoke("run", "study.json", "--backend", "local", "--out", "run").exit_code
-    return work / "run"
+def run_dir(work, finished):
+    """A run directory of the test's own, complete."""
+    return shutil.copytree(finished, work / "run")
 
 
 def test_a_directory_that_is_no_run(refusal, work):
@@ -321,8 +330,8 @@ def test_a_part_that_was_cut_short(refusal, run_dir):
     part.write_bytes(part.read_bytes()[:-1])
 
     assert re.fullmatch(
-        rf"run/simulations/{part.name}: not what run/_commits/\d{{6}}.json says, it has {n - 1} bytes instead of {n}; "
-        "restore the file from a copy, or start over with --fresh",
+        rf"run/simulations/{part.name}: not what run/_commits/\d{{6}}.json says, it has {n - 1:,} bytes instead of "
+        f"{n:,}; restore the file from a copy, or start over with --fresh",
         refusal("run", "study.json", "--out", "run"),
     )
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from modelops_ray.core.policy import count
 from modelops_ray.errors import first_line, one_line
 
 ASKED_FOR_S = 5.0
@@ -35,7 +36,7 @@ def words_of(state: Any) -> str:
         parts.append(f"no available node types can fulfill resource requests {infeasible}")
     pending = [f"{one.count} of {one.ray_node_type_name}" for one in state.pending_instance_requests]
     waiting = Counter(one.ray_node_type_name for one in state.pending_instances)
-    pending += [f"{count} of {group}" for group, count in waiting.items()]
+    pending += [f"{n} of {group}" for group, n in waiting.items()]
     if pending:
         parts.append(f"nodes on their way: {', '.join(pending)}")
     failed = {f"{one.ray_node_type_name}: {one_line(one.reason, 300)}" for one in state.failed_instance_requests}
@@ -46,8 +47,8 @@ def words_of(state: Any) -> str:
 def _shapes(requests: Iterable[Mapping[str, float]]) -> str:
     """Name the most frequent shapes of requests, as Ray does, with memory in MiB."""
     counts = Counter(tuple(sorted(one.items())) for one in requests)
-    named = [f"{{{', '.join(map(_named, shape))}}}*{count}" for shape, count in counts.most_common(MOST_SHAPES)]
-    more = [f"and {len(counts) - MOST_SHAPES} other shapes"] if len(counts) > MOST_SHAPES else []
+    named = [f"{{{', '.join(map(_named, shape))}}}*{n}" for shape, n in counts.most_common(MOST_SHAPES)]
+    more = [f"and {count(len(counts) - MOST_SHAPES, 'other shape')}"] if len(counts) > MOST_SHAPES else []
     return ", ".join(named + more)
 
 

@@ -20,6 +20,7 @@ from modelops_ray.cluster.jobs.dashboard import Dashboard, Installed, JobState
 from modelops_ray.cluster.jobs.package import STUDY_FILE, Lack
 from modelops_ray.cluster.jobs.sources import FOLDER, Sources, sources_of
 from modelops_ray.config import format_size
+from modelops_ray.core.policy import count
 from modelops_ray.errors import BackendError, ModelError
 from modelops_ray.sandbox.loading import ModelRef, digest_of, forget_model
 from modelops_ray.session.request import RunRequest
@@ -156,10 +157,9 @@ def _found_lines(there: Installed, lack: Lack) -> Iterator[str]:
 
 def _upload_lines(question: RunRequest, sources: Sources, name: str) -> Iterator[str]:
     n_bytes = sum(path.stat().st_size for path in sources.files.values())
-    files = "1 file" if len(sources.files) == 1 else f"{len(sources.files):,} files"
     yield (
-        f"uploads      model {question.model.label} ({files}, {format_size(n_bytes)}), "
-        f"the study ({len(question.simulations):,} simulations), modelops_ray {__version__}"
+        f"uploads      model {question.model.label} ({count(len(sources.files), 'file')}, {format_size(n_bytes)}), "
+        f"the study ({count(len(question.simulations), 'simulation')}), modelops_ray {__version__}"
     )
     # The study travels apart from the model's folder.
     if left_here := [each for each in sources.left_here if each != f"{name}.json"]:

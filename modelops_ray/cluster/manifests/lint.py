@@ -13,6 +13,7 @@ from modelops_ray.cluster.manifests.findings import Problem
 from modelops_ray.cluster.manifests.sizing import promised_bytes, share
 from modelops_ray.cluster.manifests.views import Cluster, Group
 from modelops_ray.cluster.quantity import MIB, amount, as_bytes, write_bytes, write_gib
+from modelops_ray.core.policy import count
 
 _LOGICAL_NAMES = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}
 _PLASMA_SHARE = 0.3
@@ -60,12 +61,12 @@ def _autoscaler(cluster: Cluster) -> Iterator[Problem]:
         yield Problem("autoscaler-version", cluster.at("autoscalerOptions", "version"), found, "write version: v2")
     n_pods = cluster.n_pods
     if is_starved(cluster):
-        place, found = cluster.at("autoscalerOptions", "resources"), f"less than 1 CPU for up to {n_pods} pods"
+        place, found = cluster.at("autoscalerOptions", "resources"), f"less than 1 CPU for up to {count(n_pods, 'pod')}"
         yield Problem("autoscaler-starved", place, found, "give it 2 CPUs and 2Gi (kuberay#3794)")
     env = {entry["name"]: entry.get("value", "") for entry in options.get("env") or []}
     launches = env.get("AUTOSCALER_MAX_CONCURRENT_LAUNCHES", "10")
     if n_pods >= _SMALL_AUTOSCALER_PODS and (not launches.isdecimal() or int(launches) < _FEW_LAUNCHES):
-        found = f"{launches} pods at a time, for up to {n_pods}"
+        found = f"{launches} at a time, for up to {count(n_pods, 'pod')}"
         remedy = 'set AUTOSCALER_MAX_CONCURRENT_LAUNCHES to "100"'
         yield Problem("slow-launches", cluster.at("autoscalerOptions", "env"), found, remedy)
     yield from _locked(cluster.at("autoscalerOptions", "securityContext"), options.get("securityContext") or {})

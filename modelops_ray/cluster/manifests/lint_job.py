@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from modelops_ray.cluster.manifests import files, sizing, views
 from modelops_ray.cluster.manifests.findings import Problem
 from modelops_ray.cluster.quantity import as_bytes
+from modelops_ray.core.policy import count
 
 _DRIVER_ENV = {
     "RAY_task_oom_retries": ("0", "Ray repeats an OOM-killed task for ever with the same memory"),
@@ -168,7 +169,7 @@ def _shards(resources: Sequence[files.Resource]) -> Iterator[tuple[files.Resourc
         there = {i for _, i in jobs}
         missing = [str(i) for i in range(1, n + 1) if i not in there]
         if missing or len(jobs) != len(there):
-            found = f"of {n} shards " + (f"{', '.join(missing)} missing" if missing else "one is there twice")
+            found = f"of {count(n, 'shard')} " + (f"{', '.join(missing)} missing" if missing else "one is there twice")
             yield jobs[0][0], Problem("shards", "/spec/entrypoint", found, "render them together")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from modelops_ray.cluster.manifests import check, files, kustomize, lint, lint_job, views
 from modelops_ray.cluster.manifests.sizing import Need, Plan, Shape, Share, Tier, plan
 from modelops_ray.cluster.quantity import as_bytes, write_bytes, write_gib
+from modelops_ray.core.policy import count
 from modelops_ray.errors import ManifestError, UsageError
 
 _MAX_NAME_CHARS = 47
@@ -233,9 +234,9 @@ def _header(folder: Path, wish: Wish, sizes: Plan | None, need: Need | None) -> 
 
 def in_words(tier: Tier) -> str:
     """What a tier holds: simulations at a time, and pods."""
-    held = "1 simulation" if tier.at_a_time == 1 else f"{tier.at_a_time:,} simulations"
-    pods = "1 pod" if tier.max_replicas == 1 else f"up to {tier.max_replicas:,} pods"
-    return f"{held} at a time in a pod of {write_bytes(tier.share.limit_bytes)}, {pods}"
+    most = "" if tier.max_replicas == 1 else "up to "
+    held, pods = count(tier.at_a_time, "simulation"), count(tier.max_replicas, "pod")
+    return f"{held} at a time in a pod of {write_bytes(tier.share.limit_bytes)}, {most}{pods}"
 
 
 def _sum(parts: Share) -> str:

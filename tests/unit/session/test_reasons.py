@@ -51,21 +51,22 @@ TRACEBACK = 'File "/models/old.py", line 3\n  File "/models/sir.py", line 12'
                 "(`resources` of the worker group), or give its pods more"
             ),
         ),
-        (TooManyFailed(7), "7 simulations failed, which --max-failures does not allow"),
+        (TooManyFailed(1), "1 simulation failed, which --max-failures does not allow"),
+        (TooManyFailed(7000), "7,000 simulations failed, which --max-failures does not allow"),
         (
             NoProgress(Lacking.FINISH, 601.4, 8, (100 * MIB, 228 * MIB), 1.0, 30, 1, 4, ("no room",)),
             (
-                "nothing finished for 601 s: 8 tasks wait or run (requests: 100 MiB, 228 MiB; 1 CPUs each), 30 "
-                "simulations are pending, and the cluster has 1 nodes with 4 slots; no room; add nodes, lower "
-                "--memory, or raise --timeout if a simulation may take that long"
+                "nothing finished for 601 s: 8 tasks waiting or running (requests: 100 MiB, 228 MiB; CPUs each: 1), 30 "
+                "simulations pending, 1 node with 4 slots in the cluster; no room; add nodes, lower --memory, or raise "
+                "--timeout if a simulation may take that long"
             ),
         ),
         (
-            NoProgress(Lacking.COMMIT, 6001.0, 0, (), 0.5, 30, 0, 0, ()),
+            NoProgress(Lacking.COMMIT, 6001.0, 1, (), 0.5, 1, 0, 1, ()),
             (
-                "nothing could be committed for 6001 s: 0 tasks wait or run (requests: none; 0.5 CPUs each), 30 "
-                "simulations are pending, and the cluster has 0 nodes with 0 slots; add nodes, lower --memory, or "
-                "raise --timeout if a simulation may take that long"
+                "nothing could be committed for 6001 s: 1 task waiting or running (requests: none; CPUs each: 0.5), 1 "
+                "simulation pending, 0 nodes with 1 slot in the cluster; add nodes, lower --memory, or raise --timeout "
+                "if a simulation may take that long"
             ),
         ),
     ],

@@ -316,7 +316,7 @@ def _break_progress(path):
         (_break_commit, r"000002\.json: not JSON"),
         (_lose_log, r"_commits: no commits, and there are parts"),
         (_lose_part, r"simulations/part-.*: missing, and named by .*000002\.json"),
-        (_cut_part, r"incidence/part-.*: not what .*000002\.json says, it has \d+ bytes instead of \d+"),
+        (_cut_part, r"incidence/part-.*: not what .*000002\.json says, it has [\d,]+ bytes instead of [\d,]+"),
         (_break_part, r"incidence/part-.*: not what .*000002\.json says, its content is damaged"),
         (_break_progress, r"progress\.json: not a progress file .*delete it"),
     ],
