@@ -6,10 +6,11 @@ Owns the public signatures and `Run`. The work is done in `session`; nothing is 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import pyarrow as pa
 
@@ -19,7 +20,7 @@ from modelops_ray.cluster.jobs.submission import Parcel, Submission, send
 from modelops_ray.cluster.watch.pods import observed
 from modelops_ray.config import JobOptions, Options
 from modelops_ray.core.forecast import Forecast
-from modelops_ray.errors import NO_WORKING_FOLDER, ModelError, StorageError
+from modelops_ray.errors import NO_WORKING_FOLDER, ModelError, StorageError, UsageError
 from modelops_ray.report.progress import display
 from modelops_ray.report.screen import to_stderr
 from modelops_ray.sandbox.loading import refuse_while_loading
@@ -34,6 +35,10 @@ from modelops_ray.store.reader import RunReader
 from modelops_ray.store.status import Status
 from modelops_ray.store.storage.places import place_of
 from modelops_ray.study.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
 
 __all__ = ["JobOptions", "Options", "Run", "Submission", "open_run", "plan", "profile", "run", "submit"]
 
@@ -55,6 +60,12 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the first screen of the page that `report` writes."""
+        from modelops_ray.report.page.document import first_screen_of
+
+        return first_screen_of(self._reader, self.path)
 
     @property
     def summary(self) -> Mapping[str, Any]:
@@ -102,6 +113,53 @@ class Run:
             ResultsError: The directory is damaged.
         """
         return self._reader.output(name)
+
+    def to_pandas(self, output: str | None = None) -> pd.DataFrame:
+        """`simulations`, or an output, as a data frame of pandas.
+
+        Raises:
+            UsageError: There is no such output, or pandas is not installed.
+            ResultsError: The directory is damaged.
+        """
+        _require("pandas")
+        frame: pd.DataFrame = self._table(output).to_pandas()
+        return frame
+
+    def to_polars(self, output: str | None = None) -> pl.DataFrame:
+        """`simulations`, or an output, as a data frame of Polars.
+
+        Raises:
+            UsageError: There is no such output, or Polars is not installed.
+            ResultsError: The directory is damaged.
+        """
+        _require("polars")
+        import polars as pl
+
+        return pl.DataFrame(self._table(output))
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write one HTML file with plots, which needs nothing else to be looked at, and return where it is.
+
+        Args:
+            path: The file; default `report.html` in the run directory, in the working directory where that is a URI.
+
+        Raises:
+            ResultsError: The directory is damaged.
+            StorageError: The file could not be written.
+        """
+        from modelops_ray.report.page.document import default_path, document_of, write_document
+
+        path = default_path(self.path) if path is None else Path(path)
+        write_document(document_of(self._reader, self.path), path)
+        return path
+
+    def _table(self, output: str | None) -> pa.Table:
+        return self.simulations() if output is None else self.output(output)
+
+
+def _require(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise UsageError(f"{package} is not installed; install it, as by `pip install {package}`")
 
 
 def run(

@@ -6,7 +6,7 @@ import click
 
 import modelops_ray
 from modelops_ray.cli.design import design
-from modelops_ray.cli.directory import results, status
+from modelops_ray.cli.directory import report, results, status
 from modelops_ray.cli.jobs import jobs, submit
 from modelops_ray.cli.kuberay import kuberay
 from modelops_ray.cli.outcomes import Commands
@@ -21,5 +21,5 @@ def main() -> None:
     """Run simulation studies on Ray: memory measured, learned and declared; nothing lost."""
 
 
-for command in (run, plan, profile, status, results, design, submit, jobs, kuberay):
+for command in (run, plan, profile, status, results, report, design, submit, jobs, kuberay):
     main.add_command(command)

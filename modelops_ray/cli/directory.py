@@ -1,4 +1,4 @@
-"""The commands about a run directory: status, results."""
+"""The commands about a run directory: status, results, report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from modelops_ray.cli.options import DEBUG, JSON, RUN_DIR
 from modelops_ray.report.screen import telling
-from modelops_ray.report.text import count
+from modelops_ray.report.text import count, format_size
 from modelops_ray.store.export import ENDINGS, write_table
 
 STATUS_EVERY_S = 2.0
@@ -82,3 +82,22 @@ def _table(found: Any, output: str | None) -> Any:
     if output == "attempts" and output not in found.output_names:
         return found.attempts()
     return found.output(output)
+
+
+@click.command()
+@RUN_DIR
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Default: report.html in RUN_DIR."
+)
+@JSON
+@DEBUG
+def report(run_dir: str, *, out: Path | None, as_json: bool) -> None:
+    """Write RUN_DIR as one HTML file with plots, which needs nothing else to be looked at."""
+    from modelops_ray import api
+
+    path = api.open_run(run_dir).report(out)
+    with telling() as screen:
+        if as_json:
+            screen.json({"file": str(path), "bytes": path.stat().st_size})
+        else:
+            screen.say(f"written to {path} ({format_size(path.stat().st_size)}); open it in a browser")

@@ -1,0 +1,1 @@
+"""One page about a run, for a browser: tables to values (`build` and what it calls), and values to HTML (`render`)."""

@@ -1,0 +1,103 @@
+"""A page as HTML, in one file without a reference to another; owns escaping.
+
+Pure but for the assets, which are files of this package. The same page gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from modelops_ray.report.page.figures import Fact, Figure, Page, Plot, Section, Table
+from modelops_ray.report.text import printable
+
+_PLACE = re.compile(r"<!--([a-z_]+)-->")
+_FIRST_COMMENT = re.compile(r"\A\s*/\*.*?\*/", re.DOTALL)
+MOST_TEXT_CHARS = 600
+
+
+@cache
+def _asset(name: str) -> str:
+    return files("modelops_ray.report.page").joinpath("assets", name).read_text("utf-8")
+
+
+def render(page: Page) -> str:
+    """Write a page as an HTML document."""
+    plots: list[Plot] = []
+    body = "".join(_section(section, plots) for section in page.sections)
+    # What its licence asks for stands in the page; the comment of the file itself names an address.
+    uplot = _FIRST_COMMENT.sub("", _asset("uPlot.iife.min.js"), count=1)
+    parts = {
+        "title": _text(page.title),
+        "subtitle": _text(page.subtitle),
+        "facts": "".join(map(_fact, page.facts)),
+        "contents": "".join(f'<a href="#{each.id}">{_text(each.title)}</a>' for each in page.sections),
+        "body": body,
+        "css": _asset("uPlot.min.css") + _asset("page.css"),
+        "licence": _asset("uPlot-LICENSE.txt"),
+        "uplot": uplot,
+        "script": _asset("page.js"),
+        "data": _json(plots),
+    }
+    return _PLACE.sub(lambda found: parts[found[1]], _asset("page.html"))
+
+
+def _text(text: str) -> str:
+    """Write text of others for the inside of an element or an attribute."""
+    return html.escape(printable(text, MOST_TEXT_CHARS))
+
+
+def _json(value: object) -> str:
+    """Write values for a script element, which only `</` or `<!--` could end or confuse."""
+    written = json.dumps(value, default=_plain, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return written.replace("<", "\\u003c")
+
+
+def _plain(value: Any) -> dict[str, object]:
+    return {"kind": type(value).__name__} | {each.name: getattr(value, each.name) for each in fields(value)}
+
+
+def _fact(fact: Fact) -> str:
+    bad = ' class="bad"' if fact.is_bad else ""
+    note = f"<small>{_text(fact.note)}</small>" if fact.note else ""
+    return f"<div{bad}><dt>{_text(fact.name)}</dt><dd>{_text(fact.value)}{note}</dd></div>"
+
+
+def _section(section: Section, plots: list[Plot]) -> str:
+    inside = [f'<section id="{section.id}"><h2>{_text(section.title)}</h2>']
+    inside += [f"<p>{_text(sentence)}</p>" for sentence in section.sentences]
+    inside += map(_table, section.tables)
+    if section.figures:
+        inside += ['<div class="figures">', *_figures(section.figures, plots), "</div>"]
+    return "".join([*inside, "</section>"])
+
+
+def _figures(figures: tuple[Figure, ...], plots: list[Plot]) -> Iterator[str]:
+    for figure in figures:
+        note = f"<small>{_text(figure.note)}</small>" if figure.note else ""
+        size = ' class="small"' if figure.is_small else ""
+        caption = f"<figcaption>{_text(figure.title)}{note}</figcaption>"
+        yield f'<figure{size} data-plot="{len(plots)}">{caption}</figure>'
+        plots.append(figure.plot)
+
+
+def _table(table: Table) -> str:
+    def row(cells: tuple[str, ...], tag: str) -> str:
+        marks = [' class="n"' if at in table.numbers else "" for at in range(len(cells))]
+        written = (f"<{tag}{mark}>{_text(cell)}</{tag}>" for cell, mark in zip(cells, marks, strict=True))
+        return f"<tr>{''.join(written)}</tr>"
+
+    rows = "".join(row(cells, "td") for cells in table.rows)
+    return f'<div class="table"><table><thead>{row(table.head, "th")}</thead><tbody>{rows}</tbody></table></div>'
+
+
+def framed(document: str, said: str, height_px: int) -> str:
+    """Put a document into a frame of a notebook, which neither sees the other; `said` is shown where frames are not."""
+    frame = f'<iframe sandbox="allow-scripts" style="border:0;width:100%;height:{height_px}px" title="{_text(said)}"'
+    return f'<div>{_text(said)}</div>{frame} srcdoc="{html.escape(document)}"></iframe>'
