@@ -23,9 +23,15 @@ Lift = Callable[[], None]
 _SERVER = "at_start = tuple(sys.modules)"
 _RPC = {"num_failures": 12, "req_failure_prob": 4, "resp_failure_prob": 4, "in_flight_failure_prob": 4}
 """Of any calls of a process 12 fail at most; the probabilities are in percent."""
+_LATE = (
+    "NodeManagerService.grpc_server.RequestWorkerLease", "NodeManagerService.grpc_server.ReturnWorkerLease",
+    "CoreWorkerService.grpc_server.PushTask", "CoreWorkerService.grpc_server.GetObjectStatus",
+    "CoreWorkerService.grpc_server.CancelTask",
+)  # fmt: skip
+"""Where all handlers of Ray are late, its timers among them, it crashes while it starts."""
 ENVIRONS = {
     Kind.RPC_FAILURES: {"RAY_testing_rpc_failure": json.dumps({"*": _RPC})},
-    Kind.RPC_DELAYS: {"RAY_testing_asio_delay_us": "*=100:5000"},
+    Kind.RPC_DELAYS: {"RAY_testing_asio_delay_us": ",".join(f"{call}=1000:500000" for call in _LATE)},
 }
 """What a driver is started with after its fault, and so is the Ray that it starts."""
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "interrupt": signal.SIGTERM}

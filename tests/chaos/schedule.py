@@ -93,7 +93,7 @@ def draw(seed: int, kinds: Collection[Kind] = tuple(Kind)) -> Schedule:
             kind=chance.choice(sorted(kinds)),
             after_s=chance.uniform(0.0, 2.5),
             lasts_s=chance.choice((0.3, 1.0, 3.0, 5.0)),
-            at_once=chance.random() < 0.2,
+            at_once=chance.random() < 0.4,
             chance=chance.random(),
         )
         for _ in range(chance.randint(4, 8))
@@ -106,5 +106,5 @@ def draw(seed: int, kinds: Collection[Kind] = tuple(Kind)) -> Schedule:
         has_failures=chance.random() < 0.3,
         faults=faults,
         blob_bytes=BLOB_BYTES if is_large else 0,
-        on_cluster=chance.random() < 0.1,
+        on_cluster=chance.random() < 0.07,
     )
