@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="the seed of the first study (0)")
     parser.add_argument("--faults", type=int, default=20, metavar="N", help="how many faults (20)")
     parser.add_argument("--only", metavar="KIND", action="append", choices=[*map(str, Kind)], help="only this kind")
+    parser.add_argument("--cluster", action="store_true", help="on a cluster of two nodes, not on a Ray of its own")
     parser.add_argument("--tell", action="store_true", help="tell what happens in every study")
     asked = parser.parse_args()
     disks.apart(os.environ, [sys.executable, "-m", "tests.chaos", *sys.argv[1:]])
@@ -33,7 +34,7 @@ def main() -> int:
     for seed in itertools.count(asked.seed):
         if n_left <= 0:
             break
-        story = play(draw(seed, [Kind(name) for name in asked.only or Kind]), n_left)
+        story = play(draw(seed, [Kind(name) for name in asked.only or Kind], on_cluster=asked.cluster), n_left)
         stories.append(story)
         n_left -= len(story.wounds)
         if story.violations or asked.tell:

@@ -85,7 +85,7 @@ class Schedule:
         return "\n".join([head, *(f"  {fault}" for fault in self.faults)])
 
 
-def draw(seed: int, kinds: Collection[Kind] = tuple(Kind)) -> Schedule:
+def draw(seed: int, kinds: Collection[Kind] = tuple(Kind), *, on_cluster: bool = False) -> Schedule:
     """Draw a study with four to eight faults, of these kinds."""
     chance = random.Random(seed)
     faults = tuple(
@@ -106,5 +106,5 @@ def draw(seed: int, kinds: Collection[Kind] = tuple(Kind)) -> Schedule:
         has_failures=chance.random() < 0.3,
         faults=faults,
         blob_bytes=BLOB_BYTES if is_large else 0,
-        on_cluster=chance.random() < 0.07,
+        on_cluster=on_cluster,
     )
