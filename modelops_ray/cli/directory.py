@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from modelops_ray.cli.options import DEBUG, JSON, RUN_DIR
+from modelops_ray.cli.options import DEBUG, JSON, RUN_DIR, run_dir_of
 from modelops_ray.report.screen import telling
 from modelops_ray.report.text import count, format_size
 from modelops_ray.store.export import ENDINGS, write_table
@@ -22,12 +22,15 @@ STATUS_EVERY_S = 2.0
 @click.option("--follow", is_flag=True, help="Again every two seconds, until the run ends.")
 @JSON
 @DEBUG
-def status(run_dir: str, *, follow: bool, as_json: bool) -> None:
-    """Say how far RUN_DIR is, live or finished, from the directory alone; a path or a URI."""
+def status(run_dir: str | None, *, follow: bool, as_json: bool) -> None:
+    """Say how far RUN_DIR is, live or finished, from the directory alone; a path or a URI.
+
+    Without RUN_DIR it is the newest run below runs/.
+    """
     from modelops_ray import api
     from modelops_ray.report.summary import print_status, status_values
 
-    found = api.open_run(run_dir)
+    found = api.open_run(run_dir_of(run_dir))
     for state in _states(found, follow=follow):
         with telling() as screen:
             if as_json:
@@ -57,12 +60,15 @@ def _states(found: Any, *, follow: bool) -> Iterator[Any]:
 @click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help=f"Write {ENDINGS}.")
 @JSON
 @DEBUG
-def results(run_dir: str, *, output: str | None, to: Path | None, as_json: bool) -> None:
-    """Show or export the tables of RUN_DIR: committed rows only, in study order."""
+def results(run_dir: str | None, *, output: str | None, to: Path | None, as_json: bool) -> None:
+    """Show or export the tables of RUN_DIR: committed rows only, in study order.
+
+    Without RUN_DIR they are those of the newest run below runs/.
+    """
     from modelops_ray import api
     from modelops_ray.report.tables import print_table
 
-    found = api.open_run(run_dir)
+    found = api.open_run(run_dir_of(run_dir))
     table = _table(found, output)
     if to is not None:
         write_table(table, to)
@@ -91,11 +97,14 @@ def _table(found: Any, output: str | None) -> Any:
 )
 @JSON
 @DEBUG
-def report(run_dir: str, *, out: Path | None, as_json: bool) -> None:
-    """Write RUN_DIR as one HTML file with plots, which needs nothing else to be looked at."""
+def report(run_dir: str | None, *, out: Path | None, as_json: bool) -> None:
+    """Write RUN_DIR as one HTML file with plots, which needs nothing else to be looked at.
+
+    Without RUN_DIR it is about the newest run below runs/.
+    """
     from modelops_ray import api
 
-    path = api.open_run(run_dir).report(out)
+    path = api.open_run(run_dir_of(run_dir)).report(out)
     with telling() as screen:
         if as_json:
             screen.json({"file": str(path), "bytes": path.stat().st_size})

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from modelops_ray.cli.outcomes import DEBUGGING
+from modelops_ray.cli.outcomes import DEBUGGING, say
 from modelops_ray.config import Option, options
 
 RAY_LEVEL = "RAY_BACKEND_LOG_LEVEL"
@@ -20,8 +20,19 @@ Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
 
 STUDY = click.argument("study", type=click.Path(path_type=Path))
-RUN_DIR = click.argument("run_dir")
+RUN_DIR = click.argument("run_dir", required=False)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line of stdout.")
+
+
+def run_dir_of(given: str | None) -> str:
+    """The run directory that a command is about: the newest below `runs/`, which is said, where none is named."""
+    if given is not None:
+        return given
+    from modelops_ray.store.runs import newest_run
+
+    newest = str(newest_run())
+    say(f"the newest run is {newest}")
+    return newest
 
 
 def _note_debugging(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 (click's)

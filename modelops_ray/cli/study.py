@@ -45,8 +45,10 @@ def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options
 
 
 def _print_outcome(summary: Summary) -> None:
-    from modelops_ray.report.summary import print_failures, print_summary
+    from modelops_ray.diagnosis.diagnosis import diagnose
+    from modelops_ray.report.summary import print_summary
     from modelops_ray.report.tables import print_first_look
+    from modelops_ray.report.why import print_first_lines
     from modelops_ray.store.reader import RunReader
 
     console = to_stdout()
@@ -56,7 +58,8 @@ def _print_outcome(summary: Summary) -> None:
         console.say()
     print_summary(console, summary)
     if summary.failed:
-        print_failures(console, found.failures(), summary.run_dir)
+        print_first_lines(console, diagnose(found, summary.run_dir))
+        console.say(f"Retry: the same command with --retry-failed   Details: modelops-ray why {summary.run_dir}")
 
 
 def _exit_unless_complete(outcome: Outcome) -> None:

@@ -1,4 +1,4 @@
-"""What is printed when a command ends: the summary of a run, why simulations failed, `plan`, `profile`, `status`.
+"""What is printed when a command ends: the summary of a run, `plan`, `profile`, `status`, `runs`.
 
 Owns facts, one a line. Tables are shown by `tables`.
 """
@@ -6,21 +6,22 @@ Owns facts, one a line. Tables are shown by `tables`.
 from __future__ import annotations
 
 import textwrap
+import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from modelops_ray.core.forecast import Forecast
+from modelops_ray.errors import ModelopsRayError
 from modelops_ray.report.screen import Screen
 from modelops_ray.report.text import count, duration, format_size, one_line, rate
 from modelops_ray.session.planning import Profiled
 from modelops_ray.session.summary import Summary
+from modelops_ray.store.reader import RunReader
+from modelops_ray.store.runs import Found
 from modelops_ray.store.status import Status
 
-_MAX_KINDS = 5
 _MAX_SHARDS = 12
-_MAX_MESSAGE_CHARS = 200
 _MAX_TYPE_CHARS = 80
 _MOST = 2.0**60
 _WARNING = "warning: "
@@ -61,22 +62,31 @@ def _memory(summary: Summary) -> str:
     return f"up to {peak} a simulation, requests up to {request}, driver {driver}"
 
 
-def print_failures(console: Screen, failed: pa.Table, run_dir: str) -> None:
-    """Print why simulations failed, most frequent first, one line with one message each."""
-    kinds: dict[tuple[str, str], list[str]] = {}
-    for row in failed.select(["cause", "error_type", "error_message"]).to_pylist():
-        kinds.setdefault((row["cause"], row["error_type"] or ""), []).append(row["error_message"] or "")
-    by_frequency = sorted(kinds.items(), key=lambda item: -len(item[1]))
-    lines = []
-    for (cause, error_type), messages in by_frequency[:_MAX_KINDS]:
-        kind, message = one_line(error_type, _MAX_TYPE_CHARS), one_line(messages[0], _MAX_MESSAGE_CHARS)
-        lines.append(f"  {len(messages):,} x {cause} ({kind}): {message}")
-    if len(kinds) > _MAX_KINDS:
-        lines.append(f"  and {count(len(kinds) - _MAX_KINDS, 'other kind')} of failure")
-    lines += ["repeat them with --retry-failed; every one of them with its traceback:"]
-    lines += [f"  modelops-ray results {run_dir} --to FILE.csv"]
-    for line in lines:
-        console.say(line)
+def print_runs(console: Screen, found: Sequence[Found], folder: Path) -> None:
+    """Print the runs of a folder, how far each is, and when it was last written to."""
+    if not found:
+        console.say(f"there is no run below {folder}/")
+    now_s = time.time()
+    rows = [(str(run.path), f"{duration(max(0.0, now_s - run.written_unix_s))} ago", _far(run)) for run in found]
+    widths = [max((len(row[at]) for row in rows), default=0) for at in range(2)]
+    for path, age, far in rows:
+        console.say(f"{path:<{widths[0]}}  {age:>{widths[1]}}  {far}")
+
+
+def _far(run: Found) -> str:
+    """How far a run is, in a few words; what is wrong with a directory goes in the place of it."""
+    try:
+        state = RunReader(run.path).status()
+    except ModelopsRayError as error:
+        return one_line(str(error), _MAX_TYPE_CHARS)
+    done = f"{state.completed + state.failed:,} of {state.total:,}"
+    failed = f", {state.failed:,} failed" if state.failed else ""
+    return f"{done}{failed}{', running' if state.running else ''}"
+
+
+def runs_values(found: Sequence[Found]) -> dict[str, Any]:
+    """The runs of a folder as JSON values; times in seconds since 1970."""
+    return {"runs": [{"run_dir": str(run.path), "written_at": round(run.written_unix_s, 3)} for run in found]}
 
 
 def print_plan(console: Screen, expected: Forecast) -> None:

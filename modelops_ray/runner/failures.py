@@ -5,15 +5,18 @@ Owns the causes that a worker tells apart. Does not decide whether to try again:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from modelops_ray.core.policy import mib
 from modelops_ray.core.report import Cause, Failure, Killer
 from modelops_ray.runner.time_limit import TimeUpError
 from modelops_ray.sandbox.limits import KILLED
+from modelops_ray.sandbox.loading import where_it_returns
 from modelops_ray.sandbox.pidfd import signal_name
 from modelops_ray.sandbox.protocol import CANNOT_ANSWER, Ended
 from modelops_ray.sandbox.raised import Told, bounded_message, bounded_traceback, told_of
+from modelops_ray.sandbox.stacks import told_apart
 
 TIMEOUT = "timeout"
 """Why a child was killed that took too long."""
@@ -22,8 +25,8 @@ TIMEOUT = "timeout"
 def failure_of(error: BaseException, position: int, timeout_s: float) -> Failure:
     """Name the cause of what a simulation in this process raised; only the model's own frames are shown."""
     if issubclass(type(error), TimeUpError):
-        return failure_of_timeout(position, timeout_s)
-    return failure_of_told(told_of(error), "", position)
+        return replace(failure_of_timeout(position, timeout_s), traceback=told_of(error).traceback)
+    return failure_of_told(told_of(error, where_it_returns), "", position)
 
 
 def failure_of_timeout(position: int, timeout_s: float, printed: str | None = None) -> Failure:
@@ -58,13 +61,14 @@ def failure_of_its_server(printed: str, position: int) -> Failure:
 
 def failure_of_end(ended: Ended, said: str, position: int, timeout_s: float, limit_bytes: int) -> Failure:
     """Why a child ended in the middle of a simulation."""
-    printed = bounded_traceback(said)
+    printed, stack = map(bounded_traceback, told_apart(said))
     if ended.reason == TIMEOUT:
-        return failure_of_timeout(position, timeout_s, printed)
+        return replace(failure_of_timeout(position, timeout_s, printed), traceback=stack)
     ran_out = partial(
-        Failure, position, Cause.OUT_OF_MEMORY, printed=printed, is_victim=ended.peak_bytes <= limit_bytes
-    )
-    crashed = partial(Failure, position, Cause.CRASHED, printed=printed)
+        Failure, position, Cause.OUT_OF_MEMORY, printed=printed, is_victim=ended.peak_bytes <= limit_bytes,
+        traceback=stack,
+    )  # fmt: skip
+    crashed = partial(Failure, position, Cause.CRASHED, printed=printed, traceback=stack)
     if ended.reason:
         return ran_out("OutOfMemory", f"killed: {ended.reason}", killed_by=Killer.US)
     if ended.code in KILLED and ended.kernel_killed is not False:

@@ -1,10 +1,11 @@
 """How models are called: a function of (params, seed) or of (params, seed, scenario), by position.
 
-Owns reading a signature. Does not find or load anything.
+Owns reading a signature, and where a function returns. Does not find or load anything.
 """
 
 from __future__ import annotations
 
+import dis
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Union
@@ -32,6 +33,20 @@ def calling(function: Callable[..., object], label: str) -> Model:
         return function(params, seed)
 
     return without_scenario
+
+
+def returning(function: Callable[..., object]) -> str:
+    """The place where a function returns, as in a traceback; where it begins, if there are several; "" if not known."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return ""
+    starts, line, lines = dict(dis.findlinestarts(code)), code.co_firstlineno, set()
+    for instruction in dis.get_instructions(code):
+        line = starts.get(instruction.offset) or line
+        if instruction.opname in {"RETURN_VALUE", "RETURN_CONST"}:
+            lines.add(line)
+    line = lines.pop() if len(lines) == 1 else code.co_firstlineno
+    return f'  File "{code.co_filename}", line {line}, in {code.co_name}\n'
 
 
 def _n_arguments(signature: inspect.Signature) -> int:

@@ -33,11 +33,12 @@ from .foreign import ProcessEnds
 from .generators import seed_shared
 from .held import held
 from .late_pandas import LatePandas
-from .loading import ModelRef, aftermath, load_model, models_folder
+from .loading import ModelRef, aftermath, load_model, models_folder, where_it_returns
 from .measure import peak_meter, private_bytes, resident_parts
 from .protocol import CANNOT_ANSWER, CannotLoad, Ready, Terms, Work, receive_work
 from .raised import storable, told_of
 from .segments import record_into
+from .stacks import tell_stacks
 from .unseen import WholePeak
 from .workroom import MAX_PATHS, Workroom
 
@@ -186,6 +187,9 @@ def _close_all_but(kept: Collection[int]) -> None:
 
 
 def _serve(channel: socket.socket, board: Board, model: Model, workroom: Workroom, *, is_fork: bool) -> None:
+    # What importing the model did with this number is the model's affair.
+    with suppress(OSError):
+        tell_stacks(high(os.dup(2)))
     # A model can break what this process answers with.
     with ProcessEnds(CANNOT_ANSWER), peak_meter() as meter:
         whole = WholePeak(meter, board, is_fork=is_fork)
@@ -253,7 +257,7 @@ class _Batch:
         except BaseException as error:  # noqa: BLE001 - what a model raises, sys.exit() included, is that simulation's failure
             if held.pid() != self._pid:
                 held.end_fork(error)
-            failure = told_of(error)
+            failure = told_of(error, where_it_returns)
         seconds = held.perf_s() - began_s
         if failure or packed.streams:
             peak_bytes = self._meter.peak_bytes()

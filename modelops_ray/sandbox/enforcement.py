@@ -23,6 +23,7 @@ from .measure import resident_parts
 from .pidfd import send_signal
 from .processes import Process, descendants, families, is_process, newest_pid, process
 from .segments import Folder, Segments, held_by
+from .stacks import ask_for_stack
 
 SCAN_EVERY_S = 0.25
 STRAIN_EVERY_S = 0.5
@@ -88,8 +89,10 @@ class Child:
         self.limit, self.peak_bytes, self._used_bytes = limit, 0, 0
         self.family.rebase(base_bytes)
 
-    def kill(self, reason: str) -> None:
-        """End it and everything it started."""
+    def kill(self, reason: str, *, is_to_tell: bool = False) -> None:
+        """End it and everything it started; one that `is_to_tell` writes its stack before that."""
+        if is_to_tell and not self.reason:
+            ask_for_stack(self.pid, self.pidfd)
         self.reason = self.reason or reason
         with suppress(ProcessLookupError):
             send_signal(self.pidfd, signal.SIGKILL)
@@ -208,7 +211,9 @@ class Enforcer:
         readings = [one.reading() for one in children.values()]
         for reading in over_hard_limit(readings):
             hard_bytes = reading.limit.hard_bytes or 0
-            children[reading.pid].kill(f"it used {_mib(reading.used_bytes)}, over its limit of {_mib(hard_bytes)}")
+            children[reading.pid].kill(
+                f"it used {_mib(reading.used_bytes)}, over its limit of {_mib(hard_bytes)}", is_to_tell=True
+            )
         if any(one.reason for one in children.values()):
             return  # their pages first
         bounds = self._bounds(own_bytes + sum(reading.used_bytes for reading in readings))
@@ -222,7 +227,7 @@ class Enforcer:
                 continue
             if not end_idle_child():
                 self._crawl.relieved()
-                children[worst.pid].kill(_why(worst, crawls=crawls))
+                children[worst.pid].kill(_why(worst, crawls=crawls), is_to_tell=True)
             return
 
     def _bounds(self, ours_bytes: int) -> list[tuple[int, int]]:

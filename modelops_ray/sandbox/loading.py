@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from ..errors import ModelError, one_line
 from .aftermath import Aftermath, mend_streams
-from .calling import Model, calling
+from .calling import Model, calling, returning
 from .digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
 from .foreign import ForksEnded, authors_code, working_folder
 from .generators import seeding
@@ -91,6 +91,7 @@ class _Process:
 
     ref: ModelRef | None = None
     model: Model | None = None
+    function: Callable[..., object] | None = None
     working_folder: str = ""
     aftermath: Aftermath = field(default_factory=Aftermath)
     modules_before: dict[str, ModuleType] = field(default_factory=dict)
@@ -127,6 +128,7 @@ def load_model(ref: ModelRef) -> Model:
         with names or nullcontext():
             function = _import(ref)
             model = seeding(calling(function, ref.label), _models_names(ref, function))
+            _process.function = function
     finally:
         left = Counter(sys.path) - Counter(path)
         _process.path_added = list(left.elements())
@@ -172,6 +174,11 @@ def workdir_of(ref: ModelRef) -> str:
     return str(Path(ref.location).parent) if ref.kind == "file" else ref.root or working_folder()
 
 
+def where_it_returns() -> str:
+    """The place where the model that is loaded returns, as in a traceback; its first line where there are several."""
+    return "" if _process.function is None else returning(_process.function)
+
+
 def aftermath() -> Aftermath:
     """What the import of the model that is loaded did to this process."""
     return _process.aftermath
@@ -215,6 +222,7 @@ def forget_model() -> None:
         with suppress(ValueError):
             sys.path.remove(entry)
     ref, _process.ref, _process.model, _process.working_folder = _process.ref, None, None, ""
+    _process.function = None
     _process.aftermath = Aftermath()
     _process.names, _process.path_added = None, []
     if ref is None or ref.kind == "pickled":

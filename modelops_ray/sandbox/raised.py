@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 from .foreign import tried
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 MAX_TYPE_CHARS = 200
@@ -33,13 +34,16 @@ class Told(NamedTuple):
     traceback: Optional[str]  # noqa: UP045 (Python 3.9 reads it)
 
 
-def told_of(error: BaseException) -> Told:
-    """Describe what a simulation raised, without our own frames that led to the model."""
+def told_of(error: BaseException, where_it_returns: Callable[[], str] = str) -> Told:
+    """Describe what a simulation raised, without our own frames that led to the model.
+
+    `where_it_returns` is the line of the model that returned what cannot be read.
+    """
     from .outputs import BadOutputError
 
     # `isinstance` would ask the exception for its class, and may be told anything.
     if issubclass(type(error), BadOutputError):
-        return Told("bad_output", "BadOutput", bounded_message(str(error)), None)
+        return Told("bad_output", "BadOutput", bounded_message(str(error)), where_it_returns() or None)
     # The class may be asked safely; the text is made by code of the author's, which may do anything.
     name = type_of(error)
     kind = "out_of_memory" if issubclass(type(error), MemoryError) else "model_error"

@@ -139,7 +139,7 @@ class Server:
     ) -> None:
         """Do what a supervisor asks with a child that was lent to it."""
         if isinstance(asked, protocol.Kill):
-            one.kill(asked.reason)
+            one.kill(asked.reason, is_to_tell=True)
         elif isinstance(asked, protocol.Arm):
             one.arm(asked.limit, asked.base_bytes)
         else:

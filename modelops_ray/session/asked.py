@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from modelops_ray.errors import UsageError
@@ -23,12 +24,12 @@ def ask_about(given: Study | str | Path, model: str | Callable[..., object] | No
     if isinstance(given, Study):
         if config.params is not None:
             raise UsageError("--params: the study has parameter sets already; use Study.table in its place")
-        study, name = given, "study"
+        study, name, path = given, "study", ""
     else:
-        study, name = _read(Path(given), model, config), Path(given).stem
+        study, name, path = _read(Path(given), model, config), Path(given).stem, str(given)
     if config.replicates is not None and config.params is None:
         study = study.with_replicates(config.replicates)
-    return ask(study, model, config, name)
+    return replace(ask(study, model, config, name), study_path=path)
 
 
 def _read(given: Path, model: object, config: RunConfig) -> Study:

@@ -119,7 +119,7 @@ def _spec(question: RunRequest) -> found.RunSpec:
         if shard is None
         else run_json.ShardEntry(number=shard.number, of=shard.of, simulations=question.n_simulations),
         seed_policy=question.config.seeds,
-        config=_plain(question.config),
+        config=_plain(question.config) | {"study_path": question.study_path},
         versions=installed_versions(),
         created=writer.utc_now(),
     )

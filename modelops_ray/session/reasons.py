@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from modelops_ray.core import reasons, report
+from modelops_ray.core.places import place_of
 from modelops_ray.core.policy import count, mib
 
-_PLACE = re.compile(r'File "(?:[^"\n]*/)?([^"/\n]+)", line (\d+)')
 _SHOWN_CHARACTERS = 200
 
 
@@ -52,9 +50,9 @@ def _told(failure: report.Failure) -> str:
 
 
 def _place(failure: report.Failure) -> str:
-    """The last place that a traceback of the model's own exception names, to go behind a sentence."""
-    places = _PLACE.findall(failure.traceback or "") if failure.cause is report.Cause.MODEL_ERROR else []
-    return f" ({places[-1][0]} line {places[-1][1]})" if places else ""
+    """The last place in the model's own files that a traceback names, to go behind a sentence."""
+    place = place_of(failure.traceback, "")
+    return "" if place is None else f" ({place})"
 
 
 def _no_progress(why: reasons.NoProgress) -> str:

@@ -43,6 +43,7 @@ class RunRequest:
         whole: The run directory of the whole run.
         scope: The positions that the run directory is to answer where it is that of a shard.
         only: The positions to run where not all are.
+        study_path: The study file as it was given; "" where the study has none.
     """
 
     study: Study
@@ -54,6 +55,7 @@ class RunRequest:
     whole: Place
     scope: Ranges | None
     only: Ranges | None
+    study_path: str = ""
 
     @property
     def n_simulations(self) -> int:

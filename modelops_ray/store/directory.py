@@ -100,9 +100,9 @@ class Directory:
         """Return what the commits amount to."""
         return self._consistent(lambda at: at.log)
 
-    def simulations(self) -> Rows:
-        """Return one row per simulation with a result or a failure."""
-        return self._consistent(self._simulations)
+    def simulations(self, columns: list[str] | None = None) -> Rows:
+        """Return one row per simulation with a result or a failure; of all columns, or of those named."""
+        return self._consistent(lambda at: self._simulations(at, columns))
 
     def attempts(self) -> Rows:
         """Return one row per attempt that gave no result, in order; those of simulations without a row come last."""

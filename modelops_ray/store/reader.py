@@ -52,9 +52,9 @@ class RunReader:
         """What the run was made for, and what it has grown to since; of a run in shards, what its first one was."""
         return self._first().run()
 
-    def simulations(self) -> pa.Table:
-        """Return one row per simulation with a result or a failure."""
-        return _in_order([directory.simulations() for directory in self._directories()])
+    def simulations(self, columns: list[str] | None = None) -> pa.Table:
+        """Return one row per simulation with a result or a failure; of all columns, or of those named."""
+        return _in_order([directory.simulations(columns) for directory in self._directories()])
 
     def attempts(self) -> pa.Table:
         """Return one row per attempt that gave no result; those of simulations without a row come last."""

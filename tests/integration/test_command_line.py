@@ -196,12 +196,12 @@ def test_why_simulations_failed_is_told_most_frequent_first(work):
     )
     write_study(work, [{"beta": b} for b in (-1.0, 0.5, 2.0, 3.0)])
     result = invoke("run", "study.json", "--backend", "local", "--out", "run")
-    large, below = (result.stdout.index(text) for text in ("2 x model_error", "1 x model_error"))
+    large, below = (result.stdout.index(text) for text in ("2 failed: ", "1 failed: "))
 
     assert 3 == result.exit_code
     assert large < below
-    assert "2 x model_error (ValueError): too large" in result.stdout
-    assert "modelops-ray results run" in result.stdout
+    assert "2 failed: ValueError: too large (model.py line 3)" in result.stdout
+    assert "modelops-ray why run" in result.stdout
     assert "--retry-failed" in result.stdout
 
 
