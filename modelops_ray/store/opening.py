@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from modelops_ray.core.ranges import Ranges, runs
 from modelops_ray.errors import ResultsError, RunInUseError, StorageError
 from modelops_ray.sandbox.arrays import array_of
 from modelops_ray.store import commits, heartbeat, parts, run_json, run_store, shards
+from modelops_ray.store.earlier import columns_of, read_earlier
 from modelops_ray.store.extension import Move, kept, moved_parts
 from modelops_ray.store.found import Found, RunSpec, find, leftovers_in, part_names, require_empty
 from modelops_ray.store.run_json import Growth, RunJson
@@ -60,7 +61,7 @@ class Opening:
         if found is None or not found.is_current():
             found = _find_or_create(self.folder.hold(make=True), self.spec, self.whole, self.around)
         warnings = run_json.other_versions(found.run.versions, self.spec.asked.versions)
-        return run_store.RunStore(found.folder, self.spec, found.log, self._session(found), warnings)
+        return run_store.RunStore(found.folder, self.spec, found.log, self._begun(found), warnings)
 
     def _start_over(self, folder: Folder) -> None:
         if not self.take_over:
@@ -68,7 +69,7 @@ class Opening:
                 heartbeat.require_free(each, run_id, self.around.clock())
         move_aside(folder, self.around)
 
-    def _session(self, found: Found) -> Session | None:
+    def _begun(self, found: Found) -> run_store.Begun | None:
         folder, now = found.folder, self.around.clock()
         has_leftovers = bool(found.leftovers) and heartbeat.writer(folder, found.run.id, now) is None
         if not (found.has_work(self.spec, self.repeat) or found.move is not None or has_leftovers):
@@ -77,8 +78,11 @@ class Opening:
             heartbeat.require_free(folder, found.run.id, now)
         session = Session(folder, found.run, found.mark, found.log, self.around)
         with session.blaming():
+            earlier = read_earlier(found, self.repeat)
             _prepare(session, found, self.spec, self.repeat)
-        return session
+            if found.move is not None:
+                earlier = replace(earlier, columns=columns_of(folder, found.log))
+        return run_store.Begun(session, earlier)
 
 
 def open_directory(

@@ -20,8 +20,9 @@ from modelops_ray.store.batch import Batch, Positions, assemble
 from modelops_ray.store.columns import conformed
 from modelops_ray.store.commits import LivePart, Log, Part
 from modelops_ray.store.directory import Directory, Largest, largest_of
+from modelops_ray.store.earlier import Earlier
 from modelops_ray.store.found import RunSpec
-from modelops_ray.store.parts import ATTEMPTS, OUTPUTS, SIMULATIONS, part_schema, read_part, read_parts
+from modelops_ray.store.parts import ATTEMPTS, OUTPUTS, SIMULATIONS, read_part
 from modelops_ray.store.storage.base import Folder
 from modelops_ray.store.writer import Session
 from modelops_ray.study.chunk import Payload
@@ -42,6 +43,14 @@ class Written:
         return self.output_bytes / self.simulations if self.simulations else None
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A session whose opening commit is in place, and what it found."""
+
+    session: Session
+    earlier: Earlier
+
+
 class RunStore:
     """What is done in a run directory, and the only way to add to it; `opening` makes one.
 
@@ -50,22 +59,21 @@ class RunStore:
     """
 
     def __init__(
-        self, folder: Folder, spec: RunSpec, log: Log, session: Session | None, warnings: tuple[str, ...] = ()
+        self, folder: Folder, spec: RunSpec, log: Log, begun: Begun | None, warnings: tuple[str, ...] = ()
     ) -> None:
-        """Go on from the commits of a run directory that is held, the opening one of `session` included.
+        """Go on from the commits of a run directory that is held, the opening one of the session included.
 
-        `session` is None where there is nothing to do; `warnings` are sentences for the user.
+        `begun` is None where there is nothing to do; `warnings` are sentences for the user.
         """
         self.warnings = warnings
         self.written = Written()
-        self._folder, self._spec, self._log, self._session = folder, spec, log, session
+        self._folder, self._spec, self._log = folder, spec, log
+        self._session = None if begun is None else begun.session
+        self._earlier = None if begun is None else begun.earlier
         self._done = _mask(log, len(spec.simulations))
         self.completed = log.rows(failed=False)
         self.failed = log.rows(failed=True)
-        self._columns: dict[str, pa.Schema] = {}
-        if session is not None:
-            with session.blaming():
-                self._columns = _known_columns(folder, log)
+        self._columns: dict[str, pa.Schema] = {} if begun is None else dict(begun.earlier.columns)
 
     def done(self) -> Ranges:
         """Positions that have a row, completed or failed."""
@@ -73,7 +81,9 @@ class RunStore:
         return Ranges(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
     def largest(self) -> Largest:
-        """Say what the simulations with a row took at most; reads two columns of them."""
+        """Say what the simulations with a row took at most when it began; reads it where no session began."""
+        if self._earlier is not None:
+            return self._earlier.largest
         try:
             return largest_of(self._folder, self._log.parts_of(SIMULATIONS))
         except ResultsError:
@@ -81,14 +91,8 @@ class RunStore:
             return Directory(self._folder).largest()
 
     def attempts_made(self) -> dict[int, int]:
-        """How often simulations without a row were attempted in vain, by position; reads little where none was."""
-        made: dict[str, int] = {}
-        for table in read_parts(self._folder, self._log.parts_of(ATTEMPTS), ["task_id", "attempt"]):
-            for task_id, number in zip(*table.to_pydict().values(), strict=True):
-                made[task_id] = max(number, made.get(task_id, 0))
-        for table in read_parts(self._folder, self._log.parts_of(SIMULATIONS) if made else [], ["task_id"]):
-            for task_id in table["task_id"].to_pylist():
-                made.pop(task_id, None)
+        """How often simulations without a row were attempted in vain, by position."""
+        made = {} if self._earlier is None else dict(self._earlier.attempts)
         found: dict[int, int] = {}
         for position in self.done().complement(len(self._done)) if made else ():
             number = made.pop(self._spec.identity.task_id(self._spec.simulations[position]), None)
@@ -203,10 +207,3 @@ def _mask(log: Log, n_simulations: int) -> npt.NDArray[np.bool_]:
         for start, stop in part.positions.tolist():
             mask[start:stop] = True
     return mask
-
-
-def _known_columns(folder: Folder, log: Log) -> dict[str, pa.Schema]:
-    """Read the columns of every output from one of its parts; all parts of an output have the same."""
-    prefix = f"{OUTPUTS}/"
-    parts = {part.folder.removeprefix(prefix): part for part in log.parts.values() if part.folder.startswith(prefix)}
-    return {name: part_schema(folder, part) for name, part in parts.items()}

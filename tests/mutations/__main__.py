@@ -20,7 +20,7 @@ from tests.mutations.process import Worker
 from tests.mutations.shrinking import shrunk
 
 SHRINKING_S = 30.0
-EVERY = 67
+EVERY = 66
 """Of so many inputs one goes through the real command line as well."""
 
 

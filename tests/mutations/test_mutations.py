@@ -77,9 +77,23 @@ def test_what_counts_as_wrong(seen, after, expected):
     assert expected == wrong_in(PLAN, seen, {"a": b"1"}, after, n_simulations=0)
 
 
+def test_a_session_that_finds_damage_only_after_it_began_is_wrong():
+    """A commit is there that only says that a session began; an error of the model, say, may come later."""
+    broken = Input(7, "part", ("run", "study.json"), {"run/attempts/p.parquet": Change("file", b"x")})
+    begun = {"a": b"1", "run/_commits/000002.json": b"{}"}
+    damaged = replace(REFUSED, stderr="modelops-ray: run/attempts/p.parquet: it is damaged\n")
+
+    expected = ["began, and only then refused run/attempts/p.parquet"]
+    assert expected == wrong_in(broken, damaged, {"a": b"1"}, begun, n_simulations=0)
+    late = replace(REFUSED, stderr="modelops-ray: study.json: stuck\n")
+    assert [] == wrong_in(broken, late, {"a": b"1"}, begun, n_simulations=0)
+
+
 def test_an_option_or_a_file_is_a_place():
-    """By its name, or as it is shown where it has characters that cannot be."""
+    """By its name, or as it is shown where it has characters that cannot be; an option also where it was not given."""
     assert names_the_place(PLAN, REFUSED)
+    assert names_the_place(Input(1, "", ("plan", "ftp://x")), replace(REFUSED, stderr="ftp:/x: no such file"))
+    assert names_the_place(Input(1, "", ("submit", "s")), replace(REFUSED, stderr="no --out: give a path"))
     assert not names_the_place(replace(PLAN, arguments=("status", "run")), replace(REFUSED, stderr="it is bad"))
 
 

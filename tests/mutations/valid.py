@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from tests.mutations.inputs import snapshot
+from tests.mutations.inputs import Change, snapshot
 from tests.support.commands import invoke, write_study
 
 MODEL = '''\
@@ -55,7 +55,8 @@ class Valid:
         os.chdir(self.work)
         self._fill()
         shutil.copytree(self.work, self._kept, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-        self.files = {name: content for name, content in snapshot(self._kept).items() if isinstance(content, bytes)}
+        self._valid = snapshot(self._kept)
+        self.files = {name: content for name, content in self._valid.items() if isinstance(content, bytes)}
 
     @property
     def environ(self) -> dict[str, str]:
@@ -66,12 +67,17 @@ class Valid:
 
     def restore(self) -> None:
         """Make the working folder what it was, in place: the process works in it."""
-        for path in self.work.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+        found = snapshot(self.work)
+        differing = sorted(
+            path for path in found.keys() | self._valid.keys() if found.get(path) != self._valid.get(path)
+        )
+        for path in reversed([path for path in differing if path in found]):
+            Change("gone").make(self.work / path)
+        for path in [path for path in differing if path in self._valid]:
+            if self._valid[path] == "folder":
+                (self.work / path).mkdir()
             else:
-                path.unlink()
-        shutil.copytree(self._kept, self.work, symlinks=True, dirs_exist_ok=True)
+                shutil.copy2(self._kept / path, self.work / path)
 
     def _fill(self) -> None:
         (self.work / "model.py").write_text(MODEL)

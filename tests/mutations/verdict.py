@@ -5,6 +5,7 @@ Owns every rule. Does not draw inputs, and does not know in which process it is.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -27,6 +28,8 @@ from tests.support.commands import invoke
 
 MOST_SECONDS = 1.0
 MOST_BYTES = 300 * 10**6
+SETTLED_BYTES = 265 * 10**6
+"""What the process has once everything is imported, and a little: what is beyond is given back before an input."""
 SECONDS_EACH, BYTES_EACH = 2e-6, 120
 """A study may list ten million simulations, of which each takes that much on top."""
 MOST_CHARS = 2100
@@ -74,13 +77,13 @@ def judge(asked: Input, valid: Valid, *, really: bool = False) -> Verdict:
 
 def wrong_in(asked: Input, seen: Seen, before: Snapshot, after: Snapshot, n_simulations: int) -> list[str]:
     """What is wrong with an outcome, and with what is on disk after it; time and memory only where nothing else is."""
-    wrong = [*_of_the_end(asked, seen), *_of_the_folder(seen, before, after)]
+    wrong = [*_of_the_end(asked, seen), *_of_the_folder(asked, seen, before, after)]
     return wrong or _too_much(seen, n_simulations)
 
 
 def _in_process(asked: Input) -> Seen:
     _give_stdin(asked.stdin)
-    Path("/proc/self/clear_refs").write_text("5")
+    _settle()
     start_s = time.process_time()
     result = CliRunner().invoke(main, list(asked.arguments), input=asked.stdin, prog_name="modelops-ray")
     seconds = time.process_time() - start_s
@@ -100,10 +103,20 @@ def _give_stdin(content: bytes) -> None:
         os.dup2(file.fileno(), 0)
 
 
+def _settle() -> None:
+    """Forget the largest memory so far, and give back what earlier inputs have freed: it is not this one's."""
+    if _memory_bytes("VmRSS") > SETTLED_BYTES:
+        ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_bytes() -> int:
     """The largest memory that this process had since that was last asked to be forgotten."""
-    status = Path("/proc/self/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return _memory_bytes("VmHWM")
+
+
+def _memory_bytes(name: str) -> int:
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return int(found[1]) * 1024
 
@@ -159,16 +172,18 @@ def names_the_place(asked: Input, seen: Seen) -> bool:
     """Whether what is said has a file that was changed, an option or value that was given, or a model."""
     said = seen.stderr.removeprefix("modelops-ray: ") + (seen.stdout if "problem" in seen.stderr else "")
     paths = [part for path in asked.changes for part in (path, path.rpartition("/")[2])]
-    words = [word for text in asked.arguments for word in (text, text.partition("=")[0])]
+    words = [word for text in asked.arguments for word in (text, text.partition("=")[0], str(Path(text)))]
     places = [each[:40] for each in [*paths, *words] if len(each) > 1]
     return any(each in said or ascii(each)[1:-1] in said for each in places) or _has_common_place(said)
 
 
 def _has_common_place(said: str) -> bool:
-    return re.search(r"/dev/stdin|model|argument|option|command|-: |127\.0\.0\.1|Kubernetes", said) is not None
+    return (
+        re.search(r"/dev/stdin|model|argument|option|command|-: |no --[a-z]|127\.0\.0\.1|Kubernetes", said) is not None
+    )
 
 
-def _of_the_folder(seen: Seen, before: Snapshot, after: Snapshot) -> Sequence[str]:
+def _of_the_folder(asked: Input, seen: Seen, before: Snapshot, after: Snapshot) -> Sequence[str]:
     """What is wrong with what is on disk."""
     differing = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
     drafts = [path for path in differing if _DRAFT.search(path) and path in after]
@@ -178,6 +193,8 @@ def _of_the_folder(seen: Seen, before: Snapshot, after: Snapshot) -> Sequence[st
         return []
     if seen.exit_code == 2 or (seen.exit_code == 1 and not _has_begun(differing, after)):
         return [f"refused, and changed {differing[0]}"]
+    if seen.exit_code == 1 and (refused := _refused_in(asked, seen)):
+        return [f"began, and only then refused {refused}"]
     # A run that was moved aside is as it was, however that is.
     made = [path for path in differing if path.endswith("run.json") and path not in before and ".old-" not in path]
     return [what for path in made for what in _of_the_run(path.rpartition("/")[0])]
@@ -186,6 +203,11 @@ def _of_the_folder(seen: Seen, before: Snapshot, after: Snapshot) -> Sequence[st
 def _has_begun(differing: Sequence[str], after: Snapshot) -> bool:
     """Whether a run committed: it may end with an error later, and what is there is kept."""
     return any("/_commits/" in path and path in after for path in differing)
+
+
+def _refused_in(asked: Input, seen: Seen) -> str:
+    """The changed file of a run that an error names: what a session cannot read, it has to find before it begins."""
+    return next((path for path in asked.changes if path.startswith(("run/", "split/")) and path in seen.stderr), "")
 
 
 def _of_the_run(run_dir: str) -> list[str]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from support.stores import BUNDLE, Clock, DiedError, dying, failure, grid, incidence, open_store, payload
+from support.stores import BUNDLE, Clock, DiedError, attempts, dying, failure, grid, incidence, open_store, payload
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause
@@ -43,7 +43,8 @@ def snapshot(path):
 def run_half(path, study, **kwargs):
     """Leave a run with ten results and two failures, ended properly."""
     store = open_store(path, study, **kwargs)
-    store.commit([payload(study, range(5, 10)), payload(study, range(5))], [failure(11), failure(10)])
+    tried = [attempts([10, 11])]
+    store.commit([payload(study, range(5, 10)), payload(study, range(5))], [failure(11), failure(10)], tried)
     store.close("stopped")
 
 
@@ -297,9 +298,17 @@ def _cut_part(path):
     part.write_bytes(part.read_bytes()[:-1])
 
 
-def _break_part(path):
-    part = next((path / "outputs" / "incidence").iterdir())
+def _break_part(path, table="outputs/incidence"):
+    part = next((path / table).iterdir())
     part.write_bytes(b"x" * part.stat().st_size)
+
+
+def _break_simulations(path):
+    _break_part(path, "simulations")
+
+
+def _break_attempts(path):
+    _break_part(path, "attempts")
 
 
 def _break_progress(path):
@@ -318,19 +327,20 @@ def _break_progress(path):
         (_lose_part, r"simulations/part-.*: missing, and named by .*000002\.json"),
         (_cut_part, r"incidence/part-.*: not what .*000002\.json says, it has [\d,]+ bytes instead of [\d,]+"),
         (_break_part, r"incidence/part-.*: not what .*000002\.json says, its content is damaged"),
+        (_break_simulations, r"simulations/part-.*: not what .*000002\.json says, its content is damaged"),
+        (_break_attempts, r"attempts/part-.*: not what .*000002\.json says, its content is damaged"),
         (_break_progress, r"progress\.json: not a progress file .*delete it"),
     ],
 )
 def test_a_damaged_directory_is_named_and_nothing_is_changed(path, damage, message):
-    """Nothing is removed that a user may want to restore."""
+    """No session begins, so that a user may restore what was there; not even one that would repeat failures."""
     run_half(path, grid())
     damage(path)
     before = snapshot(path)
 
     with pytest.raises(ResultsError, match=message):
-        open_store(path, grid()).close("stopped")
-    kept = {name for name, _ in before.items() if "part-" in name or name.endswith("run.json")}
-    assert kept <= set(snapshot(path))
+        open_store(path, grid(), retry_failed=True)
+    assert before == snapshot(path)
 
 
 def test_positions_beyond_the_study_are_refused(path, monkeypatch):
