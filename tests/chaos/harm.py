@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -20,6 +21,7 @@ from tests.chaos import disks
 from tests.chaos.schedule import Fault, Kind
 
 Lift = Callable[[], None]
+FILLS_WITHIN_S = 15.0
 _SERVER = "at_start = tuple(sys.modules)"
 _RPC = {"num_failures": 12, "req_failure_prob": 4, "resp_failure_prob": 4, "in_flight_failure_prob": 4}
 """Of any calls of a process 12 fail at most; the probabilities are in percent."""
@@ -73,7 +75,11 @@ def do(fault: Fault, place: Place, command: Command, out: Path) -> Lift | None:
             return disks.slow_down(place.folder / "site")
         case Kind.CLOCK_AHEAD | Kind.CLOCK_BACK if not (out / "progress.json").exists():
             return None
+    spilled = _spilled(place)
     lift = _signal(fault, place, command)
+    if fault.kind is Kind.FULL_STORE and lift is not None and not _is_soon(lambda: _spilled(place) > spilled):
+        lift()
+        return None
     if fault.kind in {Kind.CLOCK_AHEAD, Kind.CLOCK_BACK}:
         _move_heartbeat(out, timedelta(hours=1 if fault.kind is Kind.CLOCK_AHEAD else -1))
     return lift
@@ -94,6 +100,17 @@ def _signal(fault: Fault, place: Place, command: Command) -> Lift | None:
     if not _send(pid, number):
         return None
     return partial(wake, pid) if number == signal.SIGSTOP else nothing
+
+
+def _spilled(place: Place) -> set[Path]:
+    return {path for path in place.tmp.rglob("*spill*/**/*") if path.is_file()}
+
+
+def _is_soon(condition: Callable[[], bool]) -> bool:
+    last_s = time.monotonic() + FILLS_WITHIN_S
+    while not (is_so := condition()) and time.monotonic() < last_s:
+        time.sleep(0.1)
+    return is_so
 
 
 def _move_heartbeat(out: Path, by: timedelta) -> None:

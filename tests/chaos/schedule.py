@@ -10,8 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-BLOB_BYTES = 8_000_000
-"""What each simulation returns where the object store is to be full: a dozen of them fill one of 100 MB."""
+BLOB_BYTES = 20_000_000
+"""What each simulation returns where the object store is to be full: five of them fill one of 100 MB."""
 
 
 class Kind(StrEnum):
