@@ -29,6 +29,7 @@ MOST_SINGLES = 6
 MOST_OUTPUTS = 12
 MOST_SAMPLED = 20_000
 _LISTED = 8
+_MAIN_PACKAGES = {"modelops-ray", "numpy", "pandas", "polars", "pyarrow", "python", "ray", "scipy", "sciris", "starsim"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,9 @@ def _facts(tables: Tables) -> list[Fact]:
         facts.append(Fact("from first to last", duration((ended - started).total_seconds())))
     if (median := pc.approximate_median(simulations["seconds"]).as_py()) is not None:
         largest = pc.max(simulations["seconds"]).as_py()
-        facts.append(Fact("a simulation", duration(median), f"up to {duration(largest)}"))
+        facts.append(Fact("median time", duration(median), f"up to {duration(largest)}"))
     if (peak := pc.max(simulations["peak_bytes"]).as_py()) is not None:
-        facts.append(Fact("largest peak", format_size(peak)))
+        facts.append(Fact("largest peak", format_size(peak), "of memory"))
     facts.append(Fact("retries", f"{_n_retries(tables.attempts):,}"))
     return facts
 
@@ -160,7 +161,7 @@ def _outputs(tables: Tables, design: Design) -> list[Section]:
         sentences.append("No simulation has returned numbers.")
     points = ("Each point is a parameter set: the median over its replicates, and from 5 to 95 %.",) if single else ()
     return [
-        Section("outputs", "Outputs", tuple(sentences), figures=tuple(over_time)),
+        Section("outputs", "Outputs", tuple(sentences), figures=tuple(over_time), columns=2),
         Section("values", "Outputs over the parameters", points, figures=tuple(single)),
     ]
 
@@ -175,6 +176,10 @@ def _about(tables: Tables, design: Design) -> Section:
     ]  # fmt: skip
     options = [(name, str(value)) for name, value in sorted(run.config.items()) if value not in (None, False, "")]
     versions = sorted(run.versions.items())
-    tables_of = [Table(("what was run", ""), tuple(given)), Table(("package", "version"), tuple(versions))]
-    tables_of.append(Table(("option", "value"), tuple(options)))
-    return Section("about", "What was run", (), tuple(each for each in tables_of if each.rows))
+    main = [(name, version) for name, version in versions if name in _MAIN_PACKAGES]
+    shown = [Table(("what", ""), tuple(given)), Table(("option", "value"), tuple(options))]
+    shown.append(Table(("package", "version"), tuple(main)))
+    if len(versions) > len(main):
+        lid = f"all {count(len(versions), 'package')} that were installed"
+        shown.append(Table(("package", "version"), tuple(versions), lid=lid))
+    return Section("about", "What was run", (), tuple(each for each in shown if each.rows))

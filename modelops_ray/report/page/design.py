@@ -30,7 +30,7 @@ class Levels:
     n_values: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Parameter:
     """A parameter that varies: its value in each set as text, and as a number.
 

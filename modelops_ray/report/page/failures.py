@@ -115,7 +115,11 @@ def retries(simulations: pa.Table, attempts: pa.Table) -> Section:
         tuple((str(n), f"{tries[n]:,}") for n in sorted(each for each in tries if each is not None)),
         frozenset({0, 1}),
     )
-    sentence = f"{count(attempts.num_rows, 'attempt')} gave no result."
+    n_last = int(pc.sum(pc.equal(attempts["follows"], "failed")).as_py() or 0)
+    sentence = (
+        f"{count(attempts.num_rows, 'attempt')} gave no result: {attempts.num_rows - n_last:,} were tried again, "
+        f"{n_last:,} were the last of a simulation that failed."
+    )
     return Section(
         "retries", "Retries", (sentence,), (Table(_HEAD, tuple(_ended(attempts)), frozenset({0, 4, 5})), how_many)
     )

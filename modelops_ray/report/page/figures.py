@@ -54,7 +54,10 @@ class Fan:
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """A point for each parameter set or simulation; a line from `low` to `high` through each where these are given."""
+    """A point for each parameter set or simulation; a line from `low` to `high` through each where these are given.
+
+    `shade` is the index of each point's name in `shades`, the values of `shaded_by`; all are empty for one colour.
+    """
 
     x_axis: Axis
     y_axis: Axis
@@ -62,6 +65,9 @@ class Points:
     y: Numbers
     low: Numbers
     high: Numbers
+    shade: Numbers
+    shades: tuple[str, ...] = ()
+    shaded_by: str = ""
     has_diagonal: bool = False
 
 
@@ -129,7 +135,7 @@ Plot = Fan | Points | Bars | HeatMap | Lines | Spans
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A plot with its title and a sentence; a small one shares a line of the page with others."""
+    """A plot with its title and a sentence; a small one is less high."""
 
     title: str
     note: str
@@ -139,22 +145,24 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text; columns whose `is_number` is set are aligned to the right."""
+    """Rows of text; `numbers` are the columns that are aligned to the right, and a table with a `lid` is folded."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numbers: frozenset[int] = frozenset()
+    lid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of the page: sentences, then tables, then figures."""
+    """A part of the page: sentences, tables, and figures beside each other in `columns`, where 0 is as many as fit."""
 
     id: str
     title: str
     sentences: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+    columns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

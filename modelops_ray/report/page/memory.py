@@ -25,16 +25,16 @@ def costs(simulations: pa.Table, design: Design) -> Section:
         ("seconds", "Time", Axis("time", "seconds")),
         ("peak_bytes", "Peak memory", Axis("peak memory", "bytes")),
     ):
-        figures += over_parameters(title, axis, floats(simulations[name]), design)
+        figures += over_parameters(title, axis, _known(simulations[name]), design)
     sentences = ("Each point is a parameter set: the median over its simulations, and from 5 to 95 %.",)
     return Section("costs", "Time and memory", sentences if figures else (), figures=tuple(figures))
 
 
 def requests(simulations: pa.Table, begin_s: float) -> Section | None:
     """Draw what was asked of Ray for simulations against what they added to memory; None where nothing is known."""
-    peaks, asked = floats(simulations["peak_bytes"]), floats(simulations["request_bytes"])
+    peaks, asked = _known(simulations["peak_bytes"]), _known(simulations["request_bytes"])
     ended_s = floats(simulations["ended_at"]) - begin_s
-    is_known = ~np.isnan(peaks) & ~np.isnan(asked) & (asked > 0)
+    is_known = ~np.isnan(peaks) & ~np.isnan(asked)
     if not is_known.any():
         return None
     peaks, asked, ended_s = peaks[is_known], asked[is_known], ended_s[is_known]
@@ -45,9 +45,8 @@ def requests(simulations: pa.Table, begin_s: float) -> Section | None:
         others = np.setdiff1d(shown, largest)
         shown = np.append(largest, np.random.default_rng(0).choice(others, MOST_POINTS - len(largest), replace=False))
     shown = shown[np.argsort(peaks[shown], kind="stable")]
-    nothing: list[float | int | None] = []
     peak, request = Axis("peak memory", "bytes"), Axis("request", "bytes")
-    against = Points(peak, request, short(peaks[shown]), short(asked[shown]), nothing, nothing, has_diagonal=True)
+    against = Points(peak, request, short(peaks[shown]), short(asked[shown]), [], [], [], has_diagonal=True)
     figures = [Figure("Requests against peaks", note, against, is_small=True)]
     if (lines := _over_time(ended_s, asked, peaks)) is not None:
         note = "the largest and the median of the simulations that ended in each interval"
@@ -58,6 +57,12 @@ def requests(simulations: pa.Table, begin_s: float) -> Section | None:
         f"Of what was requested, {used:.0%} was used at the peaks; a request covers the worker and its libraries too."
     )
     return Section("requests", "Requests against peaks", (sentence,), figures=tuple(figures))
+
+
+def _known(column: pa.ChunkedArray) -> Floats:
+    """Values of a column, NaN where it has 0: nothing was measured before the simulation ended."""
+    values = floats(column)
+    return np.where(values > 0, values, np.nan)
 
 
 def _over_time(ended_s: Floats, asked: Floats, peaks: Floats) -> Lines | None:

@@ -65,7 +65,7 @@ def _is_parameter(name: str) -> bool:
 
 def is_single(output: Output) -> bool:
     """Whether no simulation has more than one row of an output."""
-    return len(np.unique(output.simulation)) == len(output.simulation)
+    return int(np.bincount(output.simulation).max(initial=0)) <= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ def _tells_rows_apart(output: Output, course: Course) -> bool:
 
 
 def _has_repeats(simulation: Indices, value: Indices) -> bool:
-    pairs = simulation * (int(value.max(initial=0)) + 2) + value
-    return bool(value.min(initial=0) < 0 or len(np.unique(pairs)) < len(pairs))
+    pairs = np.sort(simulation * (int(value.max(initial=0)) + 2) + value)
+    return bool(value.min(initial=0) < 0 or np.any(pairs[1:] == pairs[:-1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +230,10 @@ def _difference(view: View) -> float:
 
 
 def over_parameters(title: str, y_axis: Axis, values: Floats, design: Design) -> Iterator[Figure]:
-    """Draw one value per simulation over each parameter: the median of each set, and its 5 and 95 % quantiles."""
+    """Draw one value per simulation over each parameter: the median of each set, and its 5 and 95 % quantiles.
+
+    Points are coloured by another parameter; the parameters that change the value most are taken.
+    """
     if not design.parameters:
         yield from _spread(title, y_axis, values)
         return
@@ -240,16 +243,37 @@ def over_parameters(title: str, y_axis: Axis, values: Floats, design: Design) ->
     if len(shown) > MOST_POINTS:
         note = f"{MOST_POINTS} of {len(shown):,} parameter sets"
         shown = np.sort(np.random.default_rng(0).choice(shown, MOST_POINTS, replace=False))
-    drawn = [each for each in design.parameters if len(each.texts) <= MOST_TEXTS]
-    for parameter in drawn[:MOST_PARAMETERS]:
-        ordered = shown[np.argsort(parameter.numbers[shown], kind="stable")]
-        ordered = ordered[~np.isnan(parameter.numbers[ordered])]
+    few = [each for each in design.parameters if len(each.texts) <= MOST_TEXTS]
+    ordered = sorted(few, key=lambda each: -_effect(each, middle))
+    drawn = ordered[:MOST_PARAMETERS]
+    for parameter in (each for each in design.parameters if each in drawn):
+        other = next((each for each in ordered if each is not parameter), None)
+        sets = shown[np.argsort(parameter.numbers[shown], kind="stable")]
+        sets = sets[~np.isnan(parameter.numbers[sets])]
         unit: Unit = "name" if parameter.texts else "number"
         plot = Points(
-            Axis(parameter.name, unit, parameter.texts), y_axis,
-            short(parameter.numbers[ordered], 6), short(middle[ordered]), short(low[ordered]), short(high[ordered]),
+            Axis(parameter.name, unit, parameter.texts), y_axis, short(parameter.numbers[sets], 6),
+            short(middle[sets]), short(low[sets]), short(high[sets]), *_shades(other, sets),
         )  # fmt: skip
         yield Figure(f"{title} over {parameter.name}", note, plot, is_small=True)
+
+
+def _shades(parameter: Parameter | None, sets: Indices) -> tuple[Numbers, tuple[str, ...], str]:
+    """The colour of each of some sets by a parameter, what the colours mean, and the name of the parameter."""
+    if parameter is None:
+        return [], (), ""
+    levels = parameter.levels(MOST_BANDS, is_to_cover=True)
+    return whole(levels.of_set[sets]), levels.names, parameter.name
+
+
+def _effect(parameter: Parameter, values: Floats) -> float:
+    """How much of the variance of values of parameter sets is between the levels of a parameter."""
+    level = parameter.levels(MOST_BANDS, is_to_cover=True).of_set
+    is_there = (level >= 0) & ~np.isnan(values)
+    n = np.bincount(level[is_there])
+    sums = np.bincount(level[is_there], weights=values[is_there])
+    means = sums[n > 0] / n[n > 0]
+    return float(np.sum(n[n > 0] * (means - means.mean()) ** 2)) if len(means) else 0.0
 
 
 def _spread(title: str, axis: Axis, values: Floats) -> Iterator[Figure]:

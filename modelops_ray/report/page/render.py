@@ -20,6 +20,7 @@ from modelops_ray.report.text import printable
 _PLACE = re.compile(r"<!--([a-z_]+)-->")
 _FIRST_COMMENT = re.compile(r"\A\s*/\*.*?\*/", re.DOTALL)
 MOST_TEXT_CHARS = 600
+MOST_SENTENCES_CHARS = 4000
 
 
 @cache
@@ -48,9 +49,9 @@ def render(page: Page) -> str:
     return _PLACE.sub(lambda found: parts[found[1]], _asset("page.html"))
 
 
-def _text(text: str) -> str:
+def _text(text: str, most_chars: int = MOST_TEXT_CHARS) -> str:
     """Write text of others for the inside of an element or an attribute."""
-    return html.escape(printable(text, MOST_TEXT_CHARS))
+    return html.escape(printable(text, most_chars))
 
 
 def _json(value: object) -> str:
@@ -71,11 +72,18 @@ def _fact(fact: Fact) -> str:
 
 def _section(section: Section, plots: list[Plot]) -> str:
     inside = [f'<section id="{section.id}"><h2>{_text(section.title)}</h2>']
-    inside += [f"<p>{_text(sentence)}</p>" for sentence in section.sentences]
-    inside += map(_table, section.tables)
+    if section.sentences:
+        inside.append(f"<p>{_text(' '.join(section.sentences), MOST_SENTENCES_CHARS)}</p>")
+    inside += ['<div class="tables">', *map(_table, section.tables), "</div>"]
     if section.figures:
-        inside += ['<div class="figures">', *_figures(section.figures, plots), "</div>"]
+        columns = section.columns or _columns(len(section.figures))
+        inside += [f'<div class="figures" style="--columns:{columns}">', *_figures(section.figures, plots), "</div>"]
     return "".join([*inside, "</section>"])
+
+
+def _columns(n_figures: int) -> int:
+    """How many columns leave the fewest places empty."""
+    return n_figures if n_figures < 3 else min((4, 3), key=lambda columns: -n_figures % columns)
 
 
 def _figures(figures: tuple[Figure, ...], plots: list[Plot]) -> Iterator[str]:
@@ -94,7 +102,8 @@ def _table(table: Table) -> str:
         return f"<tr>{''.join(written)}</tr>"
 
     rows = "".join(row(cells, "td") for cells in table.rows)
-    return f'<div class="table"><table><thead>{row(table.head, "th")}</thead><tbody>{rows}</tbody></table></div>'
+    inside = f'<div class="table"><table><thead>{row(table.head, "th")}</thead><tbody>{rows}</tbody></table></div>'
+    return f"<details><summary>{_text(table.lid)}</summary>{inside}</details>" if table.lid else inside
 
 
 def framed(document: str, said: str, height_px: int) -> str:

@@ -47,7 +47,7 @@ def timeline(simulations: pa.Table, attempts: pa.Table) -> Section | None:
         Figure("When each slot was busy", "", spans),
         Figure("Simulations at a time", "", _running(start_ms, end_ms)),
     )
-    return Section("timeline", "Timeline", (" ".join(sentences),), figures=figures)
+    return Section("timeline", "Timeline", tuple(sentences), figures=figures, columns=1)
 
 
 def _spans(simulations: pa.Table, attempts: pa.Table) -> tuple[Floats, Floats, list[str], Indices]:

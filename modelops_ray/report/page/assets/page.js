@@ -18,7 +18,7 @@
     return `${Number(v.toPrecision(3))} ${units[at]}`;
   };
   const seconds = (v) => {
-    if (Math.abs(v) < 120) return `${Number(v.toPrecision(3))} s`;
+    if (Math.abs(v) < 120 && v !== 60) return `${Number(v.toPrecision(3))} s`;
     const [h, m, s] = [Math.floor(v / 3600), Math.floor((v % 3600) / 60), Math.floor(v % 60)];
     const parts = h ? [`${h} h`, m && `${m} min`] : [`${m} min`, s && `${s} s`];
     return parts.filter(Boolean).join(" ");
@@ -114,9 +114,10 @@
     return low >= 0 && low < 0.6 * high ? [0, high + pad] : [low - pad, high + pad];
   };
 
-  const keys_of = (figure, names, colors, toggle) => {
+  const keys_of = (figure, names, colors, toggle, heading = "") => {
     figure.querySelector(".keys")?.remove();
     const keys = Object.assign(document.createElement("div"), { className: "keys" });
+    keys.textContent = heading;
     const labels = names.map((name, at) => {
       const key = Object.assign(document.createElement("button"), { type: "button" });
       const swatch = document.createElement("i");
@@ -192,6 +193,7 @@
     Points(figure, spec) {
       const color = css("--one");
       const has_range = spec.low.length > 0;
+      const shades = level_colors(spec.shades.length);
       const all_y = [...spec.y, ...spec.low, ...spec.high].filter((v) => v != null);
       const x_range = spec.x_axis.unit === "name" ? [-0.5, spec.x_axis.names.length - 0.5] : padded(Math.min(...spec.x), Math.max(...spec.x));
       const paint = (u, ctx, x, y, ratio) => {
@@ -207,16 +209,22 @@
           ctx.setLineDash([]);
         }
         const many = spec.x.length > 150;
+        const size = (many ? 2.4 : 3.4) * ratio;
+        const color_of = (i) => (spec.shades.length ? shades[spec.shade[i]] ?? css("--behind") : color);
         ctx.lineWidth = ratio;
-        ctx.strokeStyle = rgba(color, many ? 0.22 : 0.45);
-        if (has_range) {
+        if (has_range) spec.x.forEach((v, i) => {
+          ctx.strokeStyle = rgba(color_of(i), many ? 0.22 : 0.45);
           ctx.beginPath();
-          spec.x.forEach((v, i) => { ctx.moveTo(x(v), y(spec.low[i])); ctx.lineTo(x(v), y(spec.high[i])); });
+          ctx.moveTo(x(v), y(spec.low[i]));
+          ctx.lineTo(x(v), y(spec.high[i]));
           ctx.stroke();
-        }
-        ctx.fillStyle = rgba(color, many ? 0.55 : 0.9);
-        const size = (many ? 2.2 : 3.2) * ratio;
-        spec.x.forEach((v, i) => { ctx.beginPath(); ctx.arc(x(v), y(spec.y[i]), size, 0, 7); ctx.fill(); });
+        });
+        spec.x.forEach((v, i) => {
+          ctx.fillStyle = rgba(color_of(i), many ? 0.65 : 0.9);
+          ctx.beginPath();
+          ctx.arc(x(v), y(spec.y[i]), size, 0, 7);
+          ctx.fill();
+        });
       };
       const tell = (u, at, said) => {
         let best = -1, least = 900;
@@ -225,13 +233,15 @@
           if (far < least) { least = far; best = i; }
         });
         const range = has_range && best >= 0 ? ` (${written(spec.y_axis, spec.low[best])} – ${written(spec.y_axis, spec.high[best])})` : "";
-        said.textContent = best < 0 ? "" : `${spec.x_axis.label} ${written(spec.x_axis, spec.x[best])}: ${written(spec.y_axis, spec.y[best])}${range}`;
+        const which = [`${spec.x_axis.label} ${written(spec.x_axis, spec.x[best])}`, spec.shades.length && `${spec.shaded_by} ${spec.shades[spec.shade[best]]}`].filter(Boolean).join(", ");
+        said.textContent = best < 0 ? "" : `${which}: ${written(spec.y_axis, spec.y[best])}${range}`;
       };
       const low = spec.has_diagonal ? 0 : Math.min(...all_y);
       frame(figure, spec, {
         data: [[x_range[0], x_range[1]], [low, Math.max(...all_y)]], series: [nothing], paint, tell, has_y: true,
         x: { range: (u, a, b) => (spec.has_diagonal ? [0, b] : [a, b]) }, y: { range: from_zero },
       });
+      if (spec.shades.length) keys_of(figure, spec.shades, shades, null, spec.shaded_by);
     },
 
     Bars(figure, spec) {

@@ -98,3 +98,24 @@ def test_one_row_per_simulation_is_drawn_over_the_parameters():
 
     assert is_single(made)
     assert ([1, 2], [2, 8]) == (figure.plot.x, figure.plot.y)
+
+
+def test_points_are_coloured_by_the_other_parameter():
+    """So that what both do together is seen."""
+    sets = [(beta, gamma) for beta in (1.0, 2.0) for gamma in (0.1, 0.2)]
+    columns = {"param_id": list("abcd"), "param_beta": [s[0] for s in sets], "param_gamma": [s[1] for s in sets]}
+    made = Output("out", pa.table({"size": [1.0, 2.0, 3.0, 4.0]}), np.arange(4))
+    [over_beta, over_gamma], _ = singles(made, design_of(pa.table(columns)), 6)
+
+    assert ([1, 1, 2, 2], "gamma", ("0.1", "0.2"), [0, 1, 0, 1]) == (
+        over_beta.plot.x, over_beta.plot.shaded_by, over_beta.plot.shades, over_beta.plot.shade,
+    )  # fmt: skip
+    assert "beta" == over_gamma.plot.shaded_by
+
+
+def test_without_parameters_that_vary_values_are_counted():
+    """Many replicates of one set."""
+    made = Output("out", pa.table({"size": np.arange(50.0)}), np.arange(50))
+    [figure], _ = singles(made, design_of(pa.table({"param_id": ["a"] * 50, "param_beta": [1.0] * 50})), 6)
+
+    assert 50 == sum(figure.plot.stacks[0].y)

