@@ -84,7 +84,7 @@ def page_of(tables: Tables) -> Page:
         began_s = float(np.nanmin(floats(simulations["started_at"]), initial=np.inf))
         sections = [
             *_outputs(tables, design),
-            failures(simulations, design),
+            failures(simulations, design, tables.run.model_label),
             costs(simulations, design),
             requests(simulations, began_s),
             timeline(simulations, tables.attempts),

@@ -1,12 +1,12 @@
 """What failed, by cause and by place among the parameters, and which attempts gave no result.
 
-Pure; owns which parameters show it best. Why simulations failed is the business of `modelops-ray why`.
+Pure; owns which parameters show it best. What is alike, and the rules for where it is, are those of `why`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -14,19 +14,22 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelops_ray.diagnosis.groups import Group, groups_of
 from modelops_ray.report.page.design import Design, Levels, Parameter
 from modelops_ray.report.page.figures import Axis, Bars, Figure, HeatMap, Section, Stack, Table
 from modelops_ray.report.page.numbers import Floats, Indices, short, whole
 from modelops_ray.report.text import count, format_size, one_line
+from modelops_ray.report.why import what_failed, where
 
 MOST_KINDS = 12
 MOST_BARS = 24
+MOST_MESSAGE_CHARS = 300
 MOST_CELLS = 20
 MOST_PARAMETERS = 3
 _Truths = npt.NDArray[np.bool_]
 
 
-def failures(simulations: pa.Table, design: Design) -> Section | None:
+def failures(simulations: pa.Table, design: Design, model_label: str) -> Section | None:
     """Say what failed, and where among the parameters; None where nothing did."""
     failed = pc.equal(simulations["status"], "failed").to_numpy()
     n_failed = int(failed.sum())
@@ -39,31 +42,31 @@ def failures(simulations: pa.Table, design: Design) -> Section | None:
     lost = np.bincount(design.set_of_row[~failed], minlength=design.n_sets) == 0
     if lost.any():
         sentences.append(f"{count(int(lost.sum()), 'parameter set')} of {design.n_sets:,} have no result at all.")
-    rows = simulations.filter(pa.array(failed))
     causes = np.array(["" if cause is None else cause for cause in simulations["cause"].to_pylist()])
     ordered = sorted(
         design.parameters, key=lambda each: -_contrast(each.levels(MOST_BARS, is_to_cover=True), failed, design)
     )
     figures = [_failed_over(each, failed, causes, design) for each in ordered[:MOST_PARAMETERS]]
     figures += [_failed_map(*pair, failed, design) for pair in combinations(ordered[:2], 2)]
-    return Section("failures", "Failures", tuple(sentences), (_kinds(rows),), tuple(figures))
+    return Section(
+        "failures", "Failures", tuple(sentences), (_kinds(groups_of(simulations, model_label)[1]),), tuple(figures)
+    )
 
 
-def _kinds(failed: pa.Table) -> Table:
-    """Failures by cause and class, the most frequent first, with a message of one."""
-    columns = [failed[name].to_pylist() for name in ("cause", "error_type", "error_message")]
-    kinds: dict[tuple[str, str], list[str]] = {}
-    for cause, error_type, message in zip(*columns, strict=True):
-        kinds.setdefault((cause or "", error_type or ""), []).append(message or "")
-    by_frequency = sorted(kinds.items(), key=lambda item: -len(item[1]))
+def _kinds(groups: Sequence[Group]) -> Table:
+    """Failures that are alike, the most frequent first: what, in which line of the model, and where in the study."""
     rows = [
-        (f"{len(messages):,}", cause.replace("_", " "), error_type, one_line(messages[0], 300))
-        for (cause, error_type), messages in by_frequency[:MOST_KINDS]
+        (f"{len(group.rows):,}", _told(group), "" if group.place is None else str(group.place), where(group.regions))
+        for group in groups[:MOST_KINDS]
     ]
-    if len(by_frequency) > MOST_KINDS:
-        rest = sum(len(messages) for _, messages in by_frequency[MOST_KINDS:])
-        rows.append((f"{rest:,}", "other", f"{len(by_frequency) - MOST_KINDS} more kinds", ""))
-    return Table(("failed", "cause", "error", "message of the first"), tuple(rows), frozenset({0}))
+    if len(groups) > MOST_KINDS:
+        rest = sum(len(group.rows) for group in groups[MOST_KINDS:])
+        rows.append((f"{rest:,}", f"{len(groups) - MOST_KINDS} more kinds", "", ""))
+    return Table(("failed", "what", "line", "where"), tuple(rows), frozenset({0}))
+
+
+def _told(group: Group) -> str:
+    return one_line(what_failed(group.cause, group.error_type, group.message), MOST_MESSAGE_CHARS)
 
 
 def _shares(levels: Levels, which: _Truths, design: Design) -> tuple[Floats, Indices]:
