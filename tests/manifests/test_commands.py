@@ -144,3 +144,15 @@ def test_the_manifests_and_schemas_are_in_the_wheel(tmp_path):
     program = [sys.executable, "-m", "modelops_ray", "kuberay", "check", str(shipped), "--json"]
     done = subprocess.run(program, cwd=tmp_path / "site", check=True, capture_output=True, text=True)
     assert [] == json.loads(done.stdout)["findings"]
+
+
+@pytest.mark.long
+def test_the_page_of_a_run_is_in_the_wheel(tmp_path):
+    """An installed program writes reports without a checkout, with the licence of what draws them."""
+    subprocess.run(["uv", "build", "--wheel", "--out-dir", tmp_path, REPOSITORY], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    folder = "modelops_ray/report/page/assets/"
+    there = {path.name for path in (REPOSITORY / folder).iterdir()}
+
+    assert "uPlot-LICENSE.txt" in there
+    assert there == {name.removeprefix(folder) for name in zipfile.ZipFile(wheel).namelist() if name.startswith(folder)}

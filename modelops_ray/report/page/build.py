@@ -19,7 +19,7 @@ from modelops_ray.report.page.memory import costs, requests
 from modelops_ray.report.page.numbers import floats
 from modelops_ray.report.page.outputs import fans, is_single, outputs_of, singles
 from modelops_ray.report.page.timeline import timeline
-from modelops_ray.report.text import count, duration, format_size
+from modelops_ray.report.text import count, duration, format_size, number
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.run_json import RunJson
 
@@ -166,6 +166,12 @@ def _outputs(tables: Tables, design: Design) -> list[Section]:
     ]
 
 
+def _option(name: str, value: object) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return format_size(int(value)) if name.endswith("memory") else number(value)
+    return str(value)
+
+
 def _about(tables: Tables, design: Design) -> Section:
     """Say what was run: the model, the options, the versions."""
     run = tables.run
@@ -174,7 +180,9 @@ def _about(tables: Tables, design: Design) -> Section:
         ("seeds", run.seed_policy), ("run", run.id),
         *((f"parameter {name}", f"{value} in every set") for name, value in design.constants),
     ]  # fmt: skip
-    options = [(name, str(value)) for name, value in sorted(run.config.items()) if value not in (None, False, "")]
+    options = [
+        (name, _option(name, value)) for name, value in sorted(run.config.items()) if value not in (None, False, "")
+    ]
     versions = sorted(run.versions.items())
     main = [(name, version) for name, version in versions if name in _MAIN_PACKAGES]
     shown = [Table(("what", ""), tuple(given)), Table(("option", "value"), tuple(options))]

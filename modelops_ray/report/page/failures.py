@@ -139,5 +139,5 @@ def _ended(attempts: pa.Table) -> Iterator[tuple[str, ...]]:
         sizes = (row[f"{name}_max"] for name in ("peak_bytes", "limit_bytes"))
         yield (
             f"{row['task_id_count']:,}", (row["cause"] or "").replace("_", " "), row["killed_by"] or "-",
-            row["follows"] or "-", *("-" if size is None else format_size(size) for size in sizes),
+            row["follows"] or "-", *(format_size(size) if size else "-" for size in sizes),
         )  # fmt: skip

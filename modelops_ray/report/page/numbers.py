@@ -35,7 +35,8 @@ def quantiles(values: Floats) -> Floats:
     if not len(ordered):
         return np.full((len(SHARES), values.shape[1]), np.nan)
     low, high = np.take_along_axis(ordered, below, axis=0), np.take_along_axis(ordered, above, axis=0)
-    found: Floats = low + (high - low) * (at - below)
+    with np.errstate(over="ignore", invalid="ignore"):  # between the largest numbers that there are
+        found: Floats = low + (high - low) * (at - below)
     return found
 
 
@@ -83,6 +84,14 @@ def is_number(kind: pa.DataType) -> bool:
         or pa.types.is_floating(kind)
         or pa.types.is_decimal(kind)
         or pa.types.is_boolean(kind)
+    )
+
+
+def is_name(kind: pa.DataType) -> bool:
+    """Whether values of a type can say of which kind a row is."""
+    types = pa.types
+    return bool(
+        types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind) or types.is_integer(kind)
     )
 
 

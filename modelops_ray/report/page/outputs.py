@@ -18,6 +18,7 @@ from modelops_ray.report.page.numbers import (
     Indices,
     codes,
     floats,
+    is_name,
     is_number,
     is_time,
     quantiles,
@@ -83,8 +84,9 @@ def course_of(output: Output) -> Course | None:
     """
     own = [name for name in output.own if is_time(output.table[name].type) or name in output.numbers]
     called = [name for name in own if name.lower() in _TIME_NAMES or is_time(output.table[name].type)]
+    names = [name for name in output.own if is_name(output.table[name].type) and name not in called]
     found = [Course(name) for name in called]
-    found += [Course(name, split) for name in called[:1] for split in output.own if split not in (name, *called)]
+    found += [Course(time, split) for time in called[:1] for split in names]
     # What is not called so is a time where simulations share its values: what is measured differs.
     most_rows = int(np.bincount(output.simulation).max(initial=0))
     found += [Course(name) for name in own if name not in called and _n_values(output, name) <= 2 * most_rows]
@@ -92,23 +94,26 @@ def course_of(output: Output) -> Course | None:
 
 
 def _n_values(output: Output, name: str) -> int:
-    return len(codes(output.table[name])[1])
+    return len(np.unique(floats(output.table[name])))
 
 
 def _tells_rows_apart(output: Output, course: Course) -> bool:
     """Whether no two rows of a simulation have the same time, and the same value in the column that splits them."""
-    value, _ = codes(output.table[course.time])
+    time = floats(output.table[course.time])
+    if np.isnan(time).any():
+        return False
+    _, value = np.unique(time, return_inverse=True)
     if course.split:
         kind, names = codes(output.table[course.split])
-        if len(names) > MOST_SPLITS or pa.types.is_floating(output.table[course.split].type):
+        if len(names) > MOST_SPLITS:
             return False
-        value = np.where(value < 0, value, value * len(names) + kind)
+        value = value * (len(names) + 1) + kind
     return not _has_repeats(output.simulation, value)
 
 
 def _has_repeats(simulation: Indices, value: Indices) -> bool:
     pairs = np.sort(simulation * (int(value.max(initial=0)) + 2) + value)
-    return bool(value.min(initial=0) < 0 or np.any(pairs[1:] == pairs[:-1]))
+    return bool(np.any(pairs[1:] == pairs[:-1]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ _PLACE = re.compile(r"<!--([a-z_]+)-->")
 _FIRST_COMMENT = re.compile(r"\A\s*/\*.*?\*/", re.DOTALL)
 MOST_TEXT_CHARS = 600
 MOST_SENTENCES_CHARS = 4000
+MOST_SHORT_CHARS = 20
 
 
 @cache
@@ -95,9 +96,16 @@ def _figures(figures: tuple[Figure, ...], plots: list[Plot]) -> Iterator[str]:
         plots.append(figure.plot)
 
 
+def _mark(cell: str, *, is_number: bool) -> str:
+    """Align numbers to the right, and keep what is short in one line."""
+    if is_number:
+        return ' class="n"'
+    return ' class="s"' if len(cell) <= MOST_SHORT_CHARS else ""
+
+
 def _table(table: Table) -> str:
     def row(cells: tuple[str, ...], tag: str) -> str:
-        marks = [' class="n"' if at in table.numbers else "" for at in range(len(cells))]
+        marks = [_mark(cell, is_number=at in table.numbers) for at, cell in enumerate(cells)]
         written = (f"<{tag}{mark}>{_text(cell)}</{tag}>" for cell, mark in zip(cells, marks, strict=True))
         return f"<tr>{''.join(written)}</tr>"
 

@@ -119,3 +119,19 @@ def test_without_parameters_that_vary_values_are_counted():
     [figure], _ = singles(made, design_of(pa.table({"param_id": ["a"] * 50, "param_beta": [1.0] * 50})), 6)
 
     assert 50 == sum(figure.plot.stacks[0].y)
+
+
+def test_columns_of_any_type_are_drawn_or_passed_over():
+    """Whatever a model returns, the page of its run is written."""
+    n = 8
+    columns = {
+        "day": DAYS, "half": np.arange(n, dtype=np.float16), "decimal": pa.array(range(n)).cast(pa.decimal128(21, 2)),
+        "truth": [True, False] * 4, "large": np.full(n, 2**64 - 1, np.uint64), "extreme": [1e308, -1e308] * 4,
+        "missing": pa.nulls(n), "never": [np.nan, np.inf] * 4, "text": list("abcdefgh"), "list": [[1]] * n,
+        "moment": pa.array(range(n), pa.time64("us")), "span": pa.array(range(n), pa.duration("s")),
+        "record": [{"a": 1}] * n, "octets": [b"x"] * n,
+    }  # fmt: skip
+    figures, left_out = drawn(output(**columns))
+
+    assert ["half", "decimal", "truth", "large", "extreme", "never"] == [each.plot.y_axis.label for each in figures]
+    assert [] == left_out
