@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, get_args, get_origin, get_type_hints
@@ -179,6 +179,11 @@ class Option:
         return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
     @property
+    def is_repeated(self) -> bool:
+        """Whether it may be given several times."""
+        return get_origin(self.kind) is tuple
+
+    @property
     def number(self) -> type[int | float] | None:
         """The type of numbers that may be given; None where it is no number."""
         if self.between is None:
@@ -197,6 +202,8 @@ class Option:
             raise UsageError(f"{self.flag} {error}") from None
 
     def _read(self, given: object) -> object:
+        if self.is_repeated:
+            return tuple(map(str, [given] if isinstance(given, str | Path) else given))  # type: ignore[call-overload]
         given = plain(given)
         if self.choices and given not in self.choices:
             raise UsageError(f"{_shown(str(given))} must be one of {', '.join(self.choices)}")
@@ -206,7 +213,7 @@ class Option:
 
     def mistyped(self, given: object) -> UsageError:
         """Say that what was given is not of the type of the field."""
-        expected = "true or false" if self.kind is bool else "a text"
+        expected = "true or false" if self.kind is bool else "a list of texts" if self.is_repeated else "a text"
         if self.between is not None:
             low, high = self.between
             expected = f"a {'whole ' if self.number is int else ''}number between {low:g} and {high:g}"
@@ -231,6 +238,9 @@ class Fields:
     retry_failed: Annotated[bool, Option("Repeat what failed.", commands=_GOING_ON)] = False
     only: Annotated[str | None, Option("Run one simulation, again if it failed.", "TASK_ID", _GOING_ON)] = None
     take_over: Annotated[bool, Option("Go on although another session seems to write.", commands=_GOING_ON)] = False
+    accept_changes: Annotated[
+        bool, Option("Keep results although a file that they used has changed.", commands=_GOING_ON)
+    ] = False
     tolerate_failures: Annotated[bool, Option("Exit 0 instead of 3.", commands=_GOING_ON)] = False
     check_leaks: Annotated[
         bool, Option("At the end, compare a few simulations with new processes.", commands=_GOING_ON)
@@ -250,6 +260,10 @@ class Fields:
     where: Annotated[str | None, Option("Only the parameter sets where this holds: beta<0.5 and gamma>1.", "EXPR")] = (
         None
     )
+    include: Annotated[
+        tuple[str, ...],
+        Option("A file or folder the model reads without telling Python; repeatable.", "PATH", _RENDERED | {"check"}),
+    ] = ()
     address: Annotated[
         str | None,
         Option("'auto' or HOST:PORT of a running Ray; default: starts its own Ray.", "ADDR", _HERE, read=_read_address),
@@ -296,11 +310,13 @@ class Fields:
 class JobOptions(TypedDict, total=False):
     """The options of `submit`, by the same names; sizes as text (`4Gi`) or bytes, times in seconds."""
 
+    accept_changes: bool
     attempts: int
     check_leaks: bool
     chunk: int | None
     cpus: float
     fresh: bool
+    include: Sequence[str | Path]
     isolation: Isolation
     per_child: int | None
     max_failures: str | int | None

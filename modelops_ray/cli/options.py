@@ -76,9 +76,11 @@ def _click_option(option: Option) -> Decorator:
     if option.kind is bool:
         return click.option(option.flag, is_flag=True, help=option.shown_help)
     kind = click.Choice(option.choices) if option.choices else option.number
-    return click.option(option.flag, type=kind, metavar=option.metavar, help=option.shown_help)
+    return click.option(
+        option.flag, type=kind, metavar=option.metavar, help=option.shown_help, multiple=option.is_repeated
+    )
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:
     """The options that were given; the others have their defaults in `config`."""
-    return {name: value for name, value in values.items() if value is not None and value is not False}
+    return {name: value for name, value in values.items() if value is not None and value is not False and value != ()}

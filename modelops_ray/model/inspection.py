@@ -26,6 +26,7 @@ from modelops_ray.sandbox.boot import LOADING_WITHIN_S, THREAD_LIMITS, command, 
 from modelops_ray.sandbox.loading import MAX_MESSAGE, ModelRef, workdir_of
 from modelops_ray.sandbox.pidfd import open_process, signal_name
 from modelops_ray.sandbox.protocol import GarbledError, LookAt, Looked, LookEnded, read_report
+from modelops_ray.sandbox.reading import states_of
 
 SHOWN_CHARACTERS = 64 * 1024
 READ_BYTES = 64 * 1024
@@ -128,9 +129,9 @@ def measured(ref: ModelRef) -> tuple[ModelRef, int]:
 def _seen(ref: ModelRef, *, measure: bool) -> tuple[ModelRef, int]:
     with Look(ref, measure=measure) as look:
         looked = look.result()
-    seen = replace(ref, shared=looked.shared)
+    seen = replace(ref, shared=looked.shared, imported=states_of(looked.read, ref.folder))
     if looked.again and ref.shared is None:
-        return _seen(seen, measure=measure)
+        return _seen(replace(seen, imported=()), measure=measure)
     return seen, looked.loading_bytes
 
 

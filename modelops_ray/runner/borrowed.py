@@ -33,8 +33,8 @@ MAX_PIPE_BYTES = 2**20
 class Borrowed:
     """A child that was lent, and what it was given: answers come in that order.
 
-    `asked_s` is when it was asked for. `garbled` says what was wrong with what it sent, if anything, and `suspects` are
-    the simulations that may have sent it.
+    `asked_s` is when it was asked for, `read` what it has read so far. `garbled` says what was wrong with what it sent,
+    if anything, and `suspects` are the simulations that may have sent it.
     """
 
     lent: LentChild
@@ -53,6 +53,7 @@ class Borrowed:
     since_s: float = 0.0
     is_late: bool = False
     printed: bytes = b""
+    read: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         """Listen to what it sends and prints."""

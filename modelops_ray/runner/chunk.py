@@ -23,6 +23,7 @@ from modelops_ray.runner.inprocess import in_this_process
 from modelops_ray.runner.supervisor import in_children
 from modelops_ray.sandbox.held import held
 from modelops_ray.sandbox.loading import relocated
+from modelops_ray.sandbox.reading import FileState, digest_at, name_of
 from modelops_ray.study.chunk import Chunk, Payload, Simulation
 from modelops_ray.study.rows import completed_rows, identity_table, times
 
@@ -35,6 +36,7 @@ class _Completed(NamedTuple):
     seconds: float
     peak_bytes: int
     ended_unix_s: float
+    read: tuple[tuple[str, str], ...]
 
 
 def run_chunk(context: ChunkContext, chunk: Chunk) -> tuple[ChunkReport, Payload]:
@@ -120,12 +122,12 @@ class _ChunkRun:
         return self._collector.size_bytes + self._text_bytes
 
     def _take(self, simulation: Simulation, attempts: int, attempt: Attempt, ended_unix_s: float) -> None:
-        outcome, seconds, peak_bytes = attempt
+        outcome, seconds, peak_bytes, read = attempt
         if isinstance(outcome, Failure):
             self._fail(outcome, attempts, attempt, ended_unix_s)
             return
         self._collector.add(len(self._completed), simulation.seed, outcome)
-        self._completed.append(_Completed(simulation, attempts, seconds, peak_bytes, ended_unix_s))
+        self._completed.append(_Completed(simulation, attempts, seconds, peak_bytes, ended_unix_s, read))
 
     def _fail(self, failure: Failure, attempts: int, attempt: Attempt, ended_unix_s: float) -> None:
         self._text_bytes += failure.text_bytes
@@ -153,4 +155,16 @@ class _ChunkRun:
             **times((c.ended_unix_s, c.seconds) for c in done),
         }
         simulations = completed_rows(self._context.run, identities, outcomes)
-        return Payload(positions, simulations, self._collector.tables(positions, identities))
+        return Payload(positions, simulations, self._collector.tables(positions, identities), self._read())
+
+    def _read(self) -> tuple[tuple[tuple[FileState, ...], tuple[int, ...]], ...]:
+        """What simulations read, with the positions of those that read the same."""
+        positions: dict[tuple[tuple[str, str], ...], list[int]] = {}
+        for one in self._completed:
+            if one.read:
+                positions.setdefault(one.read, []).append(one.simulation.position)
+        folder = self._context.model.folder
+        return tuple(
+            (tuple(FileState(name_of(path, folder), digest_at(path, stamp)) for path, stamp in read), tuple(these))
+            for read, these in positions.items()
+        )

@@ -59,11 +59,15 @@ class ChunkContext:
 
 
 class Attempt(NamedTuple):
-    """What came of one simulation: its outputs, or why there are none, and what it took."""
+    """What came of one simulation: its outputs, or why there are none, and what it took.
+
+    `read` are the files that its process had read by then, besides those that the import reads, with their stamps.
+    """
 
     outcome: Mapping[str, Scalars | pa.Table] | Failure
     seconds: float
     peak_bytes: int
+    read: tuple[tuple[str, str], ...] = ()
 
     def within(self, most_s: float) -> Attempt:
         """Return the attempt with no more seconds than its chunk took: the clock it was measured on may be patched."""
@@ -73,7 +77,7 @@ class Attempt(NamedTuple):
         return (
             self
             if bounded_s == seconds and self.peak_bytes >= 0
-            else Attempt(self.outcome, bounded_s, max(0, self.peak_bytes))
+            else self._replace(seconds=bounded_s, peak_bytes=max(0, self.peak_bytes))
         )
 
 

@@ -34,7 +34,7 @@ from modelops_ray.sandbox.descriptors import high
 from modelops_ray.sandbox.foreign import ForksEnded, back_to, working_folder_kept
 from modelops_ray.sandbox.generators import seed_shared
 from modelops_ray.sandbox.held import held
-from modelops_ray.sandbox.loading import aftermath, load_model, models_folder, workdir_of
+from modelops_ray.sandbox.loading import aftermath, load_model, models_folder, reading, workdir_of
 from modelops_ray.sandbox.measure import Meter, peak_meter, private_bytes
 from modelops_ray.sandbox.outputs import Scalars
 from modelops_ray.sandbox.raised import storable
@@ -66,7 +66,8 @@ def in_this_process(context: ChunkContext) -> Iterator[InProcess]:
 def _workroom() -> Iterator[Workroom]:
     """A folder to work in that is gone afterwards."""
     place = tempfile.mkdtemp(prefix="modelops-ray-work-")
-    workroom = Workroom(models_folder(), place)
+    reading().tell_again()
+    workroom = Workroom(models_folder(), place, reading=reading())
     try:
         yield workroom
     finally:
@@ -131,6 +132,7 @@ class InProcess:
     names: NamesKept
     interpreter: Interpreter = field(default_factory=interpreter_state)
     has_enough: bool = False
+    read: tuple[tuple[str, str], ...] = ()
 
     def surroundings(self) -> Surroundings:
         """What this process owned before the first simulation; the notice is of a file that several write."""
@@ -161,15 +163,18 @@ class InProcess:
             started_s = held.perf_s()
             outcome = self._outcome(simulation)
             seconds = held.perf_s() - started_s
-            attempt = Attempt(outcome, seconds, max(self.meter.peak_bytes(), self.companions.peak_bytes()))
+            peak_bytes = max(self.meter.peak_bytes(), self.companions.peak_bytes())
         finally:
             self.workroom.leave(seconds)
+        if fresh := self.workroom.reading.fresh:
+            self.read = tuple(dict.fromkeys((*self.read, *fresh)))
+            fresh.clear()
         self.workroom.update_changed()
         if self.workroom.wrote or self.workroom.changed:
             wrote = [(simulation.position, storable(path)) for path in self.workroom.wrote]
             self._shared_files.note(wrote, map(storable, self.workroom.changed))
             self.workroom.changed.clear()
-        return attempt
+        return Attempt(outcome, seconds, peak_bytes, self.read)
 
     def _outcome(self, simulation: Simulation) -> dict[str, Scalars | pa.Table] | Failure:
         try:

@@ -110,7 +110,14 @@ def _key(wanted: Wanted, keeper: int) -> str:
     """Short, for a socket's path has 108 characters at most."""
     ref = wanted.model
     parts = (ref.digest, ref.label, ref.location, ref.root, ref.interpreter, f"{wanted.cpus:g}", wanted.isolation)
-    around = (__version__, json.dumps(_environment(), sort_keys=True), str(wanted.node_bytes), str(keeper))
+    # A file that was changed since makes another server necessary: this one may have read it as it was.
+    around = (
+        repr(ref.imported),
+        __version__,
+        json.dumps(_environment(), sort_keys=True),
+        str(wanted.node_bytes),
+        str(keeper),
+    )
     return hashlib.sha256(os.fsencode("|".join((*parts, *around)))).hexdigest()[:12]
 
 

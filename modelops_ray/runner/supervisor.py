@@ -168,8 +168,12 @@ class InChildren:
         if told.failures:
             child.drain_capture()
         printed = child.said()
-        for simulation, answer in zip(answered, answers, strict=True):
-            yield _attempted(simulation, answer, printed)
+        read = {at: [file for one, *file in told.read if one == at] for at, *_ in told.read}
+        for at, (simulation, answer) in enumerate(zip(answered, answers, strict=True)):
+            if at in read:
+                # What the process has read it may have kept, for the simulations after it as well.
+                child.read = tuple(dict.fromkeys((*child.read, *((path, stamp) for path, stamp in read[at]))))
+            yield _attempted(simulation, answer, printed, child.read)
         child.printed = b""
         if told.n_left:
             self._children.put_back(child, child.unanswered)
@@ -228,8 +232,10 @@ class InChildren:
             yield one, Attempt(failures.failure_of_garble(child.garbled, child.said(), one.position), seconds, 0)
 
 
-def _attempted(simulation: Simulation, answer: Answer, printed: str) -> tuple[Simulation, Attempt]:
+def _attempted(
+    simulation: Simulation, answer: Answer, printed: str, read: tuple[tuple[str, str], ...]
+) -> tuple[Simulation, Attempt]:
     outcome: Failure | Mapping[str, Any] = answer.outputs
     if answer.failure is not None:
         outcome = failures.failure_of_told(answer.failure, printed, simulation.position)
-    return simulation, Attempt(outcome, answer.seconds, answer.peak_bytes)
+    return simulation, Attempt(outcome, answer.seconds, answer.peak_bytes, read)

@@ -116,8 +116,9 @@ class Packer:
         self.n += 1
 
     def message(
-        self, *, n_left: int, took_s: float, own_bytes: int, wrote: Sequence[tuple[int, str]], changed: Sequence[str]
-    ) -> tuple[Answered, list[bytes]]:
+        self, *, n_left: int, took_s: float, own_bytes: int, wrote: Sequence[tuple[int, str]], changed: Sequence[str],
+        read: Sequence[tuple[int, str, str]],
+    ) -> tuple[Answered, list[bytes]]:  # fmt: skip
         """Return all that was gathered as a message and its blobs, and begin anew."""
         blobs = [self._seconds.tobytes(), self._peaks.tobytes(), *self._streams]
         rows = []
@@ -125,7 +126,7 @@ class Packer:
         for group in (group for group in self._rows.values() if group.of):
             rows.append(Rows(group.output, group.columns, group.codes, group.of))
             blobs += map(_column, group.codes, zip(*[row.values() for row in group.rows]))
-        answered = Answered(self.n, n_left, took_s, own_bytes, self._failures, self._tables, rows, wrote, changed)
+        answered = Answered(self.n, n_left, took_s, own_bytes, self._failures, self._tables, rows, wrote, changed, read)
         self._begin()
         return answered, blobs
 

@@ -33,7 +33,7 @@ from .foreign import ProcessEnds
 from .generators import seed_shared
 from .held import held
 from .late_pandas import LatePandas
-from .loading import ModelRef, aftermath, load_model, models_folder, where_it_returns
+from .loading import ModelRef, aftermath, load_model, models_folder, reading, where_it_returns
 from .measure import peak_meter, private_bytes, resident_parts
 from .protocol import CANNOT_ANSWER, CannotLoad, Ready, Terms, Work, receive_work
 from .raised import storable, told_of
@@ -86,8 +86,8 @@ def live(room: Room, model: Model, parent: int) -> None:
     room = _settle(room, parent)
     aftermath().settle()
     record_into(room.board)
-    workroom = Workroom(models_folder(), room.workplace, room.folder)
-    _serve(_channel(room.channel), Board(room.board), model, workroom, is_fork=True)
+    workroom = Workroom(models_folder(), room.workplace, room.folder, reading())
+    _serve(_channel(room.channel), Board(room.board), lambda: model, workroom, is_fork=True)
 
 
 def become(room: Room, server_folder: str, parent: int) -> NoReturn:
@@ -114,7 +114,22 @@ def main(server_folder: str, channel_fd: str, board_fd: str, workplace: str) -> 
     aftermath().settle()
     warm_up()
     protocol.send(channel, Ready())
-    _serve(channel, Board(int(board_fd)), model, Workroom(models_folder(), workplace, folder), is_fork=False)
+    workroom = Workroom(models_folder(), workplace, folder, reading())
+
+    def current() -> Model:
+        """The model, loaded again where a file that this process has read has changed since.
+
+        Another supervisor than before may hear what was read.
+        """
+        nonlocal model
+        if not workroom.reading.is_current():
+            model = model_of(Path(server_folder))
+            aftermath().settle()
+            workroom.reading = reading()
+        workroom.reading.tell_again()
+        return model
+
+    _serve(channel, Board(int(board_fd)), current, workroom, is_fork=False)
 
 
 def model_of(server_folder: Path) -> Model:
@@ -186,7 +201,9 @@ def _close_all_but(kept: Collection[int]) -> None:
             os.closerange(fd, fd + 1)
 
 
-def _serve(channel: socket.socket, board: Board, model: Model, workroom: Workroom, *, is_fork: bool) -> None:
+def _serve(
+    channel: socket.socket, board: Board, current: Callable[[], Model], workroom: Workroom, *, is_fork: bool
+) -> None:
     # What importing the model did with this number is the model's affair.
     with suppress(OSError):
         tell_stacks(high(os.dup(2)))
@@ -195,7 +212,7 @@ def _serve(channel: socket.socket, board: Board, model: Model, workroom: Workroo
         whole = WholePeak(meter, board, is_fork=is_fork)
         board.set(RESTING)
         while (work := receive_work(channel)) is not None:
-            _Batch(work, channel, board, meter, model, workroom, whole).run()
+            _Batch(work, channel, board, meter, current(), workroom, whole).run()
 
 
 class _Batch:
@@ -212,6 +229,7 @@ class _Batch:
         self._pid, self._longest_s = held.pid(), 0.0
         self._packer, self._workroom = Packer(), workroom
         self._wrote: list[tuple[int, str]] = []
+        self._read: list[tuple[int, str, str]] = []
         self._interpreter = interpreter_state()
         self._flushed_s = held.monotonic_s()
 
@@ -224,6 +242,9 @@ class _Batch:
             self._workroom.leave(self._simulate(dict(self._work.params[at]), seed))
             if self._workroom.wrote and len(self._wrote) < MAX_PATHS:
                 self._wrote += [(self._packer.n - 1, storable(path)) for path in self._workroom.wrote]
+            if fresh := self._workroom.reading.fresh:
+                self._read += [(self._packer.n - 1, path, stamp) for path, stamp in fresh]
+                fresh.clear()
             now_s = held.monotonic_s()
             if now_s - began_s > ENOUGH_S:
                 self._flush(n_left=len(runs) - index - 1)
@@ -279,10 +300,11 @@ class _Batch:
         self._workroom.update_changed()
         changed = list(map(storable, self._workroom.changed))
         answered, blobs = self._packer.message(
-            n_left=n_left, took_s=took_s, own_bytes=own_bytes, wrote=self._wrote[:MAX_PATHS], changed=changed
-        )
+            n_left=n_left, took_s=took_s, own_bytes=own_bytes, wrote=self._wrote[:MAX_PATHS], changed=changed,
+            read=self._read,
+        )  # fmt: skip
         protocol.send(self._channel, answered, blobs)
-        self._wrote = []
+        self._wrote, self._read = [], []
         self._workroom.changed.clear()
 
 

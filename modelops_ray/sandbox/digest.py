@@ -1,6 +1,7 @@
 """Digests of models: what a model is, wherever its files are.
 
-Owns which files count as a model's own. Runs nothing; models that no file defines are `model.fingerprint`'s.
+Owns which files beside a model may be its own; what it reads is `reading`'s business. Runs nothing. Models that no file
+defines are `model.fingerprint`'s.
 """
 
 from __future__ import annotations
@@ -19,6 +20,15 @@ MAX_FILES_BYTES = 256 * 2**20
 MAX_ENTRIES = 100_000
 SHARED_FOLDERS = frozenset({"site-packages", "dist-packages"})
 _NOT_THE_MODELS = SHARED_FOLDERS | {"__pycache__", "node_modules"}
+
+
+def digest_entry(path: Path, name: str) -> str:
+    """Digest the file that defines a model, and the model's name, as 64 hex digits; ModelError if it is unreadable.
+
+    A folder without `__init__.py` is a package that no file defines.
+    """
+    content = _read(path) if path.is_file() else b""
+    return hashlib.sha256(name.encode() + b"\0" + hashlib.sha256(content).digest()).hexdigest()
 
 
 def digest_folder(folder: Path, name: str) -> str:

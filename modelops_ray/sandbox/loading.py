@@ -18,20 +18,31 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
 from operator import attrgetter
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Literal
 
 from ..errors import ModelError, one_line
+from . import opened
 from .aftermath import Aftermath, mend_streams
 from .calling import Model, calling, returning
-from .digest import SHARED_FOLDERS, digest_folder, digest_package, may_be_the_models
+from .digest import SHARED_FOLDERS, digest_entry, digest_folder, digest_package, may_be_the_models
 from .foreign import ForksEnded, authors_code, working_folder
 from .generators import seeding
 from .names import NEVER_THE_MODELS, Names, held_by_others
 from .raised import message_of, type_of
+from .reading import FileState, Reading, digest_at, digest_of_file, path_of
 
 # Python's own `test` package is not used by anything, and a good name for a first try. Python 3.9 names no others.
 _STANDARD = getattr(sys, "stdlib_module_names", frozenset(sys.builtin_module_names)) - {"test"}
@@ -52,9 +63,10 @@ class ModelRef:
 
     `location` is a file's absolute path or a module's name, `root` the folder from which a module is imported. `shared`
     are the names in the model's folder that are also those of Python's or installed modules; None before a look at it.
+    `imported` are the files that its import reads, and those that are declared, by path relative to its folder.
     `label` is for people. `entrypoint_name` and `digest` (64 hex digits) are the model's identity: neither depends on
-    where its files lie. `python` is the interpreter that has its packages, at least 3.9, with pyarrow and
-    numpy; empty for the one that Ray runs on.
+    where its files lie, and the digest is that of the file that defines it. `python` is the interpreter that has its
+    packages, at least 3.9, with pyarrow and numpy; empty for the one that Ray runs on.
     """
 
     kind: Literal["file", "module", "pickled"]
@@ -67,6 +79,12 @@ class ModelRef:
     pickled: bytes = b""
     python: str = ""
     shared: tuple[str, ...] | None = None
+    imported: tuple[FileState, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """The folder that names of files it reads are relative to; empty for a model that no file defines."""
+        return str(Path(self.location).parent) if self.kind == "file" else self.root
 
     @property
     def interpreter(self) -> str:
@@ -81,7 +99,11 @@ class ModelRef:
     def from_json(fields: Mapping[str, Any]) -> ModelRef:
         """The model that `to_json` was asked of."""
         shared = fields["shared"]
-        made = {"pickled": bytes.fromhex(fields["pickled"]), "shared": None if shared is None else tuple(shared)}
+        made = {
+            "pickled": bytes.fromhex(fields["pickled"]),
+            "shared": None if shared is None else tuple(shared),
+            "imported": tuple(FileState(*state) for state in fields["imported"]),
+        }
         return ModelRef(**{**fields, **made})
 
 
@@ -97,6 +119,8 @@ class _Process:
     modules_before: dict[str, ModuleType] = field(default_factory=dict)
     path_added: list[str] = field(default_factory=list)
     names: Names | None = None
+    reading: Reading = field(default_factory=Reading)
+    finder: Callable[[str], FileFinder] | None = None
 
 
 _process = _Process()
@@ -114,11 +138,12 @@ def load_model(ref: ModelRef) -> Model:
     What its import did to this process is in force only while the function runs: see `aftermath`. ModelError where its
     files are missing here or are not those the run began with, it does not import, or takes other parameters.
     """
-    if _process.model is not None and _process.ref == ref:
+    if _process.model is not None and _process.ref == ref and _process.reading.is_current():
         return _process.model
     forget_model()
     _process.ref, _process.modules_before = ref, dict(sys.modules)
     require_same(ref)
+    _process.reading = Reading(_own_files(ref))
     names = _process.names = _names_of(ref)
     path = list(sys.path)
     try:
@@ -126,7 +151,8 @@ def load_model(ref: ModelRef) -> Model:
             _put_first(workdir_of(ref) if ref.kind == "file" else ref.root)
             importlib.invalidate_caches()
         with names or nullcontext():
-            function = _import(ref)
+            with _noting_what_is_read(ref):
+                function = _import(ref)
             model = seeding(calling(function, ref.label), _models_names(ref, function))
             _process.function = function
     finally:
@@ -136,6 +162,37 @@ def load_model(ref: ModelRef) -> Model:
     _process.model = _process.aftermath.around(names.around(model) if names else model)
     _process.working_folder = working_folder()
     return _process.model
+
+
+@contextmanager
+def _noting_what_is_read(ref: ModelRef) -> Iterator[None]:
+    """Note what the import reads; ModelError where that is not what the run began with."""
+    reading = _process.reading
+    _compile_anew(_own_files(ref))
+    opened.watch(reading)
+    try:
+        yield
+    finally:
+        opened.watch(None)
+    expected = {path_of(state.path, ref.folder): state for state in ref.imported}
+    for path, stamp in reading.found.items():
+        if path in expected and digest_at(path, stamp) != expected[path].sha256:
+            raise _changed(ref, expected[path].path)
+    reading.known = {(path, stamp) for path, stamp in reading.found.items() if path in expected}
+    reading.tell_again()
+
+
+def _own_files(ref: ModelRef) -> str:
+    """What the paths of a model's own files begin with; empty for a model that no file defines."""
+    if ref.kind == "module" and Path(ref.root).name in SHARED_FOLDERS:
+        top = f"{ref.root}/{ref.location.partition('.')[0]}"
+        return f"{top}/" if Path(top).is_dir() else f"{top}.py"
+    return f"{ref.folder.rstrip('/')}/" if ref.folder else ""
+
+
+def reading() -> Reading:
+    """What this process has read of the model that is loaded, and for it."""
+    return _process.reading
 
 
 def _models_names(ref: ModelRef, function: Callable[..., object]) -> Iterator[dict[str, Any]]:
@@ -190,12 +247,25 @@ def models_folder() -> str:
 
 
 def require_same(ref: ModelRef) -> None:
-    """Make sure that the model's files on this node are those the run began with; ModelError otherwise."""
+    """Make sure that the files which the model reads are on this node as the run began; ModelError otherwise."""
     if ref.kind != "pickled" and digest_of(ref) != ref.digest:
-        raise ModelError(
-            f"model {ref.label} changed while the run was on (node {platform.node()} has another version of its "
-            "files); start the run again"
-        )
+        raise _changed(ref, Path(ref.location).name if ref.kind == "file" else ref.location)
+    for name, sha256 in ref.imported:
+        found = digest_of_file(path_of(name, ref.folder))
+        if found is None:
+            raise ModelError(
+                f"{name}, which model {ref.label} reads, is not on node {platform.node()}; put it on storage that all "
+                "nodes mount, into their image, or send it with the job (--include)"
+            )
+        if found != sha256:
+            raise _changed(ref, name)
+
+
+def _changed(ref: ModelRef, name: str) -> ModelError:
+    return ModelError(
+        f"model {ref.label} changed while the run was on (node {platform.node()} has another version of {name}); "
+        "start the run again"
+    )
 
 
 def relocated(ref: ModelRef, here: Path) -> ModelRef:
@@ -218,13 +288,14 @@ def _moved(place: str, here: Path) -> str:
 def forget_model() -> None:
     """Take the model loaded before out of this process: its modules, and what it added to the search path."""
     gc.unfreeze()
+    _compile_as_before()
     for entry in _process.path_added:
         with suppress(ValueError):
             sys.path.remove(entry)
     ref, _process.ref, _process.model, _process.working_folder = _process.ref, None, None, ""
     _process.function = None
     _process.aftermath = Aftermath()
-    _process.names, _process.path_added = None, []
+    _process.names, _process.path_added, _process.reading = None, [], Reading()
     if ref is None or ref.kind == "pickled":
         return
     before = _process.modules_before
@@ -246,16 +317,37 @@ def _came_with(ref: ModelRef, name: str, module: ModuleType) -> bool:
 
 
 def digest_of(ref: ModelRef) -> str:
-    """Digest the files of a model as they are on this node; ModelError where they cannot be read."""
+    """Digest the name of a model and the file that defines it, as it is here; ModelError where it cannot be read."""
     if ref.kind == "module":
-        return digest_package(find_top_level(ref.location, ref.root), ref.entrypoint_name)
+        return digest_entry(_file_of_module(ref), ref.entrypoint_name)
     path = Path(ref.location)
     if not path.exists():
         raise ModelError(
             f"model file {path} is not on node {platform.node()}; put it on storage that all nodes mount, into their "
             "image, or send it as the job's working directory"
         )
-    return digest_folder(path.parent, ref.entrypoint_name)
+    return digest_entry(path, ref.entrypoint_name)
+
+
+def _file_of_module(ref: ModelRef) -> Path:
+    """The file of a module; that of the package it should be in where there is none: to import it says why."""
+    spec = find_top_level(ref.location, ref.root)
+    top = Path(str(spec.origin))
+    for folder in spec.submodule_search_locations or ():
+        module = Path(folder, *ref.location.split(".")[1:])
+        for path in (module / "__init__.py", module.with_name(f"{module.name}.py")):
+            if path.is_file():
+                return path
+    return top
+
+
+def former_digest_of(ref: ModelRef) -> str:
+    """Digest a model as versions did that kept no record of what it read: with all Python files beside it."""
+    if ref.kind == "pickled":
+        return ref.digest
+    if ref.kind == "module":
+        return digest_package(find_top_level(ref.location, ref.root), ref.entrypoint_name)
+    return digest_folder(Path(ref.location).parent, ref.entrypoint_name)
 
 
 def find_top_level(module: str, root: str) -> ModuleSpec:
@@ -342,6 +434,36 @@ class _Source(SourceFileLoader):
 
     def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the signature of the base class
         return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def _compile_anew(own: str) -> None:
+    """Have the model's own modules compiled from what their files say, also those that are imported later."""
+    loaders = (
+        (ExtensionFileLoader, EXTENSION_SUFFIXES), (_Source, SOURCE_SUFFIXES), (SourcelessFileLoader, BYTECODE_SUFFIXES)
+    )  # fmt: skip
+
+    def finder(folder: str) -> FileFinder:
+        if not f"{folder}/".startswith(own) or not SHARED_FOLDERS.isdisjoint(folder.split("/")):
+            raise ImportError(folder)
+        return FileFinder(folder, *loaders)
+
+    if own.endswith("/"):
+        sys.path_hooks.insert(0, finder)
+        _process.finder = finder
+        _forget_finders(own)
+
+
+def _compile_as_before() -> None:
+    if _process.finder is not None:
+        with suppress(ValueError):
+            sys.path_hooks.remove(_process.finder)
+        _process.finder = None
+        _forget_finders("")
+
+
+def _forget_finders(own: str) -> None:
+    for folder in [folder for folder in sys.path_importer_cache if f"{folder}/".startswith(own)]:
+        del sys.path_importer_cache[folder]
 
 
 def _import_file(path: Path) -> ModuleType:

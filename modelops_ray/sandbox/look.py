@@ -25,12 +25,12 @@ from typing import NoReturn
 from ..errors import ModelError
 from . import enforcement, names, protocol, wire
 from .held import held
-from .loading import MAX_MESSAGE, ModelRef, in_one_line, load_model, own_folder
+from .loading import MAX_MESSAGE, ModelRef, in_one_line, load_model, own_folder, reading
 from .measure import private_bytes
 from .pidfd import open_process
 from .protocol import CannotLoad, LookAt, Looked, LookEnded
 
-REPORT_BYTES = 64 * 1024
+REPORT_BYTES = 2 * 2**20
 PLACES_BYTES = 16 * 1024
 DUMP_WITHIN_S = 2.0
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -136,7 +136,7 @@ def _told(ref: ModelRef, *, measure: bool) -> Looked | CannotLoad:
         # Its import may have told Python of further folders; its own may be out of reach now, and is known.
         added = [entry for entry in sys.path if entry not in (*path, own_folder(ref))]
         shared = {*known, *names.shared_names(added, at_start)}
-        return Looked(loading_bytes, tuple(sorted(shared)), shared > set(known))
+        return Looked(loading_bytes, tuple(sorted(shared)), shared > set(known), list(reading().found))
     except ModelError as error:
         return CannotLoad(str(error)[: 2 * MAX_MESSAGE])
     except BaseException as error:  # noqa: BLE001 - the boundary of the model's code, which may raise what it likes

@@ -1,4 +1,4 @@
-"""Tells a watcher what a simulation is about to change on disk, or that it is about to start a program.
+"""Tells a watcher what a simulation is about to read or change on disk, or that it is about to start a program.
 
 Owns Python's audit hook: one for each process, since a hook cannot be removed; it does nothing without a watcher.
 What Python does not do itself (libraries in C, programs) is not seen. Decides nothing: a `Watcher` does. Runs in the
@@ -16,12 +16,16 @@ from functools import partial
 from typing import Any, Optional, Protocol
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_NOT_READING = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 # Held here: a model may replace them in their modules.
 _fsdecode, _getcwd, _join, _readlink = os.fsdecode, os.getcwd, os.path.join, os.readlink
 
 
 class Watcher(Protocol):
     """Is told what is about to happen; if it raises, that does not happen and the model's call raises the same."""
+
+    def about_to_read(self, path: str) -> None:
+        """A file is opened to read what is in it; the absolute path may not exist, or be a folder's."""
 
     def about_to_write(self, path: str, *, is_emptied: bool, is_sure: bool = True) -> None:
         """A file is opened for writing or changed, or may be if not `is_sure`; the absolute path may not exist."""
@@ -76,16 +80,22 @@ def _absolute(path: Any, folder_fd: Any = -1) -> str:
 
 
 def _open(watcher: Watcher, path: Any, _mode: Any, flags: Any, *_: Any) -> None:
-    if isinstance(flags, int) and flags & _WRITING and (found := _absolute(path)):
+    if not isinstance(flags, int) or not (found := _absolute(path)):
+        return
+    if not flags & _NOT_READING:
+        watcher.about_to_read(found)
+    if flags & _WRITING:
         watcher.about_to_write(found, is_emptied=bool(flags & os.O_TRUNC))
 
 
 def _sqlite(watcher: Watcher, database: Any, *_: Any) -> None:
-    path = "" if isinstance(database, int) else _fsdecode(database)
+    path, how = "" if isinstance(database, int) else _fsdecode(database), ""
     if path.startswith("file:"):
-        path, how = path[5:].split("?", 1) if "?" in path else (path[5:], "")
-        path = "" if "mode=ro" in how or "mode=memory" in how else path
-    if path != ":memory:" and (found := _absolute(path)):
+        path, _mark, how = path[5:].partition("?")
+    if path == ":memory:" or "mode=memory" in how or not (found := _absolute(path)):
+        return
+    watcher.about_to_read(found)
+    if "mode=ro" not in how:
         watcher.about_to_write(found, is_emptied=False, is_sure=False)
 
 

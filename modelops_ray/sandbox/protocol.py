@@ -19,6 +19,7 @@ from . import wire
 from .held import held
 from .limits import Limit
 from .raised import KINDS, MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, MAX_TYPE_CHARS, Told, bounded_message
+from .reading import MAX_FILES
 from .workroom import MAX_PATHS
 
 CANNOT_ANSWER = 70
@@ -35,6 +36,7 @@ MAX_MEMORY_BYTES = 2**62
 MAX_PEAK_BYTES = 2**60
 MAX_CELLS = 2**22
 MAX_PATH_CHARS = 2**14
+MAX_STAMP_CHARS = 100
 MAX_NOTICE_CHARS = 2**20
 MAX_PID = 2**31 - 1
 CODES = frozenset("n?qdifs")
@@ -180,12 +182,13 @@ class Looked(NamedTuple):
     """What was seen of a model that can be called; `loading_bytes` is what loading it adds to a bare process.
 
     `shared` are the names in its folders that are also those of Python's or installed modules; with `again` some of
-    them were found too late for this import.
+    them were found too late for this import. `read` are the files that count of those that the import read.
     """
 
     loading_bytes: int
     shared: tuple[str, ...]
     again: bool
+    read: Sequence[str]
 
 
 class Rows(NamedTuple):
@@ -202,7 +205,8 @@ class Answered(NamedTuple):
 
     `n_left` of what it was given are another's to run. `took_s` is since the answers before, `own_bytes` what the child
     owns itself, 0 where it did not measure that. Failures, tables, and paths outside of its own folder that were
-    written name the simulation they are of by its place in the message; `changed` are files of the model's.
+    written name the simulation they are of by its place in the message; `changed` are files of the model's. `read` are
+    files that this process read for the first time in that simulation, with what tells whether they changed since.
     """
 
     n: int
@@ -214,6 +218,7 @@ class Answered(NamedTuple):
     rows: Sequence[Rows]
     wrote: Sequence[tuple[int, str]]
     changed: Sequence[str]
+    read: Sequence[tuple[int, str, str]]
 
 
 ToServer = Union[Lend, Arm, Kill, TakeBack]
@@ -274,11 +279,13 @@ def _cannot_load(why: str) -> CannotLoad:
     return CannotLoad(bounded_message(why))
 
 
-def _looked(n_bytes: object, names: Any, again: object) -> Looked:
+def _looked(n_bytes: object, names: Any, again: object, read: Any) -> Looked:
     shared = tuple(_text(name, MAX_PATH_CHARS) for name in names)
     if not all(map(str.isidentifier, shared)):
         raise GarbledError(f"it tells of modules called {shared!r:.40}")
-    return Looked(_bytes(n_bytes), shared, _truth(again))
+    if type(read) is not list:
+        raise GarbledError(f"it sent a {type(read).__name__} for a list of files")
+    return Looked(_bytes(n_bytes), shared, _truth(again), [_text(path, MAX_PATH_CHARS) for path in read[:MAX_FILES]])
 
 
 def _read(header: Mapping[str, Any], readers: Mapping[str, Callable[..., T]]) -> T:
@@ -290,7 +297,7 @@ def _read(header: Mapping[str, Any], readers: Mapping[str, Callable[..., T]]) ->
 
 
 def _answered(n_given: int, *fields: Any) -> Answered:
-    n, n_left, took_s, own_bytes, failures, tables, rows, wrote, changed = fields
+    n, n_left, took_s, own_bytes, failures, tables, rows, wrote, changed, read = fields
     n = whole(n, 1, n_given)
     return Answered(
         n,
@@ -302,7 +309,12 @@ def _answered(n_given: int, *fields: Any) -> Answered:
         _rows(rows, n),
         [(whole(at, 0, n - 1), _text(path, MAX_PATH_CHARS)) for at, path in wrote[:MAX_PATHS]],
         [_text(path, MAX_PATH_CHARS) for path in changed[:MAX_PATHS]],
+        [_read_by(n, *each) for each in read[:MAX_FILES]],
     )
+
+
+def _read_by(n: int, at: object, path: object, stamp: object) -> tuple[int, str, str]:
+    return whole(at, 0, n - 1), _text(path, MAX_PATH_CHARS), _text(stamp, MAX_STAMP_CHARS)
 
 
 def _failure(kind: object, name: object, text: object, trace: object) -> Told:

@@ -15,10 +15,12 @@ from contextlib import contextmanager, suppress
 
 from . import opened
 from .mirror import Mirror, listed, make_folder, may_be_mirrored, stamp_of
+from .reading import Reading
 
 COPIED_ENTRIES = 1000
 COPIED_BYTES = 32 * 2**20
 MAX_PATHS = 100
+MAX_SOURCES = 10_000
 MADE_NOTHING_S = 2e-6
 """A simulation that took less has made no file: the system takes 3 us to make a folder in memory, and 4 for a file."""
 _ANYWHERE = ("/dev/", "/proc/", "/sys/")
@@ -29,14 +31,18 @@ class Workroom(Mirror):
     """One simulation at a time works in it, and makes of it what it changes its own.
 
     Attributes:
+        reading: What it reads, by the paths that files have outside of this folder.
         wrote: Paths elsewhere that the simulation wrote to.
         changed: Files of the model's that were changed where all simulations see them, by means that are not seen.
     """
 
-    def __init__(self, models: str, place: str, own: str = "") -> None:
+    def __init__(self, models: str, place: str, own: str = "", reading: Reading | None = None) -> None:
         """Prepare as for a `Mirror`; `own` is another folder that is this process's alone."""
         super().__init__(models, place)
         self._own = own or place
+        self._alone = tuple(f"{folder}/" for folder in {place, self._own, os.path.realpath(place)})
+        self._sources: dict[str, str] = {}
+        self.reading = Reading() if reading is None else reading
         self.wrote: dict[str, None] = {}
         self.changed: dict[str, None] = {}
 
@@ -45,6 +51,7 @@ class Workroom(Mirror):
         if self.is_shared or (not self._root and not self._make()):
             with suppress(OSError):
                 os.chdir(self._models)
+            opened.watch(self.reading)
             return
         try:
             os.fchdir(self._root_fd)
@@ -62,7 +69,7 @@ class Workroom(Mirror):
 
     def clear(self) -> None:
         """Remove what is there; the next simulation finds it made anew."""
-        work, self._root = self._work, ""
+        work, self._root, self._sources = self._work, "", {}
         with suppress(OSError):
             os.close(self._root_fd)
         self._root_fd = -1
@@ -81,6 +88,25 @@ class Workroom(Mirror):
                 self._stamps[path] = now
 
     # What is about to happen
+
+    def about_to_read(self, path: str) -> None:
+        """Note a file that is not the simulation's own."""
+        source = self._sources.get(path)
+        if source is None:
+            if len(self._sources) >= MAX_SOURCES:
+                self._sources.clear()
+            source = self._sources[path] = self._source_of(os.path.normpath(path))
+        if source:
+            self.reading.note(source)
+
+    def _source_of(self, path: str) -> str:
+        """The path outside of this folder of what is read here; empty for what a simulation made."""
+        if not path.startswith(self._alone):
+            return path
+        if path not in self._copies and (not os.path.exists(path) or os.path.realpath(path).startswith(self._alone)):
+            return ""
+        # By the names that the model has for it, whatever its own links lead to.
+        return os.path.normpath(os.path.join(self._models, os.path.relpath(path, self._root)))
 
     def about_to_write(self, path: str, *, is_emptied: bool, is_sure: bool = True) -> None:
         """Make a file the simulation's own; one that may only be read is left where it is large."""
@@ -165,6 +191,7 @@ class Workroom(Mirror):
             path = os.path.realpath(path)
             if is_told and not self._is_elsewhere_fine(path):
                 self.wrote[path] = None
+                self.reading.wrote(path)
             return None
         self._touch()
         self._open_way(path)

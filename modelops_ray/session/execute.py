@@ -71,7 +71,8 @@ def execute(question: RunRequest, watcher: Watcher, observing: Observing = lambd
     with ExitStack() as stack:
         if not opening.has_work:
             return _nothing_to_do(question, opening.begin())
-        question = question.inspected()
+        question = replace(question.inspected(), identity=opening.identity)
+        opening = opening.of_model(question.model)
         priors = Priors(question)
         backend = stack.enter_context(backends.opened(question, watcher))
         store = opening.begin()
@@ -123,7 +124,15 @@ def _spec(question: RunRequest) -> found.RunSpec:
         versions=installed_versions(),
         created=writer.utc_now(),
     )
-    return found.RunSpec(asked, study, question.simulations, question.identity, question.scope)
+    return found.RunSpec(
+        asked,
+        study,
+        question.simulations,
+        question.identity,
+        question.model,
+        scope=question.scope,
+        accepts_changes=question.config.accept_changes,
+    )
 
 
 def _plain(config: run_config.RunConfig) -> dict[str, Any]:

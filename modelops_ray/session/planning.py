@@ -73,7 +73,7 @@ def measure(question: RunRequest, samples: int, watcher: Watcher) -> Profiled:
     if samples < 1:
         raise UsageError(f"--samples {samples} must be at least 1")
     model, model_bytes = measured(question.model)
-    question = replace(question, model=model)
+    question = question.of_model(model)
     with scratch_run(question, sample_positions(question.simulations, samples, question.study.digest), watcher) as run:
         table = run.simulations()
     completed = [row for row in table.to_pylist() if row["status"] == "completed"]

@@ -7,7 +7,9 @@ and the workers obey, made of the options.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,15 +20,18 @@ from modelops_ray.backends.ray.backend import pickle_by_value
 from modelops_ray.config import Span
 from modelops_ray.core.policy import Policy, count
 from modelops_ray.core.ranges import Ranges
-from modelops_ray.errors import UsageError
+from modelops_ray.errors import ModelError, UsageError
 from modelops_ray.model.inspection import look_at
 from modelops_ray.model.resolve import find_model
 from modelops_ray.runner.executor import ChunkContext
-from modelops_ray.sandbox.loading import ModelRef
+from modelops_ray.sandbox.loading import ModelRef, former_digest_of
+from modelops_ray.sandbox.reading import MAX_FILES, states_of
 from modelops_ray.session.run_config import RunConfig
 from modelops_ray.store.profiles import Profile
+from modelops_ray.store.run_json import NAME as RUN_JSON
+from modelops_ray.store.run_json import read_run_json
 from modelops_ray.store.shards import FOLDER as SHARDS
-from modelops_ray.store.storage.places import Place, inside
+from modelops_ray.store.storage.places import Place, inside, open_folder
 from modelops_ray.study import rows, schema
 from modelops_ray.study.condition import Condition
 from modelops_ray.study.identity import task_id
@@ -44,6 +49,7 @@ class RunRequest:
         scope: The positions that the run directory is to answer where it is that of a shard.
         only: The positions to run where not all are.
         study_path: The study file as it was given; "" where the study has none.
+        files: What the model reads without telling Python, as absolute paths.
     """
 
     study: Study
@@ -56,6 +62,7 @@ class RunRequest:
     scope: Ranges | None
     only: Ranges | None
     study_path: str = ""
+    files: tuple[str, ...] = ()
 
     @property
     def n_simulations(self) -> int:
@@ -82,7 +89,12 @@ class RunRequest:
 
         Not needed where every simulation has a row already.
         """
-        return replace(self, model=look_at(self.model))
+        return self.of_model(look_at(self.model))
+
+    def of_model(self, model: ModelRef) -> RunRequest:
+        """Return it with a model that was looked at, whose every result depends on the declared files, too."""
+        declared = {*model.imported, *states_of(self.files, model.folder)}
+        return replace(self, model=replace(model, imported=tuple(sorted(declared))))
 
     @property
     def note_on_repeats(self) -> str | None:
@@ -113,12 +125,61 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
         scenario=study.scenario,
         parameter_types=schema.parameter_types(study.parameter_sets),
     )
-    digest = hashlib.sha256(f"{study.digest}|{ref.digest}|{config.seeds}".encode()).hexdigest()
-    out = config.out or Path("runs") / f"{name}-{digest[:8]}"
+    out = config.out or _default_directory(study, ref, config, name)
     scope = None if config.shard is None else scope_of(simulations, config.shard)
-    only = _chosen(config, simulations, identity, scope)
     place = out if config.shard is None else inside(out, f"{SHARDS}/{config.shard.name}")
-    return RunRequest(study, simulations, ref, identity, config, place, out, scope, only)
+    begun = identity if config.only is None else _as_begun(identity, place)
+    only = _chosen(config, simulations, begun, scope)
+    files = (
+        *declared(config.include, Path.cwd(), "--include"),
+        *declared(study.files or (), base, "the study's files"),
+    )
+    return RunRequest(study, simulations, ref, identity, config, place, out, scope, only, files=files)
+
+
+def _default_directory(study: Study, model: ModelRef, config: RunConfig, name: str) -> Path:
+    """The folder of a question: a model whose files have changed is the same question, of which results are stale."""
+    if model.kind == "pickled":
+        known = model.digest
+    else:
+        where = os.path.relpath(model.location) if model.kind == "file" else model.location
+        known = hashlib.sha256(f"{where}:{model.function}".encode()).hexdigest()
+    out = _named(study, known, config, name)
+    if model.kind != "pickled" and not out.exists() and out.parent.is_dir():
+        # Earlier versions named it by the digest of all Python files beside the model.
+        with suppress(ModelError):
+            former = _named(study, former_digest_of(model), config, name)
+            return former if former.exists() else out
+    return out
+
+
+def _named(study: Study, model: str, config: RunConfig, name: str) -> Path:
+    digest = hashlib.sha256(f"{study.digest}|{model}|{config.seeds}".encode()).hexdigest()
+    return Path("runs") / f"{name}-{digest[:8]}"
+
+
+def _as_begun(identity: rows.RunIdentity, place: Place) -> rows.RunIdentity:
+    """By which simulations are identified in a run that is there: it may have begun with another state of the model."""
+    folder = open_folder(place)
+    run = read_run_json(folder) if folder.size(RUN_JSON) is not None else None
+    return identity if run is None else replace(identity, bundle_ref=run.bundle_ref)
+
+
+def declared(paths: Sequence[str], folder: Path, by: str) -> tuple[str, ...]:
+    """The absolute paths of declared files, and of all files in declared folders.
+
+    UsageError where there is none, or there are more than can be recorded.
+    """
+    found: dict[str, None] = {}
+    for given in paths:
+        path = Path(os.path.normpath(folder / Path(given).expanduser()))
+        if not path.exists():
+            raise UsageError(f"{by}: {given} does not exist in {folder}; correct the path")
+        inside = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+        found |= dict.fromkeys(map(str, inside))
+        if len(found) > MAX_FILES:
+            raise UsageError(f"{by}: {given} has more than {MAX_FILES:,} files; name those that the model reads")
+    return tuple(found)
 
 
 def _chosen(

@@ -25,7 +25,7 @@ from modelops_ray.errors import ResultsError, RunInUseError
 from modelops_ray.store import documents, run_json
 from modelops_ray.store.storage.base import Folder
 
-FORMAT = 3
+FORMAT = 4
 FOLDER = "_commits"
 _NAME = re.compile(r"[0-9]{1,40}\.json")
 _SEAL = b',"sha256":"'
@@ -66,12 +66,39 @@ class Part(documents.Document):
         return self
 
 
+class ReadFile(documents.Document):
+    """A file by its path relative to the model's folder, and what was in it; None where there is none any more."""
+
+    path: Annotated[str, StringConstraints(min_length=1, max_length=2**14)]
+    sha256: Digest | None
+
+
+class ReadBy(ReadFile):
+    """A file that so many of a commit's results depend on."""
+
+    results: Count
+
+
+class Files(documents.Document):
+    """What a commit tells of files that results depend on.
+
+    From one with `imported` on, every result depends on these, which the import of the model reads. Those that
+    simulations read themselves are in `read`, with the number of results of this commit. Results that depend on
+    `accepted` files are kept as if these had been so.
+    """
+
+    imported: tuple[ReadFile, ...] | None = None
+    read: tuple[ReadBy, ...] = ()
+    accepted: tuple[ReadFile, ...] = ()
+
+
 class CommitFile(documents.Document):
     """One step of the log. With `checkpoint` it replaces everything before: `added` are all parts that live.
 
     `run` is the id of its run and `previous` the digest of the commit before it, `genesis` where there is none; a
     commit of format 1 has neither, and one of format 2 no part of `attempts`. `grown` is the study that
     the run goes on with from here. None may follow one that is `closed`: the run is being moved aside, by copies.
+    Formats before 4 tell nothing of files.
     """
 
     format: int = FORMAT
@@ -88,6 +115,7 @@ class CommitFile(documents.Document):
     checkpoint: bool = False
     grown: run_json.Growth | None = None
     closed: bool = False
+    files: Files | None = None
 
     @model_validator(mode="after")
     def _is_a_link_of_a_chain(self) -> Self:
@@ -119,12 +147,21 @@ class LivePart:
         return np.concatenate([np.arange(start, stop) for start, stop in self.positions.tolist()])
 
 
+@dataclass(frozen=True, slots=True)
+class FileUse:
+    """What was in a file that results depend on, and how many do; `sha256` is None where that was accepted as gone."""
+
+    sha256: str | None
+    results: int
+
+
 @dataclass(slots=True)
 class Log:
     """What the commits so far amount to; positions refer to the study of this digest.
 
     `last` is the number of the last commit, `tip` the digest of its file, `closed` whether it stays the last.
-    `grown` is the study that the run grew to.
+    `grown` is the study that the run grew to. `files` are those that results depend on, by path relative to the model's
+    folder, and `imported` those of them that every new result depends on; None where nothing is told of files.
     """
 
     last: int = 0
@@ -135,6 +172,8 @@ class Log:
     is_chained: bool = False
     sessions: set[str] = field(default_factory=set)
     parts: dict[str, LivePart] = field(default_factory=dict)
+    files: dict[str, FileUse] = field(default_factory=dict)
+    imported: tuple[ReadFile, ...] | None = None
 
     def done(self) -> Ranges:
         """Every position that has a row, completed or failed."""
@@ -157,10 +196,35 @@ class Log:
             raise documents.damaged(name, "its positions refer to another study than the parts before it")
         self._retract(commit.retracted, name)
         self._add(commit.added, name)
+        if commit.files is not None:
+            self._accept(commit.files.accepted)
+        self._read(commit, commit.files or Files())
         self.last, self.study = commit.number, commit.study
         self.grown, self.closed = commit.grown or self.grown, commit.closed
         self.is_chained = self.is_chained or commit.format > 1
         self.sessions.add(commit.session)
+
+    def _accept(self, files: Iterable[ReadFile]) -> None:
+        for file in files:
+            self.files[file.path] = FileUse(
+                file.sha256, self.files[file.path].results if file.path in self.files else 0
+            )
+
+    def _read(self, commit: CommitFile, files: Files) -> None:
+        parts = (part for part in commit.added if part.positions and not part.failed)
+        n_new = 0 if commit.checkpoint else sum(part.rows for part in parts)
+        if files.imported is not None:
+            # Results of which nothing was told until now are of the same model.
+            n_new = self.rows(failed=False) if self.imported is None else n_new
+            self.imported = files.imported
+        for file in self.imported or () if n_new else ():
+            self._use(file, n_new)
+        for each in files.read:
+            self._use(each, each.results)
+
+    def _use(self, file: ReadFile, n_results: int) -> None:
+        before = self.files.get(file.path)
+        self.files[file.path] = FileUse(file.sha256, n_results + (0 if before is None else before.results))
 
     def _retract(self, paths: Iterable[str], name: str) -> None:
         for path in paths:

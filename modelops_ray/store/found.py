@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
 from modelops_ray.core.policy import count
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError
-from modelops_ray.store import documents, extension, heartbeat, run_json
+from modelops_ray.sandbox.loading import ModelRef
+from modelops_ray.sandbox.reading import FileState
+from modelops_ray.store import documents, extension, files_read, heartbeat, run_json
 from modelops_ray.store.batch import TableSchemas
-from modelops_ray.store.commits import FOLDER, Log, last_number, next_of, read_log
+from modelops_ray.store.commits import FOLDER, Log, ReadFile, last_number, next_of, read_log
 from modelops_ray.store.parts import ATTEMPTS, OUTPUTS, SIMULATIONS, require_sizes
 from modelops_ray.store.run_json import RunJson, StudyEntry
 from modelops_ray.store.storage.base import Folder
@@ -34,13 +36,28 @@ _PART = re.compile(r"part-[0-9a-f]{8}-\d+\.parquet")
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What a session is asked to answer; `scope` are the positions of a shard."""
+    """What a session is asked to answer; `scope` are the positions of a shard.
+
+    `model` is what answers it, whose files are compared with those that results there used; with `accepts_changes`
+    results are kept although these have changed. Every new result depends on the files that are `imported`.
+    """
 
     asked: RunJson
     study: Study
     simulations: Simulations
     identity: RunIdentity
+    model: ModelRef
     scope: Ranges | None = None
+    accepts_changes: bool = False
+
+    @property
+    def imported(self) -> tuple[FileState, ...]:
+        """The files that its import reads; known once the model has been looked at."""
+        return self.model.imported
+
+    def going_on(self, run: RunJson) -> RunSpec:
+        """The same, in a run that began with another state of the model: its simulations keep their identities."""
+        return replace(self, identity=replace(self.identity, bundle_ref=run.bundle_ref))
 
     @cached_property
     def schemas(self) -> TableSchemas:
@@ -54,6 +71,7 @@ class Found:
     """A run, its commits, and the files that no commit names (`leftovers`), as they were when they were read.
 
     `folder` is held where it can be; `mark` is that of `run.json`; `move` is set where positions are of an older study.
+    `changed` are the files that have changed since results used them, which is accepted.
     """
 
     folder: Folder
@@ -62,6 +80,7 @@ class Found:
     log: Log
     move: extension.Move | None
     leftovers: tuple[str, ...]
+    changed: tuple[ReadFile, ...] = ()
 
     def has_work(self, spec: RunSpec, repeat: Ranges) -> bool:
         """Whether a simulation has no row yet, or that of a failure that is to be repeated."""
@@ -135,7 +154,18 @@ def _find(folder: Folder, spec: RunSpec) -> Found | None:
     _require_log(folder, run, log, leftovers)
     _require_positions(log, run.study_of(log.study).simulations, path)
     require_sizes(folder, log.parts.values())
-    return Found(folder, run, mark, log, _find_move(run, log, spec, path), leftovers)
+    move = _find_move(run, log, spec, path)
+    return Found(folder, run, mark, log, move, leftovers, _changed(folder, run, log, spec))
+
+
+def _changed(folder: Folder, run: RunJson, log: Log, spec: RunSpec) -> tuple[ReadFile, ...]:
+    """The files that have changed since results used them; ResultsError unless that is accepted."""
+    if not files_read.is_former(log, run.model_digest, spec.model) and not spec.accepts_changes:
+        raise ResultsError(f"{folder.where(run_json.NAME)}: {run_json.other_model(run, spec.asked)}; {run_json.REMEDY}")
+    changed = files_read.changed_since(log, spec.model)
+    if changed and not spec.accepts_changes:
+        raise files_read.refusal(folder.where(), changed, log.files)
+    return changed
 
 
 def require_empty(folder: Folder) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from modelops_ray.core.ranges import Ranges, runs
 from modelops_ray.errors import ResultsError, RunInUseError, StorageError
 from modelops_ray.sandbox.arrays import array_of
+from modelops_ray.sandbox.loading import ModelRef
 from modelops_ray.store import commits, heartbeat, parts, run_json, run_store, shards
 from modelops_ray.store.earlier import columns_of, read_earlier
 from modelops_ray.store.extension import Move, kept, moved_parts
@@ -23,6 +24,7 @@ from modelops_ray.store.run_json import Growth, RunJson
 from modelops_ray.store.storage.base import Folder
 from modelops_ray.store.storage.places import Place, open_folder
 from modelops_ray.store.writer import REAL, Session, Surroundings
+from modelops_ray.study.rows import RunIdentity
 
 NOTHING = Ranges()
 TRIES = 10
@@ -50,6 +52,15 @@ class Opening:
         """Whether there is a simulation for the session to run."""
         return self.found is None or self.found.has_work(self.spec, self.repeat)
 
+    @property
+    def identity(self) -> RunIdentity:
+        """What its simulations are identified by: in a run that is there, as it began."""
+        return (self.spec if self.found is None else self.spec.going_on(self.found.run)).identity
+
+    def of_model(self, model: ModelRef) -> Opening:
+        """The same with a model that was looked at: what its import reads is known."""
+        return replace(self, spec=replace(self.spec, model=model))
+
     def begin(self) -> run_store.RunStore:
         """Begin the session; where there is nothing to do it only removes what a killed session left.
 
@@ -61,7 +72,8 @@ class Opening:
         if found is None or not found.is_current():
             found = _find_or_create(self.folder.hold(make=True), self.spec, self.whole, self.around)
         warnings = run_json.other_versions(found.run.versions, self.spec.asked.versions)
-        return run_store.RunStore(found.folder, self.spec, found.log, self._begun(found), warnings)
+        spec = self.spec.going_on(found.run)
+        return run_store.RunStore(found.folder, spec, found.log, self._begun(found), warnings)
 
     def _start_over(self, folder: Folder) -> None:
         if not self.take_over:
@@ -72,7 +84,8 @@ class Opening:
     def _begun(self, found: Found) -> run_store.Begun | None:
         folder, now = found.folder, self.around.clock()
         has_leftovers = bool(found.leftovers) and heartbeat.writer(folder, found.run.id, now) is None
-        if not (found.has_work(self.spec, self.repeat) or found.move is not None or has_leftovers):
+        is_told = found.move is not None or bool(found.changed)
+        if not (found.has_work(self.spec, self.repeat) or is_told or has_leftovers):
             return None
         if not self.take_over:
             heartbeat.require_free(folder, found.run.id, now)
@@ -168,8 +181,9 @@ def _prepare(session: Session, found: Found, spec: RunSpec, repeat: Ranges) -> N
     """Take the directory over: fence off others, move to a larger study, forget failures to repeat, clean up."""
     folder, log = found.folder, found.log
     before = list(log.parts)
+    files = commits.Files(accepted=found.changed) if found.changed else None
     leftovers = leftovers_in(folder, log)
-    log.apply(session.append(log.study or found.run.study.digest), commits.FOLDER)
+    log.apply(session.append(log.study or found.run.study.digest, files=files), commits.FOLDER)
     if found.move is not None:
         _extend(session, found, found.move, spec)
     _forget(session, folder, log, spec.asked.study.digest, repeat)
@@ -187,7 +201,7 @@ def _extend(session: Session, found: Found, move: Move, spec: RunSpec) -> None:
             kept(part, positions) if table is None else session.write(part.folder, table, positions, failed=part.failed)
             for part, table, positions in moved_parts(folder, log.parts, move, spec.simulations, spec.schemas)
         ]
-        log.apply(session.append(growth.study.digest, added, checkpoint=True, grown=growth), commits.FOLDER)
+        log.apply(session.append(growth.study.digest, added, grown=growth), commits.FOLDER)
 
 
 def _forget(session: Session, folder: Folder, log: commits.Log, study: str, repeat: Ranges) -> None:

@@ -24,7 +24,7 @@ FORMAT = 2
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 _MOVED = "moved_aside"
 _STUB = f'{{"format":{FORMAT},"{_MOVED}":"'
-_REMEDY = "give another --out, or --fresh to start over"
+REMEDY = "give another --out, or --fresh to start over"
 
 
 class StudyEntry(Document):
@@ -93,7 +93,7 @@ class RunJson(Document):
         for entry in (self.study, self.previous):
             if entry is not None and digest in (entry.digest, None):
                 return entry
-        raise ResultsError(f"{NAME}: the commit log refers to study {digest}, which it does not describe; {_REMEDY}")
+        raise ResultsError(f"{NAME}: the commit log refers to study {digest}, which it does not describe; {REMEDY}")
 
 
 def read_run_json(folder: Folder) -> RunJson | None:
@@ -165,17 +165,20 @@ def require_same_question(found: RunJson, asked: RunJson, path: str) -> None:
     if what is None and part_of(found) != part_of(asked):
         what = f"run for {part_of(found)}, this is {part_of(asked)}"
     if what is not None:
-        raise ResultsError(f"{path}: {what}; {_REMEDY}")
+        raise ResultsError(f"{path}: {what}; {REMEDY}")
+
+
+def other_model(found: RunJson, asked: RunJson) -> str:
+    """Say that a run is of another model, or another state of it."""
+    return (
+        f"run with model {found.model_label} ({found.model_digest[:12]}), "
+        f"this is {asked.model_label} ({asked.model_digest[:12]})"
+    )
 
 
 def difference(found: RunJson, asked: RunJson) -> str | None:
-    """Say in which way a run answers another question, study and shard aside; None if it does not."""
-    if found.model_digest != asked.model_digest:
-        return (
-            f"run with model {found.model_label} ({found.model_digest[:12]}), "
-            f"this is {asked.model_label} ({asked.model_digest[:12]})"
-        )
-    for what in ("seed_policy", "entrypoint", "bundle_ref"):
+    """Say in which way a run answers another question, study, shard and the model's files aside; None if in none."""
+    for what in ("seed_policy", "entrypoint"):
         there, here = getattr(found, what), getattr(asked, what)
         if there != here:
             return f"run with {what.replace('_', ' ')} {there}, this is {here}"

@@ -21,6 +21,7 @@ from modelops_ray.store.columns import conformed
 from modelops_ray.store.commits import LivePart, Log, Part
 from modelops_ray.store.directory import Directory, Largest, largest_of
 from modelops_ray.store.earlier import Earlier
+from modelops_ray.store.files_read import read_by, told
 from modelops_ray.store.found import RunSpec
 from modelops_ray.store.parts import ATTEMPTS, OUTPUTS, SIMULATIONS, read_part
 from modelops_ray.store.storage.base import Folder
@@ -108,7 +109,8 @@ class RunStore:
         """Make results, failures and attempts without a result durable, all or none; few new parts per table.
 
         A simulation whose outputs do not fit the columns of the run is left out of all tables, and its failure is
-        returned. Nothing is committed after a RunInUseError, a StorageError, or a ValueError (it is already done).
+        returned. Nothing is committed after a RunInUseError, a StorageError, a ResultsError (a file that simulations
+        read has changed meanwhile), or a ValueError (it is already done).
         """
         batch = assemble(payloads, self._columns, self._spec.schemas, self._committed)
         failed = np.array(sorted(failure.position for failure in failures), dtype=np.int64)
@@ -116,11 +118,14 @@ class RunStore:
         if not len(batch.positions) and not failures and not attempts:
             return batch.rejected
         session = self._writing()
+        rejected = frozenset(failure.position for failure in batch.rejected)
+        files = told(self._log, self._spec.imported, read_by(payloads, rejected), any_new=bool(len(batch.positions)))
         with session.undoing():
             results = self._write(session, batch)
             added = [*results, *self._write_failures(session, failures), *self._write_attempts(session, attempts)]
             retracted, widened = self._widen(session, batch.schemas)
-            commit = session.append(self._spec.asked.study.digest, [*added, *widened], retracted)
+            study = self._spec.asked.study.digest
+            commit = session.append(study, [*added, *widened], retracted, files=files)
         self._log.apply(commit, f"commit {commit.number}")
         self._done[batch.positions] = True
         self._done[failed] = True

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from modelops_ray.config import Shard
 from modelops_ray.core.policy import count
 from modelops_ray.errors import ResultsError
-from modelops_ray.store import commits, extension, run_json
+from modelops_ray.store import commits, extension, files_read, run_json
 from modelops_ray.store.found import RunSpec
 from modelops_ray.store.run_json import RunJson
 from modelops_ray.store.storage.base import Folder
@@ -100,8 +100,13 @@ def _require_same_run(where: str, neighbour: Folder, spec: RunSpec) -> None:
     found = run_json.read_run_json(neighbour)
     if found is None:
         return  # it was moved aside in between
-    found = found.grown(commits.read_log(neighbour, found).grown)
+    log = commits.read_log(neighbour, found)
+    found = found.grown(log.grown)
+    if not spec.accepts_changes and (changed := files_read.changed_since(log, spec.model)):
+        raise files_read.refusal(where, changed, log.files)
     what = run_json.difference(found, spec.asked)
+    if what is None and not files_read.is_former(log, found.model_digest, spec.model):
+        what = run_json.other_model(found, spec.asked)
     if what is None and not _is_contained(found, spec):
         what = f"run with study {found.study.digest[:12]}, which study {spec.asked.study.digest[:12]} does not contain"
     if what is not None:

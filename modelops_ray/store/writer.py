@@ -20,7 +20,7 @@ from pydantic import JsonValue
 
 from modelops_ray.errors import ResultsError, RunInUseError, StorageError
 from modelops_ray.store import commits
-from modelops_ray.store.commits import CommitFile, Log, Part
+from modelops_ray.store.commits import CommitFile, Files, Log, Part
 from modelops_ray.store.heartbeat import ProcessIdentity, Progress, write_progress
 from modelops_ray.store.parts import Runs, write_part
 from modelops_ray.store.run_json import NAME, Growth, RunJson
@@ -83,11 +83,11 @@ class Session:
         added: Sequence[Part] = (),
         retracted: Sequence[str] = (),
         *,
-        checkpoint: bool = False,
         grown: Growth | None = None,
         closed: bool = False,
+        files: Files | None = None,
     ) -> CommitFile:
-        """Make one step of the log durable; after this it holds.
+        """Make one step of the log durable; after this it holds. In a run that has `grown` it replaces all before.
 
         RunInUseError if another session took over, or the directory is another one.
         """
@@ -103,9 +103,10 @@ class Session:
             study=study,
             added=tuple(added),
             retracted=tuple(retracted),
-            checkpoint=checkpoint,
+            checkpoint=grown is not None,
             grown=grown,
             closed=closed,
+            files=files,
         )
         while not self._commits.create(commits.file_name(commit.number), data := commits.encode(commit)):
             # Just taken: by a session of this run, which ends this one, or by a late one of another run.

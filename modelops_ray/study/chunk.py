@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from modelops_ray.core.report import ChunkReport
+from modelops_ray.sandbox.reading import FileState
 
 Scalar = bool | int | float | str
 _Reduced = tuple[Callable[..., object], tuple[object, ...]]
@@ -78,15 +79,17 @@ class Payload:
 
     `simulations` has one row per entry of `positions`, in that order, with the columns of
     `study.schema.simulations_schema`; `outputs` maps output names to tables with the identity columns first, of which
-    at most one has the rows of a simulation.
+    at most one has the rows of a simulation. `read` are the files that some of them read, besides those that the import
+    reads, with the positions of these; what was in a file is not known where it has changed since.
     """
 
     positions: tuple[int, ...]
     simulations: pa.Table
     outputs: Mapping[str, tuple[OutputTable, ...]] = field(default_factory=dict)
+    read: tuple[tuple[tuple[FileState, ...], tuple[int, ...]], ...] = ()
 
     def __reduce__(self) -> _Reduced:
-        others = {"positions": self.positions, "outputs": self.outputs}
+        others = {"positions": self.positions, "outputs": self.outputs, "read": self.read}
         return _with_table, (Payload, others, "simulations", *_columns_of(self.simulations))
 
 

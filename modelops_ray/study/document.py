@@ -44,6 +44,10 @@ class Header(BaseModel):
     ] = 1
     outputs: Annotated[list[str] | None, Field(description="a list of names of outputs, or null for all")] = None
     targets: Annotated[list[str] | None, Field(description="a list of target entrypoints, or null")] = None
+    files: Annotated[
+        list[Annotated[str, Field(min_length=1)]] | None,
+        Field(description="a list of paths of files or folders, or null"),
+    ] = None
     metadata: Annotated[dict[str, Any], Field(default_factory=dict, description="an object")]
 
 

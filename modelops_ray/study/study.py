@@ -38,6 +38,7 @@ class Study:
         n_replicates: Simulations of every set that names no seed.
         outputs: Names of the outputs to keep, sorted; None for all.
         targets: Target entrypoints; None for none.
+        files: Files and folders that the model reads without telling Python, relative to `folder`; None for none.
         metadata: Free; decides nothing.
         folder: Where the study file is, which a model path is relative to; None for a study that has no file.
     """
@@ -49,6 +50,7 @@ class Study:
     n_replicates: int = 1
     outputs: tuple[str, ...] | None = None
     targets: tuple[str, ...] | None = None
+    files: tuple[str, ...] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = field(default=None, compare=False)
 
@@ -85,6 +87,7 @@ class Study:
         known = dict(header) | {
             "outputs": tuple(sorted(set(header.outputs))) if header.outputs else None,
             "targets": tuple(header.targets) if header.targets else None,
+            "files": tuple(header.files) if header.files else None,
         }
         return cls(**known, parameter_sets=sets, folder=folder)
 
@@ -253,7 +256,7 @@ class Study:
             "outputs": None if self.outputs is None else list(self.outputs),
             "targets": None if self.targets is None else list(self.targets),
             "metadata": dict(self.metadata),
-        }
+        } | ({} if self.files is None else {"files": list(self.files)})
 
     def _lines(self) -> Iterator[str]:
         """Write one parameter set per line: compact, readable, and never whole in memory."""

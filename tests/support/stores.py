@@ -14,6 +14,7 @@ import pytest
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause, FailedAttempts, Failure, Follows
+from modelops_ray.sandbox.loading import ModelRef
 from modelops_ray.store.found import RunSpec
 from modelops_ray.store.opening import Opening, open_directory
 from modelops_ray.store.run_json import RunJson, StudyEntry
@@ -84,13 +85,15 @@ def opened(path: Path, study: Study, **changes: Any) -> Opening:
     """Read a run directory, and begin no session yet; `changes` as for `open_store`."""
     simulations = changes.pop("simulations", None) or Simulations(study, changes.get("seed_policy", "job-file"))
     how = {name: changes.pop(name) for name in ("take_over", "fresh", "repeat", "around") if name in changes}
+    known = {name: changes.pop(name) for name in ("model", "accepts_changes") if name in changes}
     if "clock" in changes:
         how["around"] = Surroundings(changes.pop("clock"))
     if changes.pop("retry_failed", False):
         how["repeat"] = Ranges([(0, len(simulations))])
     created = how.get("around", Surroundings()).clock()
     asked = run_json_of(study, created=created, simulations=simulations, **changes)
-    return open_directory(path, RunSpec(asked, study, simulations, _identity(study)), **how)
+    known.setdefault("model", ModelRef("pickled", asked.model_label, "sir.simulate", asked.model_digest, "simulate"))
+    return open_directory(path, RunSpec(asked, study, simulations, _identity(study), **known), **how)
 
 
 def payload(

@@ -69,8 +69,8 @@ BUGS = [
     Bug(
         "leftovers are listed after another session may have begun", "store.opening",
         "    leftovers = leftovers_in(folder, log)\n    log.apply(session.append(log.study or "
-        "found.run.study.digest), commits.FOLDER)\n",
-        "    log.apply(session.append(log.study or found.run.study.digest), commits.FOLDER)\n"
+        "found.run.study.digest, files=files), commits.FOLDER)\n",
+        "    log.apply(session.append(log.study or found.run.study.digest, files=files), commits.FOLDER)\n"
         "    around_again = leftovers = found.leftovers\n    leftovers = tuple(log.parts)[:1] or leftovers\n",
     ),
     Bug(
@@ -118,7 +118,7 @@ BUGS = [
     ),
     Bug(
         "a session that begins fences off nobody", "store.opening",
-        "    log.apply(session.append(log.study or found.run.study.digest), commits.FOLDER)\n", "",
+        "    log.apply(session.append(log.study or found.run.study.digest, files=files), commits.FOLDER)\n", "",
     ),
     Bug(
         "a larger study gives positions anew", "store.extension",

@@ -32,7 +32,7 @@ EPHEMERAL = "${TMPDIR:-/tmp}/modelops-ray-ephemeral"
 INTERRUPTED = 130
 _LONGEST_NAME = 40
 _SIGNALLED = 128
-_OPTIONS_HERE = frozenset({"model", "out", "params", "replicates"})
+_OPTIONS_HERE = frozenset({"model", "out", "params", "replicates", "include"})
 """What the packed study and the job's command line say in another way."""
 
 

@@ -66,20 +66,23 @@ def test_any_file_name_makes_an_entrypoint(tmp_path, stem, entrypoint):
 
 
 def test_a_module_of_a_package_is_found_in_the_base_folder(tmp_path):
-    """`package.module:function` needs no installation; every file of the package counts."""
+    """`package.module:function` needs no installation; every file of the package that it imports counts."""
     write(tmp_path / "epi_a" / "__init__.py", "")
     write(tmp_path / "epi_a" / "sub" / "__init__.py", "")
     write(
         tmp_path / "epi_a" / "sub" / "sir.py", "from epi_a.rates import RATE\n\ndef simulate(p, s): return {'x': RATE}"
     )
     rates = write(tmp_path / "epi_a" / "rates.py", "RATE = 1")
+    write(tmp_path / "epi_a" / "plot.py", "PLOT = 1")
 
     ref = resolve_model("epi_a.sub.sir:simulate", tmp_path)
     write(rates, "RATE = 2")
     changed = resolve_model("epi_a.sub.sir:simulate", tmp_path)
 
     assert (ref.kind, ref.entrypoint_name) == ("module", "epi_a.sub.sir.simulate")
-    assert ref.digest != changed.digest
+    names = ["epi_a/__init__.py", "epi_a/rates.py", "epi_a/sub/__init__.py", "epi_a/sub/sir.py"]
+    assert names == [state.path for state in ref.imported]
+    assert {"epi_a/rates.py"} == {state.path for state in set(ref.imported) ^ set(changed.imported)}
 
 
 def test_a_single_module_is_that_file_only(tmp_path):

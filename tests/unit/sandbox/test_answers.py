@@ -39,7 +39,9 @@ def filled():
 
 def sent(packer, **told):
     """The bytes of a message."""
-    message, blobs = packer.message(**({"n_left": 0, "took_s": 1.5, "own_bytes": 0, "wrote": (), "changed": ()} | told))
+    message, blobs = packer.message(
+        **({"n_left": 0, "took_s": 1.5, "own_bytes": 0, "wrote": (), "changed": (), "read": ()} | told)
+    )
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2**20)
@@ -106,7 +108,7 @@ def test_a_wide_row_and_values_of_other_types_travel_as_tables():
     assert [{"x": b"bytes"}] == answer.outputs["odd"].to_pylist()
 
 
-MESSAGE = Answered(1, 0, 1.0, 0, [], [], [], [], [])
+MESSAGE = Answered(1, 0, 1.0, 0, [], [], [], [], [], [])
 NUMBERS = [struct.pack("d", 0.5), struct.pack("q", 1)]
 COLUMN = "\ud800"
 
@@ -151,6 +153,11 @@ def wild_offsets():
         ({"wrote": [[1, "x"]]}, NUMBERS),
         ({"wrote": [[0, 5]]}, NUMBERS),
         ({"wrote": 5}, NUMBERS),
+        ({"read": [[1, "x", "1"]]}, NUMBERS),
+        ({"read": [[0, 5, "1"]]}, NUMBERS),
+        ({"read": [[0, "x", None]]}, NUMBERS),
+        ({"read": [[0, "x", "1" * 1000]]}, NUMBERS),
+        ({"read": 5}, NUMBERS),
         ({"changed": ["x" * 10**6]}, NUMBERS),
         ({}, []),
         ({}, [b"", b""]),

@@ -127,7 +127,7 @@ def test_what_a_child_says_of_a_model_it_cannot_load_is_cut_off():
         {"TakeBack": [7, -1, 1]},
         {"TakeBack": [7, 1, None]},
         {"Hello": [1, "", True]},
-        {"Answered": [1, 0, 1.0, 0, [], [], [], [], []]},
+        {"Answered": [1, 0, 1.0, 0, [], [], [], [], [], []]},
     ],
     ids=repr,
 )
@@ -177,7 +177,11 @@ def test_a_header_of_any_json_is_a_message_or_is_refused(header):
             assert isinstance(read(header), tuple)
 
 
-REPORTS = [Looked(2**20, ("queue", "types"), True), Looked(0, (), False), CannotLoad("it does not import")]
+REPORTS = [
+    Looked(2**20, ("queue", "types"), True, ["/sir.py"]),
+    Looked(0, (), False, []),
+    CannotLoad("it does not import"),
+]
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=repr)
@@ -190,9 +194,11 @@ def test_what_is_said_of_a_model_that_was_looked_at_arrives_as_it_was_said(repor
 @pytest.mark.parametrize(
     "text",
     [
-        b"", b"no JSON", b"[]", b"{}", b'{"Looked": []}', b'{"Looked": [-1, [], false]}', b"[" * 10**5,
-        b'{"Looked": [1.5, [], true]}', b'{"Looked": [1, ["a b"], false]}', b'{"Looked": [1, [1], false]}',
-        b'{"Looked": [1, [], 1]}', b'{"CannotLoad": [1]}', b'{"Ready": []}', b"\xff",
+        b"", b"no JSON", b"[]", b"{}", b'{"Looked": []}', b'{"Looked": [-1, [], false, []]}', b"[" * 10**5,
+        b'{"Looked": [1.5, [], true, []]}', b'{"Looked": [1, ["a b"], false, []]}',
+        b'{"Looked": [1, [1], false, []]}', b'{"Looked": [1, [], 1, []]}', b'{"Looked": [1, [], false, "x"]}',
+        b'{"Looked": [1, [], false, [5]]}', b'{"Looked": [1, [], false]}',
+        b'{"CannotLoad": [1]}', b'{"Ready": []}', b"\xff",
     ],
     ids=repr,
 )  # fmt: skip

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from support.stores import BUNDLE, Clock, DiedError, attempts, dying, failure, grid, incidence, open_store, payload
+from support.stores import Clock, DiedError, attempts, dying, failure, grid, incidence, open_store, payload
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause
@@ -237,7 +237,6 @@ def test_a_file_in_place_of_the_directory_is_named(path):
         ({"model_digest": "ee" * 32}, "run with model sir.py:simulate .*this is .*--out"),
         ({"seed_policy": "dask-compatible"}, "run with seed policy job-file, this is dask-compatible; .*--fresh"),
         ({"entrypoint": "other/baseline"}, "run with entrypoint sir.py:simulate/baseline, this is other/baseline"),
-        ({"bundle_ref": BUNDLE[:-1] + "0"}, "run with bundle ref sha256:"),
         ({"study": grid(3)}, "study .*20 simulations.* does not contain"),
     ],
 )
