@@ -29,11 +29,16 @@ TEXTS = [
     "run/run.json", "run/simulations", "run/_commits/000001.json", "1/2", "3/2", "0/0", "9" * 400 + "/1", "sha256:x",
     "table.parquet", "table.csv", "table.arrow", ".csv", "run/x.csv", "nowhere/x.csv", "\u00e9.json", "4Gi", "1e3Gi",
     "5%",
-    "nan%", "\u0663Gi", "9" * 400 + "Gi", "9" * 400 + "%", "1.Gi", "doubled", "attempts", "simulations", "{}", "a=b",
+    "nan%", "0:", ":", "0:9999999999", "-1:2", "2:1", "beta<", "beta<<1", "(" * 5000, "beta=1 and " * 2000, "x=1:0",
+    "beta=nan:inf", "beta=0:1e308", "=0:1", "beta=", "beta=1," + "1," * 5000, "sets.csv", "sets.parquet", "sets.json",
+     "\u0663Gi", "9" * 400 + "Gi", "9" * 400 + "%", "1.Gi", "doubled", "attempts", "simulations", "{}", "a=b",
     "\t",
 ]  # fmt: skip
 FITTING = {
-    "study": ["study.json"], "run_dir": ["run", "split"], "paths": ["manifest.yaml", "overlay", "-"], "job": ["x"],
+    "study": ["study.json", "study.json", "model.py:simulate"], "params": ["sets.csv", "sets.parquet", "sets.arrow"],
+    "sets": ["0:1", "1:2"], "where": ["beta<0.5", "n=3 and place='x'"], "grid": ["beta=0.1,0.2", "n=1,2"],
+    "lhs": ["beta=0:1", "n=1:9"], "sobol": ["gamma=0.5:1", "beta=0:1"], "folder": ["run", "."], "task_id": ["x"],
+    "run_dir": ["run", "split"], "paths": ["manifest.yaml", "overlay", "-"], "job": ["x"],
     "name": ["x"], "model": ["model.py:simulate"], "to": ["out.csv", "out.parquet", "out.arrow"], "output": ["doubled"],
     "memory": ["64Mi"], "max_memory": ["1Gi"], "limit_memory": ["2Gi"], "max_failures": ["5%", "3"], "shard": ["1/2"],
     "overlay": ["overlay", "kind", "azure"], "image": ["here/it:1"], "out": ["made"], "backend": ["local"],

@@ -7,7 +7,7 @@ import random
 import re
 from collections.abc import Callable, Mapping
 
-from tests.mutations import octets, sealed, trees, yamls
+from tests.mutations import octets, sealed, tables, trees, yamls
 from tests.mutations.commands import CLOSED, command_line
 from tests.mutations.inputs import Change, Input
 from tests.mutations.valid import LOCALLY
@@ -28,6 +28,8 @@ ON_A_RUN = [
     ("status", "run"), ("status", "run", "--json"), ("results", "run"), ("results", "run", "--output", "doubled"),
     ("results", "run", "--output", "attempts", "--json"), ("results", "run", "--to", "table.csv"),
     ("results", "run", "--output", "doubled", "--to", "table.parquet"), ("status", "split"), ("results", "split"),
+    ("why", "run"), ("why", "run", "--json"), ("why", "split"), ("runs", "run"), ("runs", ".", "--json"),
+    ("report", "run", "--out", "page.html"), ("report", "split", "--out", "page.html"),
     ("results", "split", "--output", "doubled"), ("run", "study.json", *LOCALLY, "--out", "run"),
     ("run", "study.json", *LOCALLY, "--out", "run", "--retry-failed"),
     ("run", "study.json", *LOCALLY, "--out", "run", "--fresh"),
@@ -72,6 +74,18 @@ def _document(rng: random.Random, files: Files) -> Drawn:
     """A `run.json` or a `progress.json`."""
     path = _one(rng, files, r"(run|split/shards/.*)/(run|progress)\.json")
     return {path: Change("file", _json(rng, files[path]))}, _on_a_run(rng, path), b""
+
+
+def _table(rng: random.Random, files: Files) -> Drawn:
+    """A table of parameter sets; how many replicates its simulations have, only what runs nothing reads in it."""
+    path = rng.choice(["sets.csv", "sets.csv", "sets.csv", "sets.parquet", "sets.arrow"])
+    ways = [tables.changed] * 3 if path == "sets.csv" else [_footer]
+    content = rng.choice([*ways, octets.changed])(rng, files[path])
+    table = ("model.py:simulate", "--params", path)
+    commands = [("plan", *table), ("plan", *table, "--json"), ("plan", *table, "--where", "beta<0.5 and n=3"),
+                ("run", *table, "--replicates", "2", *LOCALLY, "--out", "made"),
+                ("submit", *table, "--address", f"http://{CLOSED}", "--out", "/r")]  # fmt: skip
+    return {path: Change("file", content)}, rng.choice(commands), b""
 
 
 def _commit(rng: random.Random, files: Files) -> Drawn:
@@ -161,12 +175,13 @@ KINDS: dict[str, tuple[Callable[[random.Random, Files], Drawn], int]] = {
     "entry of a folder": (_entry, 10),
     "manifest": (_manifest, 13),
     "command line": (_command, 13),
+    "table of parameter sets": (_table, 8),
 }
 
 
 def _on_a_run(rng: random.Random, path: str) -> tuple[str, ...]:
     run = path.partition("/")[0]
-    return rng.choice([each for each in ON_A_RUN if run in each[1:]])
+    return rng.choice([each for each in ON_A_RUN if run in each[1:] or each[:2] == ("runs", ".")])
 
 
 def _json(rng: random.Random, content: bytes) -> bytes:

@@ -17,7 +17,7 @@ from tests.mutations.verdict import Seen, names_the_place, wrong_in
 
 N_INPUTS = 40
 PATHS = ["study.json", "cache/p", "run/run.json", "run/_commits/1.json", "run/a/p.parquet", "manifest.yaml",
-         "overlay/base.yaml", "overlay/kustomization.yaml"]  # fmt: skip
+         "overlay/base.yaml", "overlay/kustomization.yaml", "sets.csv", "sets.parquet", "sets.arrow"]  # fmt: skip
 FILES = dict.fromkeys(PATHS, b'{"a": [1, "some", "text"]}')
 PLAN = Input(7, "study", ("plan", "study.json"), {"study.json": Change("file", b"[1]")})
 REFUSED = Seen(1, "", "modelops-ray: study.json: found a list\n", "", 0.1, 10**8)

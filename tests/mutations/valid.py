@@ -5,9 +5,14 @@ Owns making it with the program itself, and giving it back as it was.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
 
 from tests.mutations.inputs import Change, snapshot
 from tests.support.commands import invoke, write_study
@@ -39,6 +44,11 @@ current-context: here
 contexts: [{name: here, context: {cluster: here, user: me, namespace: default}}]
 clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
 users: [{name: me, user: {token: x}}]
+"""
+TABLE = """\
+beta,n,place,on,seed,replicates
+0.5,3,x,true,,2
+13.0,4,y,false,7,1
 """
 LOCALLY = ("--backend", "local", "--isolation", "none")
 
@@ -82,6 +92,7 @@ class Valid:
     def _fill(self) -> None:
         (self.work / "model.py").write_text(MODEL)
         sets = [{"beta": 0.5, "n": 3, "place": "x", "on": True}, {"beta": 13.0, "n": 4, "place": "y", "on": False}]
+        self._write_tables()
         write_study(self.work, sets, n_replicates=2, metadata={"who": "me"}, sampling_method="grid")
         self._do("run", "study.json", *LOCALLY, "--out", "run", "--quiet", code=3)
         for shard in ("1/2", "2/2"):
@@ -92,6 +103,15 @@ class Valid:
         (self.work / "overlay" / "base.yaml").write_text(manifest)
         (self.work / "overlay" / "kustomization.yaml").write_text(OVERLAY)
         (self.work / "kubeconfig").write_text(KUBECONFIG)
+
+    def _write_tables(self) -> None:
+        (self.work / "sets.csv").write_text(TABLE)
+        index = {"columns": [{"field_name": "__index_level_0__", "name": "n", "pandas_type": "int64"}]}
+        table = pa.table({"beta": [0.5, 13.0], "__index_level_0__": [3, 4], "seed": [None, 7], "on": [True, False]})
+        table = table.replace_schema_metadata({"pandas": json.dumps(index)})
+        pq.write_table(table, self.work / "sets.parquet")
+        with pa.ipc.new_file(str(self.work / "sets.arrow"), table.schema) as file:
+            file.write_table(table)
 
     def _do(self, *arguments: str, code: int = 0) -> str:
         result = invoke(*arguments)
