@@ -221,11 +221,19 @@ def _read_arrow(content: pa.BufferReader, suffix: str) -> pa.Table:
 
 def _of_arrow(table: pa.Table, source: str) -> Table:
     _require_unique(table.column_names, source)
-    told = (table.schema.pandas_metadata or {}).get("columns", ())
-    unnamed = {each["field_name"]: each["name"] for each in told if each["field_name"].startswith(_UNNAMED)}
+    unnamed = _unnamed(table.schema, source)
     _require_own_names([name for name in unnamed.values() if name is not None], table.column_names, source)
     columns = {name: table[name].to_pylist() for name in table.column_names if name not in unnamed}
     return Table(source, columns, lambda row: f"{source}: row {row}")
+
+
+def _unnamed(schema: pa.Schema, source: str) -> dict[str, object]:
+    """The columns that Arrow made of an index of pandas, and what that index is called there."""
+    try:
+        told = (schema.pandas_metadata or {}).get("columns", ())
+        return {each["field_name"]: each["name"] for each in told if each["field_name"].startswith(_UNNAMED)}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise StudyError(f"{source}: what pandas noted of its columns cannot be read; write it again") from error
 
 
 def _of_pandas(frame: Any, source: str) -> Table:

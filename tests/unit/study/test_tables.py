@@ -215,3 +215,12 @@ def test_what_is_no_table_is_named(tmp_path):
     assert "Study.table: found 3; expected a data frame, an Arrow table or a mapping of columns" == refusal(3)
     assert "Study.table: n: found 1 values; expected 2, as beta has" == refusal({"beta": [1, 2], "n": [1]})
     assert refusal({"beta": [None]}).startswith("Study.table: row 0, column beta: found nothing")
+
+
+@pytest.mark.parametrize("noted", [b"\xff", b"{", b"[1]", b'{"columns": [1]}', b'{"columns": [{}]}', b"[" * 10**5])
+def test_what_pandas_noted_and_cannot_be_read_is_refused(tmp_path, noted):
+    """A file that a disk or another program broke there is still Parquet."""
+    table = pa.table({"beta": [1.0]}).replace_schema_metadata({"pandas": noted})
+    pa.parquet.write_table(table, path := tmp_path / "sets.parquet")
+
+    assert f"{path}: what pandas noted of its columns cannot be read; write it again" == refusal(path)
