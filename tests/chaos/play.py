@@ -17,6 +17,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.shared_memory import left_behind, shared_files
 from support.studies import Command, Ended, Place, wait_until
 
 from modelops_ray.store.commits import read_log
@@ -79,7 +80,7 @@ class ViolationError(AssertionError):
 def play(schedule: Schedule, most_faults: int) -> Story:
     """Play at most that many of its faults."""
     story = Story(schedule)
-    shared = _shared_files()
+    shared = shared_files()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         place = Place(folder, Path(tempfile.mkdtemp(prefix="mr", dir="/tmp")))
@@ -106,19 +107,13 @@ def play(schedule: Schedule, most_faults: int) -> Story:
     return story
 
 
-def _shared_files() -> set[Path]:
-    """The files in shared memory; folders there are made by no part of this program, and not by Ray."""
-    return {path for path in Path("/dev/shm").iterdir() if path.is_file()}
-
-
 def _all_gone(story: Story, place: Place, shared: set[Path]) -> None:
     """Nothing that runs or lies about is left soon after the end, but the folder that fork servers are started in."""
     began_s = time.monotonic()
     left: list[str] = []
     while time.monotonic() < began_s + GONE_WITHIN_S:
         files = [path for path in place.tmp.rglob("*") if path.is_file() and path.name != "lock"]
-        new = _shared_files() - shared
-        left = [*place.processes().values(), *map(str, files), *map(str, new)]
+        left = [*place.processes().values(), *map(str, files), *map(str, left_behind(shared))]
         if not left:
             break
         time.sleep(EVERY_S)

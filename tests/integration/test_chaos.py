@@ -1,7 +1,5 @@
 """A few of the faults that `python -m tests.chaos` does by the hundred, on a real run on a real Ray."""
 
-import pytest
-
 from tests.chaos.play import play
 from tests.chaos.schedule import Fault, Kind, Schedule, draw
 
@@ -13,7 +11,6 @@ FAULTS = (
 )
 
 
-@pytest.mark.alone
 def test_a_run_that_is_harmed_again_and_again_gives_what_its_model_gives():
     """A child, a fork server, a worker, the driver: nothing is lost, doubled or left, and exit codes are right."""
     schedule = Schedule(seed=0, n_sets=40, n_replicates=2, has_failures=True, faults=FAULTS)

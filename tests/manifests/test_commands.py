@@ -49,7 +49,7 @@ def test_render_with_a_profile_fills_in_sizes_and_check_lets_ray_judge_them(prof
     result = invoke("kuberay", "check", "job.yaml", "--study", "study.json")
     assert (0, "") == (result.exit_code, result.stderr)
     assert [
-        "job.yaml: RayJob/study grows mem2 to 1 of 1 pods",
+        "job.yaml: RayJob/study grows mem2 to 1 of 1 pod",
         "nothing wrong in 8 objects",
     ] == result.stdout.splitlines()
 

@@ -196,7 +196,7 @@ def test_numbers_count_on_from_earlier_sessions():
 
 def test_a_storm_of_losses_is_committed_before_much_of_it_waits():
     """However slow commits are: what waits is bounded as outputs are, and no more is submitted until less does."""
-    run = Run(n=40_000, chunk=1000, window=20, commit_bytes=2 * MIB, timeout_s=0.0)
+    run = Run(n=10_000, chunk=250, window=20, commit_bytes=MIB // 2, payload_budget_bytes=64 * MIB, timeout_s=0.0)
     run.settle(run.tell(finished(run.chunks[0])))
     budget_bytes, most_bytes, write, at, n_commits = run.state.policy.payload_budget_bytes, 0, None, 1, 0
     while n_commits < 10:

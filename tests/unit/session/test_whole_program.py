@@ -282,8 +282,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_seed_is_one_run_byte_for_byte_and_every_simulation_has_one_row(folder):
-    """Given lost chunks, lost outputs, failures, misfits and kills, 200 seeds complete with the rows of the model."""
-    met = sum((play_twice(World, seed, folder) for seed in range(200)), Counter())
+    """Given lost chunks, lost outputs, failures, misfits and kills, 100 seeds complete with the rows of the model."""
+    met = sum((play_twice(World, seed, folder) for seed in range(100)), Counter())
     assert set() == MISFORTUNES - met.keys()
 
 
