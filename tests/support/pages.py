@@ -41,7 +41,7 @@ def simulations(n_sets: int, replicates: int, columns: Mapping[str, Any] | None 
         "status": np.where(failed, "failed", "completed"), "cause": _where(failed, "model_error"),
         "error_type": _where(failed, "ValueError"), "error_message": _where(failed, "it does not converge"),
         "traceback": [None] * n, "attempts": np.ones(n), "seconds": 0.5 + beta / 10,
-        "peak_bytes": (20 + 100 * gamma + at % 7) * 2**20, "request_bytes": np.full(n, 300 * 2**20),
+        "peak_bytes": ((20 + 100 * gamma + at % 7) * 2**20).astype(np.int64), "request_bytes": np.full(n, 300 * 2**20),
         "node": ["n0"] * n, "started_at": started_us, "ended_at": started_us + SECOND_US // 2,
         "param_beta": beta, "param_gamma": gamma,
     } | dict(columns or {})  # fmt: skip

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from modelops_ray.report.page.design import Design, design_of
 from modelops_ray.report.page.failures import failures, retries
 from modelops_ray.report.page.figures import Fact, Figure, Page, Section, Table
-from modelops_ray.report.page.memory import costs, requests
+from modelops_ray.report.page.memory import POINTS, costs, requests
 from modelops_ray.report.page.numbers import floats
 from modelops_ray.report.page.outputs import fans, is_single, outputs_of, singles
 from modelops_ray.report.page.timeline import timeline
@@ -97,6 +97,14 @@ def page_of(tables: Tables) -> Page:
     return Page(tables.name, _subtitle(tables), tuple(_facts(tables)), present)
 
 
+def first_screen(tables: Tables) -> Page:
+    """Make what is seen of a page at first: the facts, and the first output."""
+    sections = _outputs(tables, design_of(tables.simulations)) if tables.simulations.num_rows else []
+    figures = tuple(figure for section in sections for figure in section.figures)[:1]
+    shown = (Section("outputs", "", figures=figures),) if figures else ()
+    return Page(tables.name, _subtitle(tables), tuple(_facts(tables)), shown)
+
+
 def _says_something(section: Section) -> bool:
     return bool(section.sentences or section.tables or section.figures)
 
@@ -159,10 +167,13 @@ def _outputs(tables: Tables, design: Design) -> list[Section]:
         sentences.append(f"{count(tables.n_outputs - len(tables.outputs), 'more output')} of the model not looked at.")
     if not over_time and not single and not left_out:
         sentences.append("No simulation has returned numbers.")
-    points = ("Each point is a parameter set: the median over its replicates, and from 5 to 95 %.",) if single else ()
+    if design.parameters:
+        title, points = "Outputs over the parameters", (POINTS,)
+    else:
+        title, points = "Single outputs", ("How many simulations have which value.",)
     return [
         Section("outputs", "Outputs", tuple(sentences), figures=tuple(over_time), columns=2),
-        Section("values", "Outputs over the parameters", points, figures=tuple(single)),
+        Section("values", title, points if single else (), figures=tuple(single)),
     ]
 
 

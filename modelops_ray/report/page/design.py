@@ -15,6 +15,7 @@ from modelops_ray.study.schema import PARAM_PREFIX
 
 MOST_NAME_CHARS = 40
 MOST_NAMED = 5
+MOST_RANGES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,11 @@ class Parameter:
         return self._bins(known, of_set, most)
 
     def _bins(self, known: Floats, of_set: Indices, most: int) -> Levels:
-        """Divide the values into ranges of about as many distinct ones each."""
-        starts = np.unique(np.linspace(0, len(known), most + 1)[:-1].round().astype(np.int64))
-        ends = np.append(starts[1:], len(known)) - 1
-        names = tuple(f"{self._name(known[a])} to {self._name(known[b])}" for a, b in zip(starts, ends, strict=True))
+        """Divide the values into ranges of about as many distinct ones each, named with as few digits as tell them."""
+        starts = np.unique(np.linspace(0, len(known), min(most, MOST_RANGES) + 1)[:-1].round().astype(np.int64))
+        firsts, lasts = known[starts], known[np.append(starts[1:], len(known)) - 1]
+        digits = next((n for n in range(2, 7) if len({f"{first:.{n}g}" for first in firsts}) == len(firsts)), 6)
+        names = tuple(f"{a:.{digits}g} to {b:.{digits}g}" for a, b in zip(firsts, lasts, strict=True))
         group = np.searchsorted(starts, of_set, side="right") - 1
         return Levels(names, np.where(of_set < len(known), group, -1), True, len(known))
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelops_ray.report.page.build import page_of, read_run
+from modelops_ray.report.page.build import first_screen, page_of, read_run
 from modelops_ray.report.page.render import framed, render
 from modelops_ray.report.text import count
 from modelops_ray.store.reader import RunReader
@@ -15,7 +15,7 @@ from modelops_ray.store.storage.local import LocalFolder
 from modelops_ray.store.storage.places import place_of
 
 NAME = "report.html"
-_SCREEN_PX = 760
+_SCREEN_PX = 690
 
 
 def document_of(reader: RunReader, run_dir: str | Path) -> str:
@@ -27,7 +27,7 @@ def first_screen_of(reader: RunReader, run_dir: str | Path) -> str:
     """Write the first screen of a page for a notebook."""
     tables = read_run(reader, _name(run_dir), most_outputs=1)
     said = f"{run_dir}: {tables.simulations.num_rows:,} of {count(tables.total, 'simulation')} have ended"
-    return framed(render(page_of(tables).first_screen()), said, _SCREEN_PX)
+    return framed(render(first_screen(tables)), said, _SCREEN_PX)
 
 
 def default_path(run_dir: str | Path) -> Path:

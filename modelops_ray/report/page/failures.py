@@ -25,6 +25,7 @@ MOST_KINDS = 12
 MOST_BARS = 24
 MOST_MESSAGE_CHARS = 300
 MOST_CELLS = 20
+SETS_IN_CELL = 3
 MOST_PARAMETERS = 3
 _Truths = npt.NDArray[np.bool_]
 
@@ -93,7 +94,12 @@ def _failed_over(parameter: Parameter, failed: _Truths, causes: npt.NDArray[np.s
 
 
 def _failed_map(across: Parameter, up: Parameter, failed: _Truths, design: Design) -> Figure:
-    columns, rows = (each.levels(MOST_CELLS, is_to_cover=True) for each in (across, up))
+    most = MOST_CELLS
+    columns, rows = (each.levels(most, is_to_cover=True) for each in (across, up))
+    if design.n_sets < len(columns.names) * len(rows.names) / 2:
+        # Not a grid: in as many cells most would be empty.
+        most = max(2, int(np.sqrt(design.n_sets / SETS_IN_CELL)))
+        columns, rows = (each.levels(most, is_to_cover=True) for each in (across, up))
     column, row = columns.of_set[design.set_of_row], rows.of_set[design.set_of_row]
     shape = len(rows.names), len(columns.names)
     is_in = (column >= 0) & (row >= 0)
@@ -105,7 +111,12 @@ def _failed_map(across: Parameter, up: Parameter, failed: _Truths, design: Desig
         Axis(across.name, "name", columns.names), Axis(up.name, "name", rows.names),
         tuple(short(each, 3) for each in shares), tuple(whole(each) for each in totals),
     )  # fmt: skip
-    return Figure(f"Failed, by {across.name} and {up.name}", "darker: a larger share failed", plot, is_small=True)
+    return Figure(
+        f"Failed, by {across.name} and {up.name}",
+        "the stronger the colour, the larger the share that failed",
+        plot,
+        is_small=True,
+    )
 
 
 def retries(simulations: pa.Table, attempts: pa.Table) -> Section:

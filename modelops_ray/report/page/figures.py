@@ -183,11 +183,3 @@ class Page:
     subtitle: str
     facts: tuple[Fact, ...]
     sections: tuple[Section, ...]
-
-    def first_screen(self) -> Page:
-        """What is seen before anybody scrolls: the facts, and the first figure."""
-        for section in self.sections:
-            for figure in section.figures[:1]:
-                shown = Section(section.id, section.title, figures=(figure,))
-                return Page(self.title, self.subtitle, self.facts, (shown,))
-        return Page(self.title, self.subtitle, self.facts, ())

@@ -16,6 +16,7 @@ from modelops_ray.report.text import format_size
 
 MOST_POINTS = 1500
 N_BINS = 200
+POINTS = "Each point is a parameter set: the median over its simulations, and a line from 5 to 95 % of them."
 
 
 def costs(simulations: pa.Table, design: Design) -> Section:
@@ -26,8 +27,8 @@ def costs(simulations: pa.Table, design: Design) -> Section:
         ("peak_bytes", "Peak memory", Axis("peak memory", "bytes")),
     ):
         figures += over_parameters(title, axis, _known(simulations[name]), design)
-    sentences = ("Each point is a parameter set: the median over its simulations, and from 5 to 95 %.",)
-    return Section("costs", "Time and memory", sentences if figures else (), figures=tuple(figures))
+    sentences = (POINTS,) if figures and design.parameters else ()
+    return Section("costs", "Time and memory", sentences, figures=tuple(figures))
 
 
 def requests(simulations: pa.Table, begin_s: float) -> Section | None:

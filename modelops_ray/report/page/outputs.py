@@ -25,7 +25,7 @@ from modelops_ray.report.page.numbers import (
     short,
     whole,
 )
-from modelops_ray.report.text import count
+from modelops_ray.report.text import count, duration, format_size
 from modelops_ray.study.schema import PARAM_PREFIX
 
 MOST_TIMES = 100
@@ -287,11 +287,17 @@ def _spread(title: str, axis: Axis, values: Floats) -> Iterator[Figure]:
     if not len(known):
         return
     counts, edges = np.histogram(known, N_BINS)
-    bars = Axis(axis.label, "name", tuple(f"{edge:.4g}" for edge in edges[:-1]))
+    bars = Axis(axis.label, "name", tuple(_written(edge, axis.unit) for edge in edges[:-1]))
     totals: Numbers = [len(known)] * N_BINS
     yield Figure(
         title, "", Bars(bars, Axis("simulations"), (Stack("simulations", whole(counts)),), totals), is_small=True
     )
+
+
+def _written(value: float, unit: Unit) -> str:
+    if unit == "bytes":
+        return format_size(int(value))
+    return duration(value) if unit == "seconds" else f"{value:.3g}"
 
 
 def _of_sets(values: Floats, design: Design) -> tuple[Floats, Floats, Floats]:

@@ -39,7 +39,7 @@ def render(page: Page) -> str:
         "title": _text(page.title),
         "subtitle": _text(page.subtitle),
         "facts": "".join(map(_fact, page.facts)),
-        "contents": "".join(f'<a href="#{each.id}">{_text(each.title)}</a>' for each in page.sections),
+        "contents": "".join(f'<a href="#{each.id}">{_text(each.title)}</a>' for each in page.sections if each.title),
         "body": body,
         "css": _asset("uPlot.min.css") + _asset("page.css"),
         "licence": _asset("uPlot-LICENSE.txt"),
@@ -72,12 +72,12 @@ def _fact(fact: Fact) -> str:
 
 
 def _section(section: Section, plots: list[Plot]) -> str:
-    inside = [f'<section id="{section.id}"><h2>{_text(section.title)}</h2>']
+    inside = [f'<section id="{section.id}">', f"<h2>{_text(section.title)}</h2>" if section.title else ""]
     if section.sentences:
         inside.append(f"<p>{_text(' '.join(section.sentences), MOST_SENTENCES_CHARS)}</p>")
     inside += ['<div class="tables">', *map(_table, section.tables), "</div>"]
     if section.figures:
-        columns = section.columns or _columns(len(section.figures))
+        columns = min(section.columns or _columns(len(section.figures)), len(section.figures))
         inside += [f'<div class="figures" style="--columns:{columns}">', *_figures(section.figures, plots), "</div>"]
     return "".join([*inside, "</section>"])
 

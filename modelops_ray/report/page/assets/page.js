@@ -47,7 +47,8 @@
       grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid"), width: 1, size: 4 }, gap: 4,
       size: is_up ? (u, shown) => 12 + Math.min(110, Math.max(24, ...(shown ?? []).map((each) => width_of(each ?? "")))) : 26,
     };
-    if (axis.unit !== "time") found.values = (u, at) => at.map((v) => label_at(axis, v, is_up));
+    found.values = (u, at, _axis, _space, step) => at.map((v) => label_at(axis, v, is_up, step));
+    if (axis.unit === "time") found.space = 96;
     if (STEPS[axis.unit]) found.incrs = STEPS[axis.unit];
     if (is_whole) found.incrs = WHOLE;
     if (axis.unit === "bytes" || axis.unit === "seconds") found.space = is_up ? 34 : 76;
@@ -58,7 +59,8 @@
     if (axis.unit === "name") found.grid.show = false;
     return found;
   };
-  const label_at = (axis, v, is_up) => {
+  const label_at = (axis, v, is_up, step) => {
+    if (axis.unit === "time") return step >= 86400 ? day(v).slice(0, 10) : day(v).slice(5);
     if (axis.unit !== "name") return written(axis, v);
     return Number.isInteger(v) && axis.names[v] !== undefined ? cut(axis.names[v], is_up ? 16 : 14) : "";
   };
@@ -72,7 +74,7 @@
     const height = given.height ?? (figure.classList.contains("small") ? 230 : width() < 600 ? 260 : 340);
     const chart = new uPlot({
       width: width(), height, legend: { show: false }, padding: [10, 14, 0, 2],
-      tzDate: (s) => uPlot.tzDate(new Date(s * 1e3), "UTC"), ms: 1,
+      tzDate: (s) => uPlot.tzDate(new Date(s * 1e3), "UTC"),
       cursor: { points: { show: false }, drag: { x: true, y: false }, y: given.has_y ?? false, ...given.cursor },
       scales: { x: { time: spec.x_axis.unit === "time", ...given.x }, y: { ...given.y } },
       axes: [axis_of(spec.x_axis, 2, given.is_whole), axis_of(spec.y_axis, 3)],
@@ -247,7 +249,8 @@
     Bars(figure, spec) {
       const n = spec.x_axis.names.length;
       const tops = spec.x_axis.names.map((_, i) => spec.stacks.reduce((sum, stack) => sum + stack.y[i], 0));
-      const colors = spec.stacks.map((_, at) => css(`--cause-${Math.min(at, 5)}`));
+      const is_count = spec.y_axis.unit !== "share";
+      const colors = spec.stacks.map((_, at) => css(is_count ? "--one" : `--cause-${Math.min(at, 5)}`));
       const paint = (u, ctx, x, y) => {
         const wide = (x(1) - x(0)) * (n > 12 ? 0.86 : 0.7);
         for (let i = 0; i < n; i += 1) {
@@ -266,9 +269,9 @@
       };
       frame(figure, spec, {
         data: [[-0.5, n - 0.5], [0, Math.max(...tops)]], series: [nothing], paint, tell,
-        x: { range: () => [-0.5, n - 0.5] }, y: { range: (u, low, high) => [0, (spec.y_axis.unit === "share" ? Math.min(1, high * 1.08) : high * 1.08) || 1] },
+        x: { range: () => [-0.5, n - 0.5] }, y: { range: (u, low, high) => [0, (is_count ? high * 1.08 : Math.min(1, high * 1.08)) || 1] },
       });
-      keys_of(figure, spec.stacks.map((stack) => stack.name), colors);
+      if (!is_count) keys_of(figure, spec.stacks.map((stack) => stack.name), colors);
     },
 
     HeatMap(figure, spec) {
