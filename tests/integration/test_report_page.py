@@ -6,7 +6,7 @@ import shutil
 import pytest
 from click.testing import CliRunner
 from support.browser import look, needs_browser
-from support.pages import tables
+from support.pages import outputs, simulations, tables
 from support.stores import Clock, failure, grid, open_store, payload
 
 import modelops_ray as mr
@@ -150,12 +150,28 @@ def test_a_reader_chooses_a_parameter_set_and_points_at_a_day(tmp_path):
 
 
 @needs_browser
-def test_pages_of_runs_without_results_are_shown(tmp_path):
-    """Nothing has ended, or everything failed."""
-    rows = tables().simulations
-    nothing = tables(simulations=rows.slice(0, 0), attempts=tables().attempts.slice(0, 0), outputs={}, n_outputs=0)
+def test_the_screen_of_a_notebook_is_drawn(run_dir, tmp_path):
+    """In its frame, without a word on the console."""
+    shown = mr.open_run(run_dir)._repr_html_()
+    script = "seen.querySelector('iframe').removeAttribute('sandbox'); window.more = {frames: 1};"
 
-    for made in (nothing, tables(outputs={}, n_outputs=0)):
+    assert [] == look(f"<!doctype html><body>{shown}</body>", tmp_path, width_px=900, script=script).console
+
+
+@needs_browser
+def test_pages_of_runs_without_much_to_draw_are_shown(tmp_path):
+    """Nothing has ended, there are no outputs, nothing was measured, or nothing varies."""
+    no_attempts = tables().attempts.slice(0, 0)
+    nothing = tables(simulations=tables().simulations.slice(0, 0), attempts=no_attempts, outputs={}, n_outputs=0)
+    unmeasured = simulations(16, 5, {"peak_bytes": [0] * 80, "seconds": [None] * 80})
+    alike = simulations(1, 1)
+
+    for made in (
+        nothing,
+        tables(outputs={}, n_outputs=0),
+        tables(simulations=unmeasured),
+        tables(simulations=alike, attempts=no_attempts, outputs=outputs(alike, 1)),
+    ):
         seen = look(render(page_of(made)), tmp_path, width_px=390)
         assert [] == seen.console
         assert 390 == seen.page["wide_px"]

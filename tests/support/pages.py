@@ -10,6 +10,7 @@ import pyarrow as pa
 from support.stores import grid, run_json_of
 
 from modelops_ray.report.page.build import Tables
+from modelops_ray.store.commits import FileUse
 from modelops_ray.study.schema import ATTEMPT_COLUMNS, simulations_schema
 
 SECOND_US = 1_000_000
@@ -22,6 +23,7 @@ def tables(n_sets: int = 16, replicates: int = 5, n_days: int = 20, **changes: A
     given = {
         "name": "made-up", "run": run_json_of(grid()), "total": rows.num_rows, "simulations": rows,
         "attempts": attempts(rows), "outputs": outputs(rows, n_days), "n_outputs": 2,
+        "files": {"sir.py": FileUse("ab" * 32, 70)},
     }  # fmt: skip
     return Tables(**given | changes)
 

@@ -20,6 +20,7 @@ from modelops_ray.report.page.numbers import floats
 from modelops_ray.report.page.outputs import fans, is_single, outputs_of, singles
 from modelops_ray.report.page.timeline import timeline
 from modelops_ray.report.text import count, duration, format_size, number
+from modelops_ray.store.commits import FileUse
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.run_json import RunJson
 
@@ -28,6 +29,7 @@ MOST_FANS_OF_OUTPUT = 4
 MOST_SINGLES = 6
 MOST_OUTPUTS = 12
 MOST_SAMPLED = 20_000
+MOST_FILES = 20
 _LISTED = 8
 _MAIN_PACKAGES = {"modelops-ray", "numpy", "pandas", "polars", "pyarrow", "python", "ray", "scipy", "sciris", "starsim"}
 
@@ -44,6 +46,7 @@ class Tables:
     outputs: Mapping[str, pa.Table] = field(default_factory=dict)
     n_outputs: int = 0
     sampled: int | None = None
+    files: Mapping[str, FileUse] = field(default_factory=dict)
 
 
 def read_run(reader: RunReader, name: str, most_outputs: int = MOST_OUTPUTS) -> Tables:
@@ -58,7 +61,7 @@ def read_run(reader: RunReader, name: str, most_outputs: int = MOST_OUTPUTS) -> 
     }
     return Tables(
         name, reader.run, reader.status().total, simulations, reader.attempts(), outputs, len(names),
-        None if chosen is None else len(chosen),
+        None if chosen is None else len(chosen), reader.log().files,
     )  # fmt: skip
 
 
@@ -92,7 +95,7 @@ def page_of(tables: Tables) -> Page:
         ]
     else:
         sections = [Section("outputs", "Outputs", ("No simulation has a result or a failure yet.",))]
-    sections.append(_about(tables, design))
+    sections += [_files(tables.files), _about(tables, design)]
     present = tuple(section for section in sections if section is not None and _says_something(section))
     return Page(tables.name, _subtitle(tables), tuple(_facts(tables)), present)
 
@@ -128,7 +131,7 @@ def _facts(tables: Tables) -> list[Fact]:
     if (median := pc.approximate_median(simulations["seconds"]).as_py()) is not None:
         largest = pc.max(simulations["seconds"]).as_py()
         facts.append(Fact("median time", duration(median), f"up to {duration(largest)}"))
-    if (peak := pc.max(simulations["peak_bytes"]).as_py()) is not None:
+    if peak := pc.max(simulations["peak_bytes"]).as_py():
         facts.append(Fact("largest peak", format_size(peak), "of memory"))
     facts.append(Fact("retries", f"{_n_retries(tables.attempts):,}"))
     return facts
@@ -175,6 +178,22 @@ def _outputs(tables: Tables, design: Design) -> list[Section]:
         Section("outputs", "Outputs", tuple(sentences), figures=tuple(over_time), columns=2),
         Section("values", title, points if single else (), figures=tuple(single)),
     ]
+
+
+def _files(files: Mapping[str, FileUse]) -> Section | None:
+    """Say which files results depend on; None where nothing is told of files."""
+    if not files:
+        return None
+    rows = [
+        (path, f"{use.results:,}", "gone, which was accepted" if use.sha256 is None else use.sha256[:12])
+        for path, use in sorted(files.items())
+    ]
+    head = "file, from the model's folder", "results that used it", "SHA-256"
+    shown = [Table(head, tuple(rows[:MOST_FILES]), frozenset({1}))]
+    if len(rows) > MOST_FILES:
+        shown.append(Table(head, tuple(rows[MOST_FILES:]), frozenset({1}), lid=f"{len(rows) - MOST_FILES:,} more"))
+    sentence = "A change in one of these files makes the results that used it stale."
+    return Section("files", "What was read", (sentence,), tuple(shown))
 
 
 def _option(name: str, value: object) -> str:

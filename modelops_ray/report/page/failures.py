@@ -42,7 +42,7 @@ def failures(simulations: pa.Table, design: Design, model_label: str) -> Section
     ]
     lost = np.bincount(design.set_of_row[~failed], minlength=design.n_sets) == 0
     if lost.any():
-        sentences.append(f"{count(int(lost.sum()), 'parameter set')} of {design.n_sets:,} have no result at all.")
+        sentences.append(f"{count(int(lost.sum()), 'parameter set')} of {design.n_sets:,} without any result.")
     causes = np.array(["" if cause is None else cause for cause in simulations["cause"].to_pylist()])
     ordered = sorted(
         design.parameters, key=lambda each: -_contrast(each.levels(MOST_BARS, is_to_cover=True), failed, design)

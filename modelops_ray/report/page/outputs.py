@@ -201,9 +201,10 @@ def _fan(title: str, x_axis: Axis, y_axis: Axis, grid: _Grid, design: Design) ->
 def _by_parameter(parameter: Parameter, grid: _Grid, design: Design) -> View:
     levels = parameter.levels(MOST_BANDS)
     group = levels.of_set[design.set_of_row]
-    bands = tuple(
+    every = (
         _band(f"{parameter.name} {name}", grid.values[group == number]) for number, name in enumerate(levels.names)
     )
+    bands = tuple(band for band in every if band.simulations)
     note = (
         ""
         if len(levels.names) == levels.n_values or levels.are_bins
@@ -255,6 +256,8 @@ def over_parameters(title: str, y_axis: Axis, values: Floats, design: Design) ->
         other = next((each for each in ordered if each is not parameter), None)
         sets = shown[np.argsort(parameter.numbers[shown], kind="stable")]
         sets = sets[~np.isnan(parameter.numbers[sets])]
+        if not len(sets):
+            continue
         unit: Unit = "name" if parameter.texts else "number"
         plot = Points(
             Axis(parameter.name, unit, parameter.texts), y_axis, short(parameter.numbers[sets], 6),

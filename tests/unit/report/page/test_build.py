@@ -6,6 +6,7 @@ from support.stores import Clock, grid, open_store, payload
 
 from modelops_ray.report.page import build
 from modelops_ray.report.page.build import page_of, read_run
+from modelops_ray.store.commits import FileUse
 from modelops_ray.store.reader import RunReader
 
 STUDY = grid(6, 2)
@@ -44,6 +45,16 @@ def test_outputs_that_are_not_drawn_are_named():
 
     assert "Not drawn: agents (no column of it is a time)." in sentences
     assert "17 more outputs of the model not looked at." in sentences
+
+
+def test_files_that_results_used_are_listed():
+    """The first few at once, the others behind a lid."""
+    files = {f"data/{at:02}.csv": FileUse("ab" * 32 if at else None, 70 - at) for at in range(25)}
+    (section,) = [each for each in page_of(tables(files=files)).sections if each.id == "files"]
+
+    assert ("data/00.csv", "70", "gone, which was accepted") == section.tables[0].rows[0]
+    assert ("data/01.csv", "69", "abababababab") == section.tables[0].rows[1]
+    assert (20, 5, "5 more") == (len(section.tables[0].rows), len(section.tables[1].rows), section.tables[1].lid)
 
 
 def test_what_is_still_to_run_is_a_fact():

@@ -33,7 +33,7 @@ def test_bars_are_shares_of_the_simulations_with_a_value():
 
 def test_sets_without_any_result_are_counted():
     """What is missing from the answer."""
-    assert "2 parameter sets of 16 have no result at all." in section(simulations(16, 5)).sentences
+    assert "2 parameter sets of 16 without any result." in section(simulations(16, 5)).sentences
 
 
 def test_without_failures_there_is_no_section():

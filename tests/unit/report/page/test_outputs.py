@@ -63,6 +63,14 @@ def test_a_band_is_of_the_simulations_with_its_value():
     assert [5.5, 11, 16.5, 22] == figure.plot.all.quantiles[2]
 
 
+def test_a_value_without_results_has_no_band():
+    """All of its simulations failed."""
+    rows = pa.table({"param_id": list("abc"), "param_beta": [1.0, 2.0, 3.0]})
+    [figure], _ = fans(output(day=DAYS, cases=np.arange(8.0)), design_of(rows), 6)
+
+    assert ["beta 1", "beta 2"] == [band.name for band in figure.plot.views[0].bands]
+
+
 def test_of_many_times_a_few_are_drawn_the_first_and_the_last_among_them():
     """And that is said."""
     n = 1000
