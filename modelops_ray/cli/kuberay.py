@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,11 @@ import click
 
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, names_of, of_run
 from modelops_ray.cli.outcomes import end, say
-from modelops_ray.errors import StorageError, UsageError
+from modelops_ray.errors import ModelError, StorageError, UsageError
 from modelops_ray.report.screen import telling, to_stderr, to_stdout
 from modelops_ray.report.text import count, duration
 
-_CARRIED = [name for name in names_of("render") if name != "model"]
+_CARRIED = [name for name in names_of("render") if name not in {"model", "include"}]
 
 
 @click.group()
@@ -41,13 +43,14 @@ def render(study: Path, *, out: Path | None, overlay: str | None, as_json: bool,
     Memory tiers, pods, head, spill, disk and the entrypoint; all else is as the shipped YAML, or an overlay, has it.
     """
     from modelops_ray.cluster.manifests.files import overlay_folder
-    from modelops_ray.cluster.manifests.need import MEASURE
+    from modelops_ray.cluster.manifests.need import MEASURE, need_of
     from modelops_ray.cluster.manifests.render import in_words, values
     from modelops_ray.cluster.manifests.render import render as fill
 
     folder = overlay_folder(overlay)
-    need = _need(study, options["model"], options)
-    rendered = fill(folder, _wish(study, options), need)
+    question = _asked(study, options["model"], options)
+    need = need_of(question)
+    rendered = fill(folder, _wish(study, options, question), need)
     if out is not None:
         _write(out, rendered.text)
     with telling() as screen:
@@ -76,13 +79,25 @@ def _write(path: Path, text: str) -> None:
         raise StorageError(f"{path}: it cannot be written: {error.strerror}") from error
 
 
-def _need(study: Path, model: str | None, options: dict[str, Any]) -> Any:
+def _asked(study: Path, model: str | None, options: dict[str, Any]) -> Any:
     from modelops_ray import api
-    from modelops_ray.cluster.manifests.need import need_of
     from modelops_ray.session.run_config import RunConfig
 
-    carried = {name: options.get(name) for name in _CARRIED}
-    return need_of(api.ask_to_run(study, model, RunConfig(**given(carried))).inspected())
+    carried = {name: options.get(name) for name in (*_CARRIED, "include")}
+    return api.ask_to_run(study, model, RunConfig(**given(carried))).inspected()
+
+
+def _read_beside(study: Path, question: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The files that the model consists of and reads, and the declared ones of them, by path from the study file."""
+    from modelops_ray.cluster.jobs.sources import sources_of
+    from modelops_ray.sandbox.reading import path_of
+
+    folder = study.absolute().parent
+    paths = [Path(path_of(state.path, question.model.folder)) for state in question.model.imported]
+    with suppress(ModelError):  # it cannot be submitted, and may be in an image
+        paths = list(sources_of(question.model, question.files).files.values())
+    files = sorted(os.path.relpath(path, folder) for path in paths)
+    return tuple(files), tuple(os.path.relpath(path, folder) for path in question.files)
 
 
 def _require_text(options: dict[str, Any]) -> None:
@@ -93,14 +108,17 @@ def _require_text(options: dict[str, Any]) -> None:
             raise click.UsageError(f"--{name.replace('_', '-')} {value}: not UTF-8, which YAML has to be") from None
 
 
-def _wish(study: Path, options: dict[str, Any]) -> Any:
+def _wish(study: Path, options: dict[str, Any], question: Any) -> Any:
     _require_text(options)
     from modelops_ray.cluster.manifests.render import Wish
 
     carried = {f"--{name.replace('_', '-')}": _plain(options[name]) for name in _CARRIED if options[name] is not None}
     if options["model"] is not None:
         carried["--model"] = options["model"]
+    files, declared = _read_beside(study, question)
     return Wish(
+        files=files,
+        declared=declared if options["include"] else (),
         name=re.sub(r"[^A-Za-z0-9_.-]+", "-", study.stem) or "study",
         study_path=options["study_path"],
         run_dir=options["run_dir"],
@@ -121,15 +139,17 @@ def _plain(value: object) -> str:
 @of_run("check")
 @JSON
 @DEBUG
-def check(paths: tuple[Path, ...], *, study: Path | None, model: str | None, as_json: bool) -> None:
+def check(
+    paths: tuple[Path, ...], *, study: Path | None, model: str | None, include: tuple[str, ...], as_json: bool
+) -> None:
     """Say what is wrong with manifests, without a cluster.
 
     By the schema, by KubeRay's own rules, by known pitfalls, and by Ray's own autoscaler. `-` is what is piped in.
     """
     from modelops_ray.cluster.manifests.check import check as look
-    from modelops_ray.cluster.manifests.need import MEASURE
+    from modelops_ray.cluster.manifests.need import MEASURE, need_of
 
-    need = None if study is None else _need(study, model, {})
+    need = None if study is None else need_of(_asked(study, model, {"include": include}))
     if study is not None and need is None:
         raise UsageError(f"--study {study}: nothing is known of its model; {MEASURE}")
     checked = look(paths, need)

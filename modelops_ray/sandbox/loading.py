@@ -42,7 +42,7 @@ from .foreign import ForksEnded, authors_code, working_folder
 from .generators import seeding
 from .names import NEVER_THE_MODELS, Names, held_by_others
 from .raised import message_of, type_of
-from .reading import FileState, Reading, digest_at, digest_of_file, path_of
+from .reading import FileState, Reading, digest_at, digest_of_file, is_module_elsewhere, path_of
 
 # Python's own `test` package is not used by anything, and a good name for a first try. Python 3.9 names no others.
 _STANDARD = getattr(sys, "stdlib_module_names", frozenset(sys.builtin_module_names)) - {"test"}
@@ -252,6 +252,8 @@ def require_same(ref: ModelRef) -> None:
         raise _changed(ref, Path(ref.location).name if ref.kind == "file" else ref.location)
     for name, sha256 in ref.imported:
         found = digest_of_file(path_of(name, ref.folder))
+        if found is None and is_module_elsewhere(name):
+            continue
         if found is None:
             raise ModelError(
                 f"{name}, which model {ref.label} reads, is not on node {platform.node()}; put it on storage that all "

@@ -207,6 +207,11 @@ def path_of(name: str, folder: str) -> str:
     return _normpath(_join(folder, name))
 
 
+def is_module_elsewhere(name: str) -> bool:
+    """Whether this names a module outside of the model's folder, which each node may have in another place."""
+    return name.startswith(("../", "/")) and name.endswith(".py")
+
+
 def states_of(paths: Iterable[str], folder: str) -> tuple[FileState, ...]:
     """Name and digest files as they are, sorted by name; those that are gone are left out."""
     found = {name_of(path, folder): digest_of_file(path) for path in paths}

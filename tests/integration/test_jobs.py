@@ -100,6 +100,34 @@ def test_a_submitted_study_ends_with_the_code_of_its_run_and_can_be_looked_at(he
             )  # fmt: skip
 
 
+def test_what_a_model_reads_travels_with_it(here, folder, monkeypatch):
+    """At its import, in simulations, beside its folder, and what is declared relative to where the command is typed."""
+    models = here.folder / "models"
+    (models / "data").mkdir(parents=True)
+    for name in ("models/table.csv", "models/data/late.csv", "shared.csv", "deep.bin"):
+        (here.folder / name).write_text("1")
+    (models / "reads.py").write_text(
+        "import os\nfrom pathlib import Path\nTABLE = Path('table.csv').read_text()\n"
+        "def simulate(params, seed):\n"
+        "    deep = os.popen('cat ../deep' + '.bin').read()\n"
+        "    late = Path('data/late.csv').read_text() + Path('../shared.csv').read_text()\n"
+        "    return {'r': {'x': TABLE + late + deep}}\n"
+    )
+    study = here.study([{"set": 1}, {"set": 2}])
+    out = here.folder / "out"
+    monkeypatch.chdir(models)
+    with ray_cluster(folder, *ONE_NODE) as cluster:
+        asked = ("submit", study, "--address", cluster.address, "--model", "reads.py:simulate")
+        missing = invoke(*asked, "--out", out, "--include", "../no.bin")
+        assert (2, True) == (missing.exit_code, "--include: ../no.bin does not exist in " in missing.stderr)
+        ended = invoke(*asked, "--out", out, "--include", "../deep.bin", "--wait")
+        assert 0 == ended.exit_code, ended.stderr
+    assert ["1111", "1111"] == mr.open_run(out).output("r")["x"].to_pylist()
+    (here.folder / "deep.bin").write_text("2")
+    local = invoke("run", study, "--backend", "local", "--out", out, "--model", "reads.py:simulate")
+    assert "../deep.bin has changed since 2 results used it" in local.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -71,6 +71,22 @@ def test_options_of_the_run_travel_in_the_entrypoint(folder):
     assert "groupName: mem4\n" not in result.stdout
 
 
+def test_render_names_what_the_image_must_hold(folder):
+    """The model, what it reads, and what is declared, which the entrypoint names where it lies in the image."""
+    (folder / "data").mkdir()
+    for name in ("data/deep.h5", "data/pop.csv"):
+        (folder / name).write_text("1")
+    (folder / "model.py").write_text("POP = open('data/pop.csv').read()\ndef simulate(params, seed): return {}\n")
+    result = invoke("kuberay", "render", "study.json", "--include", "data/deep.h5")
+    held = "data/deep.h5, data/pop.csv, model.py"
+    assert f"the image must hold, at the same paths from the study: {held}\n" in result.stderr
+    assert f"# The image must hold, by path from the study file: {held}\n" in result.stdout
+    assert "/studies/study.json --out /runs/study --include /studies/data/deep.h5 --tolerate" in result.stdout
+    missing = invoke("kuberay", "render", "study.json", "--include", "data/no.h5")
+    assert (2, "") == (missing.exit_code, missing.stdout)
+    assert "--include: data/no.h5 does not exist in " in missing.stderr
+
+
 def test_check_prints_a_line_for_each_finding_and_ends_with_1(folder):
     """Its place, what was found, the remedy, the rule; how many at the end."""
     text = invoke("kuberay", "render", "study.json").stdout.replace("memory: 25Gi", "memory: 32Gi")

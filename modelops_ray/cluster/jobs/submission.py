@@ -18,11 +18,12 @@ from typing import Any
 from modelops_ray.cluster.jobs import package
 from modelops_ray.cluster.jobs.dashboard import Dashboard, Installed, JobState
 from modelops_ray.cluster.jobs.package import STUDY_FILE, Lack
-from modelops_ray.cluster.jobs.sources import FOLDER, Sources, sources_of
+from modelops_ray.cluster.jobs.sources import Sources, sources_of
 from modelops_ray.config import format_size
 from modelops_ray.core.policy import count
 from modelops_ray.errors import BackendError, ModelError
 from modelops_ray.sandbox.loading import ModelRef, digest_of, forget_model
+from modelops_ray.sandbox.reading import digest_of_file, is_module_elsewhere, path_of
 from modelops_ray.session.request import RunRequest
 from modelops_ray.version import __version__
 
@@ -93,7 +94,7 @@ def send(question: RunRequest, parcel: Parcel, dashboard: Dashboard, say: Callab
     die with the head, or a requirement is none; ModelError or BackendError where the model cannot travel or run.
     """
     out = package.run_directory(parcel.out, str(question.out), is_ephemeral=parcel.ephemeral)
-    sources = sources_of(question.model)
+    sources = sources_of(question.model, question.files)
     there = dashboard.look()
     _require_python(there, dashboard.address)
     needed = importlib.metadata.requires("modelops-ray") or ()
@@ -119,23 +120,24 @@ def _packed(question: RunRequest, sources: Sources) -> Iterator[tuple[Path, Path
         for name, source in sources.files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / name)
-        _require_same(question.model, folder)
-        replace(question.study, model=sources.model).save(folder / STUDY_FILE)
+        _require_same(question.model, folder / sources.folder)
+        replace(question.study, model=sources.model, files=sources.declared or None).save(folder / STUDY_FILE)
         shutil.copytree(OURS, ours, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
         yield folder, ours
 
 
 def _require_same(ref: ModelRef, folder: Path) -> None:
-    """See that what travels has the model's digest: a run goes on from results that another machine committed."""
+    """See that the model in this folder is the same: a run goes on from results that another machine committed."""
     if ref.kind == "file":
-        moved = replace(ref, location=str(folder / FOLDER / Path(ref.location).name))
+        moved = replace(ref, location=str(folder / Path(ref.location).name))
     else:
         moved = replace(ref, root=str(folder))
     # Otherwise Python would find what was imported from here first.
     forget_model()
     digest = digest_of(moved)
     forget_model()
-    if digest != ref.digest:
+    read = (state for state in ref.imported if not (state.path.startswith("/") or is_module_elsewhere(state.path)))
+    if digest != ref.digest or any(digest_of_file(path_of(path, str(folder))) != sha256 for path, sha256 in read):
         raise ModelError(f"model {ref.label} changed while it was packed; submit it again")
 
 
@@ -163,7 +165,9 @@ def _upload_lines(question: RunRequest, sources: Sources, name: str) -> Iterator
     )
     # The study travels apart from the model's folder.
     if left_here := [each for each in sources.left_here if each != f"{name}.json"]:
-        yield f"stays here   {_some(left_here)}: of a model's folder only .py files travel"
+        yield f"stays here   {_some(left_here)}: not known to be read; --include PATH has a file travel"
+    if sources.far:
+        yield f"stays here   {_some(sources.far)}: put what is outside of the project at the same path on every node"
 
 
 def _some(names: Sequence[str]) -> str:

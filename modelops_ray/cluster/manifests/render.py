@@ -7,6 +7,7 @@ filled in, and from which sums, stands in comments at the top.
 from __future__ import annotations
 
 import copy
+import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -22,11 +23,16 @@ from modelops_ray.errors import ManifestError, UsageError
 
 _MAX_NAME_CHARS = 47
 _TIER_LABEL = "modelops/tier"
+_MOST_NAMED, _MOST_LISTED = 8, 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What the user asks for beside the study; `options` are those of `run`, by their names on the command line."""
+    """What the user asks for beside the study; `options` are those of `run`, by their names on the command line.
+
+    `files` are what the model consists of and reads, `declared` what it reads without telling Python, by paths from the
+    folder of the study file.
+    """
 
     name: str
     study_path: str | None = None
@@ -35,6 +41,8 @@ class Wish:
     shards: int = 1
     max_pods: int | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    declared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +171,8 @@ def _point(content: files.Json, wish: Wish) -> tuple[str, str]:
     changed = {"--out": out, **wish.options}
     kept = _without(rest, changed)
     options = [word for option, value in changed.items() for word in (option, value)]
+    folder = path.rpartition("/")[0]
+    options += [word for name in wish.declared for word in ("--include", posixpath.normpath(f"{folder}/{name}"))]
     spec["entrypoint"] = shlex.join(["modelops-ray", "run", path, *options, *kept])
     return path, out
 
@@ -220,6 +230,8 @@ def _unmount(content: files.Json) -> None:
 
 def _header(folder: Path, wish: Wish, sizes: Plan | None, need: Need | None) -> Iterator[str]:
     yield f"{wish.name}, rendered by `modelops-ray kuberay render` from the kustomization {folder.name}."
+    if wish.files:
+        yield f"The image must hold, by path from the study file: {_some(wish.files, _MOST_LISTED)}"
     if sizes is None or need is None:
         yield "Nothing is known of the model: the sizes are those of the kustomization."
         return
@@ -250,6 +262,12 @@ def _notes(wish: Wish, study: str, out: str) -> Iterator[str]:
         yield "the shards share a ReadWriteMany volume; not every storage class has one, and --run-dir URI needs none"
     if wish.study_path is None:
         yield f"the image must hold the study as {study}, with its model beside it; --study-path says where else"
+    if wish.files:
+        yield f"the image must hold, at the same paths from the study: {_some(wish.files, _MOST_NAMED)}"
+
+
+def _some(names: tuple[str, ...], most: int) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def values(rendered: Rendered) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+import textwrap
 
 import pytest
 
@@ -102,3 +103,48 @@ def test_a_model_that_no_file_defines_is_refused():
     ref = ModelRef("pickled", "lambda", "main.lambda", "0" * 64, "lambda", pickled=b"x")
     with pytest.raises(ModelError, match=r"is in no file that could travel; define it at the top level of a \.py file"):
         sources_of(ref)
+
+
+def test_what_a_model_reads_travels_to_the_same_relative_path(tmp_path):
+    """What its import opens, what its sources mention, what is declared; also where that lies beside its folder."""
+    place = tmp_path / "project" / "models"
+    (place / "data").mkdir(parents=True)
+    source = """
+        import os
+        from pathlib import Path
+        TABLE = (Path(__file__).parent / "table.csv").read_text()
+        def simulate(params, seed):
+            return {"r": {"x": open(os.path.join("data", "late.csv")).read() + open("../shared.csv").read()}}
+    """
+    (place / "model.py").write_text(textwrap.dedent(source))
+    beside = ("table.csv", "data/late.csv", "data/other.csv", "notes.csv", "../shared.csv", "../deep.h5")
+    for name in beside:
+        (place / name).write_text("1")
+    (place / "../shared.csv").write_text("1")
+    ref = resolve_model("model.py:simulate", place)
+    found = sources_of(ref, [str(tmp_path / "project" / "deep.h5")])
+    assert ("project/models", "project/models/model.py:simulate") == (found.folder, found.model)
+    own = {f"project/models/{name}" for name in ("model.py", "table.csv", "data/late.csv")}
+    assert own | {"project/deep.h5", "project/shared.csv"} == found.files.keys()
+    assert (("project/deep.h5",), ("notes.csv",), ()) == (found.declared, found.left_here, found.far)
+    assert all(path.is_file() for path in found.files.values())
+
+
+def test_what_a_model_reads_far_away_is_named_and_stays(tmp_path):
+    """A job's working directory has no place for it."""
+    place = tmp_path / "a/b/c/d/e"
+    place.mkdir(parents=True)
+    (place / "model.py").write_text("def simulate(params, seed): return {}\n")
+    (tmp_path / "far.h5").write_text("1")
+    found = sources_of(resolve_model("model.py:simulate", place), [str(tmp_path / "far.h5")])
+    assert ((str(tmp_path / "far.h5"),), (), {"model/model.py"}) == (found.far, found.declared, set(found.files))
+
+
+def test_a_package_that_reads_beside_its_folder_is_refused(tmp_path):
+    """The folder it is imported from is the job's working directory itself."""
+    (tmp_path / "p" / "epi_far").mkdir(parents=True)
+    (tmp_path / "p" / "epi_far" / "__init__.py").write_text("def simulate(params, seed): return {}\n")
+    (tmp_path / "x.csv").write_text("1")
+    ref = resolve_model("epi_far:simulate", tmp_path / "p")
+    with pytest.raises(ModelError, match=r"^model epi_far:simulate reads \.\./x\.csv, which is not below .*; move it"):
+        sources_of(ref, [str(tmp_path / "x.csv")])

@@ -39,10 +39,10 @@ def test_a_model_that_would_be_another_one_there_is_not_sent(tmp_path):
         (tmp_path / name / "m.py").write_text("def f(params, seed): ...\n")
     ref = ModelRef("file", "m.py:f", "m.f", "", "f", str(tmp_path / "here" / "m.py"))
     ref = dataclasses.replace(ref, digest=digest_of(ref))
-    _require_same(ref, tmp_path / "there")
+    _require_same(ref, tmp_path / "there/model")
     Path(tmp_path, "there", "model", "m.py").write_text("def f(params, seed): return {}\n")
     with pytest.raises(ModelError, match=r"^model m\.py:f changed while it was packed; submit it again$"):
-        _require_same(ref, tmp_path / "there")
+        _require_same(ref, tmp_path / "there/model")
 
 
 def test_what_differs_there_is_said_with_what_makes_it_equal():
