@@ -64,13 +64,26 @@ mr.run("study.json", out="run", backend="local", memory="60Mi", max_failures="10
 """
 
 
-@pytest.fixture
-def work(tmp_path, monkeypatch):
-    """A working folder with the model, and a study with one simulation for each of its ends."""
-    folder = enter(monkeypatch, tmp_path / "work")
+def entered(monkeypatch, folder):
+    """Work in a folder with the model, and a study with one simulation for each of its ends."""
+    enter(monkeypatch, folder)
     write_model(folder, MODEL)
     write_study(folder, [{"end": end} for end in ENDS])
     return folder
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A working folder of the test's own."""
+    return entered(monkeypatch, tmp_path / "work")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of the whole study, for tests that read it."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = entered(patch, tmp_path_factory.mktemp("finished") / "work")
+        return mr.run("study.json", out=folder / "run", **OPTIONS)
 
 
 def ends_of(run):
@@ -79,9 +92,9 @@ def ends_of(run):
     return dict(zip(table["task_id"].to_pylist(), table["param_end"].to_pylist(), strict=True))
 
 
-def test_every_end_of_a_simulation_but_a_result_has_a_row_with_all_that_is_known(work):
+def test_every_end_of_a_simulation_but_a_result_has_a_row_with_all_that_is_known(finished):
     """A limit overrun and raised, an exception, a signal, a time limit; the sums are those of the summary."""
-    run = mr.run("study.json", out="run", **OPTIONS)
+    run = finished
     rows, ends = run.attempts().to_pylist(), ends_of(run)
 
     columns = ("attempt", "cause", "error_type", "killed_by", "follows")
@@ -107,10 +120,9 @@ def test_every_end_of_a_simulation_but_a_result_has_a_row_with_all_that_is_known
     assert run.summary["attempts"] == run.summary["completed"] + len(rows)
 
 
-def test_the_last_attempt_of_a_failure_says_what_its_simulation_says(work):
+def test_the_last_attempt_of_a_failure_says_what_its_simulation_says(finished):
     """And there are as many as the simulation says, less the one that gave its result."""
-    run = mr.run("study.json", out="run", **OPTIONS)
-    rows = run.attempts().to_pylist()
+    run, rows = finished, finished.attempts().to_pylist()
     same = ("started_at", "ended_at", "node", "request_bytes", "peak_bytes", "cause", "error_type", "error_message")
 
     for simulation in run.simulations().to_pylist():
@@ -121,16 +133,15 @@ def test_the_last_attempt_of_a_failure_says_what_its_simulation_says(work):
             assert [simulation[name] for name in same] == [own[-1][name] for name in same]
 
 
-def test_the_table_is_shown_and_exported_by_its_name(work):
+def test_the_table_is_shown_and_exported_by_its_name(work, finished):
     """`results --output attempts`, as an output is."""
-    run = mr.run("study.json", out="run", **OPTIONS)
-    shown = invoke("results", "run", "--output", "attempts").stdout
-    exported = invoke("results", "run", "--output", "attempts", "--to", "attempts.arrow").stdout
+    shown = invoke("results", finished.path, "--output", "attempts").stdout
+    exported = invoke("results", finished.path, "--output", "attempts", "--to", "attempts.arrow").stdout
 
     assert "5 rows, 14 columns" in shown
     assert all(word in shown for word in ("task_id", "attempt", "out_of_memory", "us", "raised"))
     assert "5 rows written to attempts.arrow" in exported
-    assert run.attempts().num_rows == mr.open_run("run").attempts().num_rows
+    assert finished.attempts().num_rows == mr.open_run(finished.path).attempts().num_rows
 
 
 def test_a_models_own_output_of_that_name_is_meant_where_it_has_one(work):

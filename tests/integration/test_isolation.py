@@ -48,6 +48,8 @@ def simulate(params, seed):
         print("and more", flush=True)
     if what == "returns nonsense":
         return 3, 4
+    if what == "naps":
+        time.sleep(0.05)
     if what == "forgets its seed":
         return {"r": {"x": np.random.random(), "y": seed}}
     return {"r": {"x": float(np.random.default_rng(seed).random()), "y": seed % 97}, "t": {"day": np.arange(5)}}
@@ -97,7 +99,7 @@ def test_every_bad_end_is_told_apart_and_the_good_ones_complete(here, tmp_path):
 
 def test_children_return_what_the_process_itself_would(here, tmp_path):
     """Bit for bit, also where a model prints and where it forgot its seed."""
-    study = study_of(here, ["works", "prints", "forgets its seed"], 4)
+    study = study_of(here, ["works", "prints", "forgets its seed"], 2)
     for isolation in ("none", "fork", "reuse", "fresh"):
         ended = here.run(study, tmp_path / isolation, "--backend", "local", "--isolation", isolation)
         assert 0 == ended.code, ended.stderr
@@ -132,16 +134,6 @@ def test_a_model_that_starts_a_thread_is_not_forked_and_the_run_says_so(here, tm
     assert_equal_datasets(tmp_path / "none", tmp_path / "fork")
 
 
-def test_several_workers_of_a_ray_share_one_server(here, tmp_path):
-    """Found by all of them, started by one; it ends with its Ray."""
-    study = study_of(here, ["works"] * 20, 3)
-    ended = here.run(study, tmp_path / "ray", "--isolation", "fork", "--chunk", "2")
-    assert (0, 60) == (ended.code, ended.summary["completed"]), ended.stderr
-    assert 0 == here.run(study, tmp_path / "none", "--backend", "local", "--isolation", "none").code
-    assert_equal_datasets(tmp_path / "none", tmp_path / "ray")
-    wait_until(lambda: not here.processes("_modelops_ray"), "the fork server to end", 10)
-
-
 def maps_of(pid):
     """The files a process has mapped; none once it has ended."""
     try:
@@ -150,15 +142,16 @@ def maps_of(pid):
         return ""
 
 
-def test_no_process_loads_pandas_for_a_model_that_does_without(here, tmp_path):
-    """It is 50 MB in every process, and installed with many models."""
-    pytest.importorskip("pandas")
-    (here.folder / "model.py").write_text(
-        "import time\n\ndef simulate(params, seed):\n    time.sleep(0.1)\n"
-        "    return {'r': {'x': 0.5, 'name': 'a'}, 't': {'day': [1, 2]}}\n"
-    )
-    running = here.start(here.study([{"set": i} for i in range(6)], 15), tmp_path / "run")
-    wait_until(lambda: list((tmp_path / "run").rglob("*.parquet")), "a commit", 60)
+def test_several_workers_of_a_ray_share_one_server_and_no_process_loads_pandas(here, tmp_path):
+    """The server is started by one of them and ends with its Ray; pandas is 50 MB, and installed with many models."""
+    study = study_of(here, [*["works"] * 10, *["naps"] * 20], 3)
+    running = here.start(study, tmp_path / "ray", "--isolation", "fork", "--chunk", "2")
+    wait_until(lambda: list((tmp_path / "ray").rglob("*.parquet")), "a commit", 60)
     loaded = [title for pid, title in here.processes().items() if "/pandas/" in maps_of(pid)]
-    assert 0 == running.wait().code
-    assert [] == loaded
+    servers = {title.split("forkserver start ")[1].split()[0] for title in here.processes("forkserver start").values()}
+    ended = running.wait()
+    assert (0, 90) == (ended.code, ended.summary["completed"]), ended.stderr
+    assert (1, []) == (len(servers), loaded)
+    assert 0 == here.run(study, tmp_path / "none", "--backend", "local", "--isolation", "none").code
+    assert_equal_datasets(tmp_path / "none", tmp_path / "ray")
+    wait_until(lambda: not here.processes("_modelops_ray"), "the fork server to end", 10)

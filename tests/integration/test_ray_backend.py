@@ -1,8 +1,13 @@
 """What a real Ray does to chunks, and what the driver gets to hear of it."""
 
+import contextlib
 import os
+import socket
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -12,19 +17,29 @@ from support.toy_chunks import MIB, chunk, run_chunk
 import modelops_ray as mr
 from modelops_ray.backends.ray.backend import RayBackend
 from modelops_ray.backends.ray.connect import connect
+from modelops_ray.backends.ray.embedded import embedded_addresses
 from modelops_ray.backends.ray.task import NAMESPACE
 from modelops_ray.core.events import ChunkFailed, ChunkFinished, ChunkStarted, ClusterSaid, Node
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import BackendError, PayloadLostError
 
 CPUS = 2
+STUDY = Path(mr.__file__).parent / "examples" / "sir_grid.json"
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """One small embedded Ray for all tests of this file; its object store is about 100 MiB."""
-    with importable_tests(), connect(None, environ={}, limit_memory_bytes=2048 * MIB, limit_cpus=CPUS) as cluster:
-        yield cluster
+    """One small embedded Ray for all tests of this file; its object store is about 100 MiB.
+
+    Its agent cannot have the port that it always takes by default.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # another Ray has it
+            stack.enter_context(socket.create_server(("", 52365)))
+        stack.enter_context(importable_tests())
+        with connect(None, environ={}, limit_memory_bytes=2048 * MIB, limit_cpus=CPUS) as cluster:
+            yield cluster
+        assert cluster.address not in embedded_addresses()
 
 
 @pytest.fixture
@@ -48,6 +63,29 @@ def wait_until(backend, done, patience_s=60.0):
 def ended(n_chunks):
     """Make the condition that this number of chunks has ended."""
     return lambda events: sum(isinstance(event, ChunkFinished | ChunkFailed) for event in events) == n_chunks
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_port_that_another_ray_has_does_not_hold_up_an_embedded_one():
+    """By default Ray's agent would try for seconds to get the one it always takes."""
+    import ray
+
+    log = Path(ray._private.worker.global_worker.node.get_logs_dir_path()) / "dashboard_agent.log"
+    assert "Dashboard agent http address" in log.read_text()
+    assert "Failed to bind" not in log.read_text()
+
+
+def test_an_embedded_ray_is_joined_by_no_other_run(cluster):
+    """`auto` does not find it, of Ray itself or of ours, and by its address no other run joins it."""
+    from ray._private.services import find_gcs_addresses
+
+    find_gcs_addresses.cache_clear()
+    assert cluster.address not in find_gcs_addresses()
+    assert cluster.address in embedded_addresses()
+    command = [sys.executable, "-m", "modelops_ray", "plan", str(STUDY), "--address", cluster.address]
+    ended = subprocess.run(command, capture_output=True, check=False, text=True)
+    assert (1, "", 1) == (ended.returncode, ended.stdout, len(ended.stderr.splitlines())), ended.stderr
+    assert f"the Ray at {cluster.address} is one that another modelops-ray run started" in ended.stderr
 
 
 def test_a_killed_worker_is_a_crash_and_the_next_chunk_runs(backend):

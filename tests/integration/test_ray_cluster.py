@@ -5,7 +5,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from support.toy_chunks import MIB, chunk, run_chunk
 import modelops_ray as mr
 from modelops_ray.backends.ray.backend import RayBackend
 from modelops_ray.backends.ray.connect import connect
-from modelops_ray.backends.ray.embedded import _private_folder, embedded_addresses
+from modelops_ray.backends.ray.embedded import _private_folder
 from modelops_ray.core.events import ChunkFinished
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import BackendError, PayloadLostError, UsageError
@@ -104,34 +103,6 @@ def test_an_embedded_ray_keeps_to_its_limits_and_leaves_nothing_behind(folder, m
     wait_for(lambda: not processes(str(folder)), patience_s=5.0)
     assert list(folder.iterdir()) == []
     wait_for(lambda: not left_behind(shared), patience_s=5.0)
-
-
-def test_a_port_that_another_ray_has_does_not_hold_up_an_embedded_one(folder, monkeypatch):
-    """By default Ray's agent would try for seconds to get the one it always takes."""
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # another Ray has it
-            stack.enter_context(socket.create_server(("", 52365)))
-        stack.enter_context(connect(None, environ={}, limit_memory_bytes=2048 * MIB, limit_cpus=1))
-        [log] = folder.glob("*/ray/session_2*/logs/dashboard_agent.log")
-        assert "Dashboard agent http address" in log.read_text()
-        assert "Failed to bind" not in log.read_text()
-
-
-def test_an_embedded_ray_is_joined_by_no_other_run(folder, monkeypatch):
-    """`auto` does not find it, of Ray itself or of ours, and by its address no other run joins it."""
-    from ray._private.services import find_gcs_addresses
-
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    with connect(None, environ={}, limit_memory_bytes=1536 * MIB, limit_cpus=1) as cluster:
-        find_gcs_addresses.cache_clear()
-        assert cluster.address not in find_gcs_addresses()
-        assert cluster.address in embedded_addresses()
-        command = [sys.executable, "-m", "modelops_ray", "plan", str(STUDY), "--address", cluster.address]
-        ended = subprocess.run(command, capture_output=True, check=False, text=True)
-        assert (1, "", 1) == (ended.returncode, ended.stdout, len(ended.stderr.splitlines())), ended.stderr
-        assert f"the Ray at {cluster.address} is one that another modelops-ray run started" in ended.stderr
-    assert cluster.address not in embedded_addresses()
 
 
 def test_a_ray_that_is_not_up_in_time_is_one_line_and_leaves_nothing(folder, monkeypatch):
