@@ -27,6 +27,7 @@ from modelops_ray.sandbox.loading import refuse_while_loading
 from modelops_ray.session import leaks, planning
 from modelops_ray.session.asked import ask_about
 from modelops_ray.session.execute import Outcome, execute
+from modelops_ray.session.going_on import settled
 from modelops_ray.session.planning import Profiled
 from modelops_ray.session.ports import Watcher
 from modelops_ray.session.request import RunRequest
@@ -183,7 +184,7 @@ def run(
         ModelopsRayError: Every error with which the command line exits with 1 or 2; what had finished is committed.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after committing all that had finished.
     """
-    request = ask_to_run(study, model, RunConfig(out=out, **options))
+    request = ask_to_go_on(study, model, RunConfig(out=out, **options))
     with display(quiet=not progress) as watcher:
         outcome = run_session(request, watcher)
         outcome.require_complete()
@@ -200,6 +201,15 @@ def ask_to_run(study: Asked, model: Model | None, config: RunConfig) -> RunReque
     """
     refuse_while_loading()
     return _ask(study, model, config)
+
+
+def ask_to_go_on(study: Asked, model: Model | None, config: RunConfig) -> RunRequest:
+    """Check the same, and find the run that a study which grew, or a part of one, goes on with.
+
+    Raises:
+        ModelopsRayError: The study, the model or an option is wrong.
+    """
+    return settled(ask_to_run(study, model, config))
 
 
 def run_session(request: RunRequest, watcher: Watcher) -> Outcome:

@@ -139,6 +139,7 @@ _GOING_ON = _RUN | {"submit"}
 _HERE = _RUN | {"plan", "profile"}
 _ASKING = _HERE | {"submit"}
 _RENDERED = _ASKING | {"render"}
+_DEBUG = frozenset({"debug"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,7 @@ class Fields:
     ] = None
     fresh: Annotated[bool, Option("Start over; the old run is moved aside.", commands=_GOING_ON)] = False
     retry_failed: Annotated[bool, Option("Repeat what failed.", commands=_GOING_ON)] = False
-    only: Annotated[str | None, Option("Run one simulation, again if it failed.", "TASK_ID", _GOING_ON)] = None
+    only: Annotated[str | None, Option("Run one simulation, again if it failed.", "TASK_ID", _GOING_ON | _DEBUG)] = None
     take_over: Annotated[bool, Option("Go on although another session seems to write.", commands=_GOING_ON)] = False
     accept_changes: Annotated[
         bool, Option("Keep results although a file that they used has changed.", commands=_GOING_ON)
@@ -246,20 +247,22 @@ class Fields:
         bool, Option("At the end, compare a few simulations with new processes.", commands=_GOING_ON)
     ] = False
     model: Annotated[
-        str | None, Option("path/to/file.py:function or package.module:function.", "REF", _RENDERED | {"check"})
+        str | None,
+        Option("path/to/file.py:function or package.module:function.", "REF", _RENDERED | _DEBUG | {"check"}),
     ] = None
     params: Annotated[
-        Path | str | None, Option("Table of the parameter sets: .csv, .parquet or .arrow; STUDY is a model.", "TABLE")
+        Path | str | None,
+        Option("Table of the parameter sets: .csv, .parquet or .arrow; STUDY is a model.", "TABLE", _ASKING | _DEBUG),
     ] = None
     replicates: Annotated[
-        int | None, Option("Simulations of each parameter set without a seed.", "N", between=(1, 10_000_000))
+        int | None, Option("Simulations of each parameter set without a seed.", "N", _ASKING | _DEBUG, (1, 10_000_000))
     ] = None
     sets: Annotated[
-        Span | None, Option("Only these parameter sets, from 0, LAST excluded.", "FIRST:LAST", read=Span.parse)
+        Span | None, Option("Only these sets, from 0, LAST excluded.", "FIRST:LAST", _ASKING | _DEBUG, read=Span.parse)
     ] = None
-    where: Annotated[str | None, Option("Only the parameter sets where this holds: beta<0.5 and gamma>1.", "EXPR")] = (
-        None
-    )
+    where: Annotated[
+        str | None, Option("Only the sets where this holds: beta<0.5 and gamma>1.", "EXPR", _ASKING | _DEBUG)
+    ] = None
     include: Annotated[
         tuple[str, ...],
         Option("A file or folder the model reads without telling Python; repeatable.", "PATH", _RENDERED | {"check"}),
@@ -268,7 +271,9 @@ class Fields:
         str | None,
         Option("'auto' or HOST:PORT of a running Ray; default: starts its own Ray.", "ADDR", _HERE, read=_read_address),
     ] = None
-    backend: Annotated[BackendName, Option("'local' runs in this process.", commands=_HERE)] = "ray"
+    backend: Annotated[
+        BackendName, Option("'local' runs in this process, where a debugger reaches it.", commands=_HERE)
+    ] = "ray"
     cpus: Annotated[float, Option("CPUs per simulation ({}).", "N", _RENDERED, (0.001, 1024))] = 1.0
     memory: Annotated[
         int | None,
@@ -299,7 +304,7 @@ class Fields:
     ] = None
     chunk: Annotated[int | None, Option("Simulations per task, instead of adapted.", "N", between=(1, 100_000))] = None
     window: Annotated[int | None, Option("Tasks outstanding, instead of adapted.", "N", between=(1, 100_000))] = None
-    seeds: Annotated[SeedPolicy, Option("Seed policy ({}).", commands=_RENDERED)] = "job-file"
+    seeds: Annotated[SeedPolicy, Option("Seed policy ({}).", commands=_RENDERED | _DEBUG)] = "job-file"
 
     @property
     def is_on_cluster(self) -> bool:

@@ -10,7 +10,7 @@ from modelops_ray.cli.directory import report, results, status
 from modelops_ray.cli.jobs import jobs, submit
 from modelops_ray.cli.kuberay import kuberay
 from modelops_ray.cli.outcomes import Commands
-from modelops_ray.cli.study import plan, profile, run
+from modelops_ray.cli.study import debug, plan, profile, run
 from modelops_ray.cli.why import runs, why
 
 __all__ = ["main"]
@@ -22,5 +22,5 @@ def main() -> None:
     """Run simulation studies on Ray: memory measured, learned and declared; nothing lost."""
 
 
-for command in (run, plan, profile, status, results, why, runs, report, design, submit, jobs, kuberay):
+for command in (run, plan, profile, status, results, why, runs, report, design, debug, submit, jobs, kuberay):
     main.add_command(command)

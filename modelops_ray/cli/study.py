@@ -1,4 +1,4 @@
-"""The commands about a study: run, plan, profile."""
+"""The commands about a study: run, plan, profile, debug."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, of_run
-from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end
+from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end, say
 from modelops_ray.report.screen import telling, to_stderr, to_stdout
 from modelops_ray.report.text import count
 from modelops_ray.session.summary import Summary
@@ -28,7 +28,7 @@ def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options
     from modelops_ray.report.progress import display
     from modelops_ray.session.run_config import RunConfig
 
-    request = api.ask_to_run(study, model, RunConfig(**given(options)))
+    request = api.ask_to_go_on(study, model, RunConfig(**given(options)))
     with display(quiet=quiet) as watcher:
         outcome = api.run_session(request, watcher)
     if as_json:
@@ -105,3 +105,20 @@ def profile(study: Path, *, samples: int, as_json: bool, model: str | None, **op
         to_stdout().json(asdict(measured))
     else:
         print_profile(to_stdout(), measured)
+
+
+@click.command()
+@STUDY
+@of_run("debug")
+@DEBUG
+def debug(study: Path, *, model: str | None, **options: Any) -> None:
+    """Run one simulation of STUDY in this process: its prints show, breakpoint() stops, an exception opens pdb.
+
+    It is the first that the options leave; nothing is kept of it. Ends with 3 where the simulation failed.
+    """
+    from modelops_ray import api
+    from modelops_ray.session.debugging import debug as run_here
+    from modelops_ray.session.run_config import RunConfig
+
+    if not run_here(api.ask_to_run(study, model, RunConfig(**given(options))), say):
+        raise SystemExit(EXIT_FAILURES)

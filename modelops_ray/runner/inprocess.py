@@ -52,10 +52,10 @@ def in_this_process(context: ChunkContext) -> Iterator[InProcess]:
         model = load_model(context.model)
         base_bytes = _base_bytes(context.model.digest)
         with (
-            _workroom() as workroom,
+            workroom_here() as workroom,
             peak_meter() as meter,
             Companions() as companions,
-            _settled() as names,
+            settled() as names,
             Guard(context.timeout_s) as guard,
             redirect_stdout(sys.stderr),
         ):
@@ -63,7 +63,7 @@ def in_this_process(context: ChunkContext) -> Iterator[InProcess]:
 
 
 @contextmanager
-def _workroom() -> Iterator[Workroom]:
+def workroom_here() -> Iterator[Workroom]:
     """A folder to work in that is gone afterwards."""
     place = tempfile.mkdtemp(prefix="modelops-ray-work-")
     reading().tell_again()
@@ -97,7 +97,7 @@ def _stdout_aside() -> Iterator[None]:
 
 
 @contextmanager
-def _settled() -> Iterator[NamesKept]:
+def settled() -> Iterator[NamesKept]:
     """Have the state that the model's import left in force, but for the signals by which this process is ended."""
     found = aftermath()
     found.settle(but=(signal.SIGINT, signal.SIGTERM))

@@ -62,11 +62,12 @@ def message_of(error: BaseException) -> str:
 
 
 def _shown(error: BaseException) -> tuple[str, str]:
-    shown = traceback.TracebackException(type(error), error, _model_frames(error.__traceback__))
+    shown = traceback.TracebackException(type(error), error, model_frames(error.__traceback__))
     return str(shown), "".join(shown.format())
 
 
-def _model_frames(frames: TracebackType | None) -> TracebackType | None:
+def model_frames(frames: TracebackType | None) -> TracebackType | None:
+    """Leave out the frames of ours that led to the model."""
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_OWN_FILES):
         frames = frames.tb_next
     return frames

@@ -66,8 +66,9 @@ def execute(question: RunRequest, watcher: Watcher, observing: Observing = lambd
     """
     began_s = time.monotonic()
     opening = _opened(question)
-    if note := question.note_on_repeats:
-        watcher.note(note)
+    for note in (question.note_on_repeats, question.note, _note_on_growth(question, opening)):
+        if note:
+            watcher.note(note)
     with ExitStack() as stack:
         if not opening.has_work:
             return _nothing_to_do(question, opening.begin())
@@ -80,6 +81,14 @@ def execute(question: RunRequest, watcher: Watcher, observing: Observing = lambd
             watcher.note(warning)
         observer = stack.enter_context(observing(watcher.note)) if question.config.is_on_cluster else None
         return _Session(question, priors, store, backend, watcher, began_s, observer).run()
+
+
+def _note_on_growth(question: RunRequest, opening: Opening) -> str:
+    found = opening.found
+    if found is None or found.move is None or found.run.study.digest == question.study.digest:
+        return ""
+    n_before, n_now = found.run.study.simulations, len(question.simulations)
+    return f"{question.out} goes on with a study that grew from {n_before:,} to {n_now:,} simulations"
 
 
 @contextmanager
@@ -131,6 +140,7 @@ def _spec(question: RunRequest) -> found.RunSpec:
         question.identity,
         question.model,
         scope=question.scope,
+        only=question.only,
         accepts_changes=question.config.accept_changes,
     )
 

@@ -50,6 +50,7 @@ class RunRequest:
         only: The positions to run where not all are.
         study_path: The study file as it was given; "" where the study has none.
         files: What the model reads without telling Python, as absolute paths.
+        note: What the user is to be told at the start; "" for nothing.
     """
 
     study: Study
@@ -63,6 +64,7 @@ class RunRequest:
     only: Ranges | None
     study_path: str = ""
     files: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def n_simulations(self) -> int:
@@ -139,22 +141,25 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
 
 def _default_directory(study: Study, model: ModelRef, config: RunConfig, name: str) -> Path:
     """The folder of a question: a model whose files have changed is the same question, of which results are stale."""
-    if model.kind == "pickled":
-        known = model.digest
-    else:
-        where = os.path.relpath(model.location) if model.kind == "file" else model.location
-        known = hashlib.sha256(f"{where}:{model.function}".encode()).hexdigest()
-    out = _named(study, known, config, name)
+    out = default_directory(study.digest, model, config, name)
     if model.kind != "pickled" and not out.exists() and out.parent.is_dir():
         # Earlier versions named it by the digest of all Python files beside the model.
         with suppress(ModelError):
-            former = _named(study, former_digest_of(model), config, name)
+            former = _named(study.digest, former_digest_of(model), config, name)
             return former if former.exists() else out
     return out
 
 
-def _named(study: Study, model: str, config: RunConfig, name: str) -> Path:
-    digest = hashlib.sha256(f"{study.digest}|{model}|{config.seeds}".encode()).hexdigest()
+def default_directory(study: str, model: ModelRef, config: RunConfig, name: str) -> Path:
+    """The folder of a study with this digest, whether or not it is there."""
+    if model.kind == "pickled":
+        return _named(study, model.digest, config, name)
+    where = os.path.relpath(model.location) if model.kind == "file" else model.location
+    return _named(study, hashlib.sha256(f"{where}:{model.function}".encode()).hexdigest(), config, name)
+
+
+def _named(study: str, model: str, config: RunConfig, name: str) -> Path:
+    digest = hashlib.sha256(f"{study}|{model}|{config.seeds}".encode()).hexdigest()
     return Path("runs") / f"{name}-{digest[:8]}"
 
 

@@ -36,7 +36,7 @@ _PART = re.compile(r"part-[0-9a-f]{8}-\d+\.parquet")
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What a session is asked to answer; `scope` are the positions of a shard.
+    """What a session is asked to answer; `scope` are the positions of a shard, `only` those to run if not all are.
 
     `model` is what answers it, whose files are compared with those that results there used; with `accepts_changes`
     results are kept although these have changed. Every new result depends on the files that are `imported`.
@@ -48,6 +48,7 @@ class RunSpec:
     identity: RunIdentity
     model: ModelRef
     scope: Ranges | None = None
+    only: Ranges | None = None
     accepts_changes: bool = False
 
     @property
@@ -85,7 +86,12 @@ class Found:
     def has_work(self, spec: RunSpec, repeat: Ranges) -> bool:
         """Whether a simulation has no row yet, or that of a failure that is to be repeated."""
         n_done = self.log.rows(failed=False) + self.log.rows(failed=True)
-        return n_done < spec.asked.simulations or (bool(repeat) and any(map(repeat.__contains__, self._failed())))
+        if repeat and any(map(repeat.__contains__, self._with_rows(failed_only=True))):
+            return True
+        if n_done == spec.asked.simulations or spec.only is None:
+            return n_done < spec.asked.simulations
+        done = self._with_rows(failed_only=False)
+        return any(position not in done for position in spec.only)
 
     def is_current(self) -> bool:
         """Whether no session has committed since, and the directory has not been moved, removed or begun anew."""
@@ -94,8 +100,9 @@ class Found:
         commits = self.folder.inside(FOLDER)
         return next_of(commits, self.run, self.log.last + 1, is_chained=self.log.is_chained)[1] is None
 
-    def _failed(self) -> Ranges:
-        parts = [part for part in self.log.parts.values() if part.failed]
+    def _with_rows(self, *, failed_only: bool) -> Ranges:
+        """The positions, in the study that is asked, of the simulations that have a row."""
+        parts = [part for part in self.log.parts.values() if len(part.positions) and (part.failed or not failed_only)]
         return Ranges(
             pair for part in parts for pair in (part.positions.tolist() if self.move is None else self.move.runs(part))
         )

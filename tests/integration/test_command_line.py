@@ -123,7 +123,7 @@ def test_json_stays_clean_of_what_a_model_prints(work):
     write_model(
         work, 'print("importing")\n\ndef simulate(p, seed):\n    print("simulating")\n    return {"a": {"x": 1}}\n'
     )
-    result = run_locally()
+    result = run_locally("--isolation", "fork")
 
     assert RUN_KEYS == list(summary_of(result))
     assert "importing" in result.stderr.splitlines()
