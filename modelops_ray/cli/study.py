@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, of_run
-from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end, say
+from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end
 from modelops_ray.report.screen import telling, to_stderr, to_stdout
 from modelops_ray.report.text import count
 from modelops_ray.session.summary import Summary
@@ -120,5 +120,5 @@ def debug(study: Path, *, model: str | None, **options: Any) -> None:
     from modelops_ray.session.debugging import debug as run_here
     from modelops_ray.session.run_config import RunConfig
 
-    if not run_here(api.ask_to_run(study, model, RunConfig(**given(options))), say):
+    if not run_here(api.ask_to_run(study, model, RunConfig(**given(options))), to_stderr().say):
         raise SystemExit(EXIT_FAILURES)

@@ -32,7 +32,8 @@ class Outstanding:
 class Admission:
     """The outstanding chunks, and whether one more may join them.
 
-    `n_slots_asked_for` is how many simulations they would run at once.
+    `n_slots_asked_for` is how many simulations they would run at once. While `is_trial`, one runs alone; `has_twin` is
+    set where the next one is to run twice.
     """
 
     def __init__(self, allocator: Allocator) -> None:
@@ -45,6 +46,7 @@ class Admission:
         self.outstanding: dict[int, Outstanding] = {}
         self.request_bytes_max = 0
         self.n_slots_asked_for = 0
+        self.is_trial = self.has_twin = False
 
     def enter(self, chunk_id: int, chunk: Outstanding) -> bool:
         """A chunk is submitted; tell whether its start should be announced."""
@@ -101,7 +103,7 @@ class Admission:
     def admits(self, request_bytes: int, width: int) -> bool:
         """Whether one more chunk of this request may be outstanding."""
         n_outstanding = len(self.outstanding)
-        if n_outstanding >= self.window.size_at(self.sizes.smallest_with(request_bytes), width):
+        if self.is_trial or n_outstanding >= self.window.size_at(self.sizes.smallest_with(request_bytes), width):
             return False
         if self.queue.is_held_back(request_bytes) and self._may_begin(self.queue.held_for):
             return False

@@ -184,7 +184,7 @@ class SubmitChunk:
 
     `attempts` is the number of each position's attempt, from 1. `limit_bytes` is what one simulation may use; `width`
     of them run at a time. With `announce` the backend is to send `ChunkStarted`. The task begins no further simulation
-    `enough_s` after its first one ended.
+    `enough_s` after its first one ended. With `has_twin` the first one runs in another process before, to be compared.
     """
 
     chunk_id: int
@@ -195,6 +195,7 @@ class SubmitChunk:
     announce: bool = False
     width: int = 1
     enough_s: float = math.inf
+    has_twin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

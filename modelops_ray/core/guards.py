@@ -149,19 +149,32 @@ class KillGuard:
         return len(self._last) >= self.window and self._n_killed * 2 > self.window and not self._n_raised
 
 
+OWN = frozenset({Cause.MODEL_ERROR, Cause.BAD_OUTPUT})
+"""Causes that are the model's own error."""
+
 SIZES = frozenset({Cause.OUT_OF_MEMORY, Cause.UNSCHEDULABLE})
 """Causes that do not show the model to be wrong: smaller simulations may follow."""
+
+
+PLAIN = frozenset({
+    "BadOutput", "AttributeError", "FileNotFoundError", "ImportError", "IndentationError", "KeyError",
+    "ModuleNotFoundError", "NameError", "NotImplementedError", "SyntaxError", "TabError", "TypeError",
+    "UnboundLocalError",
+})  # fmt: skip
+"""Errors that are a slip in the code: which parameters it was called with has nothing to do with them."""
 
 
 @dataclass(slots=True)
 class FailureGuard:
     """Ends a run with too many failures: by the user's number, else when the first ones all fail alike.
 
-    Failures of one cause and error type are alike.
+    Failures of one cause and error type are alike. How many it takes: `alike`, and one of a simulation that is tried
+    before all others if it fails by a plain error. `is_trial` is set while the first simulation is such a one.
     """
 
     max_failures: int | None
     alike: int
+    is_trial: bool = False
     n_failed: int = 0
     n_completed: int = 0
     _first: Failure | None = None
@@ -185,6 +198,12 @@ class FailureGuard:
         """Why to stop, or None."""
         if self.max_failures is not None:
             return TooManyFailed(self.n_failed) if self.n_failed >= self.max_failures else None
-        if self.n_completed or not self._all_alike or self._first is None or self.n_failed < self.alike:
+        if self.n_completed or not self._all_alike or self._first is None or self.n_failed < self._n_needed:
             return None
         return AllFailAlike(self.n_failed, self._first)
+
+    @property
+    def _n_needed(self) -> int:
+        first = self._first
+        is_plain = first is not None and first.cause in OWN and first.error_type in PLAIN
+        return 1 if self.is_trial and is_plain else self.alike

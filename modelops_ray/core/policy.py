@@ -22,7 +22,7 @@ class Policy:
     """What the user asked for and the constants of the policies; sizes in bytes, times in seconds.
 
     `supervised` simulations run in processes of their own beside the worker: several may share a worker, and none of
-    them can end it.
+    them can end it. `trial_wait_s` is how long the first simulation of an unknown model is waited for, 0 for no trial.
     """
 
     cpus: float = 1.0
@@ -52,6 +52,7 @@ class Policy:
     request_sizes: int = 12
     probes: int = 8
     alike_failures: int = 20
+    trial_wait_s: float = 0.0
     base_guess_bytes: int = 128 * MIB
     no_progress_s: float = 600.0
     grace_s: float = 300.0

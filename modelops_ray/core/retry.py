@@ -139,6 +139,10 @@ class FailurePolicy:
             return KilledInVain(self._kills.window)
         return self._failures.reason
 
+    def on_trial(self) -> None:
+        """The first simulation is tried before others: one plain error is enough."""
+        self._failures.is_trial = True
+
     def completed(self, positions: AbstractSet[int]) -> None:
         """Simulations succeeded: the failures that they had before are forgotten."""
         for position in self._trouble.keys() & positions:

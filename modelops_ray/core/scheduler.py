@@ -120,8 +120,9 @@ class Dispatch:
             attempts, enough_s = tuple(map(attempt_of, group.positions)), self._enough_s(choice)
             chunk_id, self._next_id = self._next_id, self._next_id + 1
             announce = self.admission.enter(chunk_id, Outstanding(group, request_bytes, width))
+            has_twin, self.admission.has_twin = self.admission.has_twin, False
             yield SubmitChunk(
-                chunk_id, group.positions, attempts, request_bytes, granted_bytes, announce, width, enough_s
+                chunk_id, group.positions, attempts, request_bytes, granted_bytes, announce, width, enough_s, has_twin
             )
 
     def _enough_s(self, choice: Candidate) -> float:
@@ -166,10 +167,15 @@ class Dispatch:
 
     def _width(self, choice: Candidate, limit_bytes: int) -> int:
         """How many run at a time: no more than are pending, and one while the first measurements are awaited."""
-        if self.admission.is_probing:
+        if self._is_single:
             return 1
         most = min(self.memory.width_for(limit_bytes), self.policy.chunk or MAX_WIDTH)
         return self.pending.n_of(choice, most, self._n_first) if most > 1 else 1
+
+    @property
+    def _is_single(self) -> bool:
+        """Whether a chunk has one simulation: the first measurements are awaited, or one is tried."""
+        return self.admission.is_probing or self.admission.is_trial or self.admission.has_twin
 
     def _candidates(self) -> Iterator[Candidate]:
         yield from self.pending.repeats()
@@ -181,9 +187,9 @@ class Dispatch:
             yield unranked
 
     def _chunk_size(self, choice: Candidate, request_bytes: int, width: int) -> int:
-        if self.policy.chunk is not None:
+        if self.policy.chunk is not None and not self.admission.is_trial:
             return self.policy.chunk
-        if self.admission.is_probing:
+        if self._is_single:
             return 1
         n = chunk_size(
             self._seconds_of(choice),

@@ -37,6 +37,7 @@ from modelops_ray.core.reasons import Lacking, NoProgress, PodsDie, Reason, TooM
 from modelops_ray.core.retry import FailurePolicy
 from modelops_ray.core.scheduler import Dispatch
 from modelops_ray.core.story import Decision, Story
+from modelops_ray.core.trial import Trial
 from modelops_ray.core.view import Learned, View
 
 SEGMENTS_WANTED = 4096
@@ -73,6 +74,7 @@ class RunState:
         self.journal = Journal(policy, dict(attempts_before or {}))
         self._notices: set[str] = set()
         self._failures = FailurePolicy(policy, self.dispatch, self.journal, self.counters, n_completed_before)
+        self._trial = Trial(self.dispatch, self._failures, self.counters, is_known=n_completed_before > 0)
         self._progress = NoProgressGuard(policy.patience_s)
         self._pods = PodGuard()
         self._autoscaler_says = self._hindrance = ""
@@ -245,6 +247,7 @@ class RunState:
 
     def _decide(self, now_s: float) -> Iterator[Action]:
         self._check_the_end(now_s)
+        self._trial.update(now_s)
         if self.is_ending:
             yield from self._cancel_all()
         else:

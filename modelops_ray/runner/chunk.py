@@ -17,15 +17,18 @@ from typing import Any, NamedTuple
 from modelops_ray.core.report import ChunkReport, Failure, Measured
 from modelops_ray.errors import NodeError
 from modelops_ray.runner.collect import Collector, ColumnCollisionError
-from modelops_ray.runner.executor import Attempt, ChunkContext, Executor
+from modelops_ray.runner.executor import Attempt, ChunkContext, Executor, Surroundings
 from modelops_ray.runner.holding import Holding
 from modelops_ray.runner.inprocess import in_this_process
 from modelops_ray.runner.supervisor import in_children
+from modelops_ray.runner.twins import difference
 from modelops_ray.sandbox.held import held
 from modelops_ray.sandbox.loading import relocated
 from modelops_ray.sandbox.reading import FileState, digest_at, name_of
 from modelops_ray.study.chunk import Chunk, Payload, Simulation
+from modelops_ray.study.identity import task_id
 from modelops_ray.study.rows import completed_rows, identity_table, times
+from modelops_ray.study.sameness import not_a_function
 
 NODE_PAUSE_S = 5.0
 
@@ -47,8 +50,17 @@ def run_chunk(context: ChunkContext, chunk: Chunk) -> tuple[ChunkReport, Payload
     processes, descriptors or disk.
     """
     context = replace(context, model=relocated(context.model, Path.cwd()))
-    with _nodes_doing(), _executor(context, chunk) as executor:
-        return _ChunkRun(context, chunk, executor).run()
+    with _nodes_doing():
+        twin = _twin(context, chunk) if chunk.has_twin and context.isolation != "none" else None
+        with _executor(context, chunk) as executor:
+            return _ChunkRun(context, chunk, executor, twin).run()
+
+
+def _twin(context: ChunkContext, chunk: Chunk) -> Attempt | None:
+    """Run a copy of the first simulation in a process that no other simulation is given."""
+    first = chunk.simulations[:1]
+    with in_children(replace(context, per_child=1), chunk) as executor, closing(executor.run(first)) as attempted:
+        return next((attempt for _, attempt in attempted), None)
 
 
 @contextmanager
@@ -71,8 +83,9 @@ def _executor(context: ChunkContext, chunk: Chunk) -> AbstractContextManager[Exe
 class _ChunkRun:
     """One chunk while it runs."""
 
-    def __init__(self, context: ChunkContext, chunk: Chunk, executor: Executor) -> None:
-        self._context, self._chunk, self._executor = context, chunk, executor
+    def __init__(self, context: ChunkContext, chunk: Chunk, executor: Executor, twin: Attempt | None) -> None:
+        self._context, self._chunk, self._executor, self._twin = context, chunk, executor, twin
+        self._notice = ""
         self._collector = Collector(context.run)
         self._completed: list[_Completed] = []
         self._failures: list[Failure] = []
@@ -93,13 +106,17 @@ class _ChunkRun:
         report = ChunkReport(
             completed=tuple(Measured(c.simulation.position, c.seconds, c.peak_bytes) for c in self._completed),
             failures=tuple(self._failures),
-            **self._executor.surroundings()._asdict(),
+            **self._surroundings()._asdict(),
             payload_bytes=payload.simulations.nbytes + sum(table.nbytes for table in tables),
             held_s=self._holding.held_s(held.monotonic_s()),
             node=self._node,
             fatal=fatal,
         )
         return report, payload
+
+    def _surroundings(self) -> Surroundings:
+        found = self._executor.surroundings()
+        return found._replace(notice=self._notice or found.notice)
 
     def _simulate_all(self) -> None:
         simulations = self._chunk.simulations
@@ -123,11 +140,21 @@ class _ChunkRun:
 
     def _take(self, simulation: Simulation, attempts: int, attempt: Attempt, ended_unix_s: float) -> None:
         outcome, seconds, peak_bytes, read = attempt
+        self._compare(simulation, attempt)
         if isinstance(outcome, Failure):
             self._fail(outcome, attempts, attempt, ended_unix_s)
             return
         self._collector.add(len(self._completed), simulation.seed, outcome)
         self._completed.append(_Completed(simulation, attempts, seconds, peak_bytes, ended_unix_s, read))
+
+    def _compare(self, simulation: Simulation, attempt: Attempt) -> None:
+        """Have the user told where the copy of this simulation came out otherwise."""
+        if self._twin is None or simulation is not self._chunk.simulations[0]:
+            return
+        if where := difference(self._twin, attempt):
+            run = self._context.run
+            name = task_id(run.bundle_ref, run.entrypoint, simulation.param_id, simulation.seed)
+            self._notice = not_a_function(self._context.model.label, f"simulation {name} ({where})")
 
     def _fail(self, failure: Failure, attempts: int, attempt: Attempt, ended_unix_s: float) -> None:
         self._text_bytes += failure.text_bytes

@@ -59,6 +59,7 @@ def _look_at(error: BaseException, say: Callable[[str], None]) -> None:
         say(told.message)
         return
     sys.stdout.flush()
-    print(told.traceback, file=sys.stderr, flush=True)  # noqa: T201 (as Python prints it)
+    for line in (told.traceback or "").splitlines():
+        say(line)
     say(f"it failed; {_HINT}")
     pdb.post_mortem(model_frames(error.__traceback__))

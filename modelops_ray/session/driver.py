@@ -144,6 +144,7 @@ class Driver:
             width=action.width,
             enough_s=action.enough_s,
             announce=action.announce,
+            has_twin=action.has_twin,
         )
 
     def _save_what_finished(self) -> None:

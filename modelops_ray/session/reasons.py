@@ -34,6 +34,11 @@ def sentence(reason: reasons.Reason | str) -> str:
             )
         case reasons.TooManyFailed(n_failed):
             return f"{count(n_failed, 'simulation')} failed, which --max-failures does not allow"
+        case reasons.AllFailAlike(1, first):
+            return (
+                f"{_told(first)} in the first simulation{_place(first)}, so that no other was run; fix the model, or "
+                "continue anyway with --max-failures 100%"
+            )
         case reasons.AllFailAlike(n_failed, first):
             return (
                 f"{_told(first)} in the first {count(n_failed, 'simulation')}{_place(first)}; fix the model, or "

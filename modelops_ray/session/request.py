@@ -38,6 +38,9 @@ from modelops_ray.study.identity import task_id
 from modelops_ray.study.simulations import Simulations, scope_of
 from modelops_ray.study.study import Study
 
+TRIAL_WAIT_S = 60.0
+"""How long other simulations wait for the first one of a model of which nothing is known: what is wrong shows early."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
@@ -243,6 +246,7 @@ def policy(question: RunRequest, profile: Profile) -> Policy:
         timeout_s=config.timeout,
         chunk=config.chunk,
         window=config.window,
+        trial_wait_s=TRIAL_WAIT_S,
         supervised=config.isolation != "none" and config.is_on_cluster,
         known_worker_bytes=max(0, profile.base_bytes - profile.child_bytes),
         known_child_bytes=profile.child_bytes,

@@ -41,7 +41,8 @@ class Chunk:
     """The simulations of one task; `attempts[i]` says which attempt this is for `simulations[i]`, from 1.
 
     `width` of them run at a time, each held to `limit_bytes`; `request_bytes` and `cpus` are those of the whole task.
-    No simulation begins once the first result has waited for `enough_s`.
+    No simulation begins once the first result has waited for `enough_s`. With `has_twin` the first simulation runs in
+    another process before, and both have to come out the same.
     """
 
     chunk_id: int
@@ -53,6 +54,7 @@ class Chunk:
     announce: bool = False
     width: int = 1
     enough_s: float = math.inf
+    has_twin: bool = False
 
     def __reduce__(self) -> _Reduced:
         """Pickle the simulations as columns; parameters that several share still travel once."""

@@ -69,16 +69,14 @@ def test_what_is_asked_in_part_and_done_starts_nothing(work):
     assert (5, 0, 0) == (again["completed"], again["attempts"], again["wall_seconds"])
 
 
-def test_another_model_or_another_study_has_a_folder_of_its_own(work):
-    """Neither contains the other, or the results are of other code."""
+def test_another_study_has_a_folder_of_its_own(work):
+    """Neither contains the other."""
     first, _ = ran()
     write_study(work, [{"beta": 0.5}, {"beta": 9.5}])
     other, _ = ran()
-    write_model(work, "def simulate(params, seed):\n    return {'x': 1}\n")
-    changed, _ = ran()
 
-    assert 3 == len({each["run_dir"] for each in (first, other, changed)})
-    assert 2 == changed["attempts"]
+    assert first["run_dir"] != other["run_dir"]
+    assert 2 == other["attempts"]
 
 
 def test_the_run_that_has_most_in_common_is_gone_on_with(work):
@@ -100,3 +98,24 @@ def test_starting_over_answers_what_is_asked_and_no_more(work):
 
     assert larger["run_dir"] == fewer["run_dir"]
     assert 4 == len(keys(fewer["run_dir"]))
+
+
+def test_a_model_that_changed_since_a_study_grew_is_told(work):
+    """Its results are stale in the folder that the study has grown in, as in any other."""
+    ran("--replicates", 2)
+    ran("--replicates", 3)
+    write_model(work, "def simulate(params, seed):\n    return {'x': 1}\n")
+    result = run_locally("--replicates", 4)
+
+    assert 1 == result.exit_code
+    assert "model.py has changed" in result.stderr
+
+
+def test_a_model_of_the_same_name_elsewhere_has_a_folder_of_its_own(work):
+    """Its study is no part of the other's."""
+    first, _ = ran("--replicates", 2)
+    write_model(work / "other")
+    other, _ = ran("--replicates", 3, "--model", "other/model.py:simulate")
+
+    assert first["run_dir"] != other["run_dir"]
+    assert 6 == other["attempts"]

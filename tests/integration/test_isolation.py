@@ -125,7 +125,7 @@ def test_a_model_that_starts_a_thread_is_not_forked_and_the_run_says_so(here, tm
     sleeps = "threading.Thread(target=time.sleep, args=(99,), daemon=True).start()"
     start_only_in_a_server(here, f"import threading, time; {sleeps}")
     study = study_of(here, ["works"] * 3)
-    ended = here.run(study, tmp_path / "fork", "--backend", "local")
+    ended = here.run(study, tmp_path / "fork", "--backend", "local", "--isolation", "fork")
     assert 0 == ended.code, ended.stderr
     told = [line for line in ended.stderr.splitlines() if "starts threads" in line]
     assert 1 == len(told)

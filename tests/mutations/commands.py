@@ -43,8 +43,6 @@ FITTING = {
     "memory": ["64Mi"], "max_memory": ["1Gi"], "limit_memory": ["2Gi"], "max_failures": ["5%", "3"], "shard": ["1/2"],
     "overlay": ["overlay", "kind", "azure"], "image": ["here/it:1"], "out": ["made"], "backend": ["local"],
     "isolation": ["none"], "study_path": ["/studies/study.json"], "install": ["x==1"],
-    "params": ["table.csv"], "sets": ["0:1"], "where": ["beta<1"], "grid": ["beta=1,2"], "lhs": ["gamma=0.1:0.5"],
-    "sobol": ["delta=1:9"],
 }  # fmt: skip
 # They start processes, wait for what does not come, or show what only developers look at.
 NEVER = {"debug", "follow", "check_leaks"}

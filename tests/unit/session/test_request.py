@@ -30,13 +30,14 @@ def test_the_core_obeys_the_options_and_knows_what_a_worker_needs(request_of):
     expected = Policy(
         cpus=2.0, memory_bytes=2**30, max_memory_bytes=2**32, attempts=3, max_failures=4, timeout_s=60.0, chunk=7,
         window=9, supervised=True, known_worker_bytes=70, known_child_bytes=30, known_shared_bytes=20,
+        trial_wait_s=60.0,
     )  # fmt: skip
     assert expected == policy(request_of(**GIVEN), known)
 
 
 def test_the_core_has_the_defaults_of_the_options(request_of):
     """Where nothing is given and nothing is known."""
-    assert Policy(supervised=True) == policy(request_of(), Profile(model_digest=""))
+    assert Policy(supervised=True, trial_wait_s=60.0) == policy(request_of(), Profile(model_digest=""))
 
 
 @pytest.mark.parametrize("given", [{"isolation": "none"}, {"backend": "local"}])
