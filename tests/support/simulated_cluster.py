@@ -133,13 +133,14 @@ class SimulatedNodes:
         """What the nodes that are there hold."""
         return Capacity(tuple(Node(n.cpus, n.memory_bytes) for n in self.nodes if n.is_there))
 
-    def lose(self, index: int) -> None:
-        """A node dies with everything that runs on it."""
+    def lose(self, index: int, address: str = "") -> None:
+        """A node dies with everything that runs on it; `address` is what is told of where it was."""
         node = self.nodes[index]
         node.is_there = False
         for chunk_id in sorted(node.running):
             del self.placed[chunk_id]
-            self._tell(ChunkFailed(self.now_s, chunk_id, Cause.NODE_LOST, "NodeDiedError", "its node died"))
+            lost = ChunkFailed(self.now_s, chunk_id, Cause.NODE_LOST, "NodeDiedError", "its node died", address=address)
+            self._tell(lost)
         node.running.clear()
         self._tell(CapacityChanged(self.now_s, self.capacity()))
 

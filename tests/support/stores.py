@@ -17,13 +17,13 @@ from modelops_ray.core.report import Cause, FailedAttempts, Failure, Follows
 from modelops_ray.sandbox.loading import ModelRef
 from modelops_ray.store.found import RunSpec
 from modelops_ray.store.opening import Opening, open_directory
-from modelops_ray.store.run_json import RunJson, StudyEntry
+from modelops_ray.store.run_json import RunJson, ShardEntry, StudyEntry
 from modelops_ray.store.run_store import RunStore
 from modelops_ray.store.writer import Surroundings, utc_now
 from modelops_ray.study.chunk import OutputTable, Payload, Simulation
 from modelops_ray.study.rows import RunIdentity, completed_rows, identity_table
 from modelops_ray.study.schema import parameter_types, repeated
-from modelops_ray.study.simulations import Simulations
+from modelops_ray.study.simulations import Simulations, scope_of
 from modelops_ray.study.study import Study
 
 BUNDLE = "sha256:" + "ab" * 32
@@ -82,10 +82,14 @@ def open_store(path: Path, study: Study, **changes: Any) -> RunStore:
 
 
 def opened(path: Path, study: Study, **changes: Any) -> Opening:
-    """Read a run directory, and begin no session yet; `changes` as for `open_store`."""
+    """Read a run directory, and begin no session yet; `changes` as for `open_store`, or the `part` that it is of it."""
     simulations = changes.pop("simulations", None) or Simulations(study, changes.get("seed_policy", "job-file"))
-    how = {name: changes.pop(name) for name in ("take_over", "fresh", "repeat", "around") if name in changes}
+    how = {name: changes.pop(name) for name in ("take_over", "fresh", "repeat", "around", "whole") if name in changes}
     known = {name: changes.pop(name) for name in ("model", "accepts_changes") if name in changes}
+    part = changes.pop("part", None)
+    scope = None if part is None else scope_of(simulations, part)
+    if part is not None:
+        changes["shard"] = ShardEntry(number=part.number, of=part.of, simulations=len(scope))
     if "clock" in changes:
         how["around"] = Surroundings(changes.pop("clock"))
     if changes.pop("retry_failed", False):
@@ -93,7 +97,7 @@ def opened(path: Path, study: Study, **changes: Any) -> Opening:
     created = how.get("around", Surroundings()).clock()
     asked = run_json_of(study, created=created, simulations=simulations, **changes)
     known.setdefault("model", ModelRef("pickled", asked.model_label, "sir.simulate", asked.model_digest, "simulate"))
-    return open_directory(path, RunSpec(asked, study, simulations, _identity(study), **known), **how)
+    return open_directory(path, RunSpec(asked, study, simulations, _identity(study), scope=scope, **known), **how)
 
 
 def payload(

@@ -16,11 +16,15 @@ from collections import Counter
 from tests.world import bugs
 
 FOUND_WITHIN = 2000
+LEAST_SHARE, ENOUGH_SEEDS = 0.05, 1000
 
 
 def play_whole(first: int, n: int) -> int:
-    """Play seeds of the whole program; tell which faults they met, and each broken promise by a seed made small."""
-    from tests.world.whole import play_all, shrunk, tell
+    """Play seeds of the whole program; tell which faults they met, and each broken promise by a seed made small.
+
+    Return how many promises were broken, or kinds of faults met by too few of many seeds.
+    """
+    from tests.world.whole import KINDS, play_all, shrunk, tell
 
     met: Counter[str] = Counter()
     n_played, n_broken, began_s = 0, 0, time.monotonic()
@@ -35,6 +39,10 @@ def play_whole(first: int, n: int) -> int:
     seconds = time.monotonic() - began_s
     print("faults met:", ", ".join(f"{kind} {n_met / n:.1%}" for kind, n_met in met.most_common()))
     print(f"{n:,} seeds, {n_broken} broken promises, {n / seconds:.0f} seeds/s")
+    rare = [kind for kind in KINDS if met[kind] < n * LEAST_SHARE]
+    if n >= ENOUGH_SEEDS and rare:
+        print(f"met by less than {LEAST_SHARE:.0%} of the seeds: {', '.join(rare)}")
+        return n_broken + len(rare)
     return n_broken
 
 
@@ -85,8 +93,8 @@ def tell_core(seed: int) -> int:
 def find_bugs() -> int:
     """Look for each deliberate bug, in a process of its own; return how many no seed finds."""
     n_missed = 0
-    for at, bug in enumerate(bugs.BUGS):
-        command = [sys.executable, "-m", "tests.world", "--bug", str(at)]
+    for bug in bugs.BUGS:
+        command = [sys.executable, "-m", "tests.world", "--bug", bug.name]
         found = subprocess.run(command, capture_output=True, text=True, check=False)
         n_missed += found.returncode != 0
         print(f"{bug.name}: {(found.stdout or found.stderr[-500:]).strip()}", flush=True)
@@ -94,9 +102,9 @@ def find_bugs() -> int:
     return n_missed
 
 
-def find_bug(at: int) -> int:
+def find_bug(name: str) -> int:
     """Put one bug in, and play seeds until one breaks a promise."""
-    bugs.put_in(bugs.BUGS[at])
+    bugs.put_in(next(bug for bug in bugs.BUGS if bug.name == name))
     from tests.world.whole import Plan, play
 
     for seed in range(FOUND_WITHIN):
@@ -116,7 +124,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, metavar="S", help="play this one and tell its story")
     parser.add_argument("--core", action="store_true", help="the decisions alone")
     parser.add_argument("--bugs", action="store_true", help="look for each deliberate bug")
-    parser.add_argument("--bug", type=int, metavar="I", help="look for this one")
+    parser.add_argument("--bug", choices=[bug.name for bug in bugs.BUGS], metavar="NAME", help="look for this one")
     asked = parser.parse_args()
     if asked.bugs or asked.bug is not None:
         n_bad = find_bugs() if asked.bug is None else find_bug(asked.bug)

@@ -232,6 +232,20 @@ BUGS = [
         "what was rejected counts as completed", "core.retry",
         "            self._counters.completed -= 1\n            one =", "            one =",
     ),
+    Bug("a lost node is not named", "core.retry", "        node=event.address,\n", ""),
+    Bug(
+        "what is told of a pod is told of all", "core.guards",
+        "        pod = self._dead.get(event.address)", "        pod = next(iter(self._dead.values()), None)",
+    ),
+    Bug("a shard runs what belongs to another", "session.source", "done | only.complement(len(simulations))", "done"),
+    Bug(
+        "commits are those that a listing has", "store.commits",
+        "    names += _unlisted(folder, _number_of(names[-1]) if names else run.log_from - 1)\n", "",
+    ),
+    Bug(
+        "parts are those that a listing has", "store.parts",
+        '.get(part.path.rpartition("/")[2]) or folder.size(part.path)', '.get(part.path.rpartition("/")[2])',
+    ),
 ]  # fmt: skip
 
 

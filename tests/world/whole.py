@@ -15,8 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.world.world import Plan, World
+from support.world.world import KINDS, Plan, World
 
+__all__ = ["KINDS", "Outcome", "Plan", "play", "play_all", "shrunk", "tell"]
 MEMORY = Path("/dev/shm")
 _BATCH = 50
 _TOLD = 60

@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import random
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import obstore
@@ -82,6 +82,13 @@ class Requests:
         self.met["late_request"] += 1
         _arrive(self.late.pop(self._dice.randrange(len(self.late))))
 
+    @contextmanager
+    def in_good_weather(self) -> Iterator[None]:
+        """No request meets a fault meanwhile."""
+        weather, self.weather = self.weather, 0.0
+        yield
+        self.weather = weather
+
     def _ask(self, name: str, *args: Any, **options: Any) -> Any:
         self._step(f"{name} {args[0]}", None)
         if "refused_read" in self.kinds and self._dice.random() < self.weather / 4:
@@ -89,7 +96,7 @@ class Requests:
             raise GenericError("Server returned error response, status code: 503 <Code>SlowDown</Code>")
         found = getattr(obstore, name)(self.memory, *args, **options)
         found = list(found) if name == "list" else found
-        if name == "list_with_delimiter" and "old_listing" in self.kinds and self._dice.random() < self.weather:
+        if name == "list_with_delimiter" and "old_listing" in self.kinds and self._dice.random() < 4 * self.weather:
             return self._as_it_was(found)
         return found
 

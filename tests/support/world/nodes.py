@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from support.simulated_cluster import SimulatedBackend, SimulatedNode, Workload
 from support.world.turns import Turns
 
-from modelops_ray.core.events import ChunkFailed, ChunkFinished, Event, SubmitChunk
+from modelops_ray.core.events import Capacity, ChunkFailed, ChunkFinished, Event, Node, PodDied, SubmitChunk
 from modelops_ray.core.report import Cause, ChunkReport, Failure, Measured
 from modelops_ray.errors import PayloadLostError
 from modelops_ray.study.chunk import Chunk, Payload
 
 MIB = 2**20
 BASE_BYTES = 100 * MIB
+DRAINED_S = (1.0, 20.0)
+"""So long a node that drains still works on what it has."""
 EARLY = 0.2
 """The share of chunks that end before they have reached their last simulation."""
 
@@ -30,8 +32,9 @@ class Fates:
 
     Those that are `hopeless` die each time.
 
-    `deaths` are those that are still to come. `ended` says as what each attempt ended that gave no result, by position
-    and number: in several ways, where a session was killed before it committed that.
+    `deaths` are those that are still to come. `ended` says as what each attempt ended that gave no result, and at which
+    address if a node was lost, by position and number: in several ways, where a session was killed before it committed
+    that.
     """
 
     seconds: Sequence[float]
@@ -39,7 +42,7 @@ class Fates:
     raising: frozenset[int] = frozenset()
     hopeless: frozenset[int] = frozenset()
     deaths: dict[int, int] = field(default_factory=dict)
-    ended: defaultdict[tuple[int, int], set[Cause]] = field(default_factory=lambda: defaultdict(set))
+    ended: defaultdict[tuple[int, int], set[tuple[Cause, str]]] = field(default_factory=lambda: defaultdict(set))
 
 
 class WorldBackend(SimulatedBackend):
@@ -62,6 +65,12 @@ class WorldBackend(SimulatedBackend):
         self._finished_s: dict[int, float] = {}
         self.longest_wait_for_commit_s = 0.0
         self.window: int | None = None
+        self.attempts = 0
+        self.pods_die = False
+        self._dead_pods: list[Event] = []
+        self._crashes: Counter[int] = Counter()
+        self._leaving: set[int] = set()
+        self._address_of: dict[int, str] = {}
         super().__init__(Workload(fates.seconds, fates.peaks, 1), nodes, outputs, seed=seed)
 
     @property
@@ -77,6 +86,52 @@ class WorldBackend(SimulatedBackend):
         """Let time pass, with all that happens in it."""
         self._turns.sleep(seconds)
         self._catch_up()
+
+    def capacity(self) -> Capacity:
+        """What can be placed on; as Ray tells it, a node that drains is no part of it."""
+        there = [node for node in self.nodes if node.is_there and node.index not in self._leaving]
+        return Capacity(tuple(Node(node.cpus, node.memory_bytes) for node in there))
+
+    def staying(self) -> list[int]:
+        """The nodes that are there and do not drain."""
+        return [node.index for node in self.nodes if node.is_there and node.index not in self._leaving]
+
+    def drain(self, index: int, seconds: float) -> None:
+        """A node takes nothing new, and goes after some seconds with what still runs there."""
+        self._leaving.add(index)
+        # Then nothing fits, whatever ends.
+        self.nodes[index].free_cpus -= 1000.0
+        self.at(self.now_s + seconds, self.lose, index)
+
+    def lose(self, index: int, address: str = "") -> None:
+        """A node that is there dies, with everything that runs on it."""
+        if not self.nodes[index].is_there:
+            return
+        address = address or self.address_of(index)
+        if self.pods_die:
+            self._met["pod_died"] += 1
+            is_memory = self.rng.random() < 0.5
+            self._dead_pods.append(PodDied(self.now_s, address, said_of(address), is_memory))
+        super().lose(index, address)
+
+    def poll(self, _now_s: float) -> list[Event]:
+        """What is known of pods, as an observer of the cluster tells it."""
+        told, self._dead_pods = self._dead_pods, []
+        return told
+
+    def reachable(self) -> tuple[Node, ...]:
+        """What could come is not known."""
+        return ()
+
+    def come_back(self, index: int) -> None:
+        """A node that was lost comes again, as another one with its address."""
+        node = self.nodes[index]
+        self._address_of[len(self.nodes)] = self.address_of(index)
+        self.gain(node.cpus, node.memory_bytes)
+
+    def address_of(self, index: int) -> str:
+        """Where a node is; one that came back is where it was."""
+        return self._address_of.get(index, f"10.0.0.{index}")
 
     def submit(self, chunk: Chunk) -> None:
         """Place a chunk, or let it wait for a node."""
@@ -113,16 +168,16 @@ class WorldBackend(SimulatedBackend):
     def _take_down(self, event: Event) -> None:
         match event:
             case ChunkFailed():
-                self._ended_as(self._tries[event.chunk_id].items(), event.cause)
+                self._ended_as(self._tries[event.chunk_id].items(), event.cause, event.address)
             case ChunkFinished():
                 tries = self._tries[event.chunk_id]
                 self._finished_s[event.chunk_id] = self.now_s
                 for failure in event.report.failures:
                     self._ended_as([(failure.position, tries[failure.position])], failure.cause)
 
-    def _ended_as(self, attempts: Iterable[tuple[int, int]], cause: Cause) -> None:
+    def _ended_as(self, attempts: Iterable[tuple[int, int]], cause: Cause, address: str = "") -> None:
         for attempt in attempts:
-            self._fates.ended[attempt].add(cause)
+            self._fates.ended[attempt].add((cause, address))
 
     def _catch_up(self) -> None:
         while self.events and self.events[0][0] <= self.now_s:
@@ -154,6 +209,10 @@ class WorldBackend(SimulatedBackend):
         if fates.deaths.get(last):
             fates.deaths[last] -= 1
             self._met["hopeless" if last in fates.hopeless else "crashed"] += 1
+            self._crashes[last] += len(chunk.positions) == 1
+            assert self._crashes[last] <= self.attempts, (
+                f"simulation {last} crashes alone a {self._crashes[last]}th time"
+            )
             return ChunkFailed(self.now_s, chunk.chunk_id, Cause.CRASHED, "SIGSEGV", "it crashed")
         reached = chunk.positions
         if len(reached) > 1 and self.rng.random() < EARLY:
@@ -169,6 +228,11 @@ class WorldBackend(SimulatedBackend):
             payload_bytes=1000 * len(done),
         )
         return ChunkFinished(self.now_s, chunk.chunk_id, report)
+
+
+def said_of(address: str) -> str:
+    """What is told of a pod that died."""
+    return f"the pod of {address} died"
 
 
 def reached_of(backend: WorldBackend, chunk: Chunk) -> list[int]:

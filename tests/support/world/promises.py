@@ -1,24 +1,37 @@
 """What must hold in a world, whatever happens: at every look, and at the end.
 
 Owns what was told to be committed. A promise that is broken is an AssertionError with a sentence.
+
+Among them are the invariants of OSWALD, a write-ahead log of objects (https://nvartolomei.com/oswald and the P models
+`SafetyLsnConsistency`, `SafetyCounterMonotonicity`, `SafetyManifestMonotonicity` and `LivenessCounterProgress` in
+github.com/nvartolomei/oswald), as they read for this log: all who look see the same commit under a number, for ever;
+what a reader has seen is in all that is seen later, and a session that begins knows all that was told before; a run's
+log begins where it began, and reaches at least as far as it did; and every session that begins comes to its end.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
+
+import obstore
+from support.world.nodes import said_of
 
 from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import ModelopsRayError, ResultsError, RunInUseError, StorageError
-from modelops_ray.store.commits import FOLDER, decode
+from modelops_ray.store.commits import FOLDER as LOG
+from modelops_ray.store.commits import decode, digest_of, read_log
 from modelops_ray.store.found import leftovers_in
 from modelops_ray.store.parts import ATTEMPTS
 from modelops_ray.store.reader import RunReader
-from modelops_ray.store.run_json import is_there
+from modelops_ray.store.run_json import is_there, read_run_json
 from modelops_ray.store.run_store import RunStore
+from modelops_ray.store.shards import FOLDER as SHARDS
+from modelops_ray.store.shards import found_in
 from modelops_ray.store.storage.base import Folder
 from modelops_ray.store.storage.places import open_folder
 
@@ -34,6 +47,8 @@ DELAYS = ("refused", "throttled", "unanswered", "delayed", "conflict")
 YOUNG_S = 55.0
 """A session that was heard of within a minute counts as one that lives; reading takes seconds."""
 
+Seen = dict[int, str]
+"""The commits of a run, by number, as the digests of their files."""
 Key = tuple[str, int]
 """A simulation: `param_id` and seed."""
 
@@ -61,6 +76,8 @@ class Promises:
         self._told_attempts: defaultdict[str, int] = defaultdict(int)
         self._heard_s: dict[Process, float] = {}
         self._run_of: dict[Process, str] = {}
+        self._seen_commits: defaultdict[str, Seen] = defaultdict(dict)
+        self._seen: defaultdict[str, set[Key]] = defaultdict(set)
         self._has_lied = False
         self._keys: dict[int, dict[int, Key]] = {}
 
@@ -77,7 +94,9 @@ class Promises:
                 run = self._run_of.get(other)
                 if is_live and run == store._session._run.id and world.turns.now_s - heard_s < YOUNG_S:
                     raise AssertionError(f"{process.name} begins although {other.name} said a word lately")
-        self._run_of[process] = store._session._run.id
+        run = self._run_of[process] = store._session._run.id
+        unknown = self._told[run] - self._completed(store)
+        assert self._has_lied or not unknown, f"{process.name} begins without {len(unknown)} results that were told"
         self.heard(process)
 
     def heard(self, process: Process) -> None:
@@ -86,11 +105,16 @@ class Promises:
 
     def committed(self, store: RunStore) -> None:
         """The driver was told that something is committed: it holds from here on."""
-        run, log = store._session._run, store._log
-        done = Ranges(pair for part in log.parts.values() if not part.failed for pair in part.positions.tolist())
-        keys = self._keys_of(store)
-        self._told_attempts[run.id] = sum(part.rows for part in log.parts_of(ATTEMPTS))
-        self._told[run.id] |= {keys[position] for start, stop in done.pairs() for position in range(start, stop)}
+        run = store._session._run.id
+        self._told_attempts[run] = sum(part.rows for part in store._log.parts_of(ATTEMPTS))
+        self._told[run] |= self._completed(store)
+
+    def _completed(self, store: RunStore) -> set[Key]:
+        """What a session takes for completed. Positions of a smaller study are those of the larger one."""
+        parts = [part for part in store._log.parts.values() if not part.failed]
+        done = Ranges(pair for part in parts for pair in part.positions.tolist())
+        keys = self._positions()
+        return {keys[position] for start, stop in done.pairs() for position in range(start, stop)}
 
     def finished(self, snapshot: Snapshot, finish: Finish, waited_s: float, process: Process) -> None:
         """What a session counts adds up, and what it finished was committed in time."""
@@ -102,8 +126,13 @@ class Promises:
         assert is_slow or waited_s < COMMITTED_WITHIN_S, f"a result of {process.name} waited {waited_s:.1f} s"
 
     def power_was_lost(self, *, lied: bool) -> None:
-        """Where the disk lied about syncs, what was told may be gone; what is there must be right all the same."""
+        """Where the disk lied about syncs, what was told may be gone; what is there must be right all the same.
+
+        What was seen and not told yet may be gone as well.
+        """
         self._has_lied |= lied
+        self._seen_commits.clear()
+        self._seen.clear()
 
     def check_error(self, told: Told) -> None:
         """An error is one line; a directory is only called damaged where the disk has lied."""
@@ -126,33 +155,38 @@ class Promises:
     # What is there
 
     def look(self) -> None:
-        """A reader looks at what is there now."""
-        if self._world.has("refused_read") or self._world.has("old_listing"):
-            return
-        self._check(self._world.place)
+        """A reader looks at what is there now; its requests may be refused."""
+        try:
+            self._check(self._world.place)
+        except StorageError:
+            if not self._world.has("refused_read"):
+                raise
 
     def check_the_end(self) -> None:
         """The study is complete, and all runs that were moved aside hold what they were told to hold."""
-        world, last = self._world, self._world.told[-1]
-        if self._has_lied and last.error is not None:
+        world, lasts = self._world, self._world.last_of_each()
+        if self._has_lied and any(last.error is not None for last in lasts):
             return
-        assert last.error is None, f"the last session is told: {last.error}"
-        assert last.finish is not None
-        assert last.finish.ending is Ending.COMPLETE, f"the last session ends: {last.finish}"
-        seen = {self._check(world.place, is_whole=True)}
-        for place in self._aside():
-            seen.add(self._check(place))
+        for last in lasts:
+            assert last.error is None, f"the last session is told: {last.error}"
+            assert last.finish is not None
+            assert last.finish.ending is Ending.COMPLETE, f"the last session ends: {last.finish}"
+        seen = self._check(world.place, is_whole=True).union(*map(self._check, self._aside()))
         lost = {run for run, told in self._told.items() if told} - seen
         assert self._has_lied or not lost, f"runs {lost} are gone"
 
-    def _check(self, place: object, *, is_whole: bool = False) -> str | None:
-        """Rows are the model's, each once, in study order; all that was told is there; sessions did not mix."""
-        folder = open_folder(place)
+    def _check(self, place: Any, *, is_whole: bool = False) -> set[str]:
+        """Rows are the model's, each once, in study order; all that was told is there; sessions did not mix.
+
+        Return the ids of the runs there: several where it is in shards.
+        """
         try:
-            if not is_there(folder):
-                return None
+            whole = open_folder(place)
+            folders = [folder for folder in (whole, *found_in(whole).values()) if is_there(folder)]
+            if not folders:
+                return set()
+            runs = {read_run_json(folder).id: folder for folder in folders}
             reader = RunReader(place)
-            run = reader.run
             rows = reader.simulations().to_pylist()
             attempts = reader.attempts().to_pylist()
             outputs = (
@@ -160,31 +194,54 @@ class Promises:
             )
         except ResultsError as error:
             self._may_be_unreadable(error)
-            return None
+            return set()
         keys = [(row["param_id"], row["seed"]) for row in rows]
         order = self._order()
         assert len(set(keys)) == len(keys), "a simulation has two rows"
         assert keys == sorted(keys, key=order.__getitem__), "rows are not in study order"
         self._check_rows(rows, outputs, order)
         self._check_attempts(rows, attempts, order)
-        n_told = self._told_attempts[run.id]
-        assert self._has_lied or n_told <= len(attempts), f"{n_told - len(attempts)} of {n_told} attempts are gone"
-        completed = {key for key, row in zip(keys, rows, strict=True) if row["status"] == "completed"}
-        missing = self._told[run.id] - completed
-        assert self._has_lied or not missing, f"{len(missing)} results that were told to be committed are gone"
+        self._check_told(
+            runs, {key for key, row in zip(keys, rows, strict=True) if row["status"] == "completed"}, attempts
+        )
         if is_whole:
-            self._check_files(folder, reader)
             n = len(self._world.simulations)
             assert n == len(rows), f"{len(rows)} of {n} simulations have a row"
-        if not self._has_lied:
-            self._check_order_of_sessions(folder, run)
-        return run.id
+        with self._world.bucket.in_good_weather():
+            for run, folder in runs.items():
+                self._check_log(run, folder, is_over=is_whole)
+        return set(runs)
 
-    def _check_files(self, folder: Folder, reader: RunReader) -> None:
-        """After a session that ended properly there is no file but those that count."""
-        log = reader.log()
-        leftovers = leftovers_in(folder, log)
-        assert self._has_lied or not leftovers, f"files are left that do not count: {leftovers}"
+    def _check_told(self, runs: Collection[str], completed: set[Key], attempts: Collection[object]) -> None:
+        """What was told or seen is there, and more."""
+        if self._has_lied:
+            return
+        n_told = sum(self._told_attempts[run] for run in runs)
+        assert n_told <= len(attempts), f"{n_told - len(attempts)} of {n_told} attempts are gone"
+        for run in runs:
+            missing = self._told[run] - completed
+            assert not missing, f"{len(missing)} results that were told to be committed are gone"
+            missing = self._seen[run] - completed
+            assert not missing, f"{len(missing)} results that a reader has seen are gone"
+        if len(runs) == 1:
+            self._seen[next(iter(runs))] = completed
+
+    def _check_log(self, run: str, folder: Folder, *, is_over: bool) -> None:
+        """A log only grows, sessions follow each other, and when all have ended properly no other file is left."""
+        if self._has_lied:
+            return
+        if is_over:
+            leftovers = leftovers_in(folder, read_log(folder))
+            assert not leftovers, f"files are left that do not count: {leftovers}"
+        found = [(name, folder.read(f"{LOG}/{name}")) for name in folder.names(LOG)]
+        commits = [(decode(data, name), digest_of(data)) for name, data in found if data is not None]
+        own = [(commit, digest) for commit, digest in commits if commit.run == run]
+        turns = [name for name, _ in itertools.groupby(commit.session for commit, _ in own)]
+        assert len(set(turns)) == len(turns), "a session that was over made something visible"
+        seen = {commit.number: digest for commit, digest in own}
+        changed = self._seen_commits[run].items() - seen.items()
+        assert not changed, f"commits {sorted(number for number, _ in changed)} are gone, or others than they were"
+        self._seen_commits[run] = seen
 
     def _check_rows(self, rows: list[dict], outputs: list[dict], order: dict[Key, int]) -> None:
         fates, misfitting = self._world.fates, self._world.misfitting
@@ -217,33 +274,32 @@ class Promises:
             made[row["task_id"]].append(row["attempt"])
             if (position := position_of.get(row["task_id"])) is not None:
                 ended = self._world.fates.ended[position, row["attempt"]] | (
-                    {Cause.BAD_OUTPUT} if position in self._world.misfitting else set()
+                    {(Cause.BAD_OUTPUT, "n0")} if position in self._world.misfitting else set()
                 )
-                assert row["cause"] in ended, f"attempt {row['attempt']} of {position}: {row['cause']}, not {ended}"
+                found = (row["cause"], row["node"] or "")
+                said = row["error_message"] or ""
+                assert "the pod of" not in said or said == said_of(row["node"]), f"an attempt on {found}: {said}"
+                assert found in ended, f"attempt {row['attempt']} of {position}: {found}, not one of {ended}"
         for row in rows:
             n = row["attempts"] if row["status"] == "failed" else row["attempts"] - 1
             assert made[row["task_id"]] == list(range(1, n + 1)), f"attempts {made[row['task_id']]} of {n} have a row"
 
-    def _check_order_of_sessions(self, folder: Folder, run: object) -> None:
-        """Once another session of the run has begun, none of the earlier ones adds anything."""
-        contents = [(name, folder.read(f"{FOLDER}/{name}")) for name in folder.names(FOLDER)]
-        commits = [decode(data, name) for name, data in contents if data is not None]
-        sessions = [each.session for each in commits if each.run == run.id and each.number >= run.log_from]
-        turns = [name for name, _ in itertools.groupby(sessions)]
-        assert len(set(turns)) == len(turns), "a session that was over made something visible"
-
     def _may_be_unreadable(self, error: ResultsError) -> None:
-        if self._has_lied or any(words in str(error) for words in ("--fresh once more", "start again")):
+        harmless = ("--fresh once more", "start again", "run every shard with the same study")
+        if self._has_lied or any(words in str(error) for words in harmless):
             return
         raise AssertionError(f"it cannot be read: {error}") from error
 
     def _aside(self) -> list[object]:
+        """Where runs or shards are that were moved aside."""
         if self._world.plan.place == "disk":
-            return sorted(self._world.disk.root.glob("run.old-*"))
-        import obstore
-
-        found = obstore.list_with_delimiter(self._world.bucket.memory, "runs")["common_prefixes"]
-        return [f"s3://bucket/{prefix}" for prefix in found if prefix != "runs/run"]
+            return sorted(self._world.disk.root.glob("**/*.old-*"))
+        found = [
+            prefix
+            for above in ("runs", f"runs/run/{SHARDS}")
+            for prefix in obstore.list_with_delimiter(self._world.bucket.memory, above)["common_prefixes"]
+        ]
+        return [f"s3://bucket/{prefix}" for prefix in found if ".old-" in prefix]
 
     def _order(self) -> dict[Key, int]:
         return {key: position for position, key in self._positions().items()}
@@ -253,7 +309,3 @@ class Promises:
         if n_sets not in self._keys:
             self._keys[n_sets] = {each.position: (each.param_id, each.seed) for each in self._world.simulations}
         return self._keys[n_sets]
-
-    def _keys_of(self, _store: RunStore) -> dict[int, Key]:
-        """Positions of a smaller study are those of the larger one: it only grows at its end."""
-        return self._positions()

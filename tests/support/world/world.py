@@ -24,11 +24,12 @@ from support.in_place import InPlace
 from support.stores import grid, opened, payload
 from support.world.bucket import Requests
 from support.world.disk import Disk
-from support.world.nodes import Fates, WorldBackend, reached_of, tries_of
+from support.world.nodes import DRAINED_S, Fates, WorldBackend, reached_of, tries_of
 from support.world.parquet import Parquet
 from support.world.promises import Promises
 from support.world.turns import EndlessError, Process, Turns
 
+from modelops_ray.config import Shard
 from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.invariants import CheckedRun
 from modelops_ray.core.policy import Policy
@@ -40,11 +41,13 @@ from modelops_ray.session.ports import Ports, Snapshot
 from modelops_ray.session.source import StudySource
 from modelops_ray.store import heartbeat, parts, run_json, writer
 from modelops_ray.store.heartbeat import ProcessIdentity
+from modelops_ray.store.shards import FOLDER
 from modelops_ray.store.storage import local, names, objects
 from modelops_ray.store.storage.buckets import Bucket
 from modelops_ray.store.storage.objects import ObjectFolder
+from modelops_ray.store.storage.places import inside
 from modelops_ray.store.writer import Surroundings
-from modelops_ray.study.simulations import Simulations
+from modelops_ray.study.simulations import Simulations, scope_of
 from modelops_ray.study.study import Study
 
 MIB, GIB = 2**20, 2**30
@@ -63,15 +66,22 @@ TICKS_S = (0.2, 1.0, 1.0, 1.0)
 """How long a driver waits while nothing happens; most turns are such, and the more there are the slower is a seed."""
 CHURN = 3
 """Nodes that are lost one after the other, each with what runs on it; one comes for each."""
+LOSSES = ("node_lost", "node_drained", "node_back", "churn")
+MOST_LOSSES = 4
+"""With its crashes a simulation is lost less often than it may be tried; less often where memory takes tries too."""
 MOST_TURNS = 20_000
 """Of the driver in one session, which take 0.2 s each where nothing happens."""
 
 NODE_FAULTS = (
     "node_lost",
     "node_gained",
+    "node_drained",
+    "node_back",
+    "pod_died",
     "payload_lost",
     "out_of_memory",
     "crashed",
+    "hopeless",
     "model_error",
     "misfit",
     "wider",
@@ -79,18 +89,20 @@ NODE_FAULTS = (
     "long",
 )
 SESSION_FAULTS = ("killed", "stopped", "interrupted", "second_session", "clock_skew", "clock_jump", "slow_storage")
-USER_ACTS = ("fresh", "retry_failed", "extended", "take_over")
+USER_ACTS = ("fresh", "retry_failed", "extended", "take_over", "sharded")
 DISK_FAULTS = ("power", "torn", "full", "failing_sync", "lying_sync")
 BUCKET_FAULTS = (
     "refused",
     "throttled",
     "unanswered",
+    "delayed",
     "repeated",
     "conflict",
     "refused_read",
     "late_request",
     "old_listing",
 )
+KINDS = (*NODE_FAULTS, *SESSION_FAULTS, *USER_ACTS, *DISK_FAULTS, *BUCKET_FAULTS)
 
 
 @functools.cache
@@ -124,7 +136,7 @@ class Plan:
 
 @dataclass
 class Told:
-    """What a session told its user: how it ended, or the error."""
+    """What a session told its user: how it ended, or the error. `how` names the part of the study if it is a shard."""
 
     session: Process
     how: dict[str, Any]
@@ -149,9 +161,11 @@ class World:
         self.bucket = Requests(self.dice, self._requested, lambda: self.turns.now_s, self.turns.at)
         self.place: Any = self.disk.root / "run" if self.plan.place == "disk" else URI
         self.n_sets = self.plan.n_sets
+        self.losses = self._losses()
         self.fates = self._fates(len(study_of(self.plan.n_sets + 2, self.plan.n_replicates)[1]))
-        self.misfitting = self._some("misfit", 0.1)
+        self.misfitting = self._some("misfit", 0.2)
         self.met["long"] += "long" in self.plan.kinds
+        self.parts = self._parts()
         self.promises = Promises(self)
         self.processes: list[Process] = []
         self.told: list[Told] = []
@@ -166,6 +180,22 @@ class World:
     def simulations(self) -> Simulations:
         """Those of the study."""
         return study_of(self.n_sets, self.plan.n_replicates)[1]
+
+    def _parts(self) -> list[Shard | None]:
+        """What the user runs one by one: the study, or its shards."""
+        if "sharded" not in self.plan.kinds or self.plan.n_sets == 1:
+            return [None]
+        self.met["sharded"] += 1
+        n = self.dice.randint(2, min(3, self.plan.n_sets))
+        return [Shard(number, n) for number in range(1, n + 1)]
+
+    def place_of(self, part: Shard | None) -> Any:
+        """The run directory of the study, or of a shard."""
+        return self.place if part is None else inside(self.place, f"{FOLDER}/{part.name}")
+
+    def last_of_each(self) -> list[Told]:
+        """The last session of the study, or of each shard."""
+        return list({told.how["part"]: told for told in self.told}.values())
 
     def has(self, kind: str) -> bool:
         """Whether this kind of fault happens now."""
@@ -195,12 +225,13 @@ class World:
     def _use(self, _user: Process) -> None:
         """Do what a user does until the study is complete, or the trouble is over."""
         while self.turns.now_s < TROUBLE_S:
-            process = self._session(self._how())
+            processes = [self._session(self._how(part)) for part in self.parts]
             if self.has("second_session") and self.dice.random() < 0.5:
                 self.turns.sleep(self.dice.uniform(0, 60))
                 self.met["second_session"] += 1
-                self._session(self._how())
-            self._wait_for(process)
+                self._session(self._how(self.dice.choice(self.parts)))
+            for process in processes:
+                self._wait_for(process)
             if self._is_content():
                 break
             self.turns.sleep(self.dice.choice([1.0, 30.0, 90.0]))
@@ -217,11 +248,12 @@ class World:
                 raise process.error
 
     def _is_content(self) -> bool:
-        finished = [told for told in self.told if told.finish is not None]
-        return bool(finished) and finished[-1].finish.ending is Ending.COMPLETE and self.dice.random() < 0.5
+        finished = {told.how["part"]: told.finish.ending for told in self.told if told.finish is not None}
+        is_complete = [finished.get(part) is Ending.COMPLETE for part in self.parts]
+        return all(is_complete) and self.dice.random() < 0.5
 
-    def _how(self) -> dict[str, Any]:
-        how: dict[str, Any] = {}
+    def _how(self, part: Shard | None) -> dict[str, Any]:
+        how: dict[str, Any] = {"part": part}
         for kind, share in (("fresh", 0.2), ("retry_failed", 0.4), ("take_over", 0.5)):
             if self.has(kind) and self.dice.random() < share:
                 self.met[kind] += 1
@@ -238,8 +270,12 @@ class World:
         while self.bucket.late:
             self.bucket.arrive()
         self.say("calm")
+        for part in self.parts:
+            self._finish_in_calm(part)
+
+    def _finish_in_calm(self, part: Shard | None) -> None:
         for how in ({"take_over": True}, {"take_over": True, "fresh": True}):
-            process = self._session(how)
+            process = self._session({"part": part, **how})
             began_s = self.turns.now_s
             self.turns.run(until_s=began_s + PATIENCE_S, is_over=lambda process=process: process.is_over)
             if not process.is_over:
@@ -277,14 +313,14 @@ class World:
     def _plan_trouble(self) -> None:
         dice, turns = self.dice, self.turns
         when = functools.partial(dice.uniform, 0.1, TROUBLE_S / 4)
-        if self.has("power"):
+        if self.has("power") or self.has("torn"):
             for _ in range(dice.randint(1, 3)):
                 turns.at(when(), self._lose_power)
         if self.has("full"):
             for began_s in (dice.uniform(0.0, 9.0), when()):
                 turns.at(began_s, lambda: self._set_full(is_full=True))
                 turns.at(began_s + dice.choice([0.5, 20.0]), lambda: self._set_full(is_full=False))
-        self.disk.fails = dice.choice([0.01, 0.1]) if self.has("failing_sync") else 0.0
+        self.disk.fails = dice.choice([0.03, 0.1]) if self.has("failing_sync") else 0.0
         self.disk.lies = self.has("lying_sync")
         self.bucket.kinds = tuple(kind for kind in BUCKET_FAULTS if self.has(kind))
         self.bucket.weather = dice.choice([0.02, 0.1]) if self.bucket.kinds else 0.0
@@ -340,7 +376,8 @@ class World:
         if self.has("slow_storage") and self.dice.random() < 0.02 * often:
             self.met["slow_storage"] += 1
             self.turns.sleep(self.dice.choice([0.01, 0.5, 8.0, 90.0]))
-        if self.has("killed") and self.dice.random() < 0.002 * often:
+        deadly = 0.01 * self.has("late_request") + 0.002 * self.has("killed")
+        if self.dice.random() < deadly * often:
             self.met["killed"] += 1
             self.say(f"{self.turns.here.name} is killed before it does {what}")
             self.turns.kill(self.turns.here)
@@ -364,6 +401,16 @@ class World:
         """The days that the model returns: halves are met late, and widen the columns of what is committed."""
         return [0.5, 1.5] if "wider" in self.plan.kinds and position % 3 == 2 else [0, 1]
 
+    def _losses(self) -> Counter[str]:
+        """How often nodes go in a session, and what runs on them is lost."""
+        kinds = [kind for kind in LOSSES if kind in self.plan.kinds]
+        self.dice.shuffle(kinds)
+        most = 2 if "out_of_memory" in self.plan.kinds else MOST_LOSSES
+        losses = Counter(kinds[:most])
+        if "churn" in losses:
+            losses["churn"] = min(CHURN, 1 + most - len(losses))
+        return losses
+
     def _fates(self, n: int) -> Fates:
         dice, large = self.dice, "out_of_memory" in self.plan.kinds
         fates = Fates(
@@ -372,8 +419,7 @@ class World:
         )
         self.fates = fates
         fates.raising = self._some("model_error", 0.2)
-        # With what memory and lost nodes may take, fewer than the attempts that a simulation has.
-        most = 0 if "churn" in self.plan.kinds else 1 if large else 3
+        most = max(0, min(3, (2 if large else MOST_LOSSES) - self.losses.total()))
         fates.deaths = {position: dice.randint(min(1, most), most) for position in self._some("crashed", 0.2)}
         fates.hopeless = self._some("hopeless", 0.2) - fates.raising
         fates.deaths |= dict.fromkeys(fates.hopeless, 10**6)
@@ -454,8 +500,11 @@ class _Session:
     def run(self) -> Finish:
         """Begin, run to the end, and say how it ended."""
         world = self._world
-        around = world.around(self._process)
-        opening = opened(world.place, self._study, around=around, simulations=self._simulations, **self._how)
+        part, around = self._how["part"], world.around(self._process)
+        opening = opened(
+            world.place_of(part), self._study, around=around, simulations=self._simulations,
+            whole=world.place, **self._how,
+        )  # fmt: skip
         world.turns.sleep(world.dice.uniform(0.5, 5.0))
         self._store = store = opening.begin()
         if store._session is None:
@@ -465,12 +514,14 @@ class _Session:
         policy = Policy(
             chunk=world.dice.choice([None, 1, 3]), window=world.dice.choice([None, None, 1, 3]), no_progress_s=300.0
         )
-        backend.window = policy.window
+        backend.window, backend.attempts = policy.window, policy.attempts
         state = CheckedRun(policy, n_completed_before=store.completed, attempts_before=store.attempts_made())
         committer = _Told(self, Desk(store, backend.take, backend.clock, backend.clock), backend.sleep)
-        source = StudySource(self._simulations, store.done())
-        ports = Ports(backend, committer, source, self, backend.clock)
-        self._driver = Driver(state, ports, n_simulations=len(self._simulations), n_resumed=len(store.done()))
+        scope = None if part is None else scope_of(self._simulations, part)
+        source = StudySource(self._simulations, store.done(), scope)
+        ports = Ports(backend, committer, source, self, backend.clock, backend)
+        n = len(self._simulations if scope is None else scope)
+        self._driver = Driver(state, ports, n_simulations=n, n_resumed=len(store.done()))
         if world.has("interrupted") and world.dice.random() < 0.5:
             world.turns.at(world.turns.now_s + world.dice.uniform(0, 30), self._interrupt)
         finish = self._driver.run()
@@ -509,15 +560,16 @@ class _Session:
         world, dice = self._world, self._world.dice
         nodes = [(float(dice.randint(1, 4)), dice.choice([4, 8]) * GIB) for _ in range(world.plan.n_nodes)]
         backend = WorldBackend(world.turns, world.fates, nodes, self._outputs, world.met, seed=dice.randint(0, 9))
+        backend.pods_die = world.has("pod_died")
         now_s = world.turns.now_s
-        if world.has("node_lost"):
-            backend.at(now_s + dice.uniform(0.5, 9.0), self._lose_node, backend)
-        if world.has("node_gained") or world.has("node_lost"):
+        happens = {"node_lost": self._lose_node, "node_drained": self._drain_node, "node_back": self._restart_node}
+        for kind, n in world.losses.items():
+            for at in range(n if world.has(kind) else 0):
+                when_s = 3.0 * at + dice.uniform(0.1, 2.9) if kind == "churn" else dice.uniform(0.5, 9.0)
+                backend.at(now_s + when_s, happens.get(kind, self._replace_node), backend)
+        if any(map(world.has, ("node_gained", "node_lost", "node_drained"))):
             backend.at(now_s + dice.uniform(0.5, 20.0), self._gain_node, backend)
-        if world.has("churn"):
-            for at in range(CHURN):
-                backend.at(now_s + 3.0 * at + dice.uniform(0.1, 2.9), self._replace_node, backend)
-        if world.has("payload_lost"):
+        for _ in range(4 if world.has("payload_lost") else 0):
             backend.at(now_s + dice.uniform(0.5, 20.0), self._lose_payloads, backend)
         return backend
 
@@ -525,8 +577,23 @@ class _Session:
         self._world.met["node_lost"] += 1
         backend.lose(0)
 
+    def _drain_node(self, backend: WorldBackend) -> None:
+        if there := backend.staying():
+            self._world.met["node_drained"] += 1
+            backend.drain(self._world.dice.choice(there), self._world.dice.choice(DRAINED_S))
+
+    def _restart_node(self, backend: WorldBackend) -> None:
+        """A node goes, and comes back under the same address."""
+        dice, there = self._world.dice, backend.staying()
+        if not there:
+            return
+        self._world.met["node_back"] += 1
+        index = dice.choice(there)
+        backend.lose(index)
+        backend.at(backend.now_s + dice.uniform(0.1, 9.0), backend.come_back, index)
+
     def _replace_node(self, backend: WorldBackend) -> None:
-        there = [node.index for node in backend.nodes if node.is_there]
+        there = backend.staying()
         if there and not self._world.is_calm:
             self._world.met["churn"] += 1
             backend.gain(3.0, 8 * GIB)
