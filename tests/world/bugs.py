@@ -127,8 +127,8 @@ BUGS = [
     ),
     Bug(
         "a reader sees what no commit names", "store.reader",
-        "        return _in_order([directory.simulations() for directory in self._directories()])",
-        "        return _in_order([directory.simulations() for directory in self._directories() * 2])",
+        "        return _in_order([directory.simulations(columns) for directory in self._directories()])",
+        "        return _in_order([directory.simulations(columns) for directory in self._directories() * 2])",
     ),
     Bug(
         "a session that ends does not say so", "store.run_store",
@@ -155,8 +155,8 @@ BUGS = [
     ),
     Bug(
         "a reader does not put rows in order", "store.reader",
-        "        return _in_order([directory.simulations() for directory in self._directories()])",
-        "        return self._first().simulations().table",
+        "        return _in_order([directory.simulations(columns) for directory in self._directories()])",
+        "        return self._first().simulations(columns).table",
     ),
     Bug(
         "simulations whose outputs were lost do not run again", "core.retry",
