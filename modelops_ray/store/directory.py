@@ -114,7 +114,12 @@ class Directory:
 
     def output_of(self, name: str, task_ids: Sequence[str]) -> list[pa.Table]:
         """Return the rows that some simulations have in one output; reads a part at a time."""
-        return self._consistent(lambda at: self._output_of(at, name, plain_array(task_ids, pa.string())))
+        wanted = plain_array(task_ids, pa.string())
+        return self.output_parts(name, lambda table: table.filter(pc.is_in(table["task_id"], wanted)))
+
+    def output_parts(self, name: str, keep: Callable[[pa.Table], pa.Table]) -> list[pa.Table]:
+        """Return what `keep` leaves of each part of one output; reads a part at a time."""
+        return self._consistent(lambda at: list(map(keep, read_parts(at.folder, at.log.parts_of(f"{OUTPUTS}/{name}")))))
 
     def completed(self) -> Ranges:
         """Return the positions of all simulations with a result; reads the commits only."""
@@ -213,10 +218,6 @@ class Directory:
         positions, simulations = self._simulations(at, ["task_id"])
         task_ids = simulations["task_id"].combine_chunks()
         return pc.take(array_of(positions), pc.index_in(table["task_id"], value_set=task_ids))
-
-    def _output_of(self, at: _Moment, name: str, task_ids: pa.Array) -> list[pa.Table]:
-        tables = read_parts(at.folder, at.log.parts_of(f"{OUTPUTS}/{name}"))
-        return [table.filter(pc.is_in(table["task_id"], task_ids)) for table in tables]
 
     def _failures(self, at: _Moment) -> pa.Table:
         parts = [part for part in at.log.parts_of(SIMULATIONS) if part.failed]

@@ -6,7 +6,7 @@ Owns study order and how shards become one table. Shows committed rows only, ver
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -74,6 +74,10 @@ class RunReader:
     def output_of(self, name: str, task_ids: Sequence[str]) -> pa.Table:
         """Return the rows that some simulations have in one output, in no order; reads a part at a time."""
         return pa.concat_tables(table for each in self._directories() for table in each.output_of(name, task_ids))
+
+    def output_parts(self, name: str, keep: Callable[[pa.Table], pa.Table]) -> list[pa.Table]:
+        """Return what `keep` leaves of each part of one output, in no order; reads a part at a time."""
+        return [table for each in self._directories() for table in each.output_parts(name, keep)]
 
     def completed(self) -> Ranges:
         """Return the positions of all simulations with a result; reads the commits only."""

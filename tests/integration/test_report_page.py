@@ -162,13 +162,13 @@ def test_the_screen_of_a_notebook_is_drawn(run_dir, tmp_path):
 def test_pages_of_runs_without_much_to_draw_are_shown(tmp_path):
     """Nothing has ended, there are no outputs, nothing was measured, or nothing varies."""
     no_attempts = tables().attempts.slice(0, 0)
-    nothing = tables(simulations=tables().simulations.slice(0, 0), attempts=no_attempts, outputs={}, n_outputs=0)
+    nothing = tables(simulations=tables().simulations.slice(0, 0), attempts=no_attempts, outputs={})
     unmeasured = simulations(16, 5, {"peak_bytes": [0] * 80, "seconds": [None] * 80})
     alike = simulations(1, 1)
 
     for made in (
         nothing,
-        tables(outputs={}, n_outputs=0),
+        tables(outputs={}),
         tables(simulations=unmeasured),
         tables(simulations=alike, attempts=no_attempts, outputs=outputs(alike, 1)),
     ):

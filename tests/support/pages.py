@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -10,20 +11,28 @@ import pyarrow as pa
 from support.stores import grid, run_json_of
 
 from modelops_ray.report.page.build import Tables
+from modelops_ray.report.page.outputs import numbered, output_of
 from modelops_ray.store.commits import FileUse
 from modelops_ray.study.schema import ATTEMPT_COLUMNS, simulations_schema
 
 SECOND_US = 1_000_000
 BEGAN_US = 1_740_000_000 * SECOND_US
+CREATED = datetime(2025, 3, 1, 12, 0, tzinfo=UTC)
 
 
 def tables(n_sets: int = 16, replicates: int = 5, n_days: int = 20, **changes: Any) -> Tables:
-    """A run of two parameters in a grid; an eighth of it, where both are large, has failed; `changes` are fields."""
-    rows = simulations(n_sets, replicates)
+    """A run of two parameters in a grid; an eighth of it, where both are large, has failed.
+
+    `changes` are fields that differ; `outputs` are tables by name.
+    """
+    rows = changes.get("simulations", simulations(n_sets, replicates))
+    made = changes.pop("outputs", None)
+    returned = outputs(rows, n_days) if made is None else made
+    task_ids = rows["task_id"].combine_chunks()
     given = {
-        "name": "made-up", "run": run_json_of(grid()), "total": rows.num_rows, "simulations": rows,
-        "attempts": attempts(rows), "outputs": outputs(rows, n_days), "n_outputs": 2,
-        "files": {"sir.py": FileUse("ab" * 32, 70)},
+        "name": "made-up", "run": run_json_of(grid(), created=CREATED), "total": rows.num_rows, "simulations": rows,
+        "attempts": attempts(rows), "files": {"sir.py": FileUse("ab" * 32, 70)}, "n_outputs": len(returned),
+        "outputs": tuple(output_of(name, [numbered(table, task_ids)]) for name, table in returned.items()),
     }  # fmt: skip
     return Tables(**given | changes)
 

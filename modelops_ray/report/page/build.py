@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,7 +18,7 @@ from modelops_ray.report.page.failures import failures, retries
 from modelops_ray.report.page.figures import Fact, Figure, Page, Section, Table
 from modelops_ray.report.page.memory import POINTS, costs, requests
 from modelops_ray.report.page.numbers import floats
-from modelops_ray.report.page.outputs import fans, is_single, outputs_of, singles
+from modelops_ray.report.page.outputs import Output, fans, is_single, numbered, output_of, singles
 from modelops_ray.report.page.timeline import timeline
 from modelops_ray.report.text import count, duration, format_size, number
 from modelops_ray.store.commits import FileUse
@@ -43,7 +44,7 @@ class Tables:
     total: int
     simulations: pa.Table
     attempts: pa.Table
-    outputs: Mapping[str, pa.Table] = field(default_factory=dict)
+    outputs: tuple[Output, ...] = ()
     n_outputs: int = 0
     sampled: int | None = None
     files: Mapping[str, FileUse] = field(default_factory=dict)
@@ -56,16 +57,21 @@ def read_run(reader: RunReader, name: str, most_outputs: int = MOST_OUTPUTS) -> 
     """
     simulations, names = reader.simulations(), reader.output_names()
     chosen = _sample(simulations)
-    outputs = {
-        each: reader.output(each) if chosen is None else reader.output_of(each, chosen) for each in names[:most_outputs]
-    }
+    task_ids = simulations["task_id"].combine_chunks()
+    if chosen is not None:
+        # Not known any more: null is no row's id.
+        task_ids = pc.if_else(pa.array(chosen), task_ids, None)
+    outputs = (
+        output_of(each, reader.output_parts(each, lambda table: numbered(table, task_ids)))
+        for each in names[:most_outputs]
+    )
     return Tables(
-        name, reader.run, reader.status().total, simulations, reader.attempts(), outputs, len(names),
-        None if chosen is None else len(chosen), reader.log().files,
+        name, reader.run, reader.status().total, simulations, reader.attempts(), tuple(outputs), len(names),
+        None if chosen is None else int(np.count_nonzero(chosen)), reader.log().files,
     )  # fmt: skip
 
 
-def _sample(simulations: pa.Table) -> list[str] | None:
+def _sample(simulations: pa.Table) -> npt.NDArray[np.bool_] | None:
     """Choose parameter sets at random, with all of their simulations; None where there are few enough for all."""
     if simulations.num_rows <= MOST_SAMPLED:
         return None
@@ -74,8 +80,7 @@ def _sample(simulations: pa.Table) -> list[str] | None:
     n_before = np.cumsum(np.bincount(design.set_of_row)[sets])
     is_chosen = np.zeros(design.n_sets, np.bool_)
     is_chosen[sets[: max(1, int(np.searchsorted(n_before, MOST_SAMPLED, side="right")))]] = True
-    found: list[str] = simulations["task_id"].filter(pa.array(is_chosen[design.set_of_row])).to_pylist()
-    return found
+    return is_chosen[design.set_of_row]
 
 
 def page_of(tables: Tables) -> Page:
@@ -147,7 +152,7 @@ def _outputs(tables: Tables, design: Design) -> list[Section]:
     single: list[Figure] = []
     left_out: list[str] = []
     n_single = 0
-    for output in outputs_of(list(tables.outputs.items()), tables.simulations):
+    for output in tables.outputs:
         if not len(output.simulation):
             continue
         if is_single(output):

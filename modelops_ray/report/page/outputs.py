@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from modelops_ray.report.page.design import Design, Parameter
 from modelops_ray.report.page.figures import Axis, Band, Bars, Fan, Figure, Numbers, Points, Stack, Unit, View
@@ -43,7 +44,7 @@ _DIGITS_OF_TIME = 10
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The rows of one output, the simulation of each row (an index into the rows of `design`), and its own columns."""
+    """The model's columns of one output, and of each row the index of its simulation among the rows of `design`."""
 
     name: str
     table: pa.Table
@@ -51,12 +52,13 @@ class Output:
 
     @property
     def own(self) -> list[str]:
-        """The model's columns."""
-        return [name for name in self.table.column_names if name not in _IDENTITY and not _is_parameter(name)]
+        """The names of its columns."""
+        names: list[str] = self.table.column_names
+        return names
 
     @property
     def numbers(self) -> list[str]:
-        """The model's columns that hold numbers."""
+        """The names of those that hold numbers."""
         return [name for name in self.own if is_number(self.table[name].type)]
 
 
@@ -323,13 +325,18 @@ def singles(output: Output, design: Design, most: int) -> tuple[list[Figure], li
     return figures, [f"{output.name}: {name}" for name in output.numbers[most:]]
 
 
-def outputs_of(tables: Sequence[tuple[str, pa.Table]], simulations: pa.Table) -> list[Output]:
-    """Say of each row which simulation it is of; rows of a simulation that is not there are left out."""
-    import pyarrow.compute as pc
+def numbered(table: pa.Table, task_ids: pa.Array) -> pa.Table:
+    """Keep a model's own columns, and in `task_id` the index of each row's simulation among `task_ids`.
 
-    found = []
-    for name, table in tables:
-        row = pc.index_in(table["task_id"], value_set=simulations["task_id"].combine_chunks())
-        is_known = row.is_valid()
-        found.append(Output(name, table.filter(is_known), row.filter(is_known).to_numpy().astype(np.int64)))
-    return found
+    Rows of simulations that are not among them are left out. The columns that say which simulation a row is of weigh
+    many times what a model returns.
+    """
+    number = pc.index_in(table["task_id"], value_set=task_ids)
+    own = [name for name in table.column_names if name not in _IDENTITY and not _is_parameter(name)]
+    return table.select(own).add_column(0, "task_id", number).filter(number.is_valid())
+
+
+def output_of(name: str, parts: Sequence[pa.Table]) -> Output:
+    """Put the parts of an output together, of which `numbered` has made what they are."""
+    table = pa.concat_tables(parts, promote_options="permissive")
+    return Output(name, table.drop_columns(["task_id"]), table["task_id"].to_numpy().astype(np.int64))

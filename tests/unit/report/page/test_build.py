@@ -1,7 +1,8 @@
 """Of a large run the outputs of some parameter sets are read; what is left out is said."""
 
+import numpy as np
 import pytest
-from support.pages import tables
+from support.pages import outputs, simulations, tables
 from support.stores import Clock, grid, open_store, payload
 
 from modelops_ray.report.page import build
@@ -24,24 +25,25 @@ def test_of_a_small_run_all_outputs_are_read(reader):
     """All rows of them."""
     made = read_run(reader, "run")
 
-    assert (36, None) == (made.outputs["incidence"].num_rows, made.sampled)
+    assert (36, None) == (made.outputs[0].table.num_rows, made.sampled)
 
 
 def test_of_a_large_run_the_outputs_of_some_sets_are_read(reader, monkeypatch):
     """All simulations of each, so that the bands of a set are whole."""
     monkeypatch.setattr(build, "MOST_SAMPLED", 5)
     made = read_run(reader, "run")
-    of_set = made.outputs["incidence"].group_by("param_id").aggregate([("task_id", "count_distinct")])
+    simulations = np.unique(made.outputs[0].simulation)
 
     assert 4 == made.sampled
-    assert [2, 2] == of_set["task_id_count_distinct"].to_pylist()
+    assert [2, 2] == np.unique(simulations // 2, return_counts=True)[1].tolist()
     assert "From 4 simulations, of parameter sets that were drawn at random." in page_of(made).sections[0].sentences
 
 
 def test_outputs_that_are_not_drawn_are_named():
     """Whichever reason there is."""
-    outputs = {"agents": tables().outputs["daily"].select(["task_id", "cases"]), **tables().outputs}
-    sentences = page_of(tables(outputs=outputs, n_outputs=20)).sections[0].sentences
+    returned = outputs(simulations(16, 5), 20)
+    returned["agents"] = returned["daily"].select(["task_id", "cases"])
+    sentences = page_of(tables(outputs=returned, n_outputs=20)).sections[0].sentences
 
     assert "Not drawn: agents (no column of it is a time)." in sentences
     assert "17 more outputs of the model not looked at." in sentences

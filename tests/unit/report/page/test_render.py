@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pyarrow as pa
 import pytest
-from support.pages import attempts, simulations, tables
+from support.pages import attempts, outputs, simulations, tables
 from support.stores import grid, run_json_of
 
 from modelops_ray.report.page.build import page_of
@@ -41,16 +41,15 @@ def test_the_page_of_twelve_thousand_simulations_is_small():
 
 def test_the_page_of_values_with_many_digits_is_small():
     """Six columns over time and six single ones, the smallest and the most negative of numbers."""
-    made = tables(400, 2, 100)
-    daily, summary = made.outputs.values()
+    daily, summary = outputs(simulations(400, 2), 100).values()
     wide = {f"column {at}": -np.random.default_rng(at).random(daily.num_rows) * 1e-200 for at in range(8)}
     high = {f"value {at}": -np.random.default_rng(at).random(summary.num_rows) * 1e-200 for at in range(8)}
-    outputs = {
+    returned = {
         "daily": pa.table({"task_id": daily["task_id"], "day": daily["day"]} | wide),
         "more": pa.table({"task_id": daily["task_id"], "day": daily["day"]} | wide),
         "summary": pa.table({"task_id": summary["task_id"]} | high),
     }
-    assert len(page(tables(400, 2, 100, outputs=outputs)).encode()) < MOST_BYTES
+    assert len(page(tables(400, 2, outputs=returned)).encode()) < MOST_BYTES
 
 
 def test_the_page_refers_to_nothing_outside():
@@ -84,10 +83,9 @@ def test_text_of_others_stays_text():
     rows = simulations(16, 5, {"error_message": [evil] * 80, "node": [evil] * 80})
     rows = rows.rename_columns([EVIL if name == "param_beta" else name for name in rows.column_names])
     rows = rows.rename_columns([f"param_{name}" if name == EVIL else name for name in rows.column_names])
-    made = tables()
-    outputs = {EVIL: made.outputs["daily"].rename_columns(["task_id", "day", EVIL, "x"])}
+    returned = {EVIL: outputs(simulations(16, 5), 20)["daily"].rename_columns(["task_id", "day", EVIL, "x"])}
     run = run_json_of(grid(), model_label=EVIL, versions={EVIL: EVIL})
-    document = page(tables(name=EVIL, simulations=rows, attempts=attempts(rows), outputs=outputs, run=run))
+    document = page(tables(name=EVIL, simulations=rows, attempts=attempts(rows), outputs=returned, run=run))
 
     assert document.count("</script>") == 3
     assert not [element for element in Elements(document).found if element[0] == "img"]
@@ -103,7 +101,7 @@ def test_the_same_run_gives_the_same_bytes():
 def test_a_run_in_which_nothing_has_ended_has_a_page():
     """It says so, and what is being run."""
     nothing = tables().simulations.slice(0, 0)
-    document = page(tables(simulations=nothing, attempts=tables().attempts.slice(0, 0), outputs={}, n_outputs=0))
+    document = page(tables(simulations=nothing, attempts=tables().attempts.slice(0, 0), outputs={}))
 
     assert "No simulation has a result or a failure yet." in document
     assert "What was run" in document
@@ -112,7 +110,7 @@ def test_a_run_in_which_nothing_has_ended_has_a_page():
 def test_a_run_in_which_everything_failed_has_a_page():
     """Its failures are shown, and no outputs."""
     rows = simulations(16, 5, {"status": ["failed"] * 80, "cause": ["model_error"] * 80})
-    document = page(tables(simulations=rows, attempts=attempts(rows), outputs={}, n_outputs=0))
+    document = page(tables(simulations=rows, attempts=attempts(rows), outputs={}))
 
     assert "80 of 80 simulations failed (100.00%)." in document
     assert "No simulation has returned numbers." in document
