@@ -228,8 +228,11 @@ class Directory:
     def _causes(self, at: _Moment) -> dict[str, int]:
         failed = [part for part in at.log.parts_of(SIMULATIONS) if part.failed]
         counts: Counter[str] = Counter()
-        for table in read_parts(at.folder, failed, ["cause"]):
-            counts.update(table["cause"].to_pylist())
+        for part, table in zip(failed, read_parts(at.folder, failed, ["cause"]), strict=True):
+            causes = table["cause"].to_pylist()
+            if not all(isinstance(cause, str) for cause in causes):
+                raise damaged(at.folder.where(part.path), "a failure there has no cause")
+            counts.update(causes)
         return dict(sorted(counts.items()))
 
 

@@ -74,6 +74,20 @@ def broken(folder, text, name="file.yaml"):
     [
         ("a: [\n", "file.yaml: line 2: it is no YAML: did not find expected node content [unreadable]"),
         ("a: 1\nb: 2\na: 3\n", "file.yaml: line 3: the key 'a' stands twice; YAML would keep the last [duplicate-key]"),
+        ("a: !!set {b}\n", "file.yaml: line 1: a set, which JSON does not have; write a text [unreadable]"),
+        ("a: 1\n? ~\n: 2\n", "file.yaml: line 1: the key None is no text; write it in quotes [unreadable]"),
+        (
+            "apiVersion: v1\nkind: Secret\nmetadata: 2001-01-01\n",
+            "file.yaml: document 1: /metadata/name: a Secret needs a name [unreadable]",
+        ),
+        (
+            "{apiVersion: v1, kind: Secret, metadata: {name: a}, data: 2001-01-01}",
+            'file.yaml: Secret/a /data: "2001-01-01" is no dict; correct it [wrong-type]',
+        ),
+        (
+            "{apiVersion: v1, kind: Secret, metadata: {name: a}, 1: 2}",
+            "file.yaml: Secret/a: '1' is no field of it; correct or remove it [unknown-field]",
+        ),
         ("a: 1\n", "file.yaml: document 1: it has no apiVersion and kind; it is no Kubernetes object [unreadable]"),
         ("{apiVersion: v1, kind: Secret}", "file.yaml: document 1: /metadata/name: a Secret needs a name [unreadable]"),
         (

@@ -23,6 +23,8 @@ SHRINKING_S = 30.0
 EVERY = 66
 """Of so many inputs one goes through the real command line as well."""
 
+REALLY = " (command line)"
+
 
 class Tally:
     """What was seen so far; `wrong` are the seeds of what went wrong, with what it was."""
@@ -45,6 +47,11 @@ class Tally:
         if answer["wrong"]:
             self.wrong.append(f"seed {answer['input']['seed']}: {kind}: {answer['wrong'][0]}")
 
+    @property
+    def n(self) -> int:
+        """How many inputs were judged, the same by the real command line aside."""
+        return sum(n for kind, n in self._n.items() if not kind.endswith(REALLY))
+
     def table(self) -> str:
         """The counts of each kind."""
         rows = [f"{'kind':26}{'inputs':>8}{'refused':>9}{'most CPU s':>12}{'peak MB':>9}"]
@@ -56,17 +63,22 @@ class Tally:
         return "\n".join(rows)
 
 
-def judged(worker: Worker, seeds: range, every: int = EVERY, keep_in: Path | None = None) -> Tally:
+def judged(
+    worker: Worker, seeds: range, every: int = EVERY, keep_in: Path | None = None, only: str | None = None
+) -> Tally:
     """Give the program the inputs of these seeds, one of `every` also by the real command line.
 
-    With `keep_in`, what goes wrong for the first time in its way is shrunk and kept there, and told.
+    With `keep_in`, what goes wrong for the first time in its way is shrunk and kept there, and told. With `only`, those
+    that run no simulations ("quick"), or the others ("slow").
     """
     tally = Tally()
     ways: set[str] = set()
     for seed in seeds:
+        if only is not None and only != _pace(worker.ask(seed=seed, only_draw=True)["input"]):
+            continue
         for really in [False, True] if seed % every == 0 else [False]:
             answer = worker.ask(seed=seed, really=really)
-            answer["kind"] += " (command line)" * really
+            answer["kind"] += REALLY * really
             tally.add(answer)
             if not answer["wrong"] or keep_in is None:
                 continue
@@ -76,6 +88,10 @@ def judged(worker: Worker, seeds: range, every: int = EVERY, keep_in: Path | Non
                 ways.add(way)
                 print(_shortest(worker, Input.from_json(answer["input"]), way, keep_in, really=really), flush=True)
     return tally
+
+
+def _pace(asked: dict[str, Any]) -> str:
+    return "slow" if asked["arguments"][:1] in (["run"], ["profile"]) else "quick"
 
 
 def _way(wrong: str) -> str:
@@ -99,13 +115,16 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="the first seed (0)")
     parser.add_argument("--inputs", type=int, default=1000, metavar="N", help="how many, a seed each (1000)")
     parser.add_argument("--keep", type=Path, default=Path("mutations-failed"), metavar="DIR", help="for failures")
+    parser.add_argument("--only", choices=["quick", "slow"], help="what runs no simulations, or the others")
     asked = parser.parse_args()
     start_s = time.monotonic()
     with Worker() as worker:
-        tally = judged(worker, range(asked.seed, asked.seed + asked.inputs), keep_in=asked.keep.absolute())
+        tally = judged(
+            worker, range(asked.seed, asked.seed + asked.inputs), keep_in=asked.keep.absolute(), only=asked.only
+        )
     print(tally.table())
     print(f"{time.monotonic() - start_s:.0f} s")
-    print(f"{asked.inputs} inputs, {len(tally.wrong)} wrong")
+    print(f"{tally.n} inputs, {len(tally.wrong)} wrong")
     return 1 if tally.wrong else 0
 
 

@@ -179,7 +179,10 @@ def names_the_place(asked: Input, seen: Seen) -> bool:
 
 def _has_common_place(said: str) -> bool:
     return (
-        re.search(r"/dev/stdin|model|argument|option|command|-: |no --[a-z]|runs/|127\.0\.0\.1|Kubernetes", said)
+        re.search(
+            r"/dev/stdin|model|argument|option|command|-: |no --[a-z]|run directory|output|127\.0\.0\.1|Kubernetes",
+            said,
+        )
         is not None
     )
 

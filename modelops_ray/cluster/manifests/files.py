@@ -49,7 +49,10 @@ class Resource:
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML that refuses a key that stands twice, of which YAML would silently keep the last."""
+    """YAML as Kubernetes takes it: what JSON has, dates as texts, keys as texts.
+
+    Refuses a key that stands twice, of which YAML would silently keep the last.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (yaml's)
         seen: set[Any] = set()
@@ -63,7 +66,13 @@ class _Loader(yaml.CSafeLoader):
                 raise ManifestError(f"line {key.start_mark.line + 1}: {found}", "duplicate-key")
             seen.add(key.value)
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
-        return mapping
+        return {self._key(key, node): value for key, value in mapping.items()}
+
+    def _key(self, key: object, node: yaml.Node) -> str:
+        if not isinstance(key, str | int | float):
+            found = f"the key {one_line(repr(key), _SHOWN_CHARS)} is no text"
+            raise ManifestError(f"line {node.start_mark.line + 1}: {found}; write it in quotes")
+        return str(key).lower() if isinstance(key, bool) else str(key)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 (yaml's)
         """Make the value of a node; a text that its tag does not fit, or Python cannot hold, is refused with its line.
@@ -71,12 +80,22 @@ class _Loader(yaml.CSafeLoader):
         YAML's constructors raise what their parsing happens to raise: KeyError for `!!bool x`.
         """
         try:
-            return super().construct_object(node, deep)
+            value = super().construct_object(node, deep)
         except (ValueError, OverflowError, LookupError, AttributeError, TypeError) as error:
             shown = one_line(node.value if isinstance(node, yaml.ScalarNode) else "", _SHOWN_CHARS)
             line = node.start_mark.line + 1
             kind = node.tag.removeprefix("tag:yaml.org,2002:")
             raise ManifestError(f"line {line}: a value that cannot be read: {shown!r} is no {kind}") from error
+        if not isinstance(value, str | int | float | list | dict | None):
+            kind = type(value).__name__
+            raise ManifestError(f"line {node.start_mark.line + 1}: a {kind}, which JSON does not have; write a text")
+        return value
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in each if not tag.endswith(":timestamp")]
+    for first, each in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def parse(text: str, source: str) -> list[Any]:

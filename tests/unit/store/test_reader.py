@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from modelops_ray.store.directory import Rows
 from modelops_ray.store.reader import RunReader
 from modelops_ray.study.schema import simulations_schema
 from modelops_ray.study.simulations import Simulations
+from tests.mutations.sealed import resealed
 
 STUDY = grid(2, 3)
 
@@ -245,6 +247,22 @@ def test_causes_are_counted_by_name(tmp_path):
     store.commit([], [failure(0), failure(1, Cause.OUT_OF_MEMORY), failure(2)])
 
     assert RunReader(tmp_path / "run").status().causes == {"model_error": 2, "out_of_memory": 1}
+
+
+def test_a_failure_without_a_cause_is_damage(tmp_path):
+    """Also where the commit names the file as it is, which another program may have written."""
+    path = tmp_path / "run"
+    open_store(path, STUDY).commit([], [failure(0)])
+    [part] = (path / "simulations").iterdir()
+    table = pa.parquet.read_table(part)
+    at = table.column_names.index("cause")
+    pa.parquet.write_table(table.set_column(at, "cause", pa.nulls(1, pa.string())), part)
+    commits = {str(each): each.read_bytes() for each in (path / "_commits").iterdir()}
+    for name, content in resealed(commits, {f"simulations/{part.name}": part.read_bytes()}).items():
+        Path(name).write_bytes(content)
+
+    with pytest.raises(ResultsError, match=rf"{part.name}: a failure there has no cause"):
+        RunReader(path).status()
 
 
 def test_folders_open_in_other_programs_as_they_are(path):
