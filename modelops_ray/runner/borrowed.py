@@ -53,7 +53,7 @@ class Borrowed:
     since_s: float = 0.0
     is_late: bool = False
     printed: bytes = b""
-    read: tuple[tuple[str, str], ...] = ()
+    read: dict[tuple[str, str], None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Listen to what it sends and prints."""

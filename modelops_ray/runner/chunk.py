@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 from modelops_ray.core.report import ChunkReport, Failure, Measured
 from modelops_ray.errors import NodeError
 from modelops_ray.runner.collect import Collector, ColumnCollisionError
-from modelops_ray.runner.executor import Attempt, ChunkContext, Executor, Surroundings
+from modelops_ray.runner.executor import Attempt, ChunkContext, Executor, Read, Surroundings
 from modelops_ray.runner.holding import Holding
 from modelops_ray.runner.inprocess import in_this_process
 from modelops_ray.runner.supervisor import in_children
@@ -25,7 +26,7 @@ from modelops_ray.runner.twins import difference
 from modelops_ray.sandbox.held import held
 from modelops_ray.sandbox.loading import relocated
 from modelops_ray.sandbox.reading import FileState, digest_at, name_of
-from modelops_ray.study.chunk import Chunk, Payload, Simulation
+from modelops_ray.study.chunk import Chunk, Payload, ReadTogether, Simulation
 from modelops_ray.study.identity import task_id
 from modelops_ray.study.rows import completed_rows, identity_table, times
 from modelops_ray.study.sameness import not_a_function
@@ -39,7 +40,7 @@ class _Completed(NamedTuple):
     seconds: float
     peak_bytes: int
     ended_unix_s: float
-    read: tuple[tuple[str, str], ...]
+    read: Read | None
 
 
 def run_chunk(context: ChunkContext, chunk: Chunk) -> tuple[ChunkReport, Payload]:
@@ -184,14 +185,18 @@ class _ChunkRun:
         simulations = completed_rows(self._context.run, identities, outcomes)
         return Payload(positions, simulations, self._collector.tables(positions, identities), self._read())
 
-    def _read(self) -> tuple[tuple[tuple[FileState, ...], tuple[int, ...]], ...]:
-        """What simulations read, with the positions of those that read the same."""
-        positions: dict[tuple[tuple[str, str], ...], list[int]] = {}
+    def _read(self) -> tuple[ReadTogether, ...]:
+        by_process: dict[int, list[_Completed]] = {}
         for one in self._completed:
-            if one.read:
-                positions.setdefault(one.read, []).append(one.simulation.position)
-        folder = self._context.model.folder
-        return tuple(
-            (tuple(FileState(name_of(path, folder), digest_at(path, stamp)) for path, stamp in read), tuple(these))
-            for read, these in positions.items()
-        )
+            if one.read is not None:
+                by_process.setdefault(id(one.read.files), []).append(one)
+        return tuple(_read_together(done, self._context.model.folder) for done in by_process.values())
+
+
+def _read_together(done: list[_Completed], folder: str) -> ReadTogether:
+    """What the process of these simulations, in their order, read; by names relative to the model's folder."""
+    counts = [one.read.n for one in done if one.read is not None]
+    files = list(done[-1].read.files)[: counts[-1]] if done[-1].read is not None else []
+    states = [FileState(name_of(path, folder), digest_at(path, stamp)) for path, stamp in files]
+    first = [bisect_right(counts, index) for index in range(len(files))]
+    return ReadTogether(tuple(one.simulation.position for one in done), tuple(zip(states, first, strict=True)))

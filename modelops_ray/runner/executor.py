@@ -58,16 +58,26 @@ class ChunkContext:
         return Limit(chunk.limit_bytes, self.is_hard, self.cap_bytes)
 
 
+class Read(NamedTuple):
+    """The first `n` of the files that a process reads, each with its stamp; what it has read it may have kept.
+
+    `files` is shared by all simulations of the process, and grows.
+    """
+
+    files: dict[tuple[str, str], None]
+    n: int
+
+
 class Attempt(NamedTuple):
     """What came of one simulation: its outputs, or why there are none, and what it took.
 
-    `read` are the files that its process had read by then, besides those that the import reads, with their stamps.
+    `read` are the files that its process had read by then, besides those that the import reads; None for none.
     """
 
     outcome: Mapping[str, Scalars | pa.Table] | Failure
     seconds: float
     peak_bytes: int
-    read: tuple[tuple[str, str], ...] = ()
+    read: Read | None = None
 
     def within(self, most_s: float) -> Attempt:
         """Return the attempt with no more seconds than its chunk took: the clock it was measured on may be patched."""

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from modelops_ray.core.report import Failure
 from modelops_ray.runner.companions import Companions
-from modelops_ray.runner.executor import Attempt, ChunkContext, Surroundings
+from modelops_ray.runner.executor import Attempt, ChunkContext, Read, Surroundings
 from modelops_ray.runner.failures import failure_of
 from modelops_ray.runner.learned import learned
 from modelops_ray.runner.shared_files import SharedFiles
@@ -132,7 +132,7 @@ class InProcess:
     names: NamesKept
     interpreter: Interpreter = field(default_factory=interpreter_state)
     has_enough: bool = False
-    read: tuple[tuple[str, str], ...] = ()
+    read: dict[tuple[str, str], None] = field(default_factory=dict)
 
     def surroundings(self) -> Surroundings:
         """What this process owned before the first simulation; the notice is of a file that several write."""
@@ -167,14 +167,15 @@ class InProcess:
         finally:
             self.workroom.leave(seconds)
         if fresh := self.workroom.reading.fresh:
-            self.read = tuple(dict.fromkeys((*self.read, *fresh)))
+            self.read |= dict.fromkeys(fresh)
             fresh.clear()
+            self._shared_files.note_read(len(self.read))
         self.workroom.update_changed()
         if self.workroom.wrote or self.workroom.changed:
             wrote = [(simulation.position, storable(path)) for path in self.workroom.wrote]
             self._shared_files.note(wrote, map(storable, self.workroom.changed))
             self.workroom.changed.clear()
-        return Attempt(outcome, seconds, peak_bytes, self.read)
+        return Attempt(outcome, seconds, peak_bytes, Read(self.read, len(self.read)) if self.read else None)
 
     def _outcome(self, simulation: Simulation) -> dict[str, Scalars | pa.Table] | Failure:
         try:

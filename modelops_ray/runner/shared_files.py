@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from modelops_ray.sandbox.reading import MAX_FILES
+
 MOST_FILES = 1000
 MOST_NOTICES = 10
 _SHARED = (
@@ -17,6 +19,11 @@ _SHARED = (
 _CHANGED = (
     "{} was changed while simulations ran, where all of them see it; have the model write a file of another name, or "
     "open it with Python"
+)
+
+_MANY = (
+    f"a process read more than {MAX_FILES:,} files; a later change of one after these is not noticed, unless it is "
+    "declared (--include)"
 )
 
 
@@ -35,6 +42,11 @@ class SharedFiles:
                 self._tell(path, _SHARED.format(path))
         for path in changed:
             self._tell(path, _CHANGED.format(path))
+
+    def note_read(self, n_files: int) -> None:
+        """Take note of how many files one process has read."""
+        if n_files >= MAX_FILES:
+            self._tell("", _MANY)
 
     @property
     def notice(self) -> str:

@@ -19,7 +19,7 @@ from modelops_ray.errors import ModelError
 from modelops_ray.runner import failures
 from modelops_ray.runner.borrowed import Borrowed
 from modelops_ray.runner.children import Children
-from modelops_ray.runner.executor import Attempt, ChunkContext, Surroundings
+from modelops_ray.runner.executor import Attempt, ChunkContext, Read, Surroundings
 from modelops_ray.runner.forkserver_client import ServerEndedError
 from modelops_ray.runner.learned import require_same_once
 from modelops_ray.runner.overdue import Excess, end_overdue, patience_s
@@ -168,12 +168,11 @@ class InChildren:
         if told.failures:
             child.drain_capture()
         printed = child.said()
-        read = {at: [file for one, *file in told.read if one == at] for at, *_ in told.read}
+        read = {at: [(path, stamp) for one, path, stamp in told.read if one == at] for at, _, _ in told.read}
         for at, (simulation, answer) in enumerate(zip(answered, answers, strict=True)):
-            if at in read:
-                # What the process has read it may have kept, for the simulations after it as well.
-                child.read = tuple(dict.fromkeys((*child.read, *((path, stamp) for path, stamp in read[at]))))
-            yield _attempted(simulation, answer, printed, child.read)
+            child.read |= dict.fromkeys(read.get(at, ()))
+            yield _attempted(simulation, answer, printed, Read(child.read, len(child.read)) if child.read else None)
+        self._children.learned.shared_files.note_read(len(child.read))
         child.printed = b""
         if told.n_left:
             self._children.put_back(child, child.unanswered)
@@ -232,9 +231,7 @@ class InChildren:
             yield one, Attempt(failures.failure_of_garble(child.garbled, child.said(), one.position), seconds, 0)
 
 
-def _attempted(
-    simulation: Simulation, answer: Answer, printed: str, read: tuple[tuple[str, str], ...]
-) -> tuple[Simulation, Attempt]:
+def _attempted(simulation: Simulation, answer: Answer, printed: str, read: Read | None) -> tuple[Simulation, Attempt]:
     outcome: Failure | Mapping[str, Any] = answer.outputs
     if answer.failure is not None:
         outcome = failures.failure_of_told(answer.failure, printed, simulation.position)

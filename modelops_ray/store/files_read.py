@@ -14,6 +14,9 @@ from modelops_ray.sandbox.reading import FileState, digest_of_file, path_of
 from modelops_ray.store.commits import Files, FileUse, Log, ReadBy, ReadFile
 from modelops_ray.study.chunk import Payload
 
+MAX_FILES = 10_000
+"""Of how many files a run keeps what was in them; more are those of single simulations, and would fill its log."""
+
 
 def changed_since(log: Log, model: ModelRef) -> tuple[ReadFile, ...]:
     """The files that results depend on and that are not as they were, as they are now; a file that is gone has None."""
@@ -45,10 +48,10 @@ def is_former(log: Log, digest: str, model: ModelRef) -> bool:
 def read_by(payloads: Iterable[Payload], left_out: frozenset[int]) -> Counter[FileState]:
     """Count for each file the results that depend on it by what their simulations read, without those left out."""
     counts: Counter[FileState] = Counter()
-    for payload in payloads:
-        for files, positions in payload.read:
-            n = len(positions) if not left_out else len(set(positions) - left_out)
-            counts.update(dict.fromkeys(files, n))
+    for each in (each for payload in payloads for each in payload.read):
+        out = [index for index, position in enumerate(each.positions) if position in left_out] if left_out else []
+        for file, first in each.files:
+            counts[file] += len(each.positions) - first - sum(index >= first for index in out)
     return +counts
 
 
@@ -66,8 +69,9 @@ def told(log: Log, imported: Sequence[FileState], counts: Mapping[FileState, int
                 f"{path} changed while the run was on, and {_results(n)} used it as it was; start the run again"
             )
     every = tuple(ReadFile(path=path, sha256=sha256) for path, sha256 in by_import.items())
-    read = tuple(
-        ReadBy(path=path, sha256=sha256, results=n) for (path, sha256), n in counts.items() if path not in by_import
-    )
+    own = ((file, n) for file, n in counts.items() if file.path not in by_import)
+    room = MAX_FILES - len(log.files)
+    known = [(file, n) for file, n in own if file.path in log.files or (room := room - 1) >= 0]
+    read = tuple(ReadBy(path=file.path, sha256=file.sha256, results=n) for file, n in known)
     is_told = any_new and every != log.imported
     return Files(imported=every if is_told else None, read=read) if is_told or read else None

@@ -75,6 +75,16 @@ class OutputTable:
         return _with_table, (OutputTable, others, "table", *_columns_of(self.table))
 
 
+class ReadTogether(NamedTuple):
+    """What one process read: each of `files` with the index of the first of `positions` that depends on it.
+
+    What was in a file is not known where it has changed since.
+    """
+
+    positions: tuple[int, ...]
+    files: tuple[tuple[FileState, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Payload:
     """The results of the completed simulations of a chunk.
@@ -82,13 +92,13 @@ class Payload:
     `simulations` has one row per entry of `positions`, in that order, with the columns of
     `study.schema.simulations_schema`; `outputs` maps output names to tables with the identity columns first, of which
     at most one has the rows of a simulation. `read` are the files that some of them read, besides those that the import
-    reads, with the positions of these; what was in a file is not known where it has changed since.
+    reads.
     """
 
     positions: tuple[int, ...]
     simulations: pa.Table
     outputs: Mapping[str, tuple[OutputTable, ...]] = field(default_factory=dict)
-    read: tuple[tuple[tuple[FileState, ...], tuple[int, ...]], ...] = ()
+    read: tuple[ReadTogether, ...] = ()
 
     def __reduce__(self) -> _Reduced:
         others = {"positions": self.positions, "outputs": self.outputs, "read": self.read}

@@ -49,3 +49,14 @@ def test_a_folder_with_very_many_entries_is_shared(tmp_path, monkeypatch):
     with simulating(workroom):
         assert models.samefile(".")
     assert workroom.is_shared
+
+
+def test_more_files_than_are_recorded_are_told_once():
+    """A later change of one after these would not be noticed."""
+    files = SharedFiles()
+    files.note_read(999)
+    assert "" == files.notice
+    for _ in range(2):
+        files.note_read(1000)
+    assert files.notice.startswith("a process read more than 1,000 files")
+    assert "" == files.notice
