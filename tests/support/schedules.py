@@ -15,17 +15,16 @@ import random
 import re
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
-import obstore
 import pytest
-from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionError
-from obstore.store import MemoryStore
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 from support.stores import DiedError
+from support.world.bucket import Requests
+from support.world.world import InPlacePool
 
 from modelops_ray.store import heartbeat as progress
 from modelops_ray.store import run_json
@@ -107,7 +106,9 @@ class World:
         self.now = datetime(2025, 3, 1, 12, 0, tzinfo=UTC)
         self.back = threading.Semaphore(0)
         self.actors: dict[int, Actor] = {}
-        self.memory = MemoryStore()
+        self.requests = Requests(self.dice, self.request, lambda: 0.0, lambda *_: None)
+        self.requests.kinds = ("refused", "unanswered", "repeated", "conflict")
+        self.memory = self.requests.memory
         self.late: list[Callable[[], object]] = []
         self.weather = 0.0
         self.sleepiness = self.dice.choice([0, 0.05, 0.2])
@@ -127,6 +128,11 @@ class World:
             if self.dice.random() < self.sleepiness * often:
                 actor.asleep_for = self.dice.randint(20, 400)
             actor.stop(pending)
+
+    def request(self, what: str, pending: Callable[[], object] | None) -> None:
+        """A request is about to be sent, or was answered; those of the test itself meet no fault."""
+        self.step(what, pending)
+        self.requests.weather = 0.0 if self.me() is None else self.weather
 
     def run(self, actors: list[Actor], each_step: Callable[[], None]) -> None:
         """Give turns until all sessions are over."""
@@ -185,86 +191,6 @@ class _Os:
         return real(*args, **at)
 
 
-class _Requests:
-    """`obstore` with one bucket in memory: requests that are slow, fail before or after their effect, or conflict."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def get(self, _client: object, key: str) -> Any:
-        return self._ask("get", key)
-
-    def head(self, _client: object, key: str) -> Any:
-        return self._ask("head", key)
-
-    def list(self, _client: object, prefix: str, **options: Any) -> Any:
-        return self._ask("list", prefix, **options)
-
-    def list_with_delimiter(self, _client: object, prefix: str) -> Any:
-        return self._ask("list_with_delimiter", prefix)
-
-    def copy(self, _client: object, key: str, to: str) -> None:
-        self._change("copy", key, to)
-
-    def delete(self, _client: object, key: str) -> None:
-        self._change("delete", key)
-
-    def put(self, _client: object, key: str, data: bytes, *, mode: Any = None, use_multipart: bool) -> Any:
-        assert not use_multipart
-        return self._change("put", key, bytes(data), **({} if mode is None else {"mode": mode}))
-
-    def _ask(self, name: str, *args: Any, **options: Any) -> Any:
-        self._world.step(f"{name} {args[0]}")
-        found = getattr(obstore, name)(self._world.memory, *args, **options)
-        return list(found) if name == "list" else found
-
-    def _change(self, name: str, *args: Any, **options: Any) -> Any:
-        effect = functools.partial(getattr(obstore, name), self._world.memory, *args, **options)
-        what = f"{name} {args[0]} {options.get('mode', '')}"
-        self._world.step(what, effect)
-        fault = self._fault(name, options)
-        if fault == "conflict":
-            raise AlreadyExistsError("status code: 409 <Code>ConditionalRequestConflict</Code>")
-        if fault == "refused":
-            raise GenericError("Server returned error response, status code: 503 <Code>SlowDown</Code>")
-        answer = effect()
-        self._world.step(f"{what} is done")
-        if fault == "repeated":  # the client library repeats what was not answered
-            answer = effect()
-        if fault == "unanswered":
-            raise GenericError("HTTP error: no answer")
-        return answer
-
-    def _fault(self, name: str, options: Any) -> str:
-        if self._world.me() is None or self._world.dice.random() >= self._world.weather:
-            return ""
-        faults = ["refused", "refused", "unanswered", "repeated", "repeated", "repeated"]
-        if name == "put" and "mode" in options:
-            faults += ["conflict"] * 4
-        return self._world.dice.choice(faults)
-
-
-class _InPlace:
-    """A pool of one thread: the one that asks."""
-
-    def __init__(self, _threads: int) -> None:
-        """There is nothing to start."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """There is nothing to end."""
-
-    def submit(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
-        """Do it now."""
-        future: Future[Any] = Future()
-        future.set_result(work(*args))
-        return future
-
-    map = staticmethod(map)
-
-
 @contextmanager
 def scheduled(world: World) -> Iterator[None]:
     """Let all storage be that of this world."""
@@ -285,8 +211,8 @@ def scheduled(world: World) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (files, names):
             patch.setattr(module, "os", _Os(world))
-        patch.setattr(objects, "obstore", _Requests(world))
-        patch.setattr(objects, "ThreadPoolExecutor", _InPlace)
+        patch.setattr(objects, "obstore", world.requests)
+        patch.setattr(objects, "ThreadPoolExecutor", InPlacePool)
         patch.setattr(objects, "time", shim)
         patch.setattr(session, "time", shim)
         patch.setattr(session, "ProcessIdentity", SimpleNamespace(this=this))

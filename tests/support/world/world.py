@@ -438,7 +438,7 @@ class World:
                 patch.setattr(module, "os", self.disk.os(self._step))
             patch.setattr(local, "_renamed", functools.partial(self.disk.moved_aside, local._renamed))
             patch.setattr(objects, "obstore", self.bucket)
-            patch.setattr(objects, "ThreadPoolExecutor", _InPlacePool)
+            patch.setattr(objects, "ThreadPoolExecutor", InPlacePool)
             patch.setattr(objects, "time", shim)
             patch.setattr(heartbeat, "ProcessIdentity", here)
             patch.setattr(parts, "pq", Parquet())
@@ -468,7 +468,7 @@ class World:
         return folder
 
 
-class _InPlacePool:
+class InPlacePool:
     """A pool of one thread: the one that asks."""
 
     def __init__(self, _threads: int) -> None:
