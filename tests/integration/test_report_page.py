@@ -150,6 +150,17 @@ def test_a_reader_chooses_a_parameter_set_and_points_at_a_day(tmp_path):
 
 
 @needs_browser
+@pytest.mark.parametrize(("width_px", "display"), [(390, "flex"), (1440, "table-cell")])
+def test_long_messages_have_room_on_a_phone(tmp_path, width_px, display):
+    """There the cells of a row stand below each other."""
+    rows = simulations(16, 5, {"error_message": ["it does not converge " * 5] * 80})
+    script = "window.more = {display: seen.defaultView.getComputedStyle(seen.querySelector('#failures td')).display};"
+    document = render(page_of(tables(simulations=rows)))
+
+    assert display == look(document, tmp_path, width_px=width_px, script=script).page["display"]
+
+
+@needs_browser
 def test_the_screen_of_a_notebook_is_drawn(run_dir, tmp_path):
     """In its frame, without a word on the console."""
     shown = mr.open_run(run_dir)._repr_html_()

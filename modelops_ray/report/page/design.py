@@ -64,7 +64,7 @@ class Parameter:
         """Divide the values into ranges of about as many distinct ones each, named with as few digits as tell them."""
         starts = np.unique(np.linspace(0, len(known), min(most, MOST_RANGES) + 1)[:-1].round().astype(np.int64))
         firsts, lasts = known[starts], known[np.append(starts[1:], len(known)) - 1]
-        digits = next((n for n in range(2, 7) if len({f"{first:.{n}g}" for first in firsts}) == len(firsts)), 6)
+        digits = next((n for n in range(3, 7) if len({f"{first:.{n}g}" for first in firsts}) == len(firsts)), 6)
         names = tuple(f"{a:.{digits}g} to {b:.{digits}g}" for a, b in zip(firsts, lasts, strict=True))
         group = np.searchsorted(starts, of_set, side="right") - 1
         return Levels(names, np.where(of_set < len(known), group, -1), True, len(known))

@@ -22,6 +22,8 @@ _FIRST_COMMENT = re.compile(r"\A\s*/\*.*?\*/", re.DOTALL)
 MOST_TEXT_CHARS = 600
 MOST_SENTENCES_CHARS = 4000
 MOST_SHORT_CHARS = 20
+MOST_BESIDE_CHARS = 40
+"""A cell that is longer leaves others no room beside it on a phone."""
 
 
 @cache
@@ -104,14 +106,20 @@ def _mark(cell: str, *, is_number: bool) -> str:
 
 
 def _table(table: Table) -> str:
-    def row(cells: tuple[str, ...], tag: str) -> str:
-        marks = [_mark(cell, is_number=at in table.numbers) for at, cell in enumerate(cells)]
-        written = (f"<{tag}{mark}>{_text(cell)}</{tag}>" for cell, mark in zip(cells, marks, strict=True))
-        return f"<tr>{''.join(written)}</tr>"
-
-    rows = "".join(row(cells, "td") for cells in table.rows)
-    inside = f'<div class="table"><table><thead>{row(table.head, "th")}</thead><tbody>{rows}</tbody></table></div>'
+    head = "".join(
+        f"<th{_mark(name, is_number=at in table.numbers)}>{_text(name)}</th>" for at, name in enumerate(table.head)
+    )
+    rows = "".join(f"<tr>{''.join(_cells(table, cells))}</tr>" for cells in table.rows)
+    is_wide = any(len(cell) > MOST_BESIDE_CHARS for cells in table.rows for cell in cells[:-1])
+    kind = "table stacked" if is_wide else "table"
+    inside = f'<div class="{kind}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     return f"<details><summary>{_text(table.lid)}</summary>{inside}</details>" if table.lid else inside
+
+
+def _cells(table: Table, cells: tuple[str, ...]) -> Iterator[str]:
+    """Write a row; where a phone shows its cells below each other, each has the head of its column before it."""
+    for at, (name, cell) in enumerate(zip(table.head, cells, strict=True)):
+        yield f'<td{_mark(cell, is_number=at in table.numbers)} data-head="{_text(name)}">{_text(cell)}</td>'
 
 
 def framed(document: str, said: str, height_px: int) -> str:
