@@ -14,12 +14,17 @@ from pathlib import Path
 import pytest
 from support.commands import invoke, summary_of
 from support.ray_cluster import MIB, PATIENCE_S, ray_cluster
+from support.ray_workers import TESTS
 from support.studies import MODEL, Place, assert_equal_datasets, n_committed, rows, wait_until
+from support.toy_chunks import chunk, run_chunk
 
 import modelops_ray as mr
+from modelops_ray.backends.ray.backend import RayBackend
+from modelops_ray.backends.ray.connect import connect
 from modelops_ray.cluster.jobs.dashboard import Dashboard
 from modelops_ray.cluster.jobs.package import Lack, runtime_env
-from modelops_ray.errors import BackendError
+from modelops_ray.core.events import ChunkFinished
+from modelops_ray.errors import BackendError, UsageError
 
 ONE_NODE = ("--num-cpus=1", f"--memory={600 * MIB}")
 pytestmark = pytest.mark.timeout(900)
@@ -33,6 +38,16 @@ def folder():
     """A temporary folder with a path short enough for Ray's sockets."""
     with tempfile.TemporaryDirectory(prefix="j-", dir="/tmp", ignore_cleanup_errors=True) as path:
         yield Path(path)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray that another user has started: a head with its dashboard, whose workers can run the chunks of tests."""
+    with (
+        tempfile.TemporaryDirectory(prefix="j-", dir="/tmp", ignore_cleanup_errors=True) as path,
+        ray_cluster(Path(path), *ONE_NODE, PYTHONPATH=str(TESTS)) as found,
+    ):
+        yield found
 
 
 @pytest.fixture
@@ -71,36 +86,35 @@ def drivers(cluster):
     return found
 
 
-def test_a_submitted_study_ends_with_the_code_of_its_run_and_can_be_looked_at(here, folder):
+def test_a_submitted_study_ends_with_the_code_of_its_run_and_can_be_looked_at(here, cluster):
     """One head, one job, and all that can be asked about it."""
     study = here.study([{"set": 1}, {"set": 2}])
     out = here.folder / "out"
-    with ray_cluster(folder, *ONE_NODE) as cluster:
-        to = ("--address", cluster.address)
-        ended = invoke("submit", study, *to, "--out", out, "--wait", "--json")
-        assert 0 == ended.exit_code, ended.stderr
-        assert "found there  Python 3" in ended.stderr
-        assert "uploads      model model.py:simulate (1 file" in ended.stderr
-        found = summary_of(ended)
-        assert (0, str(out)) == (found["exit_code"], found["run_dir"])
-        [job] = [each["id"] for each in found["jobs"]]
-        assert job.startswith("study-")
-        assert {"completed"} == {row["status"] for row in rows(out)}
+    to = ("--address", cluster.address)
+    ended = invoke("submit", study, *to, "--out", out, "--wait", "--json")
+    assert 0 == ended.exit_code, ended.stderr
+    assert "found there  Python 3" in ended.stderr
+    assert "uploads      model model.py:simulate (1 file" in ended.stderr
+    found = summary_of(ended)
+    assert (0, str(out)) == (found["exit_code"], found["run_dir"])
+    [job] = [each["id"] for each in found["jobs"]]
+    assert job.startswith("study-")
+    assert {"completed"} == {row["status"] for row in rows(out)}
 
-        listed = summary_of(invoke("jobs", "list", *to, "--json"))["jobs"]
-        assert [(job, "SUCCEEDED", str(out))] == [(each["id"], each["status"], each["run_dir"]) for each in listed]
-        assert job in invoke("jobs", "list", *to).stdout
-        assert "state          succeeded" in invoke("jobs", "status", job, *to).stdout
-        assert "results        2 of 2 simulations" in invoke("jobs", "logs", job, *to).stdout
-        assert f"{job} had ended before: succeeded" in invoke("jobs", "stop", job, *to).stderr
-        for command in ("status", "logs", "stop"):
-            unknown = invoke("jobs", command, "study-0", *to)
-            assert (2, f"{NO_JOB} at {cluster.address}; modelops-ray jobs list names all\n") == (
-                unknown.exit_code, unknown.stderr
-            )  # fmt: skip
+    listed = summary_of(invoke("jobs", "list", *to, "--json"))["jobs"]
+    assert (job, "SUCCEEDED", str(out)) in [(each["id"], each["status"], each["run_dir"]) for each in listed]
+    assert job in invoke("jobs", "list", *to).stdout
+    assert "state          succeeded" in invoke("jobs", "status", job, *to).stdout
+    assert "results        2 of 2 simulations" in invoke("jobs", "logs", job, *to).stdout
+    assert f"{job} had ended before: succeeded" in invoke("jobs", "stop", job, *to).stderr
+    for command in ("status", "logs", "stop"):
+        unknown = invoke("jobs", command, "study-0", *to)
+        assert (2, f"{NO_JOB} at {cluster.address}; modelops-ray jobs list names all\n") == (
+            unknown.exit_code, unknown.stderr
+        )  # fmt: skip
 
 
-def test_what_a_model_reads_travels_with_it(here, folder, monkeypatch):
+def test_what_a_model_reads_travels_with_it(here, cluster, monkeypatch):
     """At its import, in simulations, beside its folder, and what is declared relative to where the command is typed."""
     models = here.folder / "models"
     (models / "data").mkdir(parents=True)
@@ -116,16 +130,44 @@ def test_what_a_model_reads_travels_with_it(here, folder, monkeypatch):
     study = here.study([{"set": 1}, {"set": 2}])
     out = here.folder / "out"
     monkeypatch.chdir(models)
-    with ray_cluster(folder, *ONE_NODE) as cluster:
-        asked = ("submit", study, "--address", cluster.address, "--model", "reads.py:simulate")
-        missing = invoke(*asked, "--out", out, "--include", "../no.bin")
-        assert (2, True) == (missing.exit_code, "--include: ../no.bin does not exist in " in missing.stderr)
-        ended = invoke(*asked, "--out", out, "--include", "../deep.bin", "--wait")
-        assert 0 == ended.exit_code, ended.stderr
+    asked = ("submit", study, "--address", cluster.address, "--model", "reads.py:simulate")
+    missing = invoke(*asked, "--out", out, "--include", "../no.bin")
+    assert (2, True) == (missing.exit_code, "--include: ../no.bin does not exist in " in missing.stderr)
+    ended = invoke(*asked, "--out", out, "--include", "../deep.bin", "--wait")
+    assert 0 == ended.exit_code, ended.stderr
     assert ["1111", "1111"] == mr.open_run(out).output("r")["x"].to_pylist()
     (here.folder / "deep.bin").write_text("2")
     local = invoke("run", study, "--backend", "local", "--out", out, "--model", "reads.py:simulate")
     assert "../deep.bin has changed since 2 results used it" in local.stderr
+
+
+def run_one(joined):
+    """Run one chunk and return how it ended."""
+    backend = RayBackend(run_chunk, joined)
+    backend.submit(chunk(1))
+    [event] = backend.wait(60.0)
+    backend.close()
+    return event
+
+
+def test_a_running_ray_is_joined_in_every_way_and_stays(cluster, monkeypatch):
+    """By `auto`, by its address, by RAY_ADDRESS, or because this process is connected already."""
+    import ray
+
+    monkeypatch.setenv("RAY_TMPDIR", str(cluster.folder / "head"))
+    running = cluster.gcs_address
+    for address, environ in [("auto", {}), (None, {"RAY_ADDRESS": running})]:
+        with connect(address, environ=environ) as joined:
+            assert (joined.address, joined.owned) == (running, False)
+            assert isinstance(run_one(joined), ChunkFinished)
+        assert not ray.is_initialized()
+    with connect(running, environ={}), connect(None, environ={"RAY_ADDRESS": "10.0.0.1:1"}) as joined:
+        assert joined.address == running
+        with pytest.raises(UsageError, match="connected to the Ray at"), connect("10.0.0.1:1", environ={}):
+            pass
+        with pytest.raises(UsageError, match="--limit-memory"), connect(None, environ={}, limit_memory_bytes=MIB):
+            pass
+    assert cluster.is_alive
 
 
 @pytest.mark.parametrize(

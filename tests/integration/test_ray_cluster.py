@@ -21,7 +21,6 @@ import modelops_ray as mr
 from modelops_ray.backends.ray.backend import RayBackend
 from modelops_ray.backends.ray.connect import connect
 from modelops_ray.backends.ray.embedded import _private_folder
-from modelops_ray.core.events import ChunkFinished
 from modelops_ray.core.report import Cause
 from modelops_ray.errors import BackendError, PayloadLostError, UsageError
 from modelops_ray.sandbox.machine import available_memory_bytes
@@ -60,15 +59,6 @@ def wait_for(condition, patience_s=90.0):
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.1)
-
-
-def run_one(cluster):
-    """Run one chunk and return how it ended."""
-    backend = RayBackend(run_chunk, cluster)
-    backend.submit(chunk(1))
-    [event] = backend.wait(60.0)
-    backend.close()
-    return event
 
 
 def driver(action, folder, **environ):
@@ -169,17 +159,6 @@ def test_a_kill_by_the_kernel_is_a_crash_that_says_so(folder):
         group.rmdir()
 
 
-@pytest.fixture
-def running(folder, monkeypatch):
-    """A Ray that another user has started with `ray start`, with its own folder for addresses; gives its address."""
-    monkeypatch.setenv("RAY_TMPDIR", str(folder))
-    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    arguments = ["--head", "--port=0", "--include-dashboard=false", f"--temp-dir={folder}"]
-    with ray_start(folder, *arguments):
-        wait_for((folder / "ray_current_cluster").exists)
-        yield (folder / "ray_current_cluster").read_text()
-
-
 @contextlib.contextmanager
 def ray_start(folder, *arguments):
     """Run `ray start` until the end of the context, then end its process group by force."""
@@ -194,24 +173,6 @@ def ray_start(folder, *arguments):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         wait_for(lambda: not processes(str(folder)))
-
-
-def test_a_running_ray_is_joined_in_every_way_and_stays(running, monkeypatch):
-    """By `auto`, by its address, by RAY_ADDRESS, or because this process is connected already."""
-    import ray
-
-    for address, environ in [("auto", {}), (None, {"RAY_ADDRESS": running})]:
-        with connect(address, environ=environ) as cluster:
-            assert (cluster.address, cluster.owned) == (running, False)
-            assert isinstance(run_one(cluster), ChunkFinished)
-        assert not ray.is_initialized()
-    with connect(running, environ={}), connect(None, environ={"RAY_ADDRESS": "10.0.0.1:1"}) as cluster:
-        assert cluster.address == running
-        with pytest.raises(UsageError, match="connected to the Ray at"), connect("10.0.0.1:1", environ={}):
-            pass
-        with pytest.raises(UsageError, match="--limit-memory"), connect(None, environ={}, limit_memory_bytes=MIB):
-            pass
-    assert processes(str(Path(os.environ["RAY_TMPDIR"]) / "session"))
 
 
 @pytest.mark.long

@@ -50,6 +50,11 @@ class RayCluster:
         self._wait(node, known.exists)
         self.gcs_address = known.read_text()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether everything that was started runs, and the dashboard answers."""
+        return all(node.poll() is None for node in self._started) and self._answers()
+
     def start_node(self, name: str, memory_bytes: int, *options: str) -> subprocess.Popen[bytes]:
         """Start a node of one CPU that may give `memory_bytes` to tasks; returns once it has joined."""
         joining = (f"--address={self.gcs_address}", "--num-cpus=1", f"--memory={memory_bytes}", *options)
