@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -95,6 +96,15 @@ class RunReader:
                 before = sizes.get(name, OutputSize(0, 0))
                 sizes[name] = OutputSize(before.rows + size.rows, before.size_bytes + size.size_bytes)
         return dict(sorted(sizes.items()))
+
+    def files(self) -> dict[str, commits.FileUse]:
+        """Say on which files results depend, by path in order, and how many do; reads the commits only."""
+        uses: dict[str, commits.FileUse] = {}
+        for directory in self._directories():
+            for path, use in directory.log().files.items():
+                before = uses.get(path)
+                uses[path] = use if before is None else replace(use, results=use.results + before.results)
+        return dict(sorted(uses.items()))
 
     def log(self) -> commits.Log:
         """Return what the commits of a run that is in no shards amount to; of one in shards, those of the first."""

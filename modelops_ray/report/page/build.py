@@ -67,7 +67,7 @@ def read_run(reader: RunReader, name: str, most_outputs: int = MOST_OUTPUTS) -> 
     )
     return Tables(
         name, reader.run, reader.status().total, simulations, reader.attempts(), tuple(outputs), len(names),
-        None if chosen is None else int(np.count_nonzero(chosen)), reader.log().files,
+        None if chosen is None else int(np.count_nonzero(chosen)), reader.files(),
     )  # fmt: skip
 
 
@@ -191,7 +191,7 @@ def _files(files: Mapping[str, FileUse]) -> Section | None:
         return None
     rows = [
         (path, f"{use.results:,}", "gone, which was accepted" if use.sha256 is None else use.sha256[:12])
-        for path, use in sorted(files.items())
+        for path, use in files.items()
     ]
     head = "file, from the model's folder", "results that used it", "SHA-256"
     shown = [Table(head, tuple(rows[:MOST_FILES]), frozenset({1}))]

@@ -13,6 +13,8 @@ from modelops_ray.sandbox.loading import ModelRef
 from modelops_ray.sandbox.reading import FileState, digest_of_file
 from modelops_ray.store.commits import FileUse, read_log
 from modelops_ray.store.files_read import MAX_FILES, read_by
+from modelops_ray.store.reader import RunReader
+from modelops_ray.store.run_json import ShardEntry
 from modelops_ray.store.storage.places import open_folder
 from modelops_ray.study.chunk import ReadTogether
 
@@ -126,3 +128,13 @@ def test_simulations_keep_the_identities_that_the_run_began_with(path, model):
     other = "sha256:" + "ef" * 32
     again = opened(path, grid(), model=model, bundle_ref=other)
     assert began.identity.bundle_ref == again.identity.bundle_ref != other
+
+
+def test_the_files_of_shards_are_those_of_one_run(path, model):
+    """Their results add up."""
+    for number, positions in ((1, [0, 1]), (2, [10])):
+        part = ShardEntry(number=number, of=2, simulations=10)
+        store = open_store(path / "shards" / f"{number}-of-2", grid(), model=model, shard=part)
+        store.commit([payload(grid(), positions)], [])
+
+    assert {"a.csv": FileUse(state_of(path.parent / "a.csv").sha256, 3)} == RunReader(path).files()
