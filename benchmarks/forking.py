@@ -24,7 +24,7 @@ from modelops_ray.sandbox.protocol import work_bytes
 from modelops_ray.study.chunk import Simulation
 
 MODELS = {"starsim": "benchmarks.idle_starsim:simulate", "numpy": "benchmarks.models:noop"}
-WORK = work_bytes(work_of([Simulation(0, 0, {"x": 1.0}, "0" * 64, 0, 1)], "baseline", None, measure=False))
+WORK = work_bytes(work_of([Simulation(0, 0, {"x": 1.0}, "0" * 64, 0, 1)], "baseline", None, marks=False, measure=False))
 SECOND_S = 1.0
 
 

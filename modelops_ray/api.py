@@ -32,6 +32,7 @@ from modelops_ray.session.planning import Profiled
 from modelops_ray.session.ports import Watcher
 from modelops_ray.session.request import RunRequest
 from modelops_ray.session.run_config import RunConfig
+from modelops_ray.session.summary import BOUNDS
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.status import Status
 from modelops_ray.store.storage.places import place_of
@@ -76,7 +77,8 @@ class Run:
         """
         status = self.status()
         truth = {"run_dir": str(self.path), "simulations": status.total}
-        return {**status.counters, **truth, "completed": status.completed, "failed": status.failed}
+        counters = {name: value for name, value in status.counters.items() if name != BOUNDS}
+        return {**counters, **truth, "completed": status.completed, "failed": status.failed}
 
     @property
     def output_names(self) -> list[str]:
@@ -105,6 +107,16 @@ class Run:
             ResultsError: The directory is damaged.
         """
         return self._reader.attempts()
+
+    def printed(self) -> pa.Table:
+        """The end of what simulations printed, in study order; the column `printed` follows their identity.
+
+        One row for each that failed and printed something, with `keep_output` for each that printed something.
+
+        Raises:
+            ResultsError: The directory is damaged.
+        """
+        return self._reader.printed()
 
     def output(self, name: str) -> pa.Table:
         """The model's rows of one output in study order, the identity of their simulation first.

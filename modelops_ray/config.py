@@ -246,6 +246,9 @@ class Fields:
     check_leaks: Annotated[
         bool, Option("At the end, compare a few simulations with new processes.", commands=_GOING_ON)
     ] = False
+    keep_output: Annotated[
+        bool, Option("Keep what every simulation prints, not only of those that fail.", commands=_GOING_ON)
+    ] = False
     model: Annotated[
         str | None,
         Option("path/to/file.py:function or package.module:function.", "REF", _RENDERED | _DEBUG | {"check"}),
@@ -323,6 +326,7 @@ class JobOptions(TypedDict, total=False):
     fresh: bool
     include: Sequence[str | Path]
     isolation: Isolation
+    keep_output: bool
     per_child: int | None
     max_failures: str | int | None
     max_memory: str | int | None

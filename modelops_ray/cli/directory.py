@@ -15,6 +15,7 @@ from modelops_ray.report.text import count, format_size
 from modelops_ray.store.export import ENDINGS, write_table
 
 STATUS_EVERY_S = 2.0
+_PRINTED = "_printed"
 
 
 @click.command()
@@ -55,7 +56,8 @@ def _states(found: Any, *, follow: bool) -> Iterator[Any]:
 @click.option(
     "--output",
     metavar="NAME",
-    help="An output of the model, or attempts (those that gave no result); default: one row per simulation.",
+    help="An output of the model, attempts (those that gave no result), or _printed (what simulations printed); "
+    "default: one row per simulation.",
 )
 @click.option("--to", type=click.Path(path_type=Path), metavar="FILE", help=f"Write {ENDINGS}.")
 @JSON
@@ -67,6 +69,7 @@ def results(run_dir: str | None, *, output: str | None, to: Path | None, as_json
     """
     from modelops_ray import api
     from modelops_ray.report.tables import print_table
+    from modelops_ray.report.why import print_what_was_printed
 
     found = api.open_run(run_dir_of(run_dir))
     table = _table(found, output)
@@ -75,6 +78,8 @@ def results(run_dir: str | None, *, output: str | None, to: Path | None, as_json
     with telling() as screen:
         if as_json:
             screen.json({"rows": table.num_rows, "columns": table.column_names, "outputs": found.output_names})
+        elif to is None and output == _PRINTED:
+            print_what_was_printed(screen, table)
         elif to is None:
             print_table(screen, table, found.output_names)
         else:
@@ -85,6 +90,8 @@ def _table(found: Any, output: str | None) -> Any:
     """A table by its name; where the model has an output `attempts`, that is meant."""
     if output is None:
         return found.simulations()
+    if output == _PRINTED:
+        return found.printed()
     if output == "attempts" and output not in found.output_names:
         return found.attempts()
     return found.output(output)

@@ -23,8 +23,8 @@ def why(run_dir: str | None, *, task_id: str | None, as_json: bool) -> None:
 
     Without RUN_DIR it is about the newest run below runs/.
     """
-    from modelops_ray.diagnosis.diagnosis import diagnose, one_of, printed_by
-    from modelops_ray.report.why import MOST_GROUPS, print_one, print_why, why_values
+    from modelops_ray.diagnosis.diagnosis import attempts_of, bias_of, diagnose, one_of
+    from modelops_ray.report.why import print_one, print_why, why_values
     from modelops_ray.store.reader import RunReader
 
     if task_id is None and run_dir is not None and _TASK_ID.fullmatch(run_dir) and not Path(run_dir).exists():
@@ -33,14 +33,14 @@ def why(run_dir: str | None, *, task_id: str | None, as_json: bool) -> None:
     reader = RunReader(place)
     found = diagnose(reader, place)
     one = None if task_id is None else one_of(reader, task_id, place)
-    shown = [found.task_id_of(group) for group in found.groups[:MOST_GROUPS]]
+    shown = [found.task_id_of(group) for group in found.groups]
     with telling() as screen:
         if as_json:
             screen.json(why_values(found))
         elif one is not None:
             print_one(screen, found, one)
         else:
-            print_why(screen, found, {each: printed_by(reader, each) for each in shown})
+            print_why(screen, found, attempts_of(reader, shown), bias_of(reader, found))
 
 
 @click.command()

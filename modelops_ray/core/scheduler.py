@@ -134,6 +134,10 @@ class Dispatch:
             return ENOUGH * self._target_s(choice)
         return 0.0 if self._seconds_of(choice) > self.policy.chunk_hold_s else math.inf
 
+    def waits_for_writer(self, unwritten_bytes: int) -> bool:
+        """Whether nothing more is submitted because too much waits to be committed."""
+        return bool(unwritten_bytes) and not self.admission.may_finish_more(unwritten_bytes, self._payload_bytes)
+
     @property
     def _n_first(self) -> int:
         """Replicates in a set's first chunk; at least 2 while it is measured whether sharing a process pays."""

@@ -100,7 +100,7 @@ class RunState:
 
     def view(self) -> View:
         """The run at this moment."""
-        return View.of(self.counters, self.dispatch)
+        return View.of(self.counters, self.dispatch, self.journal.unwritten_bytes)
 
     def learned(self) -> Learned:
         """What is known of the model by now."""

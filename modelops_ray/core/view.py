@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from modelops_ray.core.bounds import Bound, bound_of
 from modelops_ray.core.events import Capacity
 from modelops_ray.core.guards import Counters
 from modelops_ray.core.scheduler import Dispatch
@@ -32,10 +33,11 @@ class View:
     capacity: Capacity
     peak_bytes_max: int
     request_bytes_max: int
+    bound: Bound = Bound.START_UP
 
     @classmethod
-    def of(cls, counters: Counters, dispatch: Dispatch) -> View:
-        """Look at a run."""
+    def of(cls, counters: Counters, dispatch: Dispatch, unwritten_bytes: int) -> View:
+        """Look at a run, of which so much waits to be committed."""
         admission = dispatch.admission
         return cls(
             completed=counters.completed,
@@ -51,6 +53,7 @@ class View:
             capacity=dispatch.window.capacity,
             peak_bytes_max=dispatch.memory.peak_bytes_max,
             request_bytes_max=admission.request_bytes_max,
+            bound=bound_of(dispatch, unwritten_bytes, has_results=counters.completed + counters.failed > 0),
         )
 
 

@@ -6,23 +6,23 @@ Owns which tables are read for it. The searches are in `groups` and `regions`; t
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modelops_ray.diagnosis.answer import Together, gone_together
 from modelops_ray.diagnosis.groups import Group, groups_of
+from modelops_ray.diagnosis.pace import Pace, pace_of
 from modelops_ray.errors import UsageError
 from modelops_ray.store.reader import RunReader
 from modelops_ray.store.status import Status
-from modelops_ray.study.schema import PARAM_PREFIX
+from modelops_ray.study.schema import PARAM_PREFIX, PRINTED
 
-COLUMNS = [
-    "task_id", "param_id", "replicate", "seed", "status", "cause", "error_type", "error_message", "traceback",
-    "attempts", "seconds", "peak_bytes", "request_bytes", "node",
-]  # fmt: skip
+LOOK_BYTES = 32 * 2**20
+"""An output larger than this on disk is not read to have a look at it."""
 _OF_THE_STUDY = ("model", "params", "replicates")
 """The options that say which study it is."""
 
@@ -31,7 +31,7 @@ _OF_THE_STUDY = ("model", "params", "replicates")
 class Diagnosis:
     """A run, its failures in groups, and what each simulation took.
 
-    `simulations` has `COLUMNS` and the parameters, `failures` those of its rows that failed.
+    `failures` are those rows of `simulations` that failed; `pace` is None where the last session did not say.
     """
 
     run_dir: str
@@ -41,6 +41,7 @@ class Diagnosis:
     simulations: pa.Table
     failures: pa.Table
     groups: tuple[Group, ...]
+    pace: Pace | None
 
     def task_id_of(self, group: Group) -> str:
         """The simulation that stands for a group."""
@@ -67,7 +68,23 @@ def diagnose(reader: RunReader, run_dir: str) -> Diagnosis:
     run = reader.run
     simulations = reader.simulations()
     failures, groups = groups_of(simulations, run.model_label)
-    return Diagnosis(run_dir, run.model_label, run.config, reader.status(), simulations, failures, tuple(groups))
+    status = reader.status()
+    pace = pace_of(status.counters, run.config)
+    return Diagnosis(run_dir, run.model_label, run.config, status, simulations, failures, tuple(groups), pace)
+
+
+def bias_of(reader: RunReader, found: Diagnosis) -> Together | None:
+    """Whether what simulations failed for goes together with an outcome; the first small output that has one is read.
+
+    ResultsError where the directory is damaged.
+    """
+    causes = {group.cause for group in found.groups}
+    for name, size in reader.output_sizes().items():
+        if size.rows == found.status.completed and size.size_bytes <= LOOK_BYTES and name != PRINTED:
+            together = gone_together(causes, found.simulations, name, reader.output(name))
+            if together is not None:
+                return together
+    return None
 
 
 def one_of(reader: RunReader, task_id: str, run_dir: str) -> OfOne:
@@ -86,12 +103,13 @@ def _beginning(table: pa.Table, task_id: str) -> pa.Table:
     return table.filter(pc.starts_with(table["task_id"], task_id))
 
 
-def printed_by(reader: RunReader, task_id: str) -> str:
-    """The end of what a failed simulation printed in its last attempt, "" where nothing is kept."""
-    attempts = reader.attempts()
-    rows = attempts.filter(pc.equal(attempts["task_id"], task_id)).select(["attempt", "printed"]).to_pylist()
-    printed = [row["printed"] for row in sorted(rows, key=lambda row: row["attempt"]) if row["printed"]]
-    return printed[-1] if printed else ""
+def attempts_of(reader: RunReader, task_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The attempts without a result of some simulations, in their order."""
+    table = reader.attempts()
+    found: dict[str, list[dict[str, Any]]] = {task_id: [] for task_id in task_ids}
+    for row in table.filter(pc.is_in(table["task_id"], pa.array(task_ids, pa.string()))).to_pylist():
+        found[row["task_id"]].append(row)
+    return found
 
 
 def parameters_in(row: Mapping[str, Any]) -> dict[str, Any]:

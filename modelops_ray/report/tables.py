@@ -14,14 +14,12 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import JustifyMethod
 from rich.table import Table
 
+from modelops_ray.diagnosis.diagnosis import LOOK_BYTES
 from modelops_ray.report.screen import Screen
 from modelops_ray.report.text import count, format_size, number, one_line, printable
 from modelops_ray.store.directory import OutputSize
 from modelops_ray.store.export import ENDINGS
-from modelops_ray.study.schema import ATTEMPT_COLUMNS, PARAM_PREFIX
-
-LOOK_BYTES = 32 * 2**20
-"""An output larger than this on disk is not read to have a look at it."""
+from modelops_ray.study.schema import ATTEMPT_COLUMNS, PARAM_PREFIX, PRINTED
 
 _IDENTITY = ("task_id", "param_id", "replicate", "seed")
 _LATER = ("error_type", "attempts", "request_bytes", "seed", "node", "scenario")
@@ -52,6 +50,7 @@ def print_first_look(
 
     An output that is larger than `LOOK_BYTES`, or has more rows than there are completed simulations, is not read.
     """
+    sizes = {name: size for name, size in sizes.items() if name != PRINTED}
     for name, size in sizes.items():
         # Compressed, millions of rows can be a few megabytes.
         if size.size_bytes > LOOK_BYTES or size.rows > n_completed:

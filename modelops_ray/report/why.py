@@ -5,22 +5,31 @@ Owns the words and the layout. What is alike, and where it is, is found in `diag
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
+from modelops_ray.core.bounds import Bound
 from modelops_ray.core.places import place_of
 from modelops_ray.core.report import Cause
+from modelops_ray.diagnosis.answer import Together
 from modelops_ray.diagnosis.diagnosis import Diagnosis, OfOne, parameters_in
 from modelops_ray.diagnosis.groups import Group, without_printed
+from modelops_ray.diagnosis.pace import Pace
 from modelops_ray.diagnosis.regions import Regions
 from modelops_ray.report.screen import Screen
 from modelops_ray.report.text import count, duration, format_size, number, one_line, printable
+from modelops_ray.store.export import ENDINGS
 
 MOST_GROUPS = 5
 PRINTED_LINES = 20
 STACK_LINES = 24
+_SHOWN = 20
+_MOST_SETS = 5
 _MOST_CHARS = 400
 _LEAST_CHARS = 20
 _INDENT = 2
@@ -34,6 +43,24 @@ _WORDS = {
     Cause.TIMEOUT: "time limit",
     Cause.UNSCHEDULABLE: "fits no machine",
 }
+_BOUND_BY = {
+    Bound.NODES: "waiting for nodes",
+    Bound.START_UP: "start-up and the first simulations",
+    Bound.END: "the last simulations",
+    Bound.WRITER: "writing results",
+    Bound.CPUS: "CPUs",
+    Bound.WINDOW: "the window",
+    Bound.MEMORY: "memory",
+}
+_REMEDIES = {
+    Bound.NODES: "--address of a cluster that has nodes",
+    Bound.START_UP: "nothing, where the study is short; else `modelops-ray profile` first, which spares the first ones",
+    Bound.END: "--chunk 1, where the last tasks hold many simulations; else nothing",
+    Bound.WRITER: "--out on faster storage, or fewer `outputs` in the study",
+    Bound.CPUS: "--limit-cpus N on this machine, or more nodes; --cpus below 1 where simulations wait",
+    Bound.WINDOW: "--window N, larger or left out",
+    Bound.MEMORY: "--limit-memory SIZE on this machine, or nodes with more memory",
+}
 _FRAME_LINE = re.compile(r'\s*File "')
 
 
@@ -46,25 +73,29 @@ def print_first_lines(console: Screen, found: Diagnosis) -> None:
         console.say(f"and {count(len(found.groups) - MOST_GROUPS, 'other kind')} of failure")
 
 
-def print_why(console: Screen, found: Diagnosis, printed: Mapping[str, str]) -> None:
-    """Print all that is known of why a run ended as it did; `printed` is what simulations printed, by task_id."""
+def print_why(
+    console: Screen, found: Diagnosis, attempts: Mapping[str, Sequence[Mapping[str, Any]]], bias: Together | None
+) -> None:
+    """Print all that is known of why a run ended as it did; `attempts` are those of the simulations that stand for all.
+
+    `bias` is what goes together with the need that simulations failed for.
+    """
     if not found.groups:
-        _print_no_failures(console, found)
-    for at, group in enumerate(found.groups):
-        if at:
-            console.say()
-        _print_group(console, found, group, printed.get(found.task_id_of(group), ""))
-    if found.groups:
+        state = found.status
+        console.say(f"nothing failed: {state.completed:,} of {count(state.total, 'simulation')} have a result")
+    for group in found.groups:
+        _print_group(console, found, group, attempts.get(found.task_id_of(group), ()))
         console.say()
+    if found.groups:
+        _print_fact(console, "answer", answer(found, bias))
+    if found.pace is not None:
+        _print_fact(console, "pace", pace(found.pace))
+        _print_fact(console, "change", remedy(found.pace))
+    if found.groups:
         _print_fact(console, "then", f"{found.command('run')} --retry-failed", is_whole=True)
 
 
-def _print_no_failures(console: Screen, found: Diagnosis) -> None:
-    state = found.status
-    console.say(f"nothing failed: {state.completed:,} of {count(state.total, 'simulation')} have a result")
-
-
-def _print_group(console: Screen, found: Diagnosis, group: Group, printed: str) -> None:
+def _print_group(console: Screen, found: Diagnosis, group: Group, attempts: Sequence[Mapping[str, Any]]) -> None:
     _print_headline(console, group)
     message = one_line(group.message, _MOST_CHARS)
     if message and message not in headline(group, console.width):
@@ -72,11 +103,79 @@ def _print_group(console: Screen, found: Diagnosis, group: Group, printed: str) 
     if group.place is not None:
         _print_fact(console, "line", f"{group.place.path}:{group.place.line}", is_whole=True)
     _print_fact(console, "where", where(group.regions))
+    if group.cause == Cause.OUT_OF_MEMORY:
+        _print_memory(console, found, group, attempts)
     if group.cause == Cause.TIMEOUT:
         _print_stack(console, without_printed(found.failures["traceback"][group.rows[0]].as_py()))
     task_id = found.task_id_of(group)
-    _print_printed(console, printed, f"the end of what {task_id[:_NAMES]}… printed")
+    _print_printed(console, _printed_in(attempts), f"the end of what {task_id[:_NAMES]}… printed")
     _print_fact(console, "debug", found.command("debug", "--only", task_id), is_whole=True)
+
+
+def _print_memory(console: Screen, found: Diagnosis, group: Group, attempts: Sequence[Mapping[str, Any]]) -> None:
+    """What one used and was given at each attempt, what there is, and which sets need more."""
+    tries = [f"{row['attempt']}: {used}" for row in attempts if (used := _used(row))]
+    _print_fact(console, "tries", "; ".join(tries))
+    if found.pace is not None and found.pace.largest_node_bytes:
+        cap = found.config.get("max_memory")
+        capped = f"; --max-memory is {format_size(cap)}" if isinstance(cap, int) else ""
+        there = format_size(found.pace.largest_node_bytes)
+        _print_fact(console, "machine", f"the largest has {there} for simulations{capped}")
+    failures = found.failures.take(list(group.rows))
+    n_sets = len(found.simulations["param_id"].unique())
+    sets = {row["param_id"]: row for row in reversed(failures.to_pylist())}
+    shown = [_parameters(row) for row in list(sets.values())[:_MOST_SETS]]
+    more = ", …" if len(sets) > _MOST_SETS else ""
+    _print_fact(console, "sets", f"{len(sets):,} of {n_sets:,} need more: {'; '.join(shown)}{more}")
+
+
+def _used(attempt: Mapping[str, Any]) -> str:
+    peak, limit = (attempt[name] and format_size(attempt[name]) for name in ("peak_bytes", "limit_bytes"))
+    return f"used {peak} of {limit}" if peak and limit else ""
+
+
+def _printed_in(attempts: Sequence[Mapping[str, Any]]) -> str:
+    printed = [row["printed"] for row in attempts if row["printed"]]
+    return str(printed[-1]) if printed else ""
+
+
+def answer(found: Diagnosis, bias: Together | None) -> str:
+    """Say what failures do to the answer: what is missing, how much, and what that means for means."""
+    state = found.status
+    missing = [str(region) for group in found.groups if group.regions for region in group.regions.regions]
+    share = f"{state.failed / state.total:.0%}" if state.total else "0%"
+    text = f"{state.completed:,} of {count(state.total, 'simulation')} have a result, {share} failed"
+    if missing:
+        text += f"; missing are {'; '.join(missing[:MOST_GROUPS])}. Means over all parameters leave these out"
+    if bias is not None:
+        name = "memory" if bias.need == "peak_bytes" else "run time"
+        way = "low" if bias.correlation > 0 else "high"
+        text += (
+            f". {bias.output}.{bias.column} goes together with {name} (rank correlation {bias.correlation:.2f}): "
+            f"means over what is left are too {way}"
+        )
+    elif not missing:
+        text += ". Means over what is left are biased where what makes a simulation fail also moves its outcome"
+    return text
+
+
+def pace(told: Pace) -> str:
+    """Say what bounded a session, with the figures."""
+    seconds = sum(told.seconds.values())
+    others = [f"{_BOUND_BY[bound]} {duration(s)}" for bound, s in list(told.seconds.items())[1:3] if s > 0.05 * seconds]
+    also = f" (also {', '.join(others)})" if others else ""
+    wide = f"up to {told.n_running_max:,} at a time on {count(told.n_nodes, 'node')}"
+    there = f"{told.cpus:g} CPUs and {format_size(told.memory_bytes)}"
+    each = f"requests up to {format_size(told.request_bytes_max)}, used up to {format_size(told.peak_bytes_max)}"
+    head = f"{_BOUND_BY[told.main]} for {told.share:.0%} of {duration(seconds)}{also}"
+    return f"bound by {head}; {wide} with {there}; {each}"
+
+
+def remedy(told: Pace) -> str:
+    """Name the one option that moves what bounded a session."""
+    if told.main is Bound.MEMORY and told.asks_too_much:
+        return f"--memory {math.ceil(1.25 * told.peak_bytes_max / 2**20)}Mi, as requests are far above what was used"
+    return _REMEDIES[told.main]
 
 
 def headline(group: Group, width: int) -> str:
@@ -122,16 +221,32 @@ def print_one(console: Screen, found: Diagnosis, one: OfOne) -> None:
         _print_fact(console, f"try {attempt['attempt']}", _attempt(attempt))
     if row is not None and row["status"] == "failed":
         _print_stack(console, without_printed(row["traceback"]))
-    printed = [each["printed"] for each in one.attempts if each["printed"]]
-    _print_printed(console, printed[-1] if printed else "", "the end of what it printed")
+    _print_printed(console, _printed_in(one.attempts), "the end of what it printed")
     task_id = row["task_id"] if row is not None else one.attempts[0]["task_id"]
     _print_fact(console, "debug", found.command("debug", "--only", task_id), is_whole=True)
 
 
+def print_what_was_printed(console: Screen, table: pa.Table) -> None:
+    """Print the last lines of what some simulations printed, each below the set that it is of."""
+    for row in table.slice(0, _SHOWN).to_pylist():
+        console.say(_identity(row), "bold")
+        _print_lines(console, row["printed"].rstrip().splitlines()[-PRINTED_LINES:])
+    console.say(
+        f"{count(table.num_rows, 'simulation')} printed something that is kept; all of it with --to FILE{ENDINGS}"
+    )
+
+
+def _identity(row: Mapping[str, Any]) -> str:
+    return f"{_parameters(row)}; replicate {row['replicate']}, seed {row['seed']}"
+
+
+def _parameters(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_value(value)}" for name, value in parameters_in(row).items() if value is not None)
+
+
 def _print_row(console: Screen, row: Mapping[str, Any]) -> None:
     _print_fact(console, "task", str(row["task_id"]), is_whole=True)
-    values = ", ".join(f"{name}={_value(value)}" for name, value in parameters_in(row).items() if value is not None)
-    _print_fact(console, "set", f"{values}; replicate {row['replicate']}, seed {row['seed']}")
+    _print_fact(console, "set", _identity(row))
     took = [duration(row["seconds"])] if row["seconds"] is not None else []
     took += [f"{format_size(row['peak_bytes'])} of memory"] if row["peak_bytes"] else []
     took += [f"on {row['node']}"] if row["node"] else []
@@ -141,8 +256,7 @@ def _print_row(console: Screen, row: Mapping[str, Any]) -> None:
 def _attempt(attempt: Mapping[str, Any]) -> str:
     """What is known of one attempt that gave no result."""
     told = what_failed(attempt["cause"], attempt["error_type"] or "", attempt["error_message"] or "")
-    peak, limit = (attempt[name] and format_size(attempt[name]) for name in ("peak_bytes", "limit_bytes"))
-    memory = f"; used {peak} of {limit}" if peak and limit else ""
+    memory = f"; {used}" if (used := _used(attempt)) else ""
     killed = f"; killed by {attempt['killed_by']}" if attempt["killed_by"] else ""
     return f"{one_line(told, _MOST_CHARS)}{memory}{killed}; {attempt['follows']}"
 
@@ -206,6 +320,7 @@ def why_values(found: Diagnosis) -> dict[str, Any]:
         "simulations": found.status.total,
         "completed": found.status.completed,
         "failed": found.status.failed,
+        "bound_by": {} if found.pace is None else {str(bound): s for bound, s in found.pace.seconds.items()},
         "groups": [_group_values(found, group) for group in found.groups],
     }
 

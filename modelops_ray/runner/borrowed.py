@@ -19,11 +19,11 @@ from modelops_ray.sandbox import wire
 from modelops_ray.sandbox.board import RESTING
 from modelops_ray.sandbox.limits import Limit
 from modelops_ray.sandbox.measure import resident_parts
+from modelops_ray.sandbox.printing import Printed
 from modelops_ray.sandbox.protocol import MAX_ANSWER_HEADER_BYTES, Arm, Kill, Work, work_bytes
 from modelops_ray.study.chunk import Simulation
 
 GARBLED = "it sent what is no answer"
-KEPT_OUTPUT_BYTES = 8 * 1024
 READ_BYTES = 2**16
 MAX_PIPE_BYTES = 2**20
 """What a pipe holds at most, unless root has allowed for more."""
@@ -52,7 +52,7 @@ class Borrowed:
     n_answered: int = 0
     since_s: float = 0.0
     is_late: bool = False
-    printed: bytes = b""
+    printed: Printed = field(default_factory=Printed)
     read: dict[tuple[str, str], None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -60,6 +60,7 @@ class Borrowed:
         self.is_ready = self.lent.is_ready
         self.incoming = wire.Incoming(self.lent.channel, MAX_ANSWER_HEADER_BYTES)
         self.base_bytes = resident_parts(self.lent.pid).made_bytes
+        os.set_blocking(self.lent.capture, False)
         self.selector.register(self.lent.channel, selectors.EVENT_READ, self)
         self.selector.register(self.lent.capture, selectors.EVENT_READ, self)
 
@@ -125,6 +126,7 @@ class Borrowed:
     def give(self, simulations: list[Simulation], work: Work) -> None:
         """Have it run simulations."""
         self.given, self.n_answered = simulations, 0
+        self.printed = Printed()
         self.since_s = time.monotonic()
         self.unsent = memoryview(work_bytes(work))
         self.send()
@@ -172,7 +174,7 @@ class Borrowed:
 
     def said(self) -> str:
         """The end of what it printed since its last answers."""
-        return self.printed.decode(errors="replace")
+        return self.printed.said()
 
     def drain_capture(self) -> None:
         """Read what it has printed; what it started may go on printing, and is not waited for."""
@@ -182,11 +184,14 @@ class Borrowed:
             self.read_capture()
 
     def read_capture(self) -> None:
-        """Read once of what it has printed."""
-        data = os.read(self.lent.capture, READ_BYTES)
+        """Read once of what it has printed, where that has not been read since it was told of."""
+        try:
+            data = os.read(self.lent.capture, READ_BYTES)
+        except BlockingIOError:
+            return
         if not data:
             self.selector.unregister(self.lent.capture)
-        self.printed = (self.printed + data)[-KEPT_OUTPUT_BYTES:]
+        self.printed.take(data)
 
     def close(self) -> None:
         """Let go of it: a fork ends."""

@@ -141,7 +141,10 @@ class Children:
             return
         simulations, context = self.waiting.take(n), self._context
         is_measured = self.learned.own_bytes > 0
-        child.give(simulations, work_of(simulations, context.run.scenario, context.outputs, measure=not is_measured))
+        # Before anything is known of the model, and where all is kept, what is printed is to be told apart.
+        marks = not is_measured or self.learned.prints or context.keep_output
+        work = work_of(simulations, context.run.scenario, context.outputs, measure=not is_measured, marks=marks)
+        child.give(simulations, work)
 
     def _keeps_too_much(self, child: Borrowed) -> bool:
         """Whether what earlier simulations left in a child takes much of what the next may use, and is killed for."""

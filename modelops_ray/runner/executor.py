@@ -33,7 +33,8 @@ class ChunkContext:
 
     `outputs` are the names to keep, None keeps all. `timeout_s` is per simulation, 0 for none. With `is_hard` a
     simulation is killed for more than its limit even where there is memory left, and without it for more than
-    `cap_bytes`, None for any. `per_child` simulations share a process; None leaves it to what is measured. All of a
+    `cap_bytes`, None for any. `per_child` simulations share a process; None leaves it to what is measured. With
+    `keep_output` what each prints is kept. All of a
     node use `node_bytes` at most, 0 for what it has. A chunk begins nothing more once its outputs reach
     `target_payload_bytes`, or what it finished first would wait for more than `target_s`. `tell_excess` tells an actor
     that outlives the node what simulations of a chunk use while that is more than their limit.
@@ -48,6 +49,7 @@ class ChunkContext:
     is_hard: bool = False
     cap_bytes: int | None = None
     per_child: int | None = None
+    keep_output: bool = False
     node_bytes: int = 0
     target_payload_bytes: int = TARGET_PAYLOAD_BYTES
     target_s: float = TARGET_S

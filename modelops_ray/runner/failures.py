@@ -14,12 +14,18 @@ from modelops_ray.runner.time_limit import TimeUpError
 from modelops_ray.sandbox.limits import KILLED
 from modelops_ray.sandbox.loading import where_it_returns
 from modelops_ray.sandbox.pidfd import signal_name
+from modelops_ray.sandbox.printing import KEPT_BYTES
 from modelops_ray.sandbox.protocol import CANNOT_ANSWER, Ended
 from modelops_ray.sandbox.raised import Told, bounded_message, bounded_traceback, told_of
 from modelops_ray.sandbox.stacks import told_apart
 
 TIMEOUT = "timeout"
 """Why a child was killed that took too long."""
+
+
+def bounded_printed(text: str) -> str | None:
+    """Keep the end of what was printed."""
+    return bounded_traceback(text, KEPT_BYTES)
 
 
 def failure_of(error: BaseException, position: int, timeout_s: float) -> Failure:
@@ -38,7 +44,7 @@ def failure_of_timeout(position: int, timeout_s: float, printed: str | None = No
 def failure_of_told(told: Told, printed: str, position: int) -> Failure:
     """Name the cause of what a model raised; what was printed around then goes beside it."""
     trace = bounded_traceback(told.traceback) or ""
-    return Failure(position, Cause(told.kind), told.type, told.message, trace, printed=bounded_traceback(printed))
+    return Failure(position, Cause(told.kind), told.type, told.message, trace, printed=bounded_printed(printed))
 
 
 def failure_of_garble(garbled: str, printed: str, position: int) -> Failure:
@@ -47,7 +53,7 @@ def failure_of_garble(garbled: str, printed: str, position: int) -> Failure:
         "the model wrote to a socket of its process that it did not open, or broke it; leave descriptors alone that "
         f"the model did not open ({garbled})"
     )
-    return Failure(position, Cause.CRASHED, "Garbled", bounded_message(message), printed=bounded_traceback(printed))
+    return Failure(position, Cause.CRASHED, "Garbled", bounded_message(message), printed=bounded_printed(printed))
 
 
 def failure_of_its_server(printed: str, position: int) -> Failure:
@@ -56,12 +62,13 @@ def failure_of_its_server(printed: str, position: int) -> Failure:
         "the process that starts simulations ended while this one ran, also when it ran alone; leave processes alone "
         "that the model did not start"
     )
-    return Failure(position, Cause.CRASHED, "ServerEnded", message, printed=bounded_traceback(printed))
+    return Failure(position, Cause.CRASHED, "ServerEnded", message, printed=bounded_printed(printed))
 
 
 def failure_of_end(ended: Ended, said: str, position: int, timeout_s: float, limit_bytes: int) -> Failure:
     """Why a child ended in the middle of a simulation."""
-    printed, stack = map(bounded_traceback, told_apart(said))
+    said, trace = told_apart(said)
+    printed, stack = bounded_printed(said), bounded_traceback(trace)
     if ended.reason == TIMEOUT:
         return replace(failure_of_timeout(position, timeout_s, printed), traceback=stack)
     ran_out = partial(

@@ -20,10 +20,14 @@ MEASURED_EVERY_S = 10.0
 
 @dataclass(slots=True)
 class Learned:
-    """What simulations and forks of a model take; `own_bytes` is what a child owns at birth, 0 while not measured."""
+    """What simulations and forks of a model take; `own_bytes` is what a child owns at birth, 0 while not measured.
+
+    `prints` says whether any simulation was seen to print something.
+    """
 
     sharing: Sharing
     own_bytes: int = 0
+    prints: bool = False
     shared_files: SharedFiles = field(default_factory=SharedFiles)
 
     def note(self, own_bytes: int, wrote: Iterable[tuple[int, str]], changed: Sequence[str]) -> None:

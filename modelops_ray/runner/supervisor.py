@@ -29,6 +29,7 @@ from modelops_ray.sandbox.answers import Answer, answers_of
 from modelops_ray.sandbox.board import ANSWERED, NOT_READY, RESTING
 from modelops_ray.sandbox.boot import last_line
 from modelops_ray.study.chunk import Chunk, Simulation
+from modelops_ray.study.schema import PRINTED
 
 _Attempts = Iterator[tuple[Simulation, Attempt]]
 
@@ -160,20 +161,22 @@ class InChildren:
             yield from self._take(child, told, answers)
 
     def _take(self, child: Borrowed, told: protocol.Answered, answers: Sequence[Answer]) -> _Attempts:
-        answered = child.unanswered[: told.n]
+        answered, first = child.unanswered[: told.n], child.n_answered
         child.n_answered += told.n
         self._learn(child, answered, answers, told.took_s)
         wrote = ((answered[at].position, path) for at, path in told.wrote)
         self._children.learned.note(told.own_bytes, wrote, told.changed)
-        if told.failures:
+        keeps_all = self._context.keep_output
+        if told.failures or keeps_all:
             child.drain_capture()
-        printed = child.said()
+        self._children.learned.prints |= child.printed.has_any
         read = {at: [(path, stamp) for one, path, stamp in told.read if one == at] for at, _, _ in told.read}
         for at, (simulation, answer) in enumerate(zip(answered, answers, strict=True)):
             child.read |= dict.fromkeys(read.get(at, ()))
+            printed = child.printed.of(first + at) if keeps_all or answer.failure is not None else ""
             yield _attempted(simulation, answer, printed, Read(child.read, len(child.read)) if child.read else None)
         self._children.learned.shared_files.note_read(len(child.read))
-        child.printed = b""
+        child.printed.forget_before(child.n_answered)
         if told.n_left:
             self._children.put_back(child, child.unanswered)
 
@@ -206,7 +209,11 @@ class InChildren:
         if simulation is not None and not is_anothers:
             unanswered.remove(simulation)
             failure = failures.failure_of_end(
-                ended, child.said(), simulation.position, self._context.timeout_s, self._children.limit.limit_bytes
+                ended,
+                child.printed.of(index),
+                simulation.position,
+                self._context.timeout_s,
+                self._children.limit.limit_bytes,
             )
         self._children.put_back(child, unanswered)
         self._children.forget(child)
@@ -233,6 +240,9 @@ class InChildren:
 
 def _attempted(simulation: Simulation, answer: Answer, printed: str, read: Read | None) -> tuple[Simulation, Attempt]:
     outcome: Failure | Mapping[str, Any] = answer.outputs
+    if printed:
+        # A model may have an output of that name itself.
+        outcome = {PRINTED: {"printed": failures.bounded_printed(printed)}, **answer.outputs}
     if answer.failure is not None:
         outcome = failures.failure_of_told(answer.failure, printed, simulation.position)
     return simulation, Attempt(outcome, answer.seconds, answer.peak_bytes, read)

@@ -81,7 +81,9 @@ def affordable(simulations: Iterable[Simulation]) -> int:
     return n
 
 
-def work_of(simulations: Iterable[Simulation], scenario: str, outputs: Sequence[str] | None, *, measure: bool) -> Work:
+def work_of(
+    simulations: Iterable[Simulation], scenario: str, outputs: Sequence[str] | None, *, measure: bool, marks: bool
+) -> Work:
     """What a child is given to run these; parameters that several share travel once."""
     sets: dict[int, int] = {}
     params: list[dict[str, Any]] = []
@@ -91,4 +93,4 @@ def work_of(simulations: Iterable[Simulation], scenario: str, outputs: Sequence[
             sets[simulation.set_index] = len(params)
             params.append(dict(simulation.params))
         runs.append((sets[simulation.set_index], simulation.seed))
-    return Work(scenario, outputs, measure, params, runs)
+    return Work(scenario, outputs, measure, marks, params, runs)

@@ -35,6 +35,7 @@ from .held import held
 from .late_pandas import LatePandas
 from .loading import ModelRef, aftermath, load_model, models_folder, reading, where_it_returns
 from .measure import peak_meter, private_bytes, resident_parts
+from .printing import mark
 from .protocol import CANNOT_ANSWER, CannotLoad, Ready, Terms, Work, receive_work
 from .raised import storable, told_of
 from .segments import record_into
@@ -204,15 +205,22 @@ def _close_all_but(kept: Collection[int]) -> None:
 def _serve(
     channel: socket.socket, board: Board, current: Callable[[], Model], workroom: Workroom, *, is_fork: bool
 ) -> None:
-    # What importing the model did with this number is the model's affair.
-    with suppress(OSError):
-        tell_stacks(high(os.dup(2)))
+    capture = _capture()
+    tell_stacks(capture)
     # A model can break what this process answers with.
     with ProcessEnds(CANNOT_ANSWER), peak_meter() as meter:
         whole = WholePeak(meter, board, is_fork=is_fork)
         board.set(RESTING)
         while (work := receive_work(channel)) is not None:
-            _Batch(work, channel, board, meter, current(), workroom, whole).run()
+            _Batch(work, channel, board, meter, current(), workroom, whole).run(capture)
+
+
+def _capture() -> int:
+    """A descriptor of where what is printed is caught, wherever the model leads its own; of nowhere if that is lost."""
+    try:
+        return high(os.dup(2))
+    except OSError:
+        return high(os.open(os.devnull, os.O_WRONLY))
 
 
 class _Batch:
@@ -233,9 +241,11 @@ class _Batch:
         self._interpreter = interpreter_state()
         self._flushed_s = held.monotonic_s()
 
-    def run(self) -> None:
+    def run(self, capture: int) -> None:
         began_s, runs = self._flushed_s, self._work.runs
         for index, (at, seed) in enumerate(runs):
+            if self._work.marks:
+                mark(capture, index)
             self._board.set(index)
             self._workroom.enter()
             # Every simulation gets its own, or what one does to it would reach the next.

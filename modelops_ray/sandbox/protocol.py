@@ -141,12 +141,14 @@ class Ended(NamedTuple):
 class Work(NamedTuple):
     """What a child is to run: for each of `runs` the index of its parameters, and its seed.
 
-    `outputs` are the names to keep, None for all; `measure` asks for what the child owns itself.
+    `outputs` are the names to keep, None for all; `measure` asks for what the child owns itself, `marks` for marks
+    among what it prints.
     """
 
     scenario: str
     outputs: Sequence[str] | None
     measure: bool
+    marks: bool
     params: Sequence[Mapping[str, Any]]
     runs: Sequence[tuple[int, int]]
 
@@ -235,7 +237,7 @@ def send(
 
 def work_bytes(work: Work) -> bytes:
     """Return what is sent to a child; parameters are a blob, for they may be larger than a header."""
-    return wire.packed({"Work": work[:3]}, [held.dumps(work[3:]).encode()])
+    return wire.packed({"Work": work[:4]}, [held.dumps(work[4:]).encode()])
 
 
 def receive_work(channel: socket.socket) -> Work | None:

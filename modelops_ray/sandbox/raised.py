@@ -78,10 +78,10 @@ def bounded_message(text: str) -> str:
     return _beginning(text, MAX_MESSAGE_CHARS)
 
 
-def bounded_traceback(text: str | None) -> str | None:
+def bounded_traceback(text: str | None, most_chars: int = MAX_TRACEBACK_CHARS) -> str | None:
     """Keep the end, where the exception itself stands."""
-    kept = storable(str.__str__(text or "")[-MAX_TRACEBACK_CHARS - 1 :])
-    return (kept if len(kept) <= MAX_TRACEBACK_CHARS else "… " + kept[2 - MAX_TRACEBACK_CHARS :]) or None
+    kept = storable(str.__str__(text or "")[-most_chars - 1 :])
+    return (kept if len(kept) <= most_chars else "… " + kept[2 - most_chars :]) or None
 
 
 def _beginning(text: str, n_characters: int) -> str:

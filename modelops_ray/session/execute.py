@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modelops_ray.core import events, forecast
+from modelops_ray.core import bounds, events, forecast
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import NoProgressError, StorageError
 from modelops_ray.model.resolve import installed_versions
@@ -26,7 +26,7 @@ from modelops_ray.session.ports import Backend, Observer, Ports, Snapshot, Watch
 from modelops_ray.session.priors import WHERE_PROFILES_GO, Priors
 from modelops_ray.session.request import RunRequest
 from modelops_ray.session.source import StudySource
-from modelops_ray.session.summary import Summary
+from modelops_ray.session.summary import BOUNDS, Summary
 from modelops_ray.store import found, reader, run_json, run_store, writer
 from modelops_ray.store.opening import Opening, open_directory
 
@@ -188,6 +188,7 @@ class _Session:
         self._was_planned = self.question.n_simulations <= PLAN_FROM_SIMULATIONS
         self._resumed = self.store.completed + self.store.failed
         self._before = self.store.largest()
+        self._tally = bounds.Tally()
 
     def run(self) -> Outcome:
         """Run the driver, close the store, keep the profile."""
@@ -198,7 +199,7 @@ class _Session:
             ending = finish.ending
         finally:
             summary = self._summary()
-            self.store.close(str(ending), summary.values())
+            self.store.close(str(ending), summary.values() | {BOUNDS: dict(self._tally.values())})
             self._keep()
         return Outcome(finish, summary)
 
@@ -229,6 +230,8 @@ class _Session:
                     bytes_each=self.store.written.output_bytes_each,
                 )
             )
+        view = snapshot.view
+        self._tally.add(snapshot.elapsed_s, view.bound, view.running, view.capacity)
         self.watcher.update(snapshot)
 
     def _summary(self) -> Summary:

@@ -267,5 +267,6 @@ def chunk_context(question: RunRequest, node_bytes: int) -> ChunkContext:
         is_hard=config.memory is not None,
         cap_bytes=config.max_memory,
         per_child=config.per_child,
+        keep_output=config.keep_output,
         node_bytes=node_bytes,
     )

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+BOUNDS = "bounds"
+"""Beside the keys of a summary, `progress.json` keeps under this name what bound the session: see `core.bounds`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from modelops_ray.config import Shard
 from modelops_ray.core.ranges import Ranges
@@ -25,7 +26,7 @@ from modelops_ray.store.shards import require_one_run, require_one_split
 from modelops_ray.store.status import Status, together
 from modelops_ray.store.storage.base import Folder
 from modelops_ray.store.storage.places import open_folder, place_of
-from modelops_ray.study.schema import identity_fields, parameter_types
+from modelops_ray.study.schema import PRINTED, identity_fields, is_identity, parameter_types
 from modelops_ray.study.study import Study
 
 BLOCK_BYTES = 64 * 2**20
@@ -71,6 +72,29 @@ class RunReader:
             known = ", ".join(self.output_names()) or "none yet"
             raise UsageError(f"{self._folder.where()}: there is no output {name!r}; the outputs are: {known}")
         return _in_order(self._alike(name, found))
+
+    def printed(self) -> pa.Table:
+        """Return what simulations printed, one row for each of which it is kept: that of failures, or of all.
+
+        The columns are those of an output; of a failure it is what the last attempt printed that says something.
+        """
+        told: dict[str, str] = {}
+        attempts = self.attempts()
+        for row in attempts.select(["task_id", "printed"]).to_pylist():
+            if row["printed"]:
+                told[row["task_id"]] = row["printed"]
+        simulations = self.simulations()
+        # A simulation that has a result is told of by the output, if by anything.
+        failed = dict.fromkeys(simulations.filter(pc.equal(simulations["status"], "failed"))["task_id"].to_pylist())
+        told = {task_id: text for task_id, text in told.items() if task_id in failed}
+        kept = self.output(PRINTED) if PRINTED in self.output_names() else None
+        # A model may have an output of that name itself.
+        if kept is not None and "printed" in kept.column_names:
+            told |= dict(zip(kept["task_id"].to_pylist(), kept["printed"].to_pylist(), strict=True))
+        rows = simulations.select([name for name in simulations.column_names if is_identity(name)])
+        texts = [told.get(task_id) for task_id in rows["task_id"].to_pylist()]
+        table = rows.append_column("printed", pa.array(texts, pa.string()))
+        return table.filter(pc.is_valid(table["printed"]))
 
     def output_of(self, name: str, task_ids: Sequence[str]) -> pa.Table:
         """Return the rows that some simulations have in one output, in no order; reads a part at a time."""

@@ -16,6 +16,8 @@ from modelops_ray.study.chunk import Scalar
 from modelops_ray.study.sets import ParameterSet
 
 PARAM_PREFIX = "param_"
+PRINTED = "_printed"
+"""The output that holds what simulations printed, where that is kept."""
 
 
 def _fields(kind: pa.DataType, *names: str) -> list[pa.Field]:
@@ -59,6 +61,11 @@ def with_all_columns(simulations: pa.Table) -> pa.Table:
         if field.name not in simulations.column_names:
             simulations = simulations.add_column(index, field, pa.nulls(simulations.num_rows, field.type))
     return simulations
+
+
+def is_identity(name: str) -> bool:
+    """Whether a column is one of those that every output begins with."""
+    return name in {field.name for field in _IDENTITY} or name.startswith(PARAM_PREFIX)
 
 
 def identity_fields(parameter_types: Mapping[str, pa.DataType]) -> pa.Schema:

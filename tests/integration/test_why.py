@@ -7,6 +7,8 @@ import re
 import pytest
 from support.commands import enter, invoke, run_locally, write_model, write_study
 
+import modelops_ray as mr
+
 LINE = "# here"
 TEN = {
     "key": ("KeyError: 'gamma'", """
@@ -70,7 +72,7 @@ HELPER = """\
 def rate(n):
     return 1 / n  # here
 """
-OPTIONS = ("--timeout", 3, "--memory", "150Mi", "--max-memory", "300Mi", "--attempts", 2)
+OPTIONS = ("--isolation", "fork", "--timeout", 3, "--memory", "150Mi", "--max-memory", "300Mi", "--attempts", 2)
 ALL = """\
 import importlib
 
@@ -160,7 +162,7 @@ def picky(work):
     """A run of 100 simulations of which 10 failed."""
     write_model(work, PICKY)
     write_study(work, [{"beta": round(0.01 * i, 2)} for i in range(1, 21)], n_replicates=5)
-    ran = invoke("run", "study.json", "--backend", "local")
+    ran = invoke("run", "study.json", "--backend", "local", "--isolation", "fork")
     assert 3 == ran.exit_code, ran.stderr
     return ran
 
@@ -174,7 +176,7 @@ def test_a_group_says_where_it_is_and_what_was_printed_and_how_to_run_one(picky)
     assert f"10 failed: ValueError: no epidemic is that fast (model.py line {line_of(PICKY)})" == lines[0]
     assert "  where   beta >= 0.19: 10 of 10; elsewhere 0 of 90" in lines
     printed = [line.strip() for line in lines if line.strip().startswith("day ")]
-    assert 20 == len(printed)
+    assert [f"day {day} of 0.19" for day in range(10, 30)] == printed
     [command] = [line for line in lines if "modelops-ray debug study.json --only " in line]
     task_id = command.split()[-1]
     one = invoke("why", task_id)
@@ -209,8 +211,9 @@ def test_runs_are_listed_newest_first_and_the_newest_is_what_commands_are_about(
     [first] = [path for path in (work / "runs").iterdir() if path.name != "notes"]
     for path in first.glob("*.json"):
         os.utime(path, (1_000_000, 1_000_000))
-    write_model(work)
-    assert 0 == run_locally().exit_code
+    write_model(work, name="other.py")
+    study = write_study(work, [{"beta": 0.1}], model="other.py:simulate", n_replicates=100, name="other.json")
+    assert 0 == run_locally(study=study).exit_code
 
     listed = invoke("runs").stdout.splitlines()
 
@@ -251,3 +254,66 @@ def test_no_run_at_all_is_an_empty_list(work):
     """Which is no error."""
     found = invoke("runs")
     assert (0, "there is no run below runs/\n") == (found.exit_code, found.stdout)
+
+
+TALKATIVE = """\
+import logging
+import os
+import subprocess
+import sys
+
+logging.basicConfig(level=logging.INFO)
+
+
+def simulate(params, seed):
+    print(f"beginning of {params['beta']}")
+    if params["beta"] == 0.3:
+        print("x" * 100_000)
+    logging.warning("logged by %s", params["beta"])
+    sys.stderr.write(f"written by {params['beta']}\\n")
+    os.system(f"echo said by a program of {params['beta']}")
+    if params["beta"] >= 0.3:
+        raise ValueError("no")
+    return {"echo": {"x": params["beta"]}}
+"""
+SAID = ["beginning of {}", "WARNING:root:logged by {}", "written by {}", "said by a program of {}"]
+
+
+def lines_of(run):
+    """What was printed by each parameter."""
+    rows = run.printed().to_pylist()
+    return {row["param_beta"]: row["printed"].splitlines() for row in rows}
+
+
+def test_what_a_failed_simulation_printed_is_kept_and_its_alone(work):
+    """By Python, by logging, by a program; the last 64 KiB of it, and nothing of those beside it."""
+    write_model(work, TALKATIVE)
+    write_study(work, [{"beta": beta / 10} for beta in range(1, 6)])
+    assert 3 == run_locally("--out", "run", "--isolation", "fork").exit_code
+    printed = mr.open_run("run").printed()
+
+    found = lines_of(mr.open_run("run"))
+
+    assert [0.3, 0.4, 0.5] == list(found)
+    for beta in (0.4, 0.5):
+        assert sorted(line.format(beta) for line in SAID) == sorted(found[beta])
+    assert 64 * 1024 == len(printed["printed"][0].as_py().encode())
+    assert found[0.3][-1] == "said by a program of 0.3"
+    shown = invoke("results", "run", "--output", "_printed").stdout
+    assert "beta=0.4; replicate 0, seed " in shown
+    assert "logged by 0.5" in shown
+
+
+@pytest.mark.parametrize("isolation", ["fork", "reuse"])
+def test_all_that_is_printed_is_kept_where_that_is_asked_for(work, isolation):
+    """Each simulation's own, also of those that share a process."""
+    write_model(work, TALKATIVE)
+    write_study(work, [{"beta": beta / 10} for beta in range(1, 6)], n_replicates=3)
+    assert 3 == run_locally("--out", "run", "--keep-output", "--isolation", isolation).exit_code
+
+    rows = mr.open_run("run").printed().to_pylist()
+
+    assert 15 == len(rows)
+    for row in rows:
+        if row["param_beta"] != 0.3:
+            assert sorted(line.format(row["param_beta"]) for line in SAID) == sorted(row["printed"].splitlines())

@@ -22,6 +22,7 @@ from support.world.nodes import said_of
 from modelops_ray.core.events import Ending, Finish
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.core.report import Cause
+from modelops_ray.diagnosis.diagnosis import diagnose
 from modelops_ray.errors import ModelopsRayError, ResultsError, RunInUseError, StorageError
 from modelops_ray.store.commits import FOLDER as LOG
 from modelops_ray.store.commits import decode, digest_of, read_log
@@ -208,6 +209,8 @@ class Promises:
             n = len(self._world.simulations)
             assert n == len(rows), f"{len(rows)} of {n} simulations have a row"
         with self._world.bucket.in_good_weather():
+            if is_whole:
+                self._check_why(reader, place, order)
             for run, folder in runs.items():
                 self._check_log(run, folder, is_over=is_whole)
         return set(runs)
@@ -283,6 +286,23 @@ class Promises:
         for row in rows:
             n = row["attempts"] if row["status"] == "failed" else row["attempts"] - 1
             assert made[row["task_id"]] == list(range(1, n + 1)), f"attempts {made[row['task_id']]} of {n} have a row"
+
+    def _check_why(self, reader: RunReader, place: object, order: dict[Key, int]) -> None:
+        """`why` puts every failure in one group, names the cause that its world knows, and counts regions rightly."""
+        found, world = diagnose(reader, str(place)), self._world
+        rows = found.failures.to_pylist()
+        assert sorted(row for group in found.groups for row in group.rows) == list(range(len(rows))), "not in one group"
+        for group in found.groups:
+            for at in group.rows:
+                position = order[rows[at]["param_id"], rows[at]["seed"]]
+                known = {Cause.BAD_OUTPUT} if position in world.misfitting else set()
+                known |= {cause for cause, _ in world.fates.ended[position, rows[at]["attempts"]]}
+                assert self._has_lied or group.cause in known, f"why says {group.cause} of {position}, not {known}"
+            regions = group.regions
+            counts = [(each.n_failed, each.n_of) for each in (*regions.regions, regions)]
+            total = (len(group.rows), found.simulations.num_rows)
+            assert total == tuple(map(sum, zip(*counts, strict=True))), f"why counts {counts}, not {total}"
+        world.met["why"] += bool(found.groups)
 
     def _may_be_unreadable(self, error: ResultsError) -> None:
         harmless = ("--fresh once more", "start again", "run every shard with the same study")

@@ -16,7 +16,7 @@ from modelops_ray.sandbox.board import Board
 from modelops_ray.sandbox.protocol import Hello, Work
 from modelops_ray.study.chunk import Simulation
 
-WORK = Work("baseline", None, False, [{}], [(0, 1)])
+WORK = Work("baseline", None, False, False, [{}], [(0, 1)])
 ONE, OTHER = (Simulation(position, 0, {}, "0" * 64, 0, 1) for position in (10, 11))
 
 
@@ -30,7 +30,7 @@ def child(tmp_path):
     with server, connected, theirs, selectors.DefaultSelector() as selector:
         lent = LentChild(os.getpid(), True, ours, capture, Board(board_fd))
         child = Borrowed(lent, time.monotonic(), Connection(connected, Hello(0, "", True)), selector)
-        child.board = Board(board_fd)
+        child.board, child.prints_to = Board(board_fd), printed
         yield child
         child.board.close()
         child.close()
@@ -62,3 +62,11 @@ def test_a_child_that_is_given_more_before_it_has_written_that_it_answered_is_no
     assert child.begun == []
     end_overdue([child], 0.0, "m")
     assert child.garbled == ""
+
+
+def test_what_was_read_meanwhile_is_not_waited_for(child):
+    """A supervisor is told once that something was printed, and may have read it with the answers."""
+    os.write(child.prints_to, b"day 1\n")
+    child.drain_capture()
+    child.read_capture()
+    assert "day 1\n" == child.said()

@@ -77,7 +77,7 @@ def test_the_terms_of_a_server_are_read_as_they_were_written(tmp_path):
 
 def test_work_arrives_as_it_was_given():
     """Parameters of any size are beside the header."""
-    work = Work("baseline", ["r"], True, [{"beta": 0.5, "text": "ü" * 100}], [[0, 1000], [0, 1001]])
+    work = Work("baseline", ["r"], True, False, [{"beta": 0.5, "text": "ü" * 100}], [[0, 1000], [0, 1001]])
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.sendall(work_bytes(work))
