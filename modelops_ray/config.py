@@ -204,7 +204,10 @@ class Option:
 
     def _read(self, given: object) -> object:
         if self.is_repeated:
-            return tuple(map(str, [given] if isinstance(given, str | Path) else given))  # type: ignore[call-overload]
+            paths = given if isinstance(given, list | tuple) else [given]
+            if not all(isinstance(path, str | Path) for path in paths):
+                raise UsageError(f"{_shown(str(given))} must be a path, or a list of paths")
+            return tuple(map(str, paths))
         given = plain(given)
         if self.choices and given not in self.choices:
             raise UsageError(f"{_shown(str(given))} must be one of {', '.join(self.choices)}")

@@ -252,8 +252,8 @@ def require_same(ref: ModelRef) -> None:
         raise _changed(ref, Path(ref.location).name if ref.kind == "file" else ref.location)
     for name, sha256 in ref.imported:
         found = digest_of_file(path_of(name, ref.folder))
-        if found is None and is_module_elsewhere(name):
-            continue
+        if found is None and (name.startswith("/") or is_module_elsewhere(name)):
+            continue  # this node may have it elsewhere, or need it not: the import says
         if found is None:
             raise ModelError(
                 f"{name}, which model {ref.label} reads, is not on node {platform.node()}; put it on storage that all "

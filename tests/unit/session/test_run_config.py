@@ -31,6 +31,12 @@ def test_options_are_read_as_users_write_them():
     assert "s3://bucket/runs/sir" == mr.RunConfig(out="s3://bucket/runs/sir/").out
 
 
+def test_one_path_or_several_may_be_included():
+    """A text is one of them, not its letters."""
+    assert ("data.h5",) == mr.RunConfig(include="data.h5").include
+    assert ("data.h5", "more") == mr.RunConfig(include=["data.h5", Path("more")]).include
+
+
 def test_it_does_not_change():
     """What was checked stays so."""
     with pytest.raises(ValidationError, match="frozen"):
@@ -45,6 +51,8 @@ def test_it_does_not_change():
         ({"fresh": 1}, "--fresh '1' must be true or false"),
         ({"only": 7}, "--only '7' must be a text"),
         ({"out": 7}, "--out '7' must be a text"),
+        ({"include": 7}, "--include '7' must be a path, or a list of paths"),
+        ({"include": ["a", None]}, "--include \"['a', None]\" must be a path, or a list of paths"),
         ({"out": ""}, "the run directory has no name; give a path or a URI"),
         ({"memory": "2Gi", "max_memory": "1Gi"}, "--memory 2.0 GiB is above --max-memory 1.0 GiB"),
         ({"fresh": True, "retry_failed": True}, "--fresh starts over and --retry-failed goes on; give one of them"),
