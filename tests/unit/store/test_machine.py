@@ -130,18 +130,17 @@ class RunDirectory(RuleBasedStateMachine):
     @invariant()
     def reads_what_was_told(self):
         """A reader finds each simulation once, and all that was told."""
-        if not hasattr(self, "told") or not is_there(self._quiet()):
+        if not hasattr(self, "told"):
             return
-        rows = RunReader(self.world.place).simulations().to_pylist()
+        with self.world.bucket.in_good_weather():
+            if not is_there(open_folder(self.world.place)):
+                return
+            rows = RunReader(self.world.place).simulations().to_pylist()
         order = {(each.param_id, each.seed): each.position for each in Simulations(self.study)}
         positions = [order[row["param_id"], row["seed"]] for row in rows]
         completed = {at for at, row in zip(positions, rows, strict=True) if row["status"] == "completed"}
         assert sorted(set(positions)) == positions
         assert self.told <= completed <= self.told | self.maybe
-
-    def _quiet(self):
-        self.world.bucket.weather = 0.0
-        return open_folder(self.world.place)
 
 
 class OnDisk(RunDirectory):
@@ -165,10 +164,15 @@ class OnBucket(RunDirectory):
     place = "bucket"
 
     @precondition(lambda self: self.stores)
-    @rule(kinds=st.sets(st.sampled_from(BUCKET_FAULTS)), weather=st.sampled_from([0.1, 0.5]))
+    @rule(kinds=st.sets(st.sampled_from(BUCKET_FAULTS), min_size=1), weather=st.sampled_from([0.0, 0.3, 0.5]))
     def storm(self, kinds, weather):
-        """The next commit meets bad weather."""
+        """From here on requests meet these faults."""
         self.world.bucket.kinds, self.world.bucket.weather = tuple(kinds), weather
+
+    @rule(seconds=st.sampled_from([1.0, 60.0]))
+    def wait(self, seconds):
+        """Requests that were given up take effect."""
+        self.world.turns.run(until_s=self.world.turns.now_s + seconds)
 
 
 FEW = settings(max_examples=25, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))
