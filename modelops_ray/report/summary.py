@@ -57,9 +57,10 @@ def print_summary(console: Screen, summary: Summary) -> None:
 
 
 def _memory(summary: Summary) -> str:
-    peak, request = format_size(summary.peak_bytes_max), format_size(summary.request_bytes_max)
-    driver = format_size(summary.driver_peak_rss_bytes)
-    return f"up to {peak} a simulation, requests up to {request}, driver {driver}"
+    request, driver = format_size(summary.request_bytes_max), format_size(summary.driver_peak_rss_bytes)
+    # A simulation that fits into what its process had already adds nothing.
+    peak = f"up to {format_size(summary.peak_bytes_max)}" if summary.peak_bytes_max >= 2**20 else "less than 1 MiB"
+    return f"{peak} a simulation, requests up to {request}, driver {driver}"
 
 
 def print_runs(console: Screen, found: Sequence[Found], folder: Path) -> None:

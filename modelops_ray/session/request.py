@@ -123,6 +123,9 @@ def ask(study: Study, model: str | Callable[..., object] | None, config: RunConf
     chosen = given if given is not None else study.model
     if chosen is None:
         raise UsageError("the study names no model; give one, as in mr.run(study, model=your_function)")
+    if isinstance(given, str):
+        # Recorded with the other options: `why` names the command that runs one simulation.
+        config = config.model_copy(update={"model": given})
     ref = find_model(chosen, base, pickle_by_value)
     identity = rows.RunIdentity(
         entrypoint=f"{ref.entrypoint_name}/{study.scenario}",

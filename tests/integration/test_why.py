@@ -187,6 +187,14 @@ def test_a_group_says_where_it_is_and_what_was_printed_and_how_to_run_one(picky)
     assert_fits(told.stdout + one.stdout)
 
 
+def test_commands_name_the_model_where_the_study_does_not(work):
+    """They are copied and pasted."""
+    write_model(work, PICKY)
+    write_study(work, [{"beta": 0.2}], model=None)
+    assert 3 == invoke("run", "study.json", "--model", "model.py:simulate", "--backend", "local").exit_code
+    assert "modelops-ray run study.json --model model.py:simulate --retry-failed" in invoke("why").stdout
+
+
 def test_a_run_with_failures_ends_with_the_first_lines_of_why(picky):
     """And with the commands that go on from there."""
     lines = picky.stdout.splitlines()
