@@ -12,9 +12,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from modelops_ray.errors import ResultsError, one_line
-
-MAX_BYTES = 2**30
-"""More than the commits or the study of any run take; what is larger is another file, and is not held in memory."""
+from modelops_ray.store.storage.base import MAX_BYTES
 
 _MOST_CHARS = 200
 

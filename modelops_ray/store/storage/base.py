@@ -12,6 +12,9 @@ from typing import Protocol
 
 from modelops_ray.errors import StorageError
 
+MAX_BYTES = 2**30
+"""More than the commits or the study of any run take; a document that is larger is another file."""
+
 _PIECE_BYTES = 2**20
 
 

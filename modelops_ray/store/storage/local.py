@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from modelops_ray.errors import StorageError
-from modelops_ray.store.storage.base import Folder, Sink, Written
+from modelops_ray.errors import ResultsError, StorageError
+from modelops_ray.store.storage.base import MAX_BYTES, Folder, Sink, Written
 from modelops_ray.store.storage.names import make_name, rename_new
 
 Mark = tuple[int, int, int, int]
@@ -143,7 +143,10 @@ class LocalFolder(Folder):
         return LocalFolder(to)
 
     def read_marked(self, name: str) -> tuple[bytes, Mark] | None:
-        """Return the content of a regular file and its mark, None if there is no such file."""
+        """Return the content of a regular file and its mark, None if there is no such file.
+
+        ResultsError for a document of such a size that no memory has to hold it. Parts are as large as results are.
+        """
         with self._reporting(name):
             try:
                 # Without O_NONBLOCK, opening a pipe in its place would wait for a writer.
@@ -154,6 +157,11 @@ class LocalFolder(Folder):
                 found = os.fstat(fd)
                 if not stat.S_ISREG(found.st_mode):
                     raise OSError(errno.EISDIR, "not a regular file")
+                if found.st_size > MAX_BYTES and name.endswith(".json"):
+                    raise ResultsError(
+                        f"{self.where(name)}: it has {found.st_size:,} bytes, more than the {MAX_BYTES:,} of any such "
+                        "file; restore it from a copy"
+                    )
                 return _read_all(fd, found.st_size), _mark(found)
 
     def mark(self, name: str) -> Mark | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.stores import DiedError, dying
 
-from modelops_ray.errors import StorageError
+from modelops_ray.errors import ResultsError, StorageError
 from modelops_ray.store.storage import local as files
 from modelops_ray.store.storage import names
 from modelops_ray.store.storage.local import LocalFolder
@@ -290,3 +290,14 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder):
     for name in ("a", "a/pipe"):
         with pytest.raises(StorageError, match=f"/{name}: not a regular file"):
             folder.read(name)
+
+
+def test_a_document_that_no_memory_has_to_hold_is_refused_unread(folder):
+    """Nine terabytes, of which the disk has none; a part may be as large as the results are."""
+    folder.replace("run.json", b"")
+    os.truncate(Path(folder.where("run.json")), 9 * 10**12)
+
+    with pytest.raises(
+        ResultsError, match=r"run\.json: it has 9,000,000,000,000 bytes, more than the 1,073,741,824 of"
+    ):
+        folder.read("run.json")
