@@ -36,7 +36,7 @@ class Worker:
         if self._n_asked >= MOST_INPUTS:
             self._end()
         process = self._process or self._start()
-        self._n_asked += 1
+        self._n_asked += not order.get("only_draw")
         process.stdin.write(json.dumps(order) + "\n")
         process.stdin.flush()
         answer = self._answer(process, HANGING_S)
