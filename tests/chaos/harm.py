@@ -81,6 +81,7 @@ def do(fault: Fault, place: Place, command: Command, out: Path) -> Lift | None:
         lift()
         return None
     if fault.kind in {Kind.CLOCK_AHEAD, Kind.CLOCK_BACK}:
+        _is_soon(lambda: _writes_no_more(command.process.pid))
         _move_heartbeat(out, timedelta(hours=1 if fault.kind is Kind.CLOCK_AHEAD else -1))
     return lift
 
@@ -100,6 +101,14 @@ def _signal(fault: Fault, place: Place, command: Command) -> Lift | None:
     if not _send(pid, number):
         return None
     return partial(wake, pid) if number == signal.SIGSTOP else nothing
+
+
+def _writes_no_more(pid: int) -> bool:
+    """Whether each of its threads has stopped or ended: until then one may still write a heartbeat."""
+    with suppress(OSError):
+        threads = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+        return all(thread.rpartition(")")[2].split()[0] in {"T", "Z", "X"} for thread in threads)
+    return False
 
 
 def _spilled(place: Place) -> set[Path]:

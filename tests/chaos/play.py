@@ -39,9 +39,12 @@ INTERRUPTS = {Kind.INTERRUPT, *harm.ENVIRONS}
 CODES = {Kind.KILL_DRIVER: -9, Kind.CLOCK_AHEAD: -9} | dict.fromkeys(INTERRUPTS, 130)
 TOO_BUSY = "The current node timed out during startup"
 """Ray's word where it takes longer than 30 s to start: the machine is busy, and it is to be tried again."""
-RAY_ENDED_IT = "core_worker_process.cc"
-"""Where Ray ends a process as it stands, in the middle of joining a raylet that has just died."""
-STAYS_STOPPED_S = 60.0
+LOSES_RAY = {Kind.KILL_RAYLET, Kind.STOP_RAYLET, Kind.KILL_GCS, Kind.STOP_GCS}
+"""Faults after which Ray may end a driver as it stands, with 1 and without a line of the program's.
+
+It does where a call to its store, its raylet or its GCS is on its way when they end; no Python code runs after that.
+"""
+STAYS_STOPPED_S = 170.0
 RUN_MIB, TMP_MIB = 64, 1500
 """Sizes of the disks that are filled up: of the run directory, and of temporary files with what Ray spills."""
 
@@ -174,6 +177,8 @@ class _Run:
     def _do(self, fault: Fault) -> None:
         if self._cluster is not None:
             self._cluster.mend()
+        if fault.kind is Kind.CLOCK_BACK:
+            self._lift_all()  # what is taken back later would wake the driver that this one stops
         lift = harm.do(fault, self._place, self._command, self._out)
         if lift is None:
             self._tell(f"cannot be done now: {fault.kind}")
@@ -185,6 +190,7 @@ class _Run:
         self._story.wounds.append(wound)
         if fault.kind is Kind.CLOCK_BACK:
             # Its run seems to have been left alone for an hour: the next driver goes on with it, and this one must end.
+            self._read_commits()
             wound.lifted_at_s, wound.n_then = now_s, len(self._done)
             self._replaced.append(_Replaced(self._command, len(self._done), now_s + STAYS_STOPPED_S))
             self._start()
@@ -216,15 +222,14 @@ class _Run:
 
     def _make_whole(self) -> None:
         """Take back every fault, and have drivers that were replaced end as they should."""
-        for wound in self._story.wounds:
-            self._lift(wound)
+        self._lift_all()
         for replaced in self._replaced:
             harm.wake(replaced.command.process.pid)
             ended = replaced.command.wait(STAYS_STOPPED_S)
             self._tell(f"the driver that was replaced ended with {ended.code}: {_last_line(ended.stderr)}")
-            if ended.code != 1:
+            if ended.code not in {1, 130}:  # 130: it was interrupted before
                 self._story.violations.append(f"a driver that was replaced ended with {ended.code}:\n{ended.stderr}")
-            self._judge_words(ended)
+            self._judge_words(ended, is_cut_off=False)
 
     def _tend(self) -> None:
         """Take back the faults that have lasted long enough, and see from which the run has recovered."""
@@ -233,6 +238,10 @@ class _Run:
                 self._lift(wound)
             if wound.took_s is None and wound.lifted_at_s is not None and len(self._done) > wound.n_then:
                 wound.took_s = time.monotonic() - wound.lifted_at_s
+
+    def _lift_all(self) -> None:
+        for wound in self._story.wounds:
+            self._lift(wound)
 
     def _lift(self, wound: Wound) -> None:
         if wound.lifted_at_s is None:
@@ -258,15 +267,14 @@ class _Run:
         """Judge how a driver ended, and start the next one unless everything is done."""
         ended, faults = self._command.wait(), {wound.fault.kind for wound in self._since_start()}
         self._tell(f"the driver ended with {ended.code}: {_last_line(ended.stderr)}")
-        self._judge_words(ended)
+        self._judge_words(ended, is_cut_off=bool(faults & LOSES_RAY or self._environ))
         if ended.code not in {self._code, *self._codes(faults, ended.stderr)}:
             raise ViolationError(f"ended with {ended.code} after {sorted(faults)}:\n{ended.stderr}")
         if ended.code == self._code:
             self._is_complete = True
         else:
             # The next one finds room on the disk, as the message asks for.
-            for wound in self._story.wounds:
-                self._lift(wound)
+            self._lift_all()
             self._start({name: value for kind in faults for name, value in harm.ENVIRONS.get(kind, {}).items()})
 
     def _codes(self, faults: set[Kind], stderr: str) -> Iterator[int]:
@@ -277,11 +285,10 @@ class _Run:
         if faults & INTERRUPTS and not stderr:
             yield -signal.SIGTERM  # Python had not yet begun with the program
 
-    def _judge_words(self, ended: Ended) -> None:
+    def _judge_words(self, ended: Ended, *, is_cut_off: bool) -> None:
         if "Traceback" in ended.stderr:
             self._story.violations.append(f"a traceback:\n{ended.stderr}")
-        last = _last_line(ended.stderr)
-        if ended.code == 1 and not last.startswith("modelops-ray: ") and RAY_ENDED_IT not in last:
+        if ended.code == 1 and not is_cut_off and not _last_line(ended.stderr).startswith("modelops-ray: "):
             self._story.violations.append(f"it ended with 1 without a line of its own:\n{ended.stderr[-1000:]}")
 
     def _since_start(self) -> list[Wound]:
