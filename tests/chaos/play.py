@@ -284,6 +284,8 @@ class _Run:
             yield 1
         if faults & INTERRUPTS and not stderr:
             yield -signal.SIGTERM  # Python had not yet begun with the program
+        if faults & INTERRUPTS:
+            yield -signal.SIGINT  # Python's own way to exit with 130 where it was interrupted in an import
 
     def _judge_words(self, ended: Ended, *, is_cut_off: bool) -> None:
         if "Traceback" in ended.stderr:
