@@ -41,6 +41,7 @@ def simulate(params, seed):
 '''
 OPTIONS = {
     "backend": "local",
+    "isolation": "fork",
     "memory": "60Mi",
     "timeout": 2.0,
     "attempts": 2,
@@ -60,7 +61,7 @@ def deadly(folder, name, data):
     return create(folder, name, data)
 
 LocalFolder.create = deadly
-mr.run("study.json", out="run", backend="local", memory="60Mi", max_failures="100%", progress=False)
+mr.run("study.json", out="run", backend="local", isolation="fork", memory="60Mi", max_failures="100%", progress=False)
 """
 
 

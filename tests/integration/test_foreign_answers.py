@@ -219,6 +219,6 @@ def test_a_run_completes_all_but_the_one_that_cannot_be_kept(place, tmp_path):
     """And says so by its exit code."""
     (place.folder / "model.py").write_text(MODEL)
     study = place.study([{"i": i, "how": "surrogate"} for i in range(12)])
-    ended = place.run(study, tmp_path / "run", "--backend", "local")
+    ended = place.run(study, tmp_path / "run", "--backend", "local", "--isolation", "fork")
     assert (3, 11, 1) == (ended.code, ended.summary["completed"], ended.summary["failed"]), ended.stderr
     assert {2: "bad_output"} == {row["param_i"]: row["cause"] for row in rows(tmp_path / "run") if row["cause"]}

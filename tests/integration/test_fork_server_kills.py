@@ -62,7 +62,9 @@ def test_kills_of_server_children_and_workers_change_nothing(place, tmp_path):
 def test_what_a_server_and_its_supervisors_leave_is_swept_by_the_next_start(place, tmp_path):
     """Both that would have ended what a simulation had started are gone."""
     (place.folder / "model.py").write_text(MODEL)
-    breeds = place.start(place.study([{"what": "breeds"}]), tmp_path / "breeds", "--backend", "local")
+    breeds = place.start(
+        place.study([{"what": "breeds"}]), tmp_path / "breeds", "--backend", "local", "--isolation", "fork"
+    )
     wait_until(lambda: place.processes("grandchild"), "a simulation to start a process", 30)
     # Stopped before its server is killed: it would start another one, which sweeps.
     for pid in place.processes("modelops_ray run"):
@@ -72,7 +74,7 @@ def test_what_a_server_and_its_supervisors_leave_is_swept_by_the_next_start(plac
             os.kill(pid, signal.SIGKILL)
     breeds.process.wait()
     assert place.processes("grandchild")
-    ended = place.run(place.study([{"what": "works"}]), tmp_path / "works", "--backend", "local")
+    ended = place.run(place.study([{"what": "works"}]), tmp_path / "works", "--backend", "local", "--isolation", "fork")
     assert 0 == ended.code, ended.stderr
     assert not place.processes("grandchild")
     folders = [path.name for path in Path(place.tmp).glob("modelops-ray-*/*/server")]

@@ -198,7 +198,9 @@ def test_json_is_one_line_although_an_import_prints_and_changes_its_process(here
     write_model(here, ALL_AT_ONCE + SIMULATE)
     study = write_study(here)
 
-    done = [command_line("run", study, "--backend", "local", "--json", cwd=here) for _ in range(2)]
+    done = [
+        command_line("run", study, "--backend", "local", "--isolation", "fork", "--json", cwd=here) for _ in range(2)
+    ]
 
     assert [0, 0] == [each.returncode for each in done], done[0].stderr
     first, second = (json.loads(each.stdout) for each in done)
@@ -234,7 +236,7 @@ def test_an_error_after_an_import_that_replaced_stderr_is_seen(here):
     write_model(here, ALL_AT_ONCE + "def simulate(params): ...\n")
     study = write_study(here)
 
-    done = command_line("run", study, "--backend", "local", "--json", "--quiet", cwd=here)
+    done = command_line("run", study, "--backend", "local", "--isolation", "fork", "--json", "--quiet", cwd=here)
 
     assert (1, "") == (done.returncode, done.stdout)
     assert "must take (params, seed) or (params, seed, scenario) by position; it takes (params)" in done.stderr

@@ -73,5 +73,5 @@ def test_a_pure_model_passes(here, tmp_path, what, isolation, n_sets, n_checked)
 def test_forks_keep_what_a_model_remembers_from_the_next_child(here, tmp_path):
     """One simulation per child, and nothing is left to remember."""
     study = here.study([{"what": "remembers"}], 3)
-    options = ("--backend", "local", "--per-child", "1", "--check-leaks")
+    options = ("--backend", "local", "--isolation", "fork", "--per-child", "1", "--check-leaks")
     assert 0 == here.run(study, tmp_path / "run", *options).code

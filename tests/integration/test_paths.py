@@ -11,7 +11,7 @@ from support.commands import enter, invoke, tree
 import modelops_ray as mr
 
 ODD = os.fsdecode(b"caf\xe9\n\x1b")
-LOCAL = ("--backend", "local")
+LOCAL = ("--backend", "local", "--isolation", "fork")
 
 
 @pytest.fixture

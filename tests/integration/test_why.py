@@ -112,7 +112,7 @@ def test_ten_ways_to_fail_are_named_with_cause_and_line(work):
     write_model(work, ALL)
     write_study(work, [{"name": name} for name in (*TEN, "none")])
 
-    ran = invoke("run", "study.json", "--backend", "local", "--out", "run", *OPTIONS)
+    ran = invoke("run", "study.json", "--backend", "local", "--isolation", "fork", "--out", "run", *OPTIONS)
     told = invoke("why", "run")
 
     assert (3, 0) == (ran.exit_code, told.exit_code), ran.stderr + told.stderr

@@ -86,5 +86,6 @@ def enter(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
 
 
 def run_locally(*arguments: object, study: object = "study.json") -> Result:
-    """Call `run --backend local --json` on a study."""
-    return invoke("run", study, "--backend", "local", "--json", *arguments)
+    """Call `run --backend local --json` on a study, in forks unless another isolation is asked for."""
+    isolation = () if "--isolation" in arguments else ("--isolation", "fork")
+    return invoke("run", study, "--backend", "local", "--json", *isolation, *arguments)
