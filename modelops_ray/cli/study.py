@@ -59,7 +59,8 @@ def _print_outcome(summary: Summary) -> None:
     print_summary(console, summary)
     if summary.failed:
         print_first_lines(console, diagnose(found, summary.run_dir))
-        console.say(f"Retry: the same command with --retry-failed   Details: modelops-ray why {summary.run_dir}")
+        console.say("Retry: the same command with --retry-failed")
+        console.say(f"Details: modelops-ray why {summary.run_dir}")
 
 
 def _exit_unless_complete(outcome: Outcome) -> None:

@@ -203,6 +203,8 @@ class _Space:
             mask = mask & (values <= levels[last])
         if len(conditions) > 1:
             cost = self._choice + math.log(m * m)
+        if len(conditions) > 1 and first == last:
+            conditions = [Condition(name, "==", _number(levels[first]))]
         return _Cut(name, tuple(conditions), mask, cost)
 
 

@@ -61,6 +61,7 @@ _REMEDIES = {
     Bound.WINDOW: "--window N, larger or left out",
     Bound.MEMORY: "--limit-memory SIZE on this machine, or nodes with more memory",
 }
+_STARTING = re.compile(r'  File "<string>", line \d+, in <module>$|(?:Current thread|Stack) .*call last\):$')
 _FRAME_LINE = re.compile(r'\s*File "')
 
 
@@ -231,9 +232,8 @@ def print_what_was_printed(console: Screen, table: pa.Table) -> None:
     for row in table.slice(0, _SHOWN).to_pylist():
         console.say(_identity(row), "bold")
         _print_lines(console, row["printed"].rstrip().splitlines()[-PRINTED_LINES:])
-    console.say(
-        f"{count(table.num_rows, 'simulation')} printed something that is kept; all of it with --to FILE{ENDINGS}"
-    )
+    console.say(f"{count(table.num_rows, 'simulation')} printed something that is kept")
+    console.say(f"export all of it with --to FILE{ENDINGS}")
 
 
 def _identity(row: Mapping[str, Any]) -> str:
@@ -281,7 +281,7 @@ def _wrapped(text: str, width: int, first: str, more: str) -> list[str]:
 
 
 def _print_stack(console: Screen, traceback: str | None) -> None:
-    lines = (traceback or "").rstrip().splitlines()
+    lines = [line for line in (traceback or "").rstrip().splitlines() if not _STARTING.match(line)]
     if not any(_FRAME_LINE.match(line) for line in lines):
         return
     _print_fact(console, "stack", "where it was")

@@ -200,7 +200,8 @@ def test_a_run_with_failures_ends_with_the_first_lines_of_why(picky):
     lines = picky.stdout.splitlines()
     at = lines.index(f"10 failed: ValueError: no epidemic is that fast (model.py line {line_of(PICKY)})")
     assert "  where   beta >= 0.19: 10 of 10; elsewhere 0 of 90" == lines[at + 1]
-    assert "modelops-ray why runs/study-" in lines[at + 2]
+    assert "Retry: the same command with --retry-failed" == lines[at + 2]
+    assert lines[at + 3].startswith("Details: modelops-ray why runs/study-")
 
 
 def test_why_as_json_is_one_object(picky):

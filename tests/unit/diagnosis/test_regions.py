@@ -98,6 +98,7 @@ def test_a_threshold_of_a_grid_is_a_value_of_the_grid():
     """And one between drawn numbers has no more digits than it takes."""
     grid = {"beta": np.arange(1, 21) / 100}
     assert "beta >= 0.19: 10 of 10" == str(found(grid, grid["beta"] >= 0.185, replicates=5).regions[0])
+    assert "beta == 0.05: 5 of 5" == str(found(grid, np.isclose(grid["beta"], 0.05), replicates=5).regions[0])
     assert 0.19 == least_digits(0.1812, 0.19234)
     assert 0.2 == least_digits(0.19, 0.2)
     assert 48_200 == least_digits(48_190, 48_213)
