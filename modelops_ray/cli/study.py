@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from modelops_ray.cli.last_words import last_words
 from modelops_ray.cli.options import DEBUG, JSON, STUDY, given, of_run
 from modelops_ray.cli.outcomes import EXIT_FAILURES, EXIT_INTERRUPTED, end
 from modelops_ray.report.screen import telling, to_stderr, to_stdout
@@ -29,7 +30,7 @@ def run(study: Path, *, as_json: bool, quiet: bool, model: str | None, **options
     from modelops_ray.session.run_config import RunConfig
 
     request = api.ask_to_go_on(study, model, RunConfig(**given(options)))
-    with display(quiet=quiet) as watcher:
+    with last_words(), display(quiet=quiet) as watcher:
         outcome = api.run_session(request, watcher)
     if as_json:
         to_stdout().json(outcome.summary.values())

@@ -39,11 +39,6 @@ INTERRUPTS = {Kind.INTERRUPT, *harm.ENVIRONS}
 CODES = {Kind.KILL_DRIVER: -9, Kind.CLOCK_AHEAD: -9} | dict.fromkeys(INTERRUPTS, 130)
 TOO_BUSY = "The current node timed out during startup"
 """Ray's word where it takes longer than 30 s to start: the machine is busy, and it is to be tried again."""
-LOSES_RAY = {Kind.KILL_RAYLET, Kind.STOP_RAYLET, Kind.KILL_GCS, Kind.STOP_GCS}
-"""Faults after which Ray may end a driver as it stands, with 1 and without a line of the program's.
-
-It does where a call to its store, its raylet or its GCS is on its way when they end; no Python code runs after that.
-"""
 STAYS_STOPPED_S = 170.0
 RUN_MIB, TMP_MIB = 64, 1500
 """Sizes of the disks that are filled up: of the run directory, and of temporary files with what Ray spills."""
@@ -229,7 +224,7 @@ class _Run:
             self._tell(f"the driver that was replaced ended with {ended.code}: {_last_line(ended.stderr)}")
             if ended.code not in {1, 130}:  # 130: it was interrupted before
                 self._story.violations.append(f"a driver that was replaced ended with {ended.code}:\n{ended.stderr}")
-            self._judge_words(ended, is_cut_off=False)
+            self._judge_words(ended)
 
     def _tend(self) -> None:
         """Take back the faults that have lasted long enough, and see from which the run has recovered."""
@@ -267,7 +262,7 @@ class _Run:
         """Judge how a driver ended, and start the next one unless everything is done."""
         ended, faults = self._command.wait(), {wound.fault.kind for wound in self._since_start()}
         self._tell(f"the driver ended with {ended.code}: {_last_line(ended.stderr)}")
-        self._judge_words(ended, is_cut_off=bool(faults & LOSES_RAY or self._environ))
+        self._judge_words(ended)
         if ended.code not in {self._code, *self._codes(faults, ended.stderr)}:
             raise ViolationError(f"ended with {ended.code} after {sorted(faults)}:\n{ended.stderr}")
         if ended.code == self._code:
@@ -287,10 +282,10 @@ class _Run:
         if faults & INTERRUPTS:
             yield -signal.SIGINT  # Python's own way to exit with 130 where it was interrupted in an import
 
-    def _judge_words(self, ended: Ended, *, is_cut_off: bool) -> None:
+    def _judge_words(self, ended: Ended) -> None:
         if "Traceback" in ended.stderr:
             self._story.violations.append(f"a traceback:\n{ended.stderr}")
-        if ended.code == 1 and not is_cut_off and not _last_line(ended.stderr).startswith("modelops-ray: "):
+        if ended.code == 1 and not _last_line(ended.stderr).startswith("modelops-ray: "):
             self._story.violations.append(f"it ended with 1 without a line of its own:\n{ended.stderr[-1000:]}")
 
     def _since_start(self) -> list[Wound]:

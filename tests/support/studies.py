@@ -27,6 +27,7 @@ from modelops_ray.store.storage.places import open_folder
 MB = 10**6
 EVERY_S = 0.05
 PATIENCE_S = 240.0
+SPOKEN_FOR_WITHIN_S = 2.0
 OUTCOME = ["status", "cause"]
 IDENTITY = ["task_id", "param_id", "replicate", "seed", "scenario"]
 
@@ -95,6 +96,10 @@ class Command:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
             raise AssertionError(f"still running after {patience_s:g} s:\n{self.stderr.read_text()}") from None
+        last_s = time.monotonic() + SPOKEN_FOR_WITHIN_S
+        # What Ray ends as it stands is spoken for by a shell, a moment later.
+        while code == 1 and "\nmodelops-ray: " not in f"\n{self.stderr.read_text()}" and time.monotonic() < last_s:
+            time.sleep(0.05)
         return Ended(code, self.stdout.read_text(), self.stderr.read_text())
 
 
