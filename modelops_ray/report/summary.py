@@ -46,7 +46,7 @@ def print_summary(console: Screen, summary: Summary) -> None:
     if summary.attempts:
         rows += [
             ("time", f"{duration(summary.wall_seconds)}, {rate(summary.simulations_per_second, ' simulations')}"),
-            ("memory", _memory(summary)),
+            ("most memory", _memory(summary)),
         ]
     if summary.oom_retries or summary.infrastructure_retries:
         repeats = f"{summary.oom_retries:,} for memory, {summary.infrastructure_retries:,} after losses"
@@ -59,8 +59,8 @@ def print_summary(console: Screen, summary: Summary) -> None:
 def _memory(summary: Summary) -> str:
     request, driver = format_size(summary.request_bytes_max), format_size(summary.driver_peak_rss_bytes)
     # A simulation that fits into what its process had already adds nothing.
-    peak = f"up to {format_size(summary.peak_bytes_max)}" if summary.peak_bytes_max >= 2**20 else "less than 1 MiB"
-    return f"{peak} a simulation, requests up to {request}, driver {driver}"
+    peak = format_size(summary.peak_bytes_max) if summary.peak_bytes_max >= 2**20 else "under 1 MiB"
+    return f"simulation {peak}, request {request}, driver {driver}"
 
 
 def print_runs(console: Screen, found: Sequence[Found], folder: Path) -> None:

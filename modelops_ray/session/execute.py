@@ -142,6 +142,7 @@ def _spec(question: RunRequest) -> found.RunSpec:
         scope=question.scope,
         only=question.only,
         accepts_changes=question.config.accept_changes,
+        known=question.known,
     )
 
 

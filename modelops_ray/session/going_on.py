@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from modelops_ray.core.ranges import Ranges
 from modelops_ray.errors import ResultsError, StorageError
@@ -32,14 +33,21 @@ def settled(question: RunRequest) -> RunRequest:
         home = _home(question)
         question = replace(question, out=home, whole=home)
     there = None if question.config.fresh else _there(question.out, question)
-    return question if there is None else _as_part(question, there.study)
+    return question if there is None else replace(_as_part(question, there.run.study), known=there.log)
 
 
 def _is_run(place: Place) -> bool:
     return run_json.is_there(open_folder(place).hold())
 
 
-def _there(place: Place, question: RunRequest, name: str = "") -> RunJson | None:
+class _There(NamedTuple):
+    """A run with the study that it has grown to, and its log."""
+
+    run: RunJson
+    log: commits.Log
+
+
+def _there(place: Place, question: RunRequest, name: str = "") -> _There | None:
     """The run in a directory, if it is one of the same model and seeds; damage is told when it is opened.
 
     With a `name` it has to be the default directory of a study of that name and the model that is asked.
@@ -51,7 +59,8 @@ def _there(place: Place, question: RunRequest, name: str = "") -> RunJson | None
             return None
         if name and default_directory(run.study.digest, question.model, question.config, name).name != Path(place).name:
             return None
-        return run.grown(commits.read_log(folder, run).grown)
+        log = commits.read_log(folder, run)
+        return _There(run.grown(log.grown), log)
     return None
 
 
@@ -69,7 +78,7 @@ def _home(question: RunRequest) -> Place:
     found: list[tuple[int, float, Path]] = []
     for folder in default.parent.iterdir() if default.parent.is_dir() else ():
         there = _there(folder, question, name) if folder.name.rpartition("-")[0] == name else None
-        if there is not None and (n_common := _n_common(question, there.study)):
+        if there is not None and (n_common := _n_common(question, there.run.study)):
             found.append((n_common, folder.stat().st_mtime, folder))
     return max(found)[2] if found else question.out
 

@@ -27,6 +27,7 @@ from modelops_ray.runner.executor import ChunkContext
 from modelops_ray.sandbox.loading import ModelRef, former_digest_of
 from modelops_ray.sandbox.reading import MAX_FILES, states_of
 from modelops_ray.session.run_config import RunConfig
+from modelops_ray.store.commits import Log
 from modelops_ray.store.profiles import Profile
 from modelops_ray.store.run_json import NAME as RUN_JSON
 from modelops_ray.store.run_json import read_run_json
@@ -54,6 +55,7 @@ class RunRequest:
         study_path: The study file as it was given; "" where the study has none.
         files: What the model reads without telling Python, as absolute paths.
         note: What the user is to be told at the start; "" for nothing.
+        known: The log of the run directory, where it was read to find out what is asked.
     """
 
     study: Study
@@ -68,6 +70,7 @@ class RunRequest:
     study_path: str = ""
     files: tuple[str, ...] = ()
     note: str = ""
+    known: Log | None = None
 
     @property
     def n_simulations(self) -> int:

@@ -159,13 +159,15 @@ class FileUse:
 class Log:
     """What the commits so far amount to; positions refer to the study of this digest.
 
-    `last` is the number of the last commit, `tip` the digest of its file, `closed` whether it stays the last.
+    `last` is the number of the last commit, `tip` the digest of its file, `closed` whether it stays the last, `run_id`
+    the run that they are of.
     `grown` is the study that the run grew to. `files` are those that results depend on, by path relative to the model's
     folder, and `imported` those of them that every new result depends on; None where nothing is told of files.
     """
 
     last: int = 0
     tip: str = ""
+    run_id: str = ""
     study: str | None = None
     grown: run_json.Growth | None = None
     closed: bool = False
@@ -275,8 +277,8 @@ def decode(data: bytes, name: str) -> CommitFile:
     return documents.validated(CommitFile, document, name)
 
 
-def read_log(folder: Folder, run: run_json.RunJson | None = None) -> Log:
-    """Replay all commits of a run, by default of the one that `run.json` names.
+def read_log(folder: Folder, run: run_json.RunJson | None = None, known: Log | None = None) -> Log:
+    """Replay all commits of a run, by default of the one that `run.json` names; those that are `known` are not read.
 
     ResultsError if a commit is missing, damaged, of a newer format, or contradicts the others.
     """
@@ -289,10 +291,11 @@ def read_log(folder: Folder, run: run_json.RunJson | None = None) -> Log:
                 f"{folder.where()}: not a run directory, it has no {run_json.NAME}; give the directory of a run"
             )
         )
-    log = Log(last=run.log_from - 1, tip=genesis(run.id))
+    is_known = known is not None and known.run_id == run.id
+    log = known if known is not None and is_known else Log(run.log_from - 1, genesis(run.id), run.id)
     foreign: dict[int, str] = {}
-    names = sorted(_names_from(folder, run.log_from), key=_number_of)
-    names += _unlisted(folder, _number_of(names[-1]) if names else run.log_from - 1)
+    names = sorted(_names_from(folder, log.last + 1), key=_number_of)
+    names += _unlisted(folder, _number_of(names[-1]) if names else log.last)
     contents = folder.read_all(f"{FOLDER}/{name}" for name in names)
     for name, data in zip(names, contents, strict=True):
         number = _number_of(name)

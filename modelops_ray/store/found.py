@@ -40,6 +40,7 @@ class RunSpec:
 
     `model` is what answers it, whose files are compared with those that results there used; with `accepts_changes`
     results are kept although these have changed. Every new result depends on the files that are `imported`.
+    `known` is the log of the run directory, where it was read to find out what is asked.
     """
 
     asked: RunJson
@@ -50,6 +51,7 @@ class RunSpec:
     scope: Ranges | None = None
     only: Ranges | None = None
     accepts_changes: bool = False
+    known: Log | None = None
 
     @property
     def imported(self) -> tuple[FileState, ...]:
@@ -150,7 +152,7 @@ def _find(folder: Folder, spec: RunSpec) -> Found | None:
         return None
     path = folder.where(run_json.NAME)
     run_json.require_same_question(run, spec.asked, path)
-    log = read_log(folder, run)
+    log = read_log(folder, run, spec.known)
     if log.closed:
         raise ResultsError(
             f"{folder.where()}: a session that starts over is moving this run aside, or was stopped while it did; "

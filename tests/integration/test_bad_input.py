@@ -266,11 +266,8 @@ def test_a_run_of_another_model_version(refusal, work, run_dir):
     """A model whose text changed is another model."""
     write_model(work, (work / "model.py").read_text() + "\n# mended\n")
 
-    assert re.fullmatch(
-        r"run/run.json: run with model model.py:simulate \(\w{12}\), this is model.py:simulate \(\w{12}\); "
-        r"give another --out, or --fresh to start over",
-        refusal("run", "study.json", "--out", "run"),
-    )
+    expected = "run: model.py has changed since 2 results used it; --accept-changes keeps them, --fresh starts over"
+    assert expected == refusal("run", "study.json", "--out", "run")
 
 
 def test_a_run_with_other_seeds(refusal, run_dir):

@@ -284,7 +284,7 @@ def test_failures_are_repeated_only_on_request(work):
     run_locally("--out", "run")
     (work / "limit.txt").write_text("2")
 
-    assert 0 == summary_of(run_locally("--out", "run"))["attempts"]
+    assert 0 == summary_of(run_locally("--out", "run", "--accept-changes"))["attempts"]
     again = summary_of(run_locally("--out", "run", "--retry-failed"))
     assert (2, 0, 1, 1) == tuple(again[k] for k in ("completed", "failed", "resumed", "attempts"))
 

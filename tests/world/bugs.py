@@ -240,7 +240,7 @@ BUGS = [
     Bug("a shard runs what belongs to another", "session.source", "done | only.complement(len(simulations))", "done"),
     Bug(
         "commits are those that a listing has", "store.commits",
-        "    names += _unlisted(folder, _number_of(names[-1]) if names else run.log_from - 1)\n", "",
+        "    names += _unlisted(folder, _number_of(names[-1]) if names else log.last)\n", "",
     ),
     Bug(
         "parts are those that a listing has", "store.parts",
