@@ -170,7 +170,7 @@ REWRITING = """
 OURS = np.ones(60 * MIB // 8)
 def rewrite(made):
     made += 1
-    time.sleep(0.5)
+    time.sleep(2)  # the three are there at the same time, on a busy machine as well
 """
 REWRITTEN = {
     "the simulation's": (
