@@ -37,7 +37,7 @@ class View:
 
     @classmethod
     def of(cls, counters: Counters, dispatch: Dispatch, unwritten_bytes: int) -> View:
-        """Look at a run, of which so much waits to be committed."""
+        """Look at a run of which `unwritten_bytes` have finished and are not committed."""
         admission = dispatch.admission
         return cls(
             completed=counters.completed,

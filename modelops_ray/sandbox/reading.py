@@ -50,7 +50,7 @@ class Reading:
 
     Attributes:
         found: For each file that counts, by its absolute path, the stamp that it had when it was opened last.
-        fresh: What of that has not been told yet, in the order of reading; whoever tells it empties the list.
+        fresh: Files that the process has read and not yet told its supervisor, in order; telling empties the list.
         known: What of that need not be told, because the run began with it.
     """
 

@@ -105,7 +105,7 @@ class Workroom(Mirror):
             return path
         if path not in self._copies and (not os.path.exists(path) or os.path.realpath(path).startswith(self._alone)):
             return ""
-        # By the names that the model has for it, whatever its own links lead to.
+        # By the name that the model uses; links of the model's own are not followed.
         return os.path.normpath(os.path.join(self._models, os.path.relpath(path, self._root)))
 
     def about_to_write(self, path: str, *, is_emptied: bool, is_sure: bool = True) -> None:

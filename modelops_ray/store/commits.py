@@ -74,7 +74,7 @@ class ReadFile(documents.Document):
 
 
 class ReadBy(ReadFile):
-    """A file that so many of a commit's results depend on."""
+    """A file, and how many of a commit's results depend on it."""
 
     results: Count
 
